@@ -1,0 +1,1 @@
+"""Vertical federated learning with an exact, homomorphically encrypted interaction layer."""

@@ -1,0 +1,168 @@
+"""Every error a user can meet. Each says what is wrong, where, and what to do.
+
+An error has two faces. ``str(error)`` is for the operator of the party where it happened and may name files, columns
+and values. ``error.summary`` may cross to another organisation: it is written by us, names the party's part that
+failed, and never holds data, ids or a stack trace.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VflError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        summary: one sentence, safe to show to every organisation of the federation.
+        detail: more for the local operator (may name files, columns, values); never leaves the party.
+        remedy: what to change so that it works.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, summary: str, *, detail: str = "", remedy: str = "") -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.detail = detail
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.summary]
+        if self.detail:
+            parts.append(self.detail)
+        if self.remedy:
+            parts.append(f"What to do: {self.remedy}")
+        return "\n".join(parts)
+
+
+class ConfigError(VflError):
+    """A configuration file is missing, malformed or contradicts itself."""
+
+    code = "config"
+    exit_code = 2
+
+
+class DataError(VflError):
+    """A table cannot be used as configured: missing file or column, wrong type, duplicate ids, bad labels."""
+
+    code = "data"
+    exit_code = 3
+
+
+class AlignmentError(VflError):
+    """The parties do not hold the same ids."""
+
+    code = "alignment"
+    exit_code = 4
+
+
+class ModelError(VflError):
+    """A bottom or top model does not keep its contract (width, range, finite values)."""
+
+    code = "model"
+    exit_code = 5
+
+
+class RangeError(VflError):
+    """A value does not fit the fixed-point range of the ring. Raised instead of wrapping silently."""
+
+    code = "range"
+    exit_code = 6
+
+
+class ParameterError(VflError):
+    """Encryption or ring parameters for which the noise or range bounds do not hold, or that are insecure."""
+
+    code = "parameters"
+    exit_code = 7
+
+
+class PolicyRefusal(VflError):
+    """This party's own policy does not allow the job."""
+
+    code = "policy"
+    exit_code = 8
+
+
+class MismatchError(VflError):
+    """The parties' configurations differ (job digest, federation, protocol version)."""
+
+    code = "mismatch"
+    exit_code = 9
+
+
+class ProtocolError(VflError):
+    """A peer sent something malformed, out of order or out of bounds."""
+
+    code = "protocol"
+    exit_code = 10
+
+
+class PeerUnreachable(VflError):
+    """A peer cannot be connected to, or went away."""
+
+    code = "unreachable"
+    exit_code = 11
+    retryable = True
+
+
+class DeadlineExceeded(VflError):
+    """A peer or a phase took longer than the configured deadline."""
+
+    code = "deadline"
+    exit_code = 12
+
+
+class AccessDenied(VflError):
+    """The caller's certificate does not allow this call."""
+
+    code = "access"
+    exit_code = 13
+
+
+class ListenError(VflError):
+    """This party cannot open its port."""
+
+    code = "listen"
+    exit_code = 14
+
+
+class JobAborted(VflError):
+    """The job was stopped, by an operator or because of an error at some party. ``summary`` says by whom and why."""
+
+    code = "aborted"
+    exit_code = 15
+
+
+class InternalError(VflError):
+    """A defect in vfl. The details are in the log of the party where it happened."""
+
+    code = "internal"
+    exit_code = 70
+
+
+class RemoteError(VflError):
+    """An error that happened at another party, as the safe summary it sent.
+
+    Args:
+        party: name of the party where it happened.
+        remote_code: the ``code`` of the error there.
+        summary: the safe summary sent by that party.
+    """
+
+    code = "remote"
+    exit_code = 16
+
+    def __init__(self, party: str, remote_code: str, summary: str, remedy: str = "") -> None:
+        super().__init__(f"{party}: {summary}", remedy=remedy)
+        self.party = party
+        self.remote_code = remote_code
+        self.remote_summary = summary
+
+
+def all_error_types() -> dict[str, type[VflError]]:
+    """Catalogue of error codes, by code. The transport translates exactly these."""
+    return {cls.code: cls for cls in VflError.__subclasses__()}

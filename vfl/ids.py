@@ -1,0 +1,70 @@
+"""Names and addresses that every part of the system agrees on: parties, phases, batches, message addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a process does in a federation."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    COORDINATOR = "coordinator"
+
+
+class Split(StrEnum):
+    """Part of the aligned rows a batch is drawn from."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Phase(StrEnum):
+    """One unit of work that the coordinator asks of every party at once, in this order within a step."""
+
+    BOTTOM_FORWARD = "bottom_forward"
+    INTERACTION_FORWARD = "interaction_forward"
+    TOP = "top"
+    INTERACTION_BACKWARD = "interaction_backward"
+    BOTTOM_BACKWARD = "bottom_backward"
+    SCORE = "score"
+
+
+TRAINING_PHASES = (
+    Phase.BOTTOM_FORWARD,
+    Phase.INTERACTION_FORWARD,
+    Phase.TOP,
+    Phase.INTERACTION_BACKWARD,
+    Phase.BOTTOM_BACKWARD,
+)
+INFERENCE_PHASES = (Phase.BOTTOM_FORWARD, Phase.INTERACTION_FORWARD, Phase.SCORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Which rows a step works on; every party derives the rows themselves from the job seed."""
+
+    split: Split
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """Identity of one execution of a step. A repeated step carries a new attempt, never the old masks."""
+
+    job: str
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a message belongs: one kind of message, once, from one sender, in one execution of a step."""
+
+    key: StepKey
+    kind: str
+    sender: str
