@@ -44,7 +44,8 @@ class Message:
             dtype, ndim = spec.metadata["dtype"], spec.metadata["ndim"]
             if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
                 raise ProtocolError(
-                    f"message '{self.kind}' carries a malformed tensor '{spec.name}': expected {dtype} with {ndim} dimension(s)",
+                    f"message '{self.kind}' carries a malformed tensor '{spec.name}': "
+                    f"expected {dtype} with {ndim} dimension(s)",
                     remedy="check that every party runs the same version of vfl",
                 )
 
@@ -58,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys(Message):
-    """A party's public keys of this job: for encryption (its own serialised form) and for agreeing on masks (X25519)."""
+    """A party's public keys of this job: for encryption (SEAL's serialised form) and for mask agreement (X25519)."""
 
     kind = "public_keys"
     protected = False

@@ -1,0 +1,1 @@
+"""Alignment: that all parties hold the same ids, and the order of rows that they all derive."""

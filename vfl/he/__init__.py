@@ -1,0 +1,1 @@
+"""Homomorphic encryption: parameters, keys, packing and ciphertext linear algebra. Only this package imports tenseal."""

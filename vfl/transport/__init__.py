@@ -1,0 +1,1 @@
+"""gRPC between the processes: services, codec, TLS, inbox, deadlines. Only this package imports grpc."""
