@@ -1,1 +1,1 @@
-"""Homomorphic encryption: parameters, keys, packing and ciphertext linear algebra. Only this package imports tenseal."""
+"""Homomorphic encryption: parameters, keys, packing, ciphertext linear algebra. Only this package imports tenseal."""
