@@ -1,0 +1,177 @@
+"""Ciphertext linear algebra: products of encrypted matrices with plain ones, as float64 matrix products and transforms.
+
+Both kernels act on residues, ciphertexts as int64 tensors (C, 2, L, N), and are exact: every float64 value stays below
+2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of ``transform_error``.
+
+Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N / stride.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vfl.he.layout import ProductLayout, ReductionLayout
+from vfl.he.parameters import Parameters
+from vfl.he.residues import centred, prime_column
+
+HALF_LIMB = 15
+
+
+def times_matrix(
+    parameters: Parameters, layout: ProductLayout, ct_x: torch.Tensor, w_DK: npt.NDArray[np.int64]
+) -> torch.Tensor:
+    """Enc(X W) from Enc(X) and a plain W in Z_t (centred representatives).
+
+    With Y = X^stride the plaintext polynomial of an output group has coefficients only at powers of Y, so the product
+    is a negacyclic convolution of length M, the same for every row of the block: one matrix product per prime and
+    15-bit half of W (the block-Toeplitz form of PC-MM, eprint 2024/1284).
+
+    Args:
+        ct_x: (C, 2, L, N) packed as ``layout.source``.
+        w_DK: D x K weights.
+
+    Returns:
+        (C', 2, L, N) packed as ``layout.product``.
+    """
+    source, product = layout.source, layout.product
+    cells = parameters.degree // source.stride
+    level = ct_x.shape[2]
+    primes = prime_column(parameters, level)
+    toeplitz = _toeplitz(layout, w_DK, cells)
+    x = centred(ct_x, primes).to(torch.float64)
+    x = x.view(source.blocks, source.groups, 2, level, cells, source.stride)
+    x = x.permute(3, 1, 4, 0, 2, 5).reshape(level, source.groups * cells, -1)
+    outputs = []
+    for index, prime in enumerate(parameters.primes[:level]):
+        low, high = _limbs(centred(torch.remainder(toeplitz, prime), primes[index]))
+        high_part = torch.matmul(high, x[index]).to(torch.int64).remainder_(prime)
+        low_part = torch.matmul(low, x[index]).to(torch.int64)
+        outputs.append((high_part << HALF_LIMB).add_(low_part).remainder_(prime))
+    y = torch.stack(outputs).view(level, product.groups, cells, source.blocks, 2, source.stride)
+    return y.permute(3, 1, 4, 0, 2, 5).reshape(product.ciphertexts, 2, level, parameters.degree)
+
+
+def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) -> torch.Tensor:
+    """Matrix (output groups * M, input groups * M) that multiplies by the plaintext polynomials of W.
+
+    Output column k of its group and input column i of its group meet at power k * per_in - i of Y.
+    """
+    source, product = layout.source, layout.product
+    per_in, per_out = source.per_ciphertext, product.per_ciphertext
+    padded = np.zeros((source.groups * per_in, product.groups * per_out), dtype=np.int64)
+    padded[: source.columns, : product.columns] = w_DK
+    blocks = padded.reshape(source.groups, per_in, product.groups, per_out).transpose(2, 0, 1, 3)
+    power = np.arange(per_out)[None, :] * per_in - np.arange(per_in)[:, None]
+    signed_blocks = blocks * np.where(power < 0, -1, 1)
+    polynomial = np.zeros((product.groups, source.groups, cells), dtype=np.int64)
+    polynomial[:, :, (power % cells).ravel()] = signed_blocks.reshape(product.groups, source.groups, -1)
+    shift = np.arange(cells)[:, None] - np.arange(cells)[None, :]
+    signed = polynomial[:, :, shift % cells] * np.where(shift < 0, -1, 1)
+    return torch.from_numpy(
+        np.ascontiguousarray(signed.transpose(0, 2, 1, 3)).reshape(product.groups * cells, source.groups * cells)
+    )
+
+
+def _limbs(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centred residues as low + 2^15 * high, both halves at most 2^14 in absolute value, in float64."""
+    low = ((value + (1 << (HALF_LIMB - 1))) & ((1 << HALF_LIMB) - 1)) - (1 << (HALF_LIMB - 1))
+    return low.to(torch.float64), ((value - low) >> HALF_LIMB).to(torch.float64)
+
+
+def transposed_times(
+    parameters: Parameters, layout: ReductionLayout, x_BD: npt.NDArray[np.int64], ct_y: torch.Tensor
+) -> torch.Tensor:
+    """Enc(X^T Y) from a plain X with small entries (|x| <= 2^activation_bits) and Enc(Y).
+
+    Row b of the block and feature j of its group stand at power j * stride * outputs_per - b of the plaintext
+    polynomial, so that the sum over b appears at multiples of the stride. Products of polynomials are negacyclic
+    convolutions by complex transforms of length N/2; the sum over blocks is taken in the transformed domain.
+
+    Args:
+        ct_y: (C, 2, L, N) packed as ``layout.source``.
+
+    Returns:
+        (C', 2, L, N) packed as ``layout.product``.
+    """
+    source, product = layout.source, layout.product
+    level, degree = ct_y.shape[2], parameters.degree
+    primes = prime_column(parameters, level)
+    features = _transform(torch.from_numpy(_feature_polynomials(layout, x_BD)).to(torch.float64))
+    features = features.permute(2, 1, 0)
+    outputs = []
+    for group in range(source.groups):
+        residues = centred(ct_y.view(source.blocks, source.groups, 2, level, degree)[:, group], primes)
+        low, high = _limbs(residues)
+        both = _transform(torch.stack((low, high), dim=1))
+        spectrum = both.reshape(source.blocks, -1, degree // 2).permute(2, 0, 1)
+        mixed = torch.bmm(features, spectrum).permute(1, 2, 0)
+        exact = _inverse_transform(mixed).reshape(product.feature_groups, 2, 2, level, degree)
+        exact = exact.remainder_(primes)
+        outputs.append((exact[:, 1] << HALF_LIMB).add_(exact[:, 0]).remainder_(primes))
+    return torch.cat(outputs)
+
+
+def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Plaintext polynomials (blocks, feature groups, N) of X."""
+    source, product = layout.source, layout.product
+    per = product.features_per_ciphertext
+    padded = np.zeros((source.blocks * source.stride, product.feature_groups * per), dtype=np.int64)
+    padded[: source.rows, : product.features] = x_BD
+    tiles = padded.reshape(source.blocks, source.stride, product.feature_groups, per).transpose(0, 2, 3, 1)
+    power = np.arange(per)[:, None] * source.stride * source.per_ciphertext - np.arange(source.stride)[None, :]
+    polynomials = np.zeros((source.blocks, product.feature_groups, source.degree), dtype=np.int64)
+    signed = tiles * np.where(power < 0, -1, 1)
+    polynomials[:, :, (power % source.degree).ravel()] = signed.reshape(source.blocks, product.feature_groups, -1)
+    return polynomials
+
+
+@lru_cache(maxsize=8)
+def _twist(degree: int) -> torch.Tensor:
+    """exp(i pi j / N) for j below N/2: turns reduction modulo X^(N/2) - i into a cyclic transform."""
+    angle = torch.arange(degree // 2, dtype=torch.float64) * (math.pi / degree)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def _transform(values: torch.Tensor) -> torch.Tensor:
+    """Real (..., N) modulo X^N + 1 to its N/2 complex values, by folding X^(N/2) = i."""
+    degree = values.shape[-1]
+    folded: torch.Tensor = torch.complex(
+        values[..., : degree // 2].contiguous(), values[..., degree // 2 :].contiguous()
+    )
+    spectrum: torch.Tensor = torch.fft.fft(folded * _twist(degree))
+    return spectrum
+
+
+def _inverse_transform(spectrum: torch.Tensor) -> torch.Tensor:
+    """Inverse of ``_transform``, rounded to integers (..., N)."""
+    folded = torch.fft.ifft(spectrum)
+    degree = 2 * folded.shape[-1]
+    folded = folded * _twist(degree).conj()
+    return torch.cat((folded.real, folded.imag), dim=-1).round_().to(torch.int64)
+
+
+def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
+    """Bound on the distance between a float64 result of ``transposed_times`` and the true integer.
+
+    Brent, Percival and Zimmermann (Math. Comp. 76, 2007, theorem 5.1): a product of polynomials through transforms of
+    length 2^n errs by less than |x| |y| ((1+e)^(3n) (1+e sqrt 5)^(3n+1) (1+m)^(3n) - 1), norms Euclidean, e the
+    rounding unit and m the error of the roots of unity (here within 2 e). Blocks add up, and so do the roundings of
+    their sum.
+    """
+    n = int(math.log2(parameters.degree // 2)) + 1
+    unit = 2.0**-53
+    growth = (1 + unit) ** (3 * n) * (1 + unit * math.sqrt(5)) ** (3 * n + 1) * (1 + 2 * unit) ** (3 * n) - 1
+    growth += layout.source.blocks * unit
+    residues = 2.0 ** (HALF_LIMB - 1) * math.sqrt(parameters.degree)
+    features = 2.0**parameters.settings.activation_bits * math.sqrt(min(layout.feature_coefficients, parameters.degree))
+    return layout.source.blocks * residues * features * growth
+
+
+def matrix_magnitude(layout: ProductLayout) -> float:
+    """Largest absolute value that ``times_matrix`` accumulates in float64; exact while below 2^53."""
+    return layout.terms * 2.0 ** (29 + HALF_LIMB - 1)

@@ -1,0 +1,107 @@
+"""Analytic worst-case noise of every ciphertext of the protocol, and how much flooding hides it.
+
+Noise is the distance of the phase c0 + c1 s from (q / t) m. All bounds are worst cases, not averages.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vfl.errors import ParameterError
+from vfl.he.algebra import matrix_magnitude, transform_error
+from vfl.he.layout import (
+    BackwardLayout,
+    ProductLayout,
+    ReductionLayout,
+    plan_backward,
+    plan_product,
+    product_layout,
+    reduction_layout,
+)
+from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
+
+FRESH_NOISE = MAX_ERROR + 0.5
+"""Symmetric encryption: one error coefficient, and the rounding of q m / t."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hiding:
+    """How a product is hidden before it returns to its key's owner.
+
+    Attributes:
+        flooding_bits: flooding noise is uniform in [-2^flooding_bits, 2^flooding_bits).
+        level: primes that are left when it is sent; dropping the others costs no correctness.
+    """
+
+    flooding_bits: int
+    level: int
+
+
+def zero_encryption_noise(parameters: Parameters) -> float:
+    """Public-key encryption of zero: e u + e0 + e1 s divided by the special prime, plus that division's rounding."""
+    before = MAX_ERROR * (2 * parameters.degree + 1) / 2.0 ** (parameters.settings.prime_bits - 1)
+    return before + (parameters.degree + 1) / 2
+
+
+def product_hiding(parameters: Parameters, layout: ProductLayout) -> Hiding:
+    """Hiding of Enc(X) W for any W in Z_t. Raises ParameterError when the noise bound does not hold."""
+    worst = layout.terms * 2.0 ** (parameters.tau - 1) * FRESH_NOISE
+    return _hiding(parameters, worst, "the product with the interaction weights")
+
+
+def reduction_hiding(parameters: Parameters, layout: ReductionLayout) -> Hiding:
+    """Hiding of X^T Enc(Y), |X| <= 1. Raises ParameterError when the noise bound does not hold."""
+    terms = layout.source.blocks * layout.feature_coefficients
+    worst = terms * 2.0**parameters.settings.activation_bits * FRESH_NOISE
+    return _hiding(parameters, worst, "the gradient of the interaction weights")
+
+
+def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
+    before_flooding = worst + zero_encryption_noise(parameters) + 0.5
+    bits = math.ceil(math.log2(before_flooding)) + FLOODING_BITS
+    total = 2.0**bits + before_flooding
+    for level in range(1, len(parameters.primes) + 1):
+        dropped = math.prod(parameters.primes[level:])
+        rounding = (parameters.degree + 1) / 2 * min(1, len(parameters.primes) - level)
+        # The last term is (q mod t) / t: after switching, q' / t m is matched up to less than one unit.
+        if total / dropped + rounding + 1 < parameters.modulus(level) / (2 * parameters.t):
+            return Hiding(bits, level)
+    room = math.log2(parameters.modulus(len(parameters.primes)) / (2 * parameters.t))
+    raise ParameterError(
+        f"the job's [ring] settings are refused: {what} needs {math.log2(total):.0f} bits for noise and flooding, "
+        f"the modulus leaves {room:.0f}",
+        remedy="use more primes with a larger ring.degree, or a smaller tau, batch_size or width",
+    )
+
+
+def check_bounds(parameters: Parameters, rows: int, widths: tuple[int, ...], out_width: int) -> None:
+    """Check noise and float exactness for batches of up to ``rows`` rows, for every passive party's width.
+
+    Raises:
+        ParameterError: some analytic bound does not hold.
+    """
+    backward = plan_backward(rows, out_width, widths, widths, parameters.degree)
+    for width in widths:
+        _check_product(parameters, plan_product(rows, width, out_width, parameters.degree))
+        _check_backward(parameters, backward, width)
+
+
+def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int) -> None:
+    if backward.rows is not None:
+        _check_product(parameters, product_layout(backward.rows, width))
+    reduction = reduction_layout(backward.blocks, width)
+    reduction_hiding(parameters, reduction)
+    if (error := transform_error(parameters, reduction)) >= 0.25:
+        raise ParameterError(
+            f"the weight-gradient kernel is not provably exact at this size (rounding bound {error:.2g})",
+            remedy="use a smaller batch_size or fewer activation_bits",
+        )
+
+
+def _check_product(parameters: Parameters, layout: ProductLayout) -> None:
+    product_hiding(parameters, layout)
+    if matrix_magnitude(layout) > 2.0**53:
+        raise ParameterError(
+            "the matrix kernel is not provably exact at this width", remedy="use a smaller bottom width"
+        )
