@@ -1,0 +1,191 @@
+"""From a table to tensors: imputation, standardisation and category codes, fitted on the training rows only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from vfl.data.table import Table
+from vfl.errors import DataError
+
+CLIP_STD = 8.0
+"""Standardised values beyond this many standard deviations are cut off: one outlier must not saturate a model."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Features:
+    """Model inputs of n rows.
+
+    Attributes:
+        numeric: (n, p') float32, all finite and within ±8: standardised columns, then missing-indicators (0 or 1).
+        categorical: (n, c) int64 codes, each below the cardinality of its column; 0 is unknown or missing.
+    """
+
+    numeric: torch.Tensor
+    categorical: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.numeric.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Features(numeric={tuple(self.numeric.shape)}, categorical={tuple(self.categorical.shape)})"
+
+    def select(self, rows: npt.NDArray[np.int64]) -> Features:
+        """The rows at these positions, in this order."""
+        index = torch.from_numpy(rows)
+        return Features(self.numeric[index], self.categorical[index])
+
+
+def _strictly_ascending(values: tuple[str, ...]) -> tuple[str, ...]:
+    if any(low >= high for low, high in pairwise(values)):
+        raise ValueError("categories have to be sorted and different from each other")
+    return values
+
+
+class _Fitted(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NumericScale(_Fitted):
+    """Scale of a numeric column: ``(value - mean) / std``, and whether training rows lacked values."""
+
+    name: str
+    mean: FiniteFloat
+    std: Annotated[FiniteFloat, Field(gt=0)]
+    has_missing: bool
+
+
+class Vocabulary(_Fitted):
+    """Categories of a column in the order of their codes, which start at 1."""
+
+    name: str
+    categories: Annotated[tuple[str, ...], AfterValidator(_strictly_ascending)] = Field(repr=False)
+
+
+class Preprocessor(_Fitted):
+    """What was learnt from the training rows.
+
+    It holds values of the table (means, categories), so it stays at the party, in its own checkpoint.
+    """
+
+    version: Literal[1] = 1
+    numeric: tuple[NumericScale, ...] = Field(repr=False)
+    categorical: tuple[Vocabulary, ...] = Field(repr=False)
+
+    @classmethod
+    def fit(cls, table: Table, rows: npt.NDArray[np.int64]) -> Preprocessor:
+        """Learn scales and vocabularies.
+
+        Args:
+            table: n rows.
+            rows: positions of the training rows; nothing is learnt from the others.
+
+        Raises:
+            DataError: no training rows, or values too large to be averaged.
+        """
+        if len(rows) == 0:
+            raise DataError("there are no training rows to learn the preprocessing from", remedy="provide more rows")
+        training = table.select(rows)
+        scales = [
+            _fit_scale(name, column) for name, column in zip(table.numeric_names, training.numeric.T, strict=True)
+        ]
+        vocabularies = [
+            Vocabulary(name=name, categories=tuple(sorted(set(column) - {None})))
+            for name, column in zip(table.categorical_names, training.categorical.T, strict=True)
+        ]
+        return cls(numeric=tuple(scales), categorical=tuple(vocabularies))
+
+    @property
+    def numeric_width(self) -> int:
+        """p': numeric columns plus missing-indicators."""
+        return len(self.numeric) + sum(scale.has_missing for scale in self.numeric)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of codes of each categorical column, code 0 included."""
+        return tuple(len(vocabulary.categories) + 1 for vocabulary in self.categorical)
+
+    def transform(self, table: Table) -> Features:
+        """Standardise, fill in the training mean where a value is missing, and encode; any rows, seen or not.
+
+        Raises:
+            DataError: the table's feature columns are not those of the fit.
+        """
+        self._check_columns(table)
+        numeric = np.zeros((len(table), self.numeric_width), dtype=np.float32)
+        missing = np.isnan(table.numeric)
+        for position, scale in enumerate(self.numeric):
+            numeric[:, position] = _standardise(table.numeric[:, position], scale)
+        indicated = [position for position, scale in enumerate(self.numeric) if scale.has_missing]
+        numeric[:, len(self.numeric) :] = missing[:, indicated]
+        codes = np.zeros((len(table), len(self.categorical)), dtype=np.int64)
+        for position, vocabulary in enumerate(self.categorical):
+            code_of = {category: code for code, category in enumerate(vocabulary.categories, start=1)}
+            codes[:, position] = [code_of.get(value, 0) for value in table.categorical[:, position]]
+        return Features(torch.from_numpy(numeric), torch.from_numpy(codes))
+
+    def to_json(self) -> str:
+        """Text from which ``from_json`` makes an equal preprocessor, to the last bit."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DataError: anything else.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            places = [f"{'.'.join(map(str, problem['loc'])) or 'text'}: {problem['msg']}" for problem in problems]
+            raise DataError(
+                "the stored preprocessing cannot be read",
+                detail="; ".join(places[:5]),
+                remedy="use the checkpoint as it was written, with the version of vfl that wrote it",
+            ) from None
+
+    def _check_columns(self, table: Table) -> None:
+        kinds = (
+            ("numeric", table.numeric_names, self.numeric),
+            ("categorical", table.categorical_names, self.categorical),
+        )
+        for kind, found, fitted in kinds:
+            expected = tuple(column.name for column in fitted)
+            if found != expected:
+                raise DataError(
+                    "the feature columns are not those that the preprocessing was learnt from",
+                    detail=f"{kind} columns are {list(found)}, expected {list(expected)}",
+                    remedy="export the same columns in the same order, or declare them and their kinds in 'columns'",
+                )
+
+
+def _fit_scale(name: str, column: npt.NDArray[np.float64]) -> NumericScale:
+    present = column[~np.isnan(column)]
+    has_missing = len(present) < len(column)
+    if len(present) == 0:
+        return NumericScale(name=name, mean=0.0, std=1.0, has_missing=True)
+    if present.min() == present.max():  # rounding may leave a constant column a tiny deviation, which would blow up
+        return NumericScale(name=name, mean=float(present[0]), std=1.0, has_missing=has_missing)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(present.mean()), float(present.std())
+    if not (np.isfinite(mean) and np.isfinite(std)):
+        raise DataError(
+            "a numeric column holds values too large to be standardised",
+            detail=f"column '{name}': mean or standard deviation is beyond the range of a double",
+            remedy="rescale the column",
+        )
+    return NumericScale(name=name, mean=mean, std=std or 1.0, has_missing=has_missing)
+
+
+def _standardise(column: npt.NDArray[np.float64], scale: NumericScale) -> npt.NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # an overflow is cut off as any outlier
+        standardised = np.clip((column - scale.mean) / scale.std, -CLIP_STD, CLIP_STD)
+    return np.where(np.isnan(column), 0.0, standardised)

@@ -1,0 +1,147 @@
+"""Reading files: a file becomes a frame with unique, stripped column names, and each row knows where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from vfl.data.config import DataConfig
+from vfl.errors import ConfigError, DataError
+
+_SUFFIXES: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Source:
+    """A file as read, before its columns are given a meaning.
+
+    Attributes:
+        path: the file, for messages to the local operator.
+        frame: n rows; from CSV all columns are text.
+        positions: (n,) where each row stands in the file, counted from 1.
+        unit: what ``positions`` counts. A quoted line break inside a CSV value is not counted as a line.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    positions: npt.NDArray[np.int64]
+    unit: Literal["line", "row"]
+
+
+def read_source(config: DataConfig) -> Source:
+    """Read the whole file.
+
+    Raises:
+        ConfigError: the format is ``auto`` and the suffix is none that is known.
+        DataError: the file is missing, unreadable, malformed or without rows, or its column names are unusable.
+    """
+    path = config.path
+    file_format = _format_of(config)
+    try:
+        _check_is_file(path)
+        source = _read_csv(path) if file_format == "csv" else _read_parquet(path)
+    except OSError as error:
+        raise DataError(
+            "the configured table cannot be read",
+            detail=f"{path}: {error.strerror or type(error).__name__}",
+            remedy="let the user that runs vfl read the file",
+        ) from error
+    if source.frame.height == 0:
+        raise _empty(path)
+    return source
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(
+            "the configured table does not exist",
+            detail=f"{path} is {'not a file' if path.exists() else 'missing'}",
+            remedy="correct 'path' in the configuration of the data",
+        )
+
+
+def _format_of(config: DataConfig) -> Literal["csv", "parquet"]:
+    if config.format != "auto":
+        return config.format
+    suffix = config.path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ConfigError(
+            "the format of the configured table is unknown",
+            detail=f"{config.path} has the suffix '{suffix}'; known are {', '.join(_SUFFIXES)}",
+            remedy="set 'format' to 'csv' or 'parquet'",
+        )
+    return _SUFFIXES[suffix]
+
+
+def _read_csv(path: Path) -> Source:
+    try:
+        # The header is read as a row: polars would rename repeated names without a word.
+        raw = pl.read_csv(path, has_header=False, infer_schema=False, glob=False)
+    except pl.exceptions.NoDataError:
+        raise _empty(path) from None
+    except pl.exceptions.PolarsError as error:
+        raise _malformed_csv(path, error) from None  # polars quotes the line, which may hold an id
+    names = _column_names(path, [name or "" for name in raw.row(0)])
+    frame = raw.slice(1).rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.all()))
+    positions = np.arange(2, frame.height + 2, dtype=np.int64)
+    filled = frame.select(~pl.all_horizontal(pl.all().is_null())).to_series()
+    return Source(path, frame.filter(filled), positions[filled.to_numpy()], "line")
+
+
+def _read_parquet(path: Path) -> Source:
+    try:
+        raw = pl.read_parquet(path, glob=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            "the configured table is not a readable Parquet file",
+            detail=f"{path}: {error}",
+            remedy="export the table again, or correct 'format'",
+        ) from error
+    names = _column_names(path, raw.columns)
+    texts = [name for name, dtype in zip(names, raw.dtypes, strict=True) if dtype == pl.String]
+    frame = raw.rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.col(texts)))
+    return Source(path, frame, np.arange(1, frame.height + 1, dtype=np.int64), "row")
+
+
+def _stripped(texts: pl.Expr) -> pl.Expr:
+    """Text without surrounding white space; nothing left counts as missing."""
+    return texts.str.strip_chars().replace("", None)
+
+
+def _column_names(path: Path, header: list[str]) -> list[str]:
+    names = [name.strip() for name in header]
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        raise DataError(
+            "the configured table has several columns of the same name",
+            detail=f"{path}: {', '.join(repeated)}",
+            remedy="give every column its own name",
+        )
+    if "" in names:
+        raise DataError(
+            "the configured table has a column without a name",
+            detail=f"{path}: column {names.index('') + 1} of {len(names)}",
+            remedy="name the column in the header line; with pandas, export with index=False",
+        )
+    return names
+
+
+def _empty(path: Path) -> DataError:
+    return DataError("the configured table has no rows", detail=str(path), remedy="export the table again")
+
+
+def _malformed_csv(path: Path, error: pl.exceptions.PolarsError) -> DataError:
+    if "utf-8" in str(error):
+        return DataError(
+            "the configured table is not text in UTF-8", detail=str(path), remedy="save the CSV file as UTF-8"
+        )
+    return DataError(
+        "the configured table is not a well-formed CSV file",
+        detail=f"{path}: a line has more fields than the header, or a quotation mark is not closed",
+        remedy="export the table again with commas between fields and quotation marks around text that holds commas",
+    )

@@ -1,0 +1,152 @@
+"""A party's table in memory: ids, features by kind, and labels at the active party."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vfl.data.columns import Column
+from vfl.data.config import ColumnKind, DataConfig
+from vfl.data.source import Source, read_source
+from vfl.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """n rows of a party. Its repr tells sizes only, as rows must not reach a log.
+
+    Attributes:
+        ids: n canonical ids, each once.
+        numeric: (n, p) float64, NaN where missing, never infinite.
+        numeric_names: p column names.
+        categorical: (n, c) of str, None where missing.
+        categorical_names: c column names.
+        labels: (n,) float64, all finite; None at a passive party.
+    """
+
+    ids: list[str]
+    numeric: npt.NDArray[np.float64]
+    numeric_names: tuple[str, ...]
+    categorical: npt.NDArray[np.object_]
+    categorical_names: tuple[str, ...]
+    labels: npt.NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        p, c = len(self.numeric_names), len(self.categorical_names)
+        return f"Table(rows={len(self)}, numeric={p}, categorical={c}, labels={self.labels is not None})"
+
+    def select(self, rows: npt.NDArray[np.int64]) -> Table:
+        """The rows at these positions, in this order."""
+        return Table(
+            ids=[self.ids[row] for row in rows],
+            numeric=self.numeric[rows],
+            numeric_names=self.numeric_names,
+            categorical=self.categorical[rows],
+            categorical_names=self.categorical_names,
+            labels=None if self.labels is None else self.labels[rows],
+        )
+
+
+def load_table(config: DataConfig, *, needs_label: bool) -> Table:
+    """Read a party's table and check it whole.
+
+    In CSV the empty cell is missing; where a number is expected so are NA, N/A, NaN, null and none. Blank lines are
+    skipped.
+
+    Args:
+        config: file and columns.
+        needs_label: True at the active party, which may have no features at all.
+
+    Raises:
+        ConfigError: a label column is configured where none belongs, or none where one is needed; unknown format.
+        DataError: unreadable or empty file; missing columns; missing or repeated ids; values that do not fit their
+            column; labels that are missing or no finite numbers; no features at a passive party.
+    """
+    _check_label_column(config, needs_label)
+    source = read_source(config)
+    _check_columns_exist(config, source)
+    kinds = _feature_kinds(config, source)
+    if not kinds and not needs_label:
+        raise DataError(
+            "the table of a passive party has no feature columns",
+            detail=f"{source.path} has the columns {_listed(source)}",
+            remedy="export feature columns, or name them in 'columns'",
+        )
+    numeric_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.NUMERIC)
+    categorical_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.CATEGORICAL)
+    numeric = np.empty((source.frame.height, len(numeric_names)), dtype=np.float64)
+    for position, name in enumerate(numeric_names):
+        numeric[:, position] = Column.of(source, name).to_numeric()
+    categorical = np.empty((source.frame.height, len(categorical_names)), dtype=np.object_)
+    for position, name in enumerate(categorical_names):
+        categorical[:, position] = Column.of(source, name).to_categorical()
+    return Table(
+        ids=Column.of(source, config.id_column).to_ids(),
+        numeric=numeric,
+        numeric_names=numeric_names,
+        categorical=categorical,
+        categorical_names=categorical_names,
+        labels=None if config.label_column is None else _labels(source, config.label_column),
+    )
+
+
+def _check_label_column(config: DataConfig, needs_label: bool) -> None:
+    if needs_label and config.label_column is None:
+        raise ConfigError(
+            "the active party's table has no label column configured",
+            detail=f"{config.path}: 'label_column' is not set",
+            remedy="set 'label_column' to the column that is to be predicted",
+        )
+    if not needs_label and config.label_column is not None:
+        raise ConfigError(
+            "a label column is configured where none is used",
+            detail=f"{config.path}: 'label_column' is '{config.label_column}'",
+            remedy="remove 'label_column', and name the column in 'drop' if the table has it",
+        )
+
+
+def _check_columns_exist(config: DataConfig, source: Source) -> None:
+    label = () if config.label_column is None else (config.label_column,)
+    wanted = (config.id_column, *label, *(config.columns or {}), *config.drop)
+    missing = [name for name in wanted if name not in source.frame.columns]
+    if missing:
+        raise DataError(
+            "the configured table lacks configured columns",
+            detail=f"{source.path} has no {', '.join(map(repr, missing))}; it has the columns {_listed(source)}",
+            remedy="correct the names in the configuration or in the header; a CSV file needs commas between fields",
+        )
+
+
+def _feature_kinds(config: DataConfig, source: Source) -> dict[str, ColumnKind]:
+    if config.columns is not None:
+        return config.columns
+    others = {config.id_column, config.label_column, *config.drop}
+    features = [name for name in source.frame.columns if name not in others]
+    return {name: Column.of(source, name).infer_kind() for name in features}
+
+
+def _labels(source: Source, name: str) -> npt.NDArray[np.float64]:
+    try:
+        labels = Column.of(source, name).to_numeric()
+    except DataError as error:
+        raise DataError(
+            "the label column holds values that are no finite numbers",
+            detail=error.detail,
+            remedy="write labels as numbers: 0 and 1, classes as 0, 1, 2, ..., or the quantity itself",
+        ) from None
+    if missing := int(np.isnan(labels).sum()):
+        raise DataError(
+            "the label column has missing values",
+            detail=f"{source.path}, column '{name}': {missing} of {len(labels)} values are missing",
+            remedy="remove the rows without a label",
+        )
+    return labels
+
+
+def _listed(source: Source) -> str:
+    return ", ".join(repr(name) for name in source.frame.columns)
