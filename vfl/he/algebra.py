@@ -102,18 +102,29 @@ def transposed_times(
     level, degree = ct_y.shape[2], parameters.degree
     primes = prime_column(parameters, level)
     features = _transform(torch.from_numpy(_feature_polynomials(layout, x_BD)).to(torch.float64))
-    features = features.permute(2, 1, 0)
     outputs = []
     for group in range(source.groups):
         residues = centred(ct_y.view(source.blocks, source.groups, 2, level, degree)[:, group], primes)
         low, high = _limbs(residues)
         both = _transform(torch.stack((low, high), dim=1))
-        spectrum = both.reshape(source.blocks, -1, degree // 2).permute(2, 0, 1)
-        mixed = torch.bmm(features, spectrum).permute(1, 2, 0)
-        exact = _inverse_transform(mixed).reshape(product.feature_groups, 2, 2, level, degree)
+        spectrum = both.reshape(source.blocks, -1, degree // 2)
+        exact = _inverse_transform(_sum_over_blocks(features, spectrum)).reshape(
+            product.feature_groups, 2, 2, level, degree
+        )
         exact = exact.remainder_(primes)
         outputs.append((exact[:, 1] << HALF_LIMB).add_(exact[:, 0]).remainder_(primes))
     return torch.cat(outputs)
+
+
+def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+    """Sum over blocks of features (blocks, G, F) times spectrum (blocks, X, F), frequency by frequency: (G, X, F).
+
+    Elementwise rather than as a batched matrix product: the matrices are too small for one to pay off.
+    """
+    total = torch.zeros(features.shape[1], spectrum.shape[1], spectrum.shape[2], dtype=spectrum.dtype)
+    for block in range(spectrum.shape[0]):
+        total.addcmul_(features[block, :, None, :], spectrum[block, None, :, :])
+    return total
 
 
 def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -19,6 +19,9 @@ COST_RETURNED = 1.5
 MAX_TERMS = 1024
 """Products added up in one float64 accumulation of the matrix kernel, so that it stays exact (see ``algebra``)."""
 
+MIN_STRIDE = 32
+"""Shortest run of rows: the matrix kernel builds matrices of (N / stride)^2."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProductLayout:
@@ -119,8 +122,8 @@ def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
             f"cannot lay out a batch of {rows} rows and {columns} columns",
             remedy="every batch needs at least one row and every bottom a width of at least one",
         )
-    stride = min(degree, _power_of_two(rows))
-    while stride >= 1 and -(-rows // stride) <= 2 * max(64, rows // degree):
+    stride = max(MIN_STRIDE, min(degree, _power_of_two(rows)))
+    while stride >= MIN_STRIDE and -(-rows // stride) <= 2 * max(64, rows // degree):
         per = 1
         while per * stride <= degree and per <= _power_of_two(columns):
             yield RowPacking(rows, columns, degree, stride, per, stride)

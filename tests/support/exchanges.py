@@ -1,0 +1,53 @@
+"""Drives protocol exchanges of several parties against each other in memory, recording every message."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfl.interact.exchange import Exchange, Receive, Send
+from vfl.messages import Message
+
+
+@dataclass
+class Transcript:
+    """Every message sent, in order: (sender, receiver, message)."""
+
+    sent: list[tuple[str, str, Message]] = field(default_factory=list)
+
+    def received_by(self, name: str) -> list[Message]:
+        return [message for _, receiver, message in self.sent if receiver == name]
+
+
+def run_exchanges(exchanges: dict[str, Exchange[Any]], transcript: Transcript | None = None) -> dict[str, Any]:
+    """Run one exchange per party until all return; the result of each by party name."""
+    transcript = transcript or Transcript()
+    mail: dict[tuple[str, str, str], deque[Message]] = {}
+    waiting: dict[str, Send | Receive] = {}
+    results: dict[str, Any] = {}
+
+    def resume(name: str, value: Message | None) -> None:
+        try:
+            waiting[name] = exchanges[name].send(value)
+        except StopIteration as stop:
+            waiting.pop(name, None)
+            results[name] = stop.value
+
+    for name in exchanges:
+        resume(name, None)
+    while waiting:
+        progressed = False
+        for name, request in list(waiting.items()):
+            if isinstance(request, Send):
+                for receiver in request.to:
+                    transcript.sent.append((name, receiver, request.message))
+                    mail.setdefault((receiver, name, request.message.kind), deque()).append(request.message)
+                resume(name, None)
+                progressed = True
+            elif queue := mail.get((name, request.sender, request.message_type.kind)):
+                resume(name, queue.popleft())
+                progressed = True
+        if not progressed:
+            raise AssertionError(f"deadlock: {waiting}")
+    return results

@@ -1,0 +1,58 @@
+"""How protocol steps ask for messages to be moved without knowing a network.
+
+A protocol run is a generator: it yields ``Send`` and ``Receive``, gets the received message back, and returns its
+result. ``train`` drives it over gRPC; tests drive two of them against each other in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vfl.errors import ProtocolError
+from vfl.messages import Message
+
+Result = TypeVar("Result")
+Received = TypeVar("Received", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Ask the driver to deliver a message to these parties. Resumed with None once it is handed over."""
+
+    to: tuple[str, ...]
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Ask the driver for the message of this type from this party. Resumed with the message."""
+
+    sender: str
+    message_type: type[Message]
+
+
+Exchange = Generator[Send | Receive, Message | None, Result]
+"""A protocol run that returns ``Result``."""
+
+
+def receive(sender: str, message_type: type[Received]) -> Exchange[Received]:
+    """Wait for one message inside another exchange: ``message = yield from receive(...)``."""
+    message = yield Receive(sender, message_type)
+    if not isinstance(message, message_type):
+        raise ProtocolError(f"{sender} sent another message where '{message_type.kind}' was due")
+    return message
+
+
+def check_shape(array_shape: tuple[int, ...], expected: tuple[int, ...], sender: str, what: str) -> None:
+    """Refuse a tensor of another shape than the protocol's.
+
+    Raises:
+        ProtocolError: naming the sender, the tensor and both shapes.
+    """
+    if array_shape != expected:
+        raise ProtocolError(
+            f"{sender} sent {what} of shape {array_shape}, expected {expected}",
+            remedy="check that every party uses the same job file and holds the same aligned rows",
+        )

@@ -1,0 +1,104 @@
+"""The interaction layer as ``train`` sees it: one interface, two implementations, each side its own object.
+
+Z = sum_i alpha_i W_i over the passive parties i, in exact fixed-point arithmetic. The active party's own part and the
+bias are plain and local; they are not here. Both implementations give the same integers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vfl.errors import ProtocolError
+from vfl.he.parameters import Parameters
+from vfl.ids import StepKey
+from vfl.interact.exchange import Exchange
+from vfl.interact.fixed_point import IntArray, quantise_weights
+
+
+@dataclass(frozen=True)
+class InteractionShape:
+    """What every party knows about the layer.
+
+    Attributes:
+        active: name of the active party.
+        widths: bottom width d_i of each passive party, in the order of the federation.
+        out_width: width K of Z.
+        own_width: bottom width of the active party (0 without features); counts for the scale of initial weights.
+        gradient_receivers: passive parties whose bottoms train and therefore need d alpha.
+    """
+
+    active: str
+    widths: Mapping[str, int]
+    out_width: int
+    own_width: int
+    gradient_receivers: frozenset[str]
+
+    @property
+    def passive(self) -> tuple[str, ...]:
+        """Names of the passive parties."""
+        return tuple(self.widths)
+
+    @property
+    def gradient_widths(self) -> tuple[int, ...]:
+        """Widths of the passive parties that need d alpha."""
+        return tuple(width for name, width in self.widths.items() if name in self.gradient_receivers)
+
+    @property
+    def weight_scale(self) -> float:
+        """Standard deviation of initial interaction weights: 1 / sqrt(all bottom widths)."""
+        return float((sum(self.widths.values()) + self.own_width) ** -0.5)
+
+
+class ActiveInteraction(Protocol):
+    """The active party's side."""
+
+    def setup(self) -> Exchange[None]:
+        """Agree on initial weights with every passive party."""
+
+    def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
+        """Return sum_i alpha_i W_i (B, K), at f_a + f_w fractional bits."""
+
+    def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
+        """Give each passive party its d alpha and update W_i -= multiplier * alpha_i^T dL/dZ."""
+
+    def weights(self) -> dict[str, IntArray]:
+        """What this side holds of each passive party's weights (D, K), to be saved."""
+
+
+class PassiveInteraction(Protocol):
+    """A passive party's side."""
+
+    def setup(self) -> Exchange[None]:
+        """Agree on initial weights with the active party."""
+
+    def forward(self, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
+        """Contribute alpha (B, D), at f_a fractional bits, to Z."""
+
+    def backward(self, key: StepKey, multiplier: int) -> Exchange[IntArray | None]:
+        """Update the weights; return d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
+
+    def weights(self) -> dict[str, IntArray]:
+        """What this side holds of its weights (D, K), to be saved."""
+
+
+def initial_contribution(
+    width: int, shape: InteractionShape, parameters: Parameters, generator: np.random.Generator
+) -> IntArray:
+    """One side's contribution to initial weights (width, K). Two of them add up, so neither side knows the sum."""
+    scale = shape.weight_scale / np.sqrt(2.0)
+    return quantise_weights(generator.normal(0.0, scale, (width, shape.out_width)), parameters)
+
+
+def pending(batch: IntArray | None, key: StepKey) -> IntArray:
+    """The activations of the forward pass that a backward pass belongs to.
+
+    Raises:
+        ProtocolError: there was none.
+    """
+    if batch is None:
+        raise ProtocolError(f"the backward pass of step {key.step} was asked for before its forward pass")
+    return batch
