@@ -1,0 +1,95 @@
+"""Label encodings: fitted on the training part, saved as JSON, refusing what they have not seen."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfl.errors import ConfigError, DataError
+from vfl.models.config import TaskConfig
+from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding, fit_labels
+
+BINARY = TaskConfig(kind="binary")
+MULTICLASS = TaskConfig(kind="multiclass", classes=3)
+REGRESSION = TaskConfig(kind="regression")
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "values", "encoded"),
+    [
+        (BINARY, [1, 0, 1], (0, 1), [1, 0, 1]),
+        (BINARY, [1.0, 0.0], (0, 1), [1, 0]),
+        (BINARY, [False, True], (0, 1), [0, 1]),
+        (BINARY, [-1, 1], (-1, 1), [0, 1]),
+        (BINARY, ["good", "bad", "good"], ("bad", "good"), [1, 0, 1]),
+        (BINARY, np.array(["good", "bad"], dtype=object), ("bad", "good"), [1, 0]),
+        (MULTICLASS, [3, 1, 2], (1, 2, 3), [2, 0, 1]),
+        (MULTICLASS, [0.5, 1.5, 2.5], (0.5, 1.5, 2.5), [0, 1, 2]),
+        (MULTICLASS, [0, 2, 2], (0, 1, 2), [0, 2, 2]),
+    ],
+)
+def test_classes_are_the_sorted_distinct_labels(config, labels, values, encoded):
+    raw = np.asarray(labels)
+    encoding = fit_labels(config, raw)
+    assert encoding == ClassEncoding(values=values)
+    assert encoding.encode(raw).dtype == np.int64
+    assert encoding.encode(raw).tolist() == encoded
+    assert LabelEncoding.from_json(encoding.to_json()) == encoding
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, unique=True))
+def test_regression_labels_are_standardised_and_come_back(labels):
+    raw = np.asarray(labels, dtype=np.float64)
+    encoding = fit_labels(REGRESSION, raw)
+    assert isinstance(encoding, ScaleEncoding)
+    encoded = encoding.encode(raw)
+    assert encoded.dtype == np.float32
+    assert np.allclose(encoded.astype(np.float64) * encoding.std + encoding.mean, raw, atol=1e-5 * np.abs(raw).max())
+    assert LabelEncoding.from_json(encoding.to_json()) == encoding
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "message"),
+    [
+        (BINARY, [1, 1, 1], "are the same"),
+        (BINARY, [], "are the same"),
+        (BINARY, [0, 1, 2], "as many distinct labels"),
+        (MULTICLASS, ["a", "b"], "as many distinct labels"),
+        (MULTICLASS, [1, 2, 3, 4], "as many distinct labels"),
+        (BINARY, [0.0, np.nan], "cannot be used as it is"),
+        (BINARY, np.array(["a", None], dtype=object), "cannot be used as it is"),
+        (BINARY, [[0, 1]], "cannot be used as it is"),
+        (BINARY, np.array(["2020-01-01"], dtype="datetime64[D]"), "cannot be used as it is"),
+        (REGRESSION, [2.0, 2.0], "no usable spread"),
+        (REGRESSION, [1e300, -1e300], "no usable spread"),
+        (REGRESSION, [], "no usable spread"),
+        (REGRESSION, ["a", "b"], "not numbers"),
+    ],
+)
+def test_labels_that_cannot_be_fitted_are_refused(config, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
+        fit_labels(config, np.asarray(labels))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("fitted", "labels"),
+    [((1, 2, 3), [1, 4]), ((1, 2, 3), [0]), ((1, 3), [2]), (("a", "b"), ["c"]), (("a", "b"), [1]), ((0, 1), ["0"])],
+)
+def test_labels_unseen_in_training_are_refused(fitted, labels):
+    with pytest.raises(DataError, match="training part does not hold") as caught:
+        ClassEncoding(values=fitted).encode(np.asarray(labels))
+    assert str(labels[-1]) in caught.value.detail
+
+
+def test_the_summary_holds_no_label():
+    with pytest.raises(DataError) as caught:
+        ClassEncoding(values=("bad", "good")).encode(np.asarray(["fraud"]))
+    assert "fraud" in caught.value.detail
+    assert "fraud" not in caught.value.summary
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"kind": "scale", "mean": 0, "std": 0}', '{"kind": "classes"}'])
+def test_a_damaged_file_is_a_clear_error(text):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        LabelEncoding.from_json(text)

@@ -1,0 +1,188 @@
+"""Bottom models: a party's features to alpha, and the contract that the interaction layer relies on.
+
+Shape suffixes: B rows of the batch, D width of the bottom's output; p numeric and c categorical columns.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from vfl.errors import ModelError
+from vfl.models.config import BottomConfig, BottomInputs, CnnBottom, CustomBottom, IdentityBottom, MlpBottom
+from vfl.models.custom import build_custom
+from vfl.models.networks import CnnNetwork, IdentityNetwork, MlpNetwork
+from vfl.models.seeding import seeded
+
+_PROBE_ROWS = 8
+_PROBE_SCALE = 3.0
+
+
+class Bottom(nn.Module):
+    """A bottom model f_i with its contract: (B, p) and (B, c) to alpha (B, d), every value in [-1, 1].
+
+    Args:
+        module: the network; called with ``numeric`` alone where there are no categorical columns.
+        inputs: the columns it expects.
+        width: d.
+        frozen: parameters stay as they are, and the network stays in evaluation mode.
+    """
+
+    def __init__(self, module: nn.Module, inputs: BottomInputs, width: int, *, frozen: bool = False) -> None:
+        super().__init__()
+        self.module = module
+        self.inputs = inputs
+        self.width = width
+        if frozen:
+            module.requires_grad_(False)
+        self.train()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any parameter takes a gradient; if not, no activation gradient is ever sent to this party."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def train(self, mode: bool = True) -> Bottom:
+        """Training mode, except that a bottom without trainable parameters always computes as in evaluation."""
+        super().train(mode and self.trainable)
+        return self
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Features to alpha.
+
+        Args:
+            numeric: (B, p) float.
+            categorical: (B, c) int64 codes; (B, 0) where there are none.
+
+        Returns:
+            alpha (B, d); see ``check_output`` for its contract.
+
+        Raises:
+            ModelError: the input does not have the columns this bottom was built for.
+        """
+        expected = (self.inputs.numeric_width, len(self.inputs.cardinalities))
+        if (numeric.shape[1], categorical.shape[1]) != expected:
+            raise ModelError(
+                "the bottom model was built for other columns than it is given",
+                detail=f"built for {expected}, given {(numeric.shape[1], categorical.shape[1])} numeric and "
+                "categorical columns",
+                remedy="use the columns and preprocessing that the model was trained with",
+            )
+        alpha_BD: Tensor = self.module(numeric, categorical) if self.inputs.cardinalities else self.module(numeric)
+        return alpha_BD
+
+    def check_output(self, alpha_BD: Tensor, name: str, rows: int | None = None) -> None:
+        """Refuse an output that the fixed-point interaction layer cannot represent.
+
+        Args:
+            alpha_BD: the output to check.
+            name: the party's name, for the message.
+            rows: B, where the caller knows it.
+
+        Raises:
+            ModelError: not floating point (B, d), not finite, or outside [-1, 1].
+        """
+        last_dimensions = (alpha_BD.shape[0] if rows is None else rows, self.width)
+        if not alpha_BD.is_floating_point() or alpha_BD.ndim != 2 or tuple(alpha_BD.shape) != last_dimensions:
+            raise self._broken(
+                name,
+                "does not have the agreed shape and type",
+                f"expected (rows, {self.width}) floating point, got {tuple(alpha_BD.shape)} {alpha_BD.dtype}",
+                "end the bottom with a layer of as many units as this party's width in job.toml",
+            )
+        largest = alpha_BD.detach().abs().max().item() if alpha_BD.numel() else 0.0
+        if not torch.isfinite(alpha_BD).all():
+            raise self._broken(
+                name,
+                "is not finite",
+                "it holds NaN or infinity",
+                "lower this party's learning rate, and check the features for missing or extreme values",
+            )
+        if largest > 1.0:
+            raise self._broken(
+                name,
+                "is not within [-1, 1]",
+                f"the largest |value| is {largest:g}",
+                "end the bottom with torch.nn.Tanh() or torch.nn.Hardtanh()",
+            )
+
+    def _broken(self, name: str, what: str, detail: str, remedy: str) -> ModelError:
+        layer, module = list(self.module.named_modules())[-1]
+        where = f"last layer '{layer or 'module'}' ({type(module).__name__}) of the model set by [bottom] in party.toml"
+        return ModelError(
+            f"the bottom model's output of party '{name}' {what}", detail=f"{where}: {detail}", remedy=remedy
+        )
+
+
+def build_bottom(config: BottomConfig, inputs: BottomInputs, width: int, seed: int) -> Bottom:
+    """Build a party's bottom model on the CPU.
+
+    Args:
+        config: which model.
+        inputs: the party's columns after preprocessing.
+        width: d, the number of values a row is mapped to.
+        seed: the same seed gives the same weights; torch's global generator is left as it was.
+
+    Raises:
+        ModelError: the model does not fit the columns or the width, or a custom factory failed.
+        ConfigError: a custom factory cannot be found.
+    """
+    with seeded(seed):
+        match config:
+            case MlpBottom():
+                return Bottom(MlpNetwork(config, inputs, width), inputs, width)
+            case CnnBottom():
+                return Bottom(CnnNetwork(config, inputs, width), inputs, width)
+            case IdentityBottom():
+                return Bottom(IdentityNetwork(config, inputs, width), inputs, width)
+            case CustomBottom():
+                return Bottom(build_custom(config, inputs, width), inputs, width, frozen=config.frozen)
+
+
+def probe_bottom(bottom: Bottom, name: str) -> None:
+    """Run a few made-up rows through a copy of the bottom, so that a broken model is refused before the job starts.
+
+    The rows reach well beyond standardised features. The bottom itself, its buffers and torch's global generator are
+    left as they were.
+
+    Args:
+        bottom: the model to try, in training and in evaluation mode.
+        name: the party's name, for the message.
+
+    Raises:
+        ModelError: it raises, breaks the output contract, or its output does not depend on its trainable parameters.
+    """
+    trial = copy.deepcopy(bottom)
+    with seeded(0):
+        numeric, categorical = _probe_rows(bottom)
+        for training in (True, False):
+            trial.train(training)
+            alpha_BD = _attempt(trial, name, numeric, categorical)
+            trial.check_output(alpha_BD, name, rows=_PROBE_ROWS)
+            if trial.trainable and not alpha_BD.requires_grad:
+                raise ModelError(
+                    f"the bottom model's output of party '{name}' does not depend on its trainable parameters",
+                    remedy="remove detach() and no_grad() from the model, or set [bottom] frozen = true in party.toml",
+                )
+
+
+def _probe_rows(bottom: Bottom) -> tuple[Tensor, Tensor]:
+    parameter = next(bottom.parameters(), torch.empty(0))
+    numeric = torch.randn(_PROBE_ROWS, bottom.inputs.numeric_width) * _PROBE_SCALE
+    codes = [torch.randint(n, (_PROBE_ROWS,)) for n in bottom.inputs.cardinalities]
+    categorical = torch.stack(codes, dim=1) if codes else torch.empty(_PROBE_ROWS, 0, dtype=torch.int64)
+    return numeric.to(parameter.device), categorical.to(parameter.device)
+
+
+def _attempt(bottom: Bottom, name: str, numeric: Tensor, categorical: Tensor) -> Tensor:
+    try:
+        return bottom(numeric, categorical)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ModelError(
+            f"the bottom model of party '{name}' fails on a batch",
+            detail=f"{type(error).__name__}: {error}",
+            remedy="check that the model set by [bottom] in party.toml takes (rows, numeric columns) floats, and "
+            "(rows, categorical columns) codes where the table has categorical columns",
+        ) from error

@@ -1,0 +1,168 @@
+"""Tasks: what is predicted, the loss whose gradient starts the backward pass, and how a split is scored.
+
+The gradient of the loss by the logits is bounded per sample (``gradient_bound``, L2); times the top model's Lipschitz
+constant it bounds dL/dZ, and so what the passive parties' gradients can tell about one label.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from vfl.errors import DataError, ModelError
+from vfl.models.config import TaskConfig
+from vfl.models.labels import LabelEncoding, Labels, ScaleEncoding, clean_labels, fit_labels, shown
+from vfl.models.metrics import Metrics, binary_metrics, multiclass_metrics, regression_metrics
+
+
+class Task(ABC):
+    """One task; make it with ``make_task``.
+
+    Attributes:
+        config: what it was made from.
+        out_width: number of logits per row.
+        primary_metric: name of the metric that early stopping and reports look at; higher is better.
+        gradient_bound: largest L2 norm of dL/dlogits of one sample, or None if there is none.
+    """
+
+    primary_metric: str
+    gradient_bound: float | None
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+        self.out_width = config.classes or 1
+
+    @abstractmethod
+    def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of every row, not averaged.
+
+        Args:
+            logits: (B, out).
+            labels: (B,) encoded labels.
+
+        Returns:
+            (B,).
+
+        Raises:
+            ModelError: the shapes do not belong together.
+        """
+
+    @abstractmethod
+    def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
+        """Metrics of a whole split by name; NaN where one is not defined, such as the AUC of a single class.
+
+        Args:
+            logits: (B, out).
+            labels: (B,) encoded labels.
+            encoding: the task's label encoding; with it regression errors are in the labels' own unit.
+        """
+
+    def fit_labels(self, labels: Labels) -> LabelEncoding:
+        """Fit the label encoding on the raw labels (B,) of the training part; see ``labels.fit_labels``."""
+        return fit_labels(self.config, labels)
+
+    def check_labels(self, labels: Labels) -> None:
+        """Refuse labels (B,) that the loss cannot take without an encoding.
+
+        Raises:
+            DataError: not integers 0..classes-1, or not finite numbers for a regression.
+        """
+        clean = clean_labels(labels)
+        distinct = np.unique(clean)
+        if clean.dtype.kind == "i" and np.isin(distinct, range(self.config.class_count)).all():
+            return
+        raise DataError(
+            f"the labels do not fit the {self.config.kind} task as they are",
+            detail=f"expected integers 0 to {self.config.class_count - 1}, {shown(distinct)}",
+            remedy=self._label_remedy(distinct),
+        )
+
+    def _label_remedy(self, distinct: Labels) -> str:
+        if len(distinct) > self.config.class_count:
+            return "set [task] kind and classes in job.toml to what the label column holds, or correct the column"
+        if distinct.dtype.kind == "i" and distinct[0] == 1 and distinct[-1] == self.config.class_count:
+            return "the labels count from 1: subtract 1, or encode them with fit_labels"
+        return "encode the labels with fit_labels, which numbers the sorted distinct values from 0"
+
+    def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
+        if logits.ndim != 2 or logits.shape[1] != self.out_width or labels.shape != logits.shape[:1]:
+            raise ModelError(
+                "logits and labels do not belong together",
+                detail=f"expected logits (rows, {self.out_width}) and labels (rows,), got {tuple(logits.shape)} and "
+                f"{tuple(labels.shape)}",
+                remedy=f"give the top model {self.out_width} output(s), and score as many labels as rows",
+            )
+
+
+class BinaryTask(Task):
+    """Two classes, one logit, logistic loss; dL/dlogit = sigmoid(logit) - label lies in [-1, 1]."""
+
+    primary_metric = "auc"
+    gradient_bound = 1.0
+
+    def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1) and (B,) to (B,)."""
+        self._check_shapes(logits, labels)
+        return functional.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype), reduction="none")
+
+    def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
+        """auc, average_precision, ks, accuracy, log_loss."""
+        self._check_shapes(logits, labels)
+        return binary_metrics(logits.detach().squeeze(1), labels)
+
+
+class MulticlassTask(Task):
+    """C classes, C logits, cross entropy; dL/dlogits = softmax - one-hot has norm at most sqrt(2)."""
+
+    primary_metric = "accuracy"
+    gradient_bound = math.sqrt(2.0)
+
+    def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C) and (B,) to (B,)."""
+        self._check_shapes(logits, labels)
+        return functional.cross_entropy(logits, labels.long(), reduction="none")
+
+    def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
+        """accuracy, macro_auc, log_loss."""
+        self._check_shapes(logits, labels)
+        return multiclass_metrics(logits.detach(), labels)
+
+
+class RegressionTask(Task):
+    """One standardised value. Huber loss (delta 1) has |dL/dlogit| <= 1; the squared error has no bound."""
+
+    primary_metric = "r2"
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config)
+        self.gradient_bound = None if config.loss == "mse" else 1.0
+
+    def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1) and (B,) to (B,); half the squared error where Huber is quadratic, the full square for 'mse'."""
+        self._check_shapes(logits, labels)
+        loss = functional.mse_loss if self.config.loss == "mse" else functional.huber_loss
+        return loss(logits.squeeze(1), labels.to(logits.dtype), reduction="none")
+
+    def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
+        """rmse, mae, r2, in the labels' own unit where ``encoding`` is given."""
+        self._check_shapes(logits, labels)
+        predicted, actual = logits.detach().squeeze(1).double(), labels.double()
+        if isinstance(encoding, ScaleEncoding):
+            predicted, actual = (values * encoding.std + encoding.mean for values in (predicted, actual))
+        return regression_metrics(predicted, actual)
+
+    def check_labels(self, labels: Labels) -> None:
+        """Refuse labels (B,) that are not finite numbers."""
+        ScaleEncoding(mean=0.0, std=1.0).encode(labels)
+
+
+_TASKS: dict[str, type[Task]] = {"binary": BinaryTask, "multiclass": MulticlassTask, "regression": RegressionTask}
+
+
+def make_task(config: TaskConfig) -> Task:
+    """The task that ``config`` describes."""
+    return _TASKS[config.kind](config)
