@@ -202,19 +202,39 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Party to coordinator: ready. ``trainable`` is false for a frozen bottom, which then needs no gradient."""
+    """Party to coordinator: it is the same job here, and the table is loaded."""
 
     party: str
     role: Role
     rows: int
-    width: int
-    trainable: bool
-    certified_lipschitz: float
 
 
 @dataclass(frozen=True, slots=True)
 class Align:
-    """Coordinator to party: check that all parties hold the same ids, agree on keys and on initial weights.
+    """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
+
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
+
+    ``trainable`` is false for a frozen bottom, which then needs no gradient.
+    """
+
+    rows: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    width: int
+    trainable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Coordinator to party: agree on initial interaction weights.
 
     ``gradient_receivers`` names the passive parties whose bottoms train.
     """
@@ -225,13 +245,10 @@ class Align:
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
-    """Party to coordinator: rows that all parties share, and rows of each split after the common split."""
+class Begun:
+    """Party to coordinator: ready for the first batch."""
 
-    rows: int
-    train_rows: int
-    validation_rows: int
-    test_rows: int
+    party: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vfl.configuration import LocalPath
 
 ColumnName = Annotated[str, Field(min_length=1)]
 
@@ -33,7 +34,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    path: Path
+    path: LocalPath
     format: Literal["auto", "csv", "parquet"] = "auto"
     id_column: ColumnName
     label_column: ColumnName | None = None

@@ -1,0 +1,113 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from vfl import messages as m
+from vfl.ids import Address, Role, StepKey
+from vfl.transport.config import FederationConfig
+from vfl.transport.inbox import Inbox
+from vfl.transport.server import PartyServer
+
+NAMES = {"bank": "active", "shop": "passive", "telco": "passive"}
+
+
+class RecordingHandler:
+    """Answers every control call; ``error`` is raised instead, ``delay`` is slept first."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.delay = 0.0
+        self.calls: list[object] = []
+        self.called = asyncio.Event()
+
+    async def _record(self, call: object) -> None:
+        self.calls.append(call)
+        self.called.set()
+        await asyncio.sleep(self.delay)
+        if self.error is not None:
+            raise self.error
+
+    async def prepare(self, call: m.Prepare) -> m.Prepared:
+        await self._record(call)
+        return m.Prepared("bank", Role.ACTIVE, 10)
+
+    async def align(self, call: m.Align) -> m.Aligned:
+        await self._record(call)
+        return m.Aligned(10, 6, 2, 2, 4, True)
+
+    async def begin(self, call: m.Begin) -> m.Begun:
+        await self._record(call)
+        return m.Begun("bank")
+
+    async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
+        await self._record(call)
+        return m.PhaseReport(0.25, 3, 4, {"loss": 0.5})
+
+    async def score(self, call: m.Score) -> m.Scored:
+        await self._record(call)
+        return m.Scored({"auc": 0.75})
+
+    async def abort(self, call: m.Abort) -> None:
+        await self._record(call)
+
+    async def finish(self, call: m.Finish) -> m.Finished:
+        await self._record(call)
+        return m.Finished("bank", 1, 2, 3, 0.5)
+
+
+def make_federation(mode: str = "insecure-loopback") -> FederationConfig:
+    parties = [
+        {"name": name, "role": role, "endpoint": f"127.0.0.1:{5001 + at}"}
+        for at, (name, role) in enumerate(NAMES.items())
+    ]
+    return FederationConfig.model_validate(
+        {"name": "demo", "coordinator": "hub", "parties": parties, "tls": {"mode": mode}}
+    )
+
+
+def make_share(rows: int = 3, fill: int = 0, sender: str = "shop", **key: int) -> tuple[Address, m.ForwardShare]:
+    step = StepKey("job-1", key.get("step", 0), key.get("attempt", 0))
+    message = m.ForwardShare(np.arange(rows * 2, dtype=np.int64).reshape(rows, 2) + fill)
+    return Address(step, "forward_share", sender), message
+
+
+@pytest.fixture
+def handler() -> RecordingHandler:
+    return RecordingHandler()
+
+
+@pytest.fixture
+def federation() -> FederationConfig:
+    return make_federation()
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    opened = Inbox()
+    opened.open_job("job-1", 0, {"shop", "telco"})
+    return opened
+
+
+@pytest.fixture
+def share() -> Callable[..., tuple[Address, m.ForwardShare]]:
+    return make_share
+
+
+@pytest.fixture
+def serving(handler, inbox, federation):
+    """Runs bank's server, without TLS unless told otherwise: ``async with serving() as server``."""
+
+    @asynccontextmanager
+    async def start(**changes) -> AsyncIterator[PartyServer]:
+        options = {"listen": "127.0.0.1:0", "inbox": inbox, "credentials": None, "federation": federation}
+        server = PartyServer("bank", handler=handler, **options | changes)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop(0)
+
+    return start

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.errors import ConfigError
+from vfl.transport.config import FederationConfig, load_federation
+
+GOOD = """
+name = "demo"
+coordinator = "hub"
+[[parties]]
+name = "bank"
+role = "active"
+endpoint = "127.0.0.1:5001"
+[[parties]]
+name = "shop"
+role = "passive"
+endpoint = "127.0.0.1:5002"
+"""
+
+
+def refused(path: Path, text: str | bytes) -> ConfigError:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load_federation(path)
+    return caught.value
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "federation.toml"
+
+
+def test_a_good_file_loads(path):
+    path.write_text(GOOD)
+    assert load_federation(path).names == ("bank", "shop")
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(path):
+    error = refused(path, GOOD.replace('role = "passive"', 'role = "passive"\nlistn = "127.0.0.1:5003"'))
+    assert "parties[1].listn: unknown key" in error.detail
+    assert str(path) in error.detail
+    assert error.remedy == "write 'listen'"
+
+
+def test_an_unknown_key_like_no_other_gets_the_list(path):
+    error = refused(path, "zzz = 1\n" + GOOD)
+    assert "zzz: unknown key" in error.detail
+    assert error.remedy == "use one of: name, coordinator, parties, tls"
+
+
+def test_an_unknown_key_of_an_optional_table_is_named(path):
+    error = refused(path, GOOD + '[tls]\nmodee = "mutual"\n')
+    assert "tls.modee" in error.detail
+    assert error.remedy == "write 'mode'"
+
+
+def test_every_problem_is_listed(path):
+    error = refused(path, GOOD.replace('endpoint = "127.0.0.1:5001"', "").replace('"shop"', '"Shop"'))
+    assert "parties[0].endpoint: missing" in error.detail
+    assert "parties[1].name" in error.detail
+    assert "2 problem(s)" in error.summary
+
+
+def test_a_contradiction_of_the_whole_file_is_explained(path):
+    error = refused(path, GOOD.replace("passive", "active"))
+    assert "exactly one" in error.detail
+
+
+@pytest.mark.parametrize("text", ["name = ", b"name = '\xff'"])
+def test_a_file_that_is_not_toml(path, text):
+    assert str(path) in refused(path, text).detail
+
+
+def test_a_missing_file(path):
+    with pytest.raises(ConfigError, match="missing") as caught:
+        load_federation(path)
+    assert str(path) in caught.value.detail
+
+
+def test_neither_values_nor_the_path_can_leave_the_party(path):
+    error = refused(path, GOOD.replace("127.0.0.1:5001", "S3CRET"))
+    assert "S3CRET" not in str(error)
+    assert str(path) not in error.summary + error.remedy
+
+
+class _Paths(Configuration):
+    table: LocalPath
+
+
+def test_relative_paths_are_beside_the_file(tmp_path, monkeypatch):
+    (tmp_path / "conf").mkdir()
+    file = tmp_path / "conf" / "party.toml"
+    file.write_text('table = "rows.csv"')
+    monkeypatch.chdir(tmp_path)
+    assert load_toml(Path("conf/party.toml"), _Paths).table == tmp_path / "conf" / "rows.csv"
+    file.write_text('table = "/data/rows.csv"')
+    assert load_toml(file, _Paths).table == Path("/data/rows.csv")
+
+
+def test_a_loaded_configuration_cannot_change(path):
+    path.write_text(GOOD)
+    federation: FederationConfig = load_federation(path)
+    with pytest.raises(ValueError, match="frozen"):
+        federation.name = "other"

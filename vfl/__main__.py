@@ -1,0 +1,5 @@
+"""``python -m vfl``."""
+
+from vfl.cli.main import app
+
+app(prog_name="vfl")

@@ -1,0 +1,82 @@
+"""``vfl demo``: write a federation, run its processes, compare, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vfl.cli.demo.baselines import train_plain
+from vfl.cli.demo.datasets import DATASETS
+from vfl.cli.demo.federation import DemoFederation, write_federation
+from vfl.cli.demo.processes import FederationProcesses
+from vfl.cli.demo.report import Comparison, DemoResult
+from vfl.cli.failures import reported
+from vfl.cli.logs import LogFormat, configure_logs
+from vfl.models.tasks import make_task
+from vfl.train.party_config import PartySetup, load_party
+
+_console = Console()
+
+
+def demo(
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "breast",
+    data: Annotated[Path | None, typer.Option(help="Folder with the tables, unless the data set is built in.")] = None,
+    parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
+    only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
+) -> None:
+    """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
+    configure_logs(LogFormat.TEXT, party="demo")
+    with reported():
+        federation = write_federation(out, dataset, parties, data, seed)
+        if only_write:
+            _show_commands(federation)
+            return
+        _console.print(
+            f"[bold]{parties} parties and a coordinator[/bold] train on '{dataset}', encrypted; files: {out}"
+        )
+        outcome = _train_encrypted(federation)
+        setups = [load_party(federation.party(name)) for name in federation.parties]
+        _console.print("training the same model in the clear, for comparison ...")
+        result = _compare(dataset, setups, outcome)
+        result.show(_console)
+        for path in result.write(out):
+            _console.print(f"written: {path}")
+
+
+def _train_encrypted(federation: DemoFederation) -> dict[str, Any]:
+    report = federation.folder / "coordinator" / "outcome.json"
+    with FederationProcesses(federation) as processes:
+        processes.start_parties()
+        processes.run_coordinator(report)
+    outcome: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return outcome
+
+
+def _compare(dataset: str, setups: list[PartySetup], outcome: dict[str, Any]) -> DemoResult:
+    active, others = setups[0], setups[1:]
+    alone_losses, alone = train_plain(active, [])
+    pooled_losses, pooled = train_plain(active, others)
+    return DemoResult(
+        dataset=dataset,
+        setups=setups,
+        metric=make_task(active.job.task).primary_metric,
+        outcome=outcome,
+        active_only=Comparison("active party alone", alone, alone_losses),
+        joint_encrypted=Comparison(
+            "joint, encrypted", outcome["test"], [record["loss"] for record in outcome["history"]]
+        ),
+        pooled_plain=Comparison("pooled, in the clear", pooled, pooled_losses),
+    )
+
+
+def _show_commands(federation: DemoFederation) -> None:
+    _console.print("start each of these in a terminal of its own:")
+    for name in federation.parties:
+        _console.print(f"  vfl party {federation.party(name)}")
+    _console.print(f"  vfl run {federation.job} --config {federation.coordinator}")

@@ -1,0 +1,145 @@
+"""The demo's data sets: which columns each organisation holds, and the job that suits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from vfl.errors import ConfigError
+
+ACTIVE = "bank"
+
+
+@dataclass(frozen=True)
+class DemoData:
+    """One data set of the demo and the job that suits it.
+
+    Attributes:
+        make: the CSV file of each party, given the folder of ready tables (None: built in), a folder to write to, and
+            the names of the parties, the active one first.
+        passive: names of the passive parties, by total number of parties.
+        id_column, label_column: their names in the files.
+        task: the table ``[task]`` of job.toml.
+        width: of every bottom and of Z.
+    """
+
+    make: Callable[[Path | None, Path, tuple[str, ...]], dict[str, Path]]
+    passive: dict[int, tuple[str, ...]]
+    id_column: str
+    label_column: str
+    task: dict[str, Any]
+    width: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    interaction_rate: float
+
+
+# Kinds of measurement that the active party holds; sizes and outlines of the cells, which say most, are the clinic's.
+_BREAST_ACTIVE = ("texture", "smoothness", "symmetry", "fractal dimension")
+
+
+def _make_breast(source: Path | None, target: Path, parties: tuple[str, ...]) -> dict[str, Path]:
+    """Wisconsin breast cancer from scikit-learn, by kind of measurement: 12 weak columns and 18 strong ones."""
+    try:
+        from sklearn.datasets import load_breast_cancer
+    except ImportError as error:
+        raise ConfigError(
+            "the built-in demo data needs scikit-learn",
+            remedy="pip install vfl[demo]",
+        ) from error
+    bunch = load_breast_cancer()
+    frame = pl.DataFrame(bunch.data, schema=list(bunch.feature_names))
+    ids = pl.Series("id", range(1, frame.height + 1))
+    own = [name for name in frame.columns if any(word in name for word in _BREAST_ACTIVE)]
+    rest = [name for name in frame.columns if name not in own]
+    labels = pl.Series("malignant", 1 - bunch.target)
+    active, passive = parties
+    files = {active: target / f"{active}.csv", passive: target / f"{passive}.csv"}
+    frame.select(ids, labels, *own).write_csv(files[active])
+    # The other organisation keeps its rows in another order; alignment must not depend on it.
+    frame.select(ids, *rest).sample(fraction=1.0, shuffle=True, seed=1).write_csv(files[passive])
+    return files
+
+
+def _from_files(names: dict[int, tuple[str, ...]]) -> Callable[[Path | None, Path, tuple[str, ...]], dict[str, Path]]:
+    """Tables that lie ready, one file per party; read where they are."""
+
+    def make(source: Path | None, target: Path, parties: tuple[str, ...]) -> dict[str, Path]:
+        if source is None:
+            raise ConfigError("this data set is not built in", remedy="say where its tables are with --data DIR")
+        files = {party: source / name for party, name in zip(parties, names[len(parties)], strict=True)}
+        absent = [str(path) for path in files.values() if not path.exists()]
+        if absent:
+            raise ConfigError(
+                "tables of the demo data set are missing", detail=", ".join(absent), remedy="correct --data DIR"
+            )
+        return {party: path.absolute() for party, path in files.items()}
+
+    return make
+
+
+DATASETS: dict[str, DemoData] = {
+    "breast": DemoData(
+        make=_make_breast,
+        passive={2: ("clinic",)},
+        id_column="id",
+        label_column="malignant",
+        task={"kind": "binary"},
+        width=16,
+        epochs=10,
+        batch_size=64,
+        learning_rate=0.005,
+        weight_decay=0.01,
+        interaction_rate=0.5,
+    ),
+    "default_credit": DemoData(
+        make=_from_files({2: ("default_credit_hetero_guest.csv", "default_credit_hetero_host.csv")}),
+        passive={2: ("telco",)},
+        id_column="id",
+        label_column="y",
+        task={"kind": "binary"},
+        width=32,
+        epochs=15,
+        batch_size=512,
+        learning_rate=0.003,
+        weight_decay=0.0,
+        interaction_rate=0.1,
+    ),
+    "vehicle": DemoData(
+        make=_from_files({2: ("vehicle_scale_hetero_guest.csv", "vehicle_scale_hetero_host.csv")}),
+        passive={2: ("telco",)},
+        id_column="id",
+        label_column="y",
+        task={"kind": "multiclass", "classes": 4},
+        width=16,
+        epochs=60,
+        batch_size=64,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        interaction_rate=1.0,
+    ),
+    "motor": DemoData(
+        make=_from_files(
+            {
+                2: ("motor_hetero_guest.csv", "motor_hetero_host.csv"),
+                3: ("motor_hetero_guest.csv", "motor_hetero_host_1.csv", "motor_hetero_host_2.csv"),
+            }
+        ),
+        passive={2: ("sensors",), 3: ("climate", "drive")},
+        id_column="idx",
+        label_column="motor_speed",
+        task={"kind": "regression"},
+        width=16,
+        epochs=30,
+        batch_size=64,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        interaction_rate=0.5,
+    ),
+}

@@ -1,0 +1,151 @@
+"""Writes a whole federation to a folder: tables, certificates, the three kinds of configuration files."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData
+from vfl.errors import ConfigError
+from vfl.transport.certificates import make_federation_certificates
+from vfl.transport.config import TlsFiles
+
+COORDINATOR = "coordinator"
+FEDERATION = "demo"
+
+
+@dataclass(frozen=True)
+class DemoFederation:
+    """The files of a federation on this machine."""
+
+    folder: Path
+    parties: tuple[str, ...]
+
+    @property
+    def job(self) -> Path:
+        """job.toml."""
+        return self.folder / "job.toml"
+
+    @property
+    def coordinator(self) -> Path:
+        """coordinator.toml."""
+        return self.folder / COORDINATOR / "coordinator.toml"
+
+    def party(self, name: str) -> Path:
+        """A party's party.toml."""
+        return self.folder / name / "party.toml"
+
+
+def write_federation(folder: Path, dataset: str, parties: int, source: Path | None, seed: int) -> DemoFederation:
+    """Write everything that the processes of a demo need.
+
+    Args:
+        source: folder with ready tables; None for the built-in data set.
+
+    Raises:
+        ConfigError: the data set is unknown, not for this number of parties, or not there.
+    """
+    data = _data(dataset, parties)
+    names = (ACTIVE, *data.passive[parties])
+    for name in (*names, COORDINATOR):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    tables = data.make(source, folder, names)
+    certificates = _certificates(folder, (*names, COORDINATOR))
+    _write(folder / "federation.toml", _federation(names))
+    _write(folder / "job.toml", _job(data, dataset, names, seed))
+    _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
+    for name in names:
+        _write(folder / name / "party.toml", _party(data, name, tables[name], certificates[name]))
+        _write_seed(folder / name / "private_seed", name, seed)
+    return DemoFederation(folder, names)
+
+
+def _data(dataset: str, parties: int) -> DemoData:
+    if dataset not in DATASETS:
+        raise ConfigError(f"unknown demo data set '{dataset}'", remedy=f"choose one of {', '.join(DATASETS)}")
+    data = DATASETS[dataset]
+    if parties not in data.passive:
+        raise ConfigError(
+            f"the demo data set '{dataset}' is not split among {parties} parties",
+            remedy=f"use --parties {' or '.join(map(str, data.passive))} with this data set",
+        )
+    return data
+
+
+def _federation(names: tuple[str, ...]) -> dict[str, Any]:
+    ports = _free_ports(len(names))
+    parties = [
+        {"name": name, "role": "active" if name == ACTIVE else "passive", "endpoint": f"127.0.0.1:{port}"}
+        for name, port in zip(names, ports, strict=True)
+    ]
+    return {"name": FEDERATION, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
+
+
+def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int) -> dict[str, Any]:
+    return {
+        "name": dataset.replace("_", "-"),
+        "federation": "federation.toml",
+        "seed": seed,
+        "task": data.task,
+        "model": {"interaction_width": data.width, "widths": dict.fromkeys(names, data.width)},
+        "training": {
+            "epochs": data.epochs,
+            "batch_size": data.batch_size,
+            "optimiser": {"name": "adam", "learning_rate": data.learning_rate, "weight_decay": data.weight_decay},
+        },
+        "interaction": {"protocol": "encrypted", "learning_rate": data.interaction_rate},
+        "split": {"validation": 0.0, "test": 0.3},
+    }
+
+
+def _party(data: DemoData, name: str, table: Path, certificate: TlsFiles) -> dict[str, Any]:
+    columns = {"path": str(table.absolute()), "id_column": data.id_column}
+    if name == ACTIVE:
+        columns["label_column"] = data.label_column
+    return {
+        "name": name,
+        "job": "../job.toml",
+        "threads": 1,  # all processes share one machine
+        "output": "model",
+        "data": columns,
+        "bottom": {"kind": "mlp", "hidden": [32]},
+        "tls": _tls(certificate),
+    }
+
+
+def _certificates(folder: Path, names: tuple[str, ...]) -> dict[str, TlsFiles]:
+    """Fresh certificates; those of an earlier demo in the same folder are replaced."""
+    directory = folder / "certificates"
+    if directory.exists():
+        shutil.rmtree(directory)
+    return make_federation_certificates(directory, FEDERATION, names)
+
+
+def _tls(files: TlsFiles) -> dict[str, str]:
+    return {key: str(path.absolute()) for key, path in files.model_dump().items()}
+
+
+def _write_seed(path: Path, name: str, seed: int) -> None:
+    """A fixed private seed, so that the demo's numbers can be reproduced; real parties let theirs be made."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(hashlib.sha256(f"vfl demo {name} {seed}".encode()).hexdigest() + "\n", encoding="ascii")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(tomli_w.dumps(content), encoding="utf-8")

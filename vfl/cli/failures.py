@@ -1,0 +1,34 @@
+"""How errors reach a person: one framed message with what to do, and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from vfl.errors import InternalError, VflError
+
+errors_console = Console(stderr=True)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Show errors to a person and end with their exit code."""
+    try:
+        yield
+    except VflError as error:
+        show_error(error, "stopped")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        show_error(VflError("stopped by the operator before the job began"), "stopped")
+        raise typer.Exit(130) from None
+
+
+def show_error(error: VflError, title: str) -> None:
+    """Print an error with its remedy."""
+    body = Text(str(error)) if not isinstance(error, InternalError) else Text(f"{error}\nPlease report this.")
+    errors_console.print(Panel(body, title=f"{title} ({error.code})", border_style="red", title_align="left"))

@@ -1,0 +1,141 @@
+"""The active party's part of a job, phase by phase. Read it beside ``passive.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vfl.ids import Batch, Phase, Split, StepKey
+from vfl.interact.encrypted_active import EncryptedActive
+from vfl.interact.fixed_point import IntArray, quantise_gradient, update_multiplier, z_to_real
+from vfl.interact.layer import ActiveInteraction, InteractionShape
+from vfl.interact.oracle import OracleActive
+from vfl.messages import Aligned
+from vfl.models.certificate import certified_lipschitz
+from vfl.randomness import training_generator
+from vfl.train.agreement import check_ids
+from vfl.train.roles import JobState
+from vfl.train.saving import save_active
+from vfl.train.upper import UpperModel
+
+
+class ActiveParty:
+    """Labels, its own bottom, the interaction layer and the top model."""
+
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+        self._upper: UpperModel
+        self._interaction: ActiveInteraction
+        self._alpha: Tensor | None = None
+        self._z: IntArray | None = None
+        self._d_z: IntArray | None = None
+        self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[dict[str, float] | None]]] = {
+            Phase.BOTTOM_FORWARD: self._bottom_forward,
+            Phase.INTERACTION_FORWARD: self._interaction_forward,
+            Phase.TOP: self._top,
+            Phase.INTERACTION_BACKWARD: self._interaction_backward,
+            Phase.BOTTOM_BACKWARD: self._bottom_backward,
+            Phase.SCORE: self._score,
+        }
+
+    async def load(self) -> int:
+        """See ``PartyRole``."""
+        return await self._state.load()
+
+    async def align(self, key: StepKey) -> Aligned:
+        """See ``PartyRole``."""
+        state = self._state
+        await state.mail.run(state.keys.exchange(state.setup.peers), key, "exchanging public keys")
+        await state.mail.run(check_ids(state.setup.peers, state.ids, state.keys.shared), key, "alignment")
+        aligned = await state.build()
+        self._upper = await asyncio.to_thread(self._make_upper)
+        return aligned
+
+    def _make_upper(self) -> UpperModel:
+        state, dataset = self._state, self._state.dataset
+        if dataset.labels is None:
+            raise RuntimeError("an active party always has labels")
+        train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
+        return UpperModel.build(state.setup, train_labels, state.seed("upper"))
+
+    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
+        """See ``PartyRole``."""
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
+
+    def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
+        state = self._state
+        parameters = state.setup.parameters
+        generators = {name: training_generator(state.seed("interaction", name)) for name in shape.passive}
+        if state.keys.secret is None:
+            return OracleActive(shape, parameters, generators)
+        return EncryptedActive(shape, parameters, generators, state.keys.secret, state.keys.peer_encryption)
+
+    async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
+        """See ``PartyRole``."""
+        return await self._phases[phase](key, batch) or {}
+
+    async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
+        self._alpha = await asyncio.to_thread(self._state.alpha, batch)
+
+    async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
+        rows = len(self._state.dataset.batch_rows(batch))
+        exchange = self._interaction.forward(key, rows)
+        self._z = await self._state.mail.run(exchange, key, "the interaction's forward pass")
+
+    async def _top(self, key: StepKey, batch: Batch) -> dict[str, float]:
+        return await asyncio.to_thread(self._train_top, key, batch)
+
+    def _train_top(self, key: StepKey, batch: Batch) -> dict[str, float]:
+        """Loss of the batch, dL/dZ per sample in fixed point; dL/d alpha of the own bottom is kept."""
+        parameters = self._state.setup.parameters
+        loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
+        generator = training_generator(self._state.seed("rounding", key.step))
+        self._d_z = quantise_gradient(d_z_BK, parameters, generator)
+        return {"loss": loss}
+
+    def _real_z(self) -> Tensor:
+        z_BK, self._z = self._z, None
+        if z_BK is None:
+            raise RuntimeError("the top phase came before the interaction's forward phase")
+        real = z_to_real(z_BK, self._state.setup.parameters)
+        return torch.from_numpy(real).to(torch.float32)
+
+    def _labels(self, batch: Batch) -> np.ndarray:
+        labels = self._state.dataset.labels
+        if labels is None:
+            raise RuntimeError("an active party always has labels")
+        return labels[self._state.dataset.batch_rows(batch)]
+
+    async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
+        d_z_BK, self._d_z = self._d_z, None
+        if d_z_BK is None:
+            raise RuntimeError("the interaction's backward phase came before the top phase")
+        setup = self._state.setup
+        multiplier = update_multiplier(setup.job.interaction.learning_rate, d_z_BK.shape[0], setup.parameters)
+        exchange = self._interaction.backward(key, d_z_BK, multiplier)
+        await self._state.mail.run(exchange, key, "the interaction's backward pass")
+
+    async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
+        await asyncio.to_thread(self._update)
+
+    def _update(self) -> None:
+        if self._state.bottom is not None:
+            self._state.bottom.backward(self._upper.d_alpha)
+        self._upper.step()
+
+    async def _score(self, key: StepKey, batch: Batch) -> None:
+        await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
+
+    async def score(self) -> dict[str, float]:
+        """See ``PartyRole``."""
+        return await asyncio.to_thread(self._upper.metrics)
+
+    async def save(self, job: str) -> float:
+        """See ``PartyRole``."""
+        await asyncio.to_thread(save_active, self._state, job, self._interaction.weights(), self._upper)
+        return await asyncio.to_thread(certified_lipschitz, self._upper.top)

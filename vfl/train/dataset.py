@@ -1,0 +1,58 @@
+"""One party's rows, in the order and split that every party derives from the same ids and the job's seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vfl.align import canonical_order
+from vfl.data.preprocess import Features, Preprocessor
+from vfl.data.split import epoch_batches, split_rows
+from vfl.data.table import Table
+from vfl.ids import Batch, Split
+from vfl.train.job import JobConfig
+
+Rows = npt.NDArray[np.int64]
+
+
+class Dataset:
+    """Aligned rows with fitted preprocessing.
+
+    Args:
+        table: this party's table; its ids must be those of all parties.
+        job: gives split, batch sizes and the public seed.
+    """
+
+    def __init__(self, table: Table, job: JobConfig) -> None:
+        aligned = table.select(canonical_order(table.ids))
+        self._training = job.training
+        self._seed = job.seed
+        self._rows = split_rows(len(aligned), job.split.validation, job.split.test, job.seed)
+        self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
+        self._features = self.preprocessor.transform(aligned)
+        self.labels = aligned.labels
+        self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
+
+    def rows_of(self, split: Split) -> Rows:
+        """Rows of a split, ascending."""
+        return self._rows[split]
+
+    def batch_rows(self, batch: Batch) -> Rows:
+        """Rows of a batch, the same at every party."""
+        return self._plan(batch.split, batch.epoch)[batch.index]
+
+    def batches(self, split: Split, epoch: int) -> list[Batch]:
+        """All batches of a pass over a split."""
+        return [Batch(split, epoch, index) for index in range(len(self._plan(split, epoch)))]
+
+    def features(self, rows: Rows) -> Features:
+        """Preprocessed features of some rows."""
+        return self._features.select(rows)
+
+    def _plan(self, split: Split, epoch: int) -> list[Rows]:
+        if self._planned is None or self._planned[0] != (split, epoch):
+            training = split is Split.TRAIN
+            size = self._training.batch_size if training else self._training.evaluation_batch_size
+            batches = epoch_batches(self._rows[split], size, self._seed, epoch, shuffle=training)
+            self._planned = ((split, epoch), batches)
+        return self._planned[1]

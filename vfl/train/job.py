@@ -1,0 +1,153 @@
+"""job.toml: what is trained. The same file at every party; its digest is agreed before step 0."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.errors import ConfigError, MismatchError
+from vfl.he.parameters import RingSettings
+from vfl.models.config import TaskConfig, TopConfig
+from vfl.transport.config import NAME_PATTERN, FederationConfig
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class OptimiserConfig(Configuration):
+    """How plain, local parameters are trained: bottoms, top, the active party's own interaction weights."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    learning_rate: Rate = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ModelConfig(Configuration):
+    """``[model]``: widths that all parties must agree on.
+
+    Attributes:
+        widths: bottom width of every party by name; 0 for an active party without features of its own.
+        interaction_width: K, the width of Z.
+        top: the active party's top model.
+    """
+
+    widths: dict[str, Annotated[int, Field(ge=0, le=512)]]
+    interaction_width: Annotated[int, Field(ge=1, le=512)] = 16
+    top: TopConfig = TopConfig()
+
+
+class TrainingConfig(Configuration):
+    """``[training]``. Validation rows, if any, are scored after every ``evaluate_every`` epochs."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+    evaluation_batch_size: Annotated[int, Field(ge=1, le=65536)] = 4096
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class InteractionConfig(Configuration):
+    """``[interaction]``. ``oracle`` computes the same in the clear; parties refuse it unless their policy allows it."""
+
+    protocol: Literal["encrypted", "oracle"] = "encrypted"
+    learning_rate: Rate = 0.5
+
+
+class SplitConfig(Configuration):
+    """``[split]``: shares of the aligned rows that are not trained on."""
+
+    validation: Fraction = 0.0
+    test: Fraction = 0.3
+
+
+class DeadlineConfig(Configuration):
+    """``[deadlines]`` in seconds: how long to wait for processes to start, and for one phase of one step."""
+
+    connect: Annotated[float, Field(gt=0)] = 120.0
+    phase: Annotated[float, Field(gt=0)] = 120.0
+
+
+class JobConfig(Configuration):
+    """The whole of job.toml."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    federation: LocalPath = Path("federation.toml")
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    task: TaskConfig
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+    interaction: InteractionConfig = InteractionConfig()
+    split: SplitConfig = SplitConfig()
+    ring: RingSettings = RingSettings()
+    deadlines: DeadlineConfig = DeadlineConfig()
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> JobConfig:
+        if self.split.validation + self.split.test >= 1:
+            raise ValueError("split.validation and split.test together must leave rows to train on")
+        return self
+
+
+def load_job(path: Path) -> JobConfig:
+    """Read job.toml.
+
+    Raises:
+        ConfigError: naming the file, the key and what to do.
+    """
+    return load_toml(path, JobConfig)
+
+
+def check_widths(job: JobConfig, federation: FederationConfig) -> None:
+    """Check that ``model.widths`` names exactly the federation's parties and gives each passive one a width.
+
+    Raises:
+        ConfigError: naming the parties concerned.
+    """
+    widths = job.model.widths
+    missing = [name for name in federation.names if name not in widths]
+    unknown = [name for name in widths if name not in federation.names]
+    empty = [party.name for party in federation.passives if widths.get(party.name) == 0]
+    for names, what in (
+        (missing, "lacks the width of"),
+        (unknown, "names parties that are not in federation.toml:"),
+        (empty, "gives no width to passive party"),
+    ):
+        if names:
+            raise ConfigError(
+                f"model.widths of the job {what} {', '.join(names)}",
+                remedy="give model.widths one entry of at least 1 for every party; only the active party may have 0",
+            )
+
+
+def job_digest(job: JobConfig, federation: FederationConfig) -> str:
+    """What all parties compare before step 0: one SHA-256 per table, so that a difference can be named."""
+    tables = job.model_dump(mode="json", exclude={"federation"})
+    tables["federation"] = federation.model_dump(mode="json")
+    return ",".join(f"{name}={_hash(value)}" for name, value in sorted(tables.items()))
+
+
+def check_digest(own: str, theirs: str) -> None:
+    """Compare two digests.
+
+    Raises:
+        MismatchError: naming the tables that differ.
+    """
+    if own == theirs:
+        return
+    mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
+    different = sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))
+    shown = [name for name in different if name in mine]
+    raise MismatchError(
+        f"this party's job or federation file differs from the coordinator's in: {', '.join(shown) or 'its tables'}",
+        remedy="give every party the same job.toml and federation.toml",
+    )
+
+
+def _hash(value: object) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""A party's bottom model with its optimiser: forward now, backward when the gradient has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vfl.data.preprocess import Features
+from vfl.errors import ProtocolError
+from vfl.models.bottoms import Bottom
+from vfl.train.job import OptimiserConfig
+
+
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the job or the party configures."""
+    make = torch.optim.Adam if config.name == "adam" else torch.optim.SGD
+    return make(list(parameters), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+class LocalBottom:
+    """A bottom model in training.
+
+    Args:
+        bottom: the model, already on its device.
+        name: the party, for errors.
+        optimiser: how it is trained; unused by a frozen bottom.
+        device: where it computes.
+    """
+
+    def __init__(self, bottom: Bottom, name: str, optimiser: OptimiserConfig, device: str) -> None:
+        self.bottom = bottom
+        self._name = name
+        self._device = device
+        self._optimiser = make_optimiser(optimiser, bottom.parameters()) if bottom.trainable else None
+        self._pending: Tensor | None = None
+
+    def forward(self, features: Features, *, training: bool) -> Tensor:
+        """alpha (B, D) for these rows, detached; in training the graph is kept for ``backward``.
+
+        Raises:
+            ModelError: the output breaks the bottom's contract.
+        """
+        self.bottom.train(training)
+        with torch.set_grad_enabled(training and self._optimiser is not None):
+            alpha_BD = self.bottom(features.numeric.to(self._device), features.categorical.to(self._device))
+        self.bottom.check_output(alpha_BD, self._name, rows=len(features))
+        self._pending = alpha_BD if training else None
+        detached: Tensor = alpha_BD.detach()
+        return detached
+
+    def backward(self, d_alpha_BD: npt.NDArray[np.float64] | Tensor | None) -> None:
+        """One optimiser step for the gradient of the mean loss by alpha; nothing for a frozen bottom.
+
+        Raises:
+            ProtocolError: there was no forward pass.
+        """
+        if self._optimiser is None or d_alpha_BD is None:
+            return
+        if self._pending is None:
+            raise ProtocolError("the bottom's backward pass was asked for before its forward pass")
+        gradient = torch.as_tensor(d_alpha_BD).to(self._pending)
+        self._optimiser.zero_grad()
+        self._pending.backward(gradient)  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._pending = None

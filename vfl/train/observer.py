@@ -1,0 +1,45 @@
+"""What a run tells about its progress; the command line shows it, tests record it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from vfl.ids import Batch
+
+
+class Observer(Protocol):
+    """Is told about everything a person at the coordinator may want to see."""
+
+    def event(self, what: str, **facts: Any) -> None:
+        """Something worth a line happened."""
+
+    def ready(self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...]) -> None:
+        """All parties are aligned and training begins."""
+
+    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+        """One batch was trained; ``bytes_sent`` over all parties."""
+
+    def epoch_done(self, epoch: int, epochs: int, record: dict[str, float]) -> None:
+        """One epoch is over; ``record`` holds its mean loss and validation metrics."""
+
+    def tested(self, metrics: dict[str, float]) -> None:
+        """The test rows were scored."""
+
+
+class SilentObserver:
+    """Ignores everything."""
+
+    def event(self, what: str, **facts: Any) -> None:
+        """See ``Observer``."""
+
+    def ready(self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...]) -> None:
+        """See ``Observer``."""
+
+    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+        """See ``Observer``."""
+
+    def epoch_done(self, epoch: int, epochs: int, record: dict[str, float]) -> None:
+        """See ``Observer``."""
+
+    def tested(self, metrics: dict[str, float]) -> None:
+        """See ``Observer``."""

@@ -1,0 +1,149 @@
+"""party.toml: one party's own settings, which no other party sees; and coordinator.toml, the coordinator's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.data.config import DataConfig
+from vfl.errors import ConfigError
+from vfl.he.noise import check_bounds
+from vfl.he.parameters import Parameters
+from vfl.ids import Role
+from vfl.models.config import BottomConfig, MlpBottom
+from vfl.train.job import JobConfig, OptimiserConfig, check_widths, load_job
+from vfl.train.policy import PolicyConfig
+from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles, load_federation
+
+
+class PartyConfig(Configuration):
+    """The whole of party.toml.
+
+    Attributes:
+        name: which party of the federation this is.
+        private_seed: file with this party's own training seed, made on first use; keeps initial weights private.
+        output: directory for the trained parts of this party.
+        threads: CPU threads for arithmetic; all cores where left out.
+        optimiser: overrides the job's for this party's own parameters.
+    """
+
+    name: Name
+    job: LocalPath
+    data: DataConfig
+    bottom: BottomConfig = MlpBottom()
+    policy: PolicyConfig = PolicyConfig()
+    tls: TlsFiles | None = None
+    private_seed: LocalPath = Path("private_seed")
+    output: LocalPath = Path("models")
+    device: str = "cpu"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    optimiser: OptimiserConfig | None = None
+
+
+class CoordinatorConfig(Configuration):
+    """coordinator.toml: the coordinator's certificate files; needed with ``tls.mode = "mutual"`` only."""
+
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True)
+class PartySetup:
+    """Everything that stands in a party's three files, checked against one another."""
+
+    config: PartyConfig
+    job: JobConfig
+    federation: FederationConfig
+    entry: PartyEntry
+    parameters: Parameters
+
+    @property
+    def name(self) -> str:
+        """This party's name."""
+        return self.config.name
+
+    @property
+    def width(self) -> int:
+        """Width of this party's bottom."""
+        return self.job.model.widths[self.name]
+
+    @property
+    def optimiser(self) -> OptimiserConfig:
+        """How this party trains its own parameters."""
+        return self.config.optimiser or self.job.training.optimiser
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other parties, without the coordinator."""
+        return tuple(name for name in self.federation.names if name != self.name)
+
+
+def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]:
+    """Read a job and its federation, and check both against each other and against the analytic bounds.
+
+    Raises:
+        ConfigError: a file is wrong, or they contradict each other.
+        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
+    """
+    job = load_job(path)
+    federation = load_federation(job.federation)
+    check_widths(job, federation)
+    parameters = Parameters.validated(job.ring)
+    widths = tuple(job.model.widths[party.name] for party in federation.passives)
+    rows = max(job.training.batch_size, job.training.evaluation_batch_size)
+    check_bounds(parameters, rows, widths, job.model.interaction_width)
+    return job, federation, parameters
+
+
+def load_party(path: Path) -> PartySetup:
+    """Read party.toml and the job and federation it names.
+
+    Raises:
+        ConfigError: a file is wrong, or they contradict each other.
+        ParameterError: see ``load_job_setup``.
+        PolicyRefusal: this party's policy does not allow the job.
+    """
+    config = load_toml(path, PartyConfig)
+    job, federation, parameters = load_job_setup(config.job)
+    if config.name not in federation.names:
+        raise ConfigError(
+            f"party '{config.name}' is not in the federation",
+            detail=f"{path}: name; {job.federation} has {', '.join(federation.names)}",
+            remedy="correct 'name' in party.toml or add the party to federation.toml",
+        )
+    setup = PartySetup(config, job, federation, federation.party(config.name), parameters)
+    _check_role(setup, path)
+    _check_device(config, path)
+    config.policy.check_job(job)
+    return setup
+
+
+def _check_role(setup: PartySetup, path: Path) -> None:
+    has_label = setup.config.data.label_column is not None
+    if setup.entry.role is Role.PASSIVE and has_label:
+        raise ConfigError(
+            f"party '{setup.name}' is passive but configures a label column",
+            detail=f"{path}: data.label_column",
+            remedy="remove data.label_column from party.toml; only the active party holds labels",
+        )
+    if setup.entry.role is Role.ACTIVE and not has_label:
+        raise ConfigError(
+            f"party '{setup.name}' is active but configures no label column",
+            detail=f"{path}: data.label_column",
+            remedy="set data.label_column in party.toml",
+        )
+
+
+def _check_device(config: PartyConfig, path: Path) -> None:
+    try:
+        torch.zeros(1, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "the configured device cannot be used",
+            detail=f"{path}: device = '{config.device}': {error}",
+            remedy='set device = "cpu", or a device that torch finds on this machine',
+        ) from error

@@ -1,0 +1,115 @@
+"""The passive party's part of a job, phase by phase. Read it beside ``active.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from vfl.ids import Batch, Phase, StepKey
+from vfl.interact.encrypted_passive import EncryptedPassive
+from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantise_activations, update_multiplier
+from vfl.interact.layer import InteractionShape, PassiveInteraction
+from vfl.interact.oracle import OraclePassive
+from vfl.messages import Aligned
+from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.randomness import training_generator
+from vfl.train.agreement import show_ids
+from vfl.train.roles import JobState
+from vfl.train.saving import save_passive
+
+
+class PassiveParty:
+    """Features in, masked activations out; gradient back in, bottom trained."""
+
+    def __init__(self, state: JobState) -> None:
+        self._state = state
+        self._interaction: PassiveInteraction
+        self._alpha: IntArray | None = None
+        self._d_alpha: npt.NDArray[np.float64] | None = None
+        self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[None]]] = {
+            Phase.BOTTOM_FORWARD: self._bottom_forward,
+            Phase.INTERACTION_FORWARD: self._interaction_forward,
+            Phase.INTERACTION_BACKWARD: self._interaction_backward,
+            Phase.BOTTOM_BACKWARD: self._bottom_backward,
+        }
+
+    async def load(self) -> int:
+        """See ``PartyRole``."""
+        return await self._state.load()
+
+    async def align(self, key: StepKey) -> Aligned:
+        """See ``PartyRole``."""
+        state = self._state
+        await state.mail.run(state.keys.exchange(state.setup.peers), key, "exchanging public keys")
+        active = state.setup.federation.active.name
+        await state.mail.run(show_ids(active, state.ids, state.keys.shared), key, "alignment")
+        return await state.build()
+
+    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
+        """See ``PartyRole``."""
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
+
+    def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
+        state = self._state
+        name, parameters = state.setup.name, state.setup.parameters
+        generator = training_generator(state.seed("interaction"))
+        secret = state.keys.secret
+        if secret is None:
+            return OraclePassive(name, shape, parameters, generator)
+        others = {peer: state.keys.shared[peer] for peer in shape.passive if peer != name}
+        masks = PairwiseMasks(name, others, parameters.tau)
+        active_key = state.keys.peer_encryption[shape.active]
+        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks)
+
+    async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
+        """See ``PartyRole``. The top and scoring are the active party's alone."""
+        if work := self._phases.get(phase):
+            await work(key, batch)
+        return {}
+
+    async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
+        self._alpha = await asyncio.to_thread(self._quantised_alpha, key, batch)
+
+    def _quantised_alpha(self, key: StepKey, batch: Batch) -> IntArray:
+        state = self._state
+        alpha_BD = state.alpha(batch)
+        if alpha_BD is None:
+            raise RuntimeError("a passive party always has a bottom")
+        generator = training_generator(state.seed("rounding", key.step))
+        layer = f"the bottom model of {state.setup.name}"
+        return quantise_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
+
+    async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
+        alpha_BD, self._alpha = self._alpha, None
+        if alpha_BD is None:
+            raise RuntimeError("the interaction's forward phase came before the bottom's")
+        await self._state.mail.run(self._interaction.forward(key, alpha_BD), key, "the interaction's forward pass")
+
+    async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
+        setup = self._state.setup
+        rows = len(self._state.dataset.batch_rows(batch))
+        multiplier = update_multiplier(setup.job.interaction.learning_rate, rows, setup.parameters)
+        exchange = self._interaction.backward(key, multiplier)
+        d_alpha_BD = await self._state.mail.run(exchange, key, "the interaction's backward pass")
+        if d_alpha_BD is not None:
+            layer = f"the bottom model of {setup.name}"
+            # Gradients cross per sample; the bottom trains on the mean loss.
+            self._d_alpha = d_alpha_to_real(d_alpha_BD, setup.parameters, layer) / rows
+
+    async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
+        d_alpha_BD, self._d_alpha = self._d_alpha, None
+        if self._state.bottom is not None:
+            await asyncio.to_thread(self._state.bottom.backward, d_alpha_BD)
+
+    async def score(self) -> dict[str, float]:
+        """A passive party has no labels and publishes nothing."""
+        return {}
+
+    async def save(self, job: str) -> float:
+        """See ``PartyRole``."""
+        await asyncio.to_thread(save_passive, self._state, job, self._interaction.weights())
+        return 0.0

@@ -1,0 +1,63 @@
+"""What a party refuses to take part in, whatever the job file says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vfl.configuration import Configuration
+from vfl.errors import PolicyRefusal
+from vfl.train.job import JobConfig
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class PolicyConfig(Configuration):
+    """``[policy]`` of party.toml.
+
+    Attributes:
+        allow_unencrypted: take part in jobs whose interaction runs in the clear (``interaction.protocol = "oracle"``).
+        min_aligned_rows: refuse to train on fewer rows in common.
+        min_batch_size: refuse smaller batches, whose sums say more about single rows.
+        max_epochs: refuse longer jobs, which see every row more often.
+    """
+
+    allow_unencrypted: bool = False
+    min_aligned_rows: Count = 100
+    min_batch_size: Count = 16
+    max_epochs: Count | None = None
+
+    def check_job(self, job: JobConfig) -> None:
+        """Refuse a job by its settings.
+
+        Raises:
+            PolicyRefusal: naming the setting of the job and the one of the policy.
+        """
+        if job.interaction.protocol == "oracle" and not self.allow_unencrypted:
+            raise _refusal("it sends activations and gradients unencrypted", "policy.allow_unencrypted = true")
+        if job.training.batch_size < self.min_batch_size:
+            raise _refusal(
+                f"its batch_size of {job.training.batch_size} is below {self.min_batch_size}",
+                "a lower policy.min_batch_size, or a larger batch_size in the job",
+            )
+        if self.max_epochs is not None and job.training.epochs > self.max_epochs:
+            raise _refusal(
+                f"it runs {job.training.epochs} epochs, more than {self.max_epochs}",
+                "a higher policy.max_epochs, or fewer epochs in the job",
+            )
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse to train on too few aligned rows.
+
+        Raises:
+            PolicyRefusal: naming both numbers.
+        """
+        if rows < self.min_aligned_rows:
+            raise _refusal(
+                f"only {rows} rows are aligned, fewer than {self.min_aligned_rows}", "a lower policy.min_aligned_rows"
+            )
+
+
+def _refusal(why: str, remedy: str) -> PolicyRefusal:
+    return PolicyRefusal(f"this party's policy refuses the job: {why}", remedy=f"agree on {remedy}")

@@ -1,0 +1,40 @@
+"""The party's private training seed: reproducible for the party, unpredictable for its peers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vfl.errors import ConfigError
+
+SEED_BYTES = 32
+
+
+def load_private_seed(path: Path) -> bytes:
+    """The party's private training seed, made on first use (mode 0600).
+
+    Peers know the job's seed. Initial weights and rounding derive from both seeds, so that peers cannot predict them
+    while the same job at the same parties gives the same weights again (ADR 0006).
+
+    Raises:
+        ConfigError: the file exists and does not hold a seed, or cannot be written.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(os.urandom(SEED_BYTES).hex() + "\n", encoding="ascii")
+        seed = bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise _unusable(f"{path}: {error}") from error
+    if len(seed) != SEED_BYTES:
+        raise _unusable(f"{path}: {len(seed)} bytes, expected {SEED_BYTES} as hexadecimal digits")
+    return seed
+
+
+def _unusable(detail: str) -> ConfigError:
+    return ConfigError(
+        "the private seed file cannot be used",
+        detail=detail,
+        remedy="make the file readable and writable, or remove it so that a new one is made",
+    )

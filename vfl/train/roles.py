@@ -1,0 +1,133 @@
+"""What the two roles have in common: their data, their keys, their bottom, and the phases they implement."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import torch
+
+from vfl.data.table import Table, load_table
+from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.interact.layer import InteractionShape
+from vfl.messages import Aligned
+from vfl.models.bottoms import build_bottom, probe_bottom
+from vfl.models.config import BottomInputs
+from vfl.randomness import derive_seed
+from vfl.train.agreement import Keys
+from vfl.train.dataset import Dataset
+from vfl.train.local_model import LocalBottom
+from vfl.train.mail import Mail
+from vfl.train.party_config import PartySetup
+from vfl.train.private_seed import load_private_seed
+
+SETUP_STEP = 0
+"""Messages before the first batch are addressed to this step; batches count from 1."""
+
+
+class PartyRole(Protocol):
+    """The active or the passive party of one job, as the service drives it."""
+
+    async def load(self) -> int:
+        """Read the table; return the number of its rows."""
+
+    async def align(self, key: StepKey) -> Aligned:
+        """Exchange keys, check the ids, build the model."""
+
+    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
+        """Agree on initial interaction weights."""
+
+    async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
+        """Do one phase of one batch; return published metrics."""
+
+    async def score(self) -> dict[str, float]:
+        """Metrics of everything scored since the last call."""
+
+    async def save(self, job: str) -> float:
+        """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""
+
+
+class JobState:
+    """State of one party in one job that does not depend on its role."""
+
+    def __init__(self, setup: PartySetup, mail: Mail) -> None:
+        self.setup = setup
+        self.mail = mail
+        self.encrypted = setup.job.interaction.protocol == "encrypted"
+        self.keys = Keys(setup.name, setup.parameters, encrypted=self.encrypted)
+        self._private_seed = load_private_seed(setup.config.private_seed)
+        self._table: Table | None = None
+        self.dataset: Dataset
+        self.bottom: LocalBottom | None = None
+
+    def seed(self, *labels: str | int) -> int:
+        """A training seed of this party for one purpose, bound to the job's public seed."""
+        return derive_seed(self._private_seed, self.setup.job.seed, *labels)
+
+    async def load(self) -> int:
+        """Read the table; raises DataError."""
+        is_active = self.setup.entry.role is Role.ACTIVE
+        self._table = await asyncio.to_thread(load_table, self.setup.config.data, needs_label=is_active)
+        return len(self._table)
+
+    @property
+    def ids(self) -> list[str]:
+        """This party's ids."""
+        return self._loaded.ids
+
+    @property
+    def _loaded(self) -> Table:
+        if self._table is None:
+            raise RuntimeError("the table is used before it is loaded")
+        return self._table
+
+    async def build(self) -> Aligned:
+        """Once the ids are known to be the same: order, split, preprocess, build and probe the bottom.
+
+        Raises:
+            DataError, ModelError, PolicyRefusal: with what to change.
+        """
+        return await asyncio.to_thread(self._build)
+
+    def _build(self) -> Aligned:
+        setup = self.setup
+        setup.config.policy.check_rows(len(self._loaded))
+        self.dataset = Dataset(self._loaded, setup.job)
+        if setup.width:
+            self.bottom = self._build_bottom()
+        counts = {split: len(self.dataset.rows_of(split)) for split in Split}
+        return Aligned(
+            rows=len(self._loaded),
+            train_rows=counts[Split.TRAIN],
+            validation_rows=counts[Split.VALIDATION],
+            test_rows=counts[Split.TEST],
+            width=setup.width,
+            trainable=self.bottom is not None and self.bottom.bottom.trainable,
+        )
+
+    def _build_bottom(self) -> LocalBottom:
+        setup, preprocessor = self.setup, self.dataset.preprocessor
+        inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
+        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
+        probe_bottom(bottom, setup.name)
+        return LocalBottom(bottom.to(setup.config.device), setup.name, setup.optimiser, setup.config.device)
+
+    def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
+        """The interaction layer as all parties know it."""
+        setup = self.setup
+        widths = setup.job.model.widths
+        active = setup.federation.active.name
+        return InteractionShape(
+            active=active,
+            widths={party.name: widths[party.name] for party in setup.federation.passives},
+            out_width=setup.job.model.interaction_width,
+            own_width=widths[active],
+            gradient_receivers=gradient_receivers,
+        )
+
+    def alpha(self, batch: Batch) -> torch.Tensor | None:
+        """Bottom output (B, D) of a batch; None at an active party without features."""
+        if self.bottom is None:
+            return None
+        features = self.dataset.features(self.dataset.batch_rows(batch))
+        return self.bottom.forward(features, training=batch.split is Split.TRAIN)

@@ -1,0 +1,64 @@
+"""What each party keeps of a trained model: its own part only, in its own directory, as safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from vfl.errors import ConfigError
+from vfl.interact.fixed_point import IntArray
+from vfl.train.roles import JobState
+from vfl.train.upper import UpperModel
+
+
+def save_passive(state: JobState, job: str, shares: Mapping[str, IntArray]) -> Path:
+    """Write bottom, interaction share and preprocessing of a passive party; return the directory."""
+    return _save(state, job, _bottom_tensors(state), shares, {})
+
+
+def save_active(state: JobState, job: str, shares: Mapping[str, IntArray], upper: UpperModel) -> Path:
+    """Write bottom, interaction shares, top, preprocessing and label encoding of the active party."""
+    tensors = _bottom_tensors(state)
+    tensors |= {f"own.{name}": value for name, value in upper.own.state_dict().items()}
+    tensors |= {f"top.{name}": value for name, value in upper.top.export().state_dict().items()}
+    return _save(state, job, tensors, shares, {"labels.json": upper.encoding.to_json()})
+
+
+def _bottom_tensors(state: JobState) -> dict[str, torch.Tensor]:
+    if state.bottom is None:
+        return {}
+    return {f"bottom.{name}": value for name, value in state.bottom.bottom.state_dict().items()}
+
+
+def _save(
+    state: JobState,
+    job: str,
+    tensors: Mapping[str, torch.Tensor],
+    shares: Mapping[str, IntArray],
+    texts: Mapping[str, str],
+) -> Path:
+    directory = state.setup.config.output / job
+    card = {
+        "job": state.setup.job.model_dump(mode="json", exclude={"federation"}),
+        "party": state.setup.name,
+        "bottom": state.setup.config.bottom.model_dump(mode="json"),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, directory / "model.safetensors")
+        interaction = {name: torch.from_numpy(value.copy()) for name, value in shares.items()}
+        save_file(interaction, directory / "interaction.safetensors")
+        files = {"preprocessing.json": state.dataset.preprocessor.to_json(), "model.json": json.dumps(card, indent=2)}
+        for name, text in (files | dict(texts)).items():
+            (directory / name).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "the trained model cannot be saved",
+            detail=str(error),
+            remedy="make the directory 'output' of party.toml writable, and free disk space",
+        ) from error
+    return directory

@@ -1,0 +1,240 @@
+"""A party's answer to the coordinator: one job at a time, every call idempotent, every failure told to both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from vfl import messages as m
+from vfl.errors import InternalError, JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
+from vfl.ids import Role, StepKey
+from vfl.train.active import ActiveParty
+from vfl.train.job import check_digest, job_digest
+from vfl.train.mail import Mail
+from vfl.train.memory import peak_memory_bytes
+from vfl.train.party_config import PartySetup
+from vfl.train.passive import PassiveParty
+from vfl.train.roles import SETUP_STEP, JobState, PartyRole
+from vfl.transport.client import PeerClient
+from vfl.transport.inbox import Inbox
+from vfl.transport.traffic import TrafficMeter
+from vfl.version import PROTOCOL_VERSION
+
+_log = structlog.get_logger("vfl.party")
+
+Reply = TypeVar("Reply")
+
+REMEMBERED_CALLS = 16
+"""Replies kept for repeated calls; the coordinator repeats at most its latest."""
+
+
+class _Job:
+    """The job that this party is working on."""
+
+    def __init__(self, name: str, attempt: int, role: PartyRole) -> None:
+        self.name = name
+        self.attempt = attempt
+        self.role = role
+        self.where = "prepare"
+        self.calls: dict[Hashable, asyncio.Task[Any]] = {}
+        self.last_call = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        return any(not task.done() for task in self.calls.values())
+
+    @property
+    def setup_key(self) -> StepKey:
+        return StepKey(self.name, SETUP_STEP, self.attempt)
+
+
+class PartyService:
+    """Implements ``vfl.transport.server.ControlHandler`` for one party.
+
+    Args:
+        setup: the party's validated files.
+        clients: a connection to each peer.
+        inbox: where the peers' messages arrive.
+        traffic: counts bytes, shared with server and clients.
+
+    Attributes:
+        outcome: set when a job ends here: None when it finished, else the error that ended it.
+    """
+
+    def __init__(
+        self, setup: PartySetup, clients: Mapping[str, PeerClient], inbox: Inbox, traffic: TrafficMeter
+    ) -> None:
+        self._setup = setup
+        self._clients = clients
+        self._inbox = inbox
+        self._traffic = traffic
+        self._digest = job_digest(setup.job, setup.federation)
+        self._job: _Job | None = None
+        self._started = time.monotonic()
+        self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
+
+    # --- control calls ---
+
+    async def prepare(self, call: m.Prepare) -> m.Prepared:
+        """Check that the job is the one agreed on, and load the table."""
+        if call.protocol_version != PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
+                remedy="install the same version of vfl everywhere",
+            )
+        if self._job is None:
+            self._job = _Job(call.job, call.attempt, self._make_role())
+            self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
+            _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
+        elif (self._job.name, self._job.attempt) != (call.job, call.attempt):
+            raise PolicyRefusal(
+                "this party is busy with another job", remedy="wait until that job is over, then start again"
+            )
+        return await self._once("prepare", lambda job: self._prepare(job, call))
+
+    async def _prepare(self, job: _Job, call: m.Prepare) -> m.Prepared:
+        check_digest(self._digest, call.digest)
+        rows = await job.role.load()
+        _log.info("table loaded", rows=rows)
+        return m.Prepared(party=self._setup.name, role=Role(self._setup.entry.role), rows=rows)
+
+    async def align(self, call: m.Align) -> m.Aligned:
+        """Exchange keys, check the ids, build the models."""
+        return await self._once("align", lambda job: job.role.align(job.setup_key))
+
+    async def begin(self, call: m.Begin) -> m.Begun:
+        """Agree on initial weights."""
+
+        async def work(job: _Job) -> m.Begun:
+            await job.role.begin(job.setup_key, frozenset(call.gradient_receivers))
+            _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
+            return m.Begun(party=self._setup.name)
+
+        return await self._once("begin", work)
+
+    async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
+        """Do one phase of one batch."""
+        return await self._once((call.key, call.phase), lambda job: self._run_phase(job, call))
+
+    async def _run_phase(self, job: _Job, call: m.PhaseCall) -> m.PhaseReport:
+        job.where = f"{call.phase} of step {call.key.step}"
+        before, started = self._traffic.total(job.name), time.perf_counter()
+        metrics = await job.role.run_phase(call.key, call.phase, call.batch)
+        after = self._traffic.total(job.name)
+        return m.PhaseReport(
+            seconds=time.perf_counter() - started,
+            bytes_sent=after.sent - before.sent,
+            bytes_received=after.received - before.received,
+            metrics=metrics,
+        )
+
+    async def score(self, call: m.Score) -> m.Scored:
+        """Metrics of a scored split."""
+
+        async def work(job: _Job) -> m.Scored:
+            metrics = await job.role.score()
+            _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
+            return m.Scored(metrics=metrics)
+
+        return await self._once(("score", call.split, call.epoch), work)
+
+    async def finish(self, call: m.Finish) -> m.Finished:
+        """Save this party's part of the model."""
+        return await self._once("finish", self._finish)
+
+    async def _finish(self, job: _Job) -> m.Finished:
+        lipschitz = await job.role.save(job.name)
+        total = self._traffic.total(job.name)
+        _log.info("job finished", job=job.name, saved=str(self._setup.config.output / job.name))
+        asyncio.get_running_loop().call_soon(self._end, None)
+        return m.Finished(
+            party=self._setup.name,
+            bytes_sent=total.sent,
+            bytes_received=total.received,
+            peak_memory_bytes=peak_memory_bytes(),
+            certified_lipschitz=lipschitz,
+        )
+
+    async def abort(self, call: m.Abort) -> None:
+        """Stop the job and say why."""
+        if self._job is None or self._job.name != call.job:
+            return
+        error = JobAborted(f"the job was stopped: {call.reason}")
+        _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=self._job.where)
+        self._end(error)
+
+    # --- the life of the process ---
+
+    def stop(self, reason: str) -> None:
+        """Stop at the operator's wish; the coordinator learns it from the call in progress, or by the next."""
+        where = f" during {self._job.where}" if self._job else " before a job began"
+        error = JobAborted(f"{self._setup.name}: {reason}{where}")
+        _log.warning("stopping", reason=error.summary)
+        self._end(error)
+
+    async def watch(self, *, wait_forever_for_a_job: bool) -> None:
+        """End the job when no coordinator calls for longer than the job's deadlines allow."""
+        deadlines = self._setup.job.deadlines
+        while not self.outcome.done():
+            await asyncio.sleep(0.5)
+            job = self._job
+            if job is None and wait_forever_for_a_job:
+                continue
+            silent_since = self._started if job is None else job.last_call
+            limit = deadlines.connect if job is None else deadlines.phase
+            if not (job and job.busy) and time.monotonic() - silent_since > limit:
+                where = "before a job began" if job is None else f"after {job.where}"
+                error = PeerUnreachable(
+                    f"the coordinator did not call within {limit:g} s {where}",
+                    remedy="start the coordinator with 'vfl run', or look into its log for why it stopped",
+                )
+                _log.error("coordinator is silent", seconds=limit, where=where)
+                self._end(error)
+
+    def _end(self, error: VflError | None) -> None:
+        if self.outcome.done():
+            return
+        if self._job is not None:
+            self._inbox.fail(self._job.name, error or JobAborted("the job is over at this party"))
+        self.outcome.set_result(error)
+
+    def _make_role(self) -> PartyRole:
+        setup = self._setup
+        state = JobState(setup, Mail(setup.name, self._clients, self._inbox, setup.job.deadlines.phase))
+        return ActiveParty(state) if setup.entry.role is Role.ACTIVE else PassiveParty(state)
+
+    async def _once(self, key: Hashable, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
+        """Do the work of a call once; a repeated call gets the same reply or the same error."""
+        job = self._job
+        if job is None:
+            raise ProtocolError("a call came before the job was prepared", remedy="start the job again")
+        if self.outcome.done() and (error := self.outcome.result()) is not None:
+            raise error
+        job.last_call = time.monotonic()
+        if key not in job.calls:
+            while len(job.calls) >= REMEMBERED_CALLS:
+                job.calls.pop(next(iter(job.calls)))
+            job.calls[key] = asyncio.ensure_future(self._guarded(job, work))
+        try:
+            # A caller that gives up must not stop work that a repeated call will ask for again.
+            reply: Reply = await asyncio.shield(job.calls[key])
+            return reply
+        finally:
+            job.last_call = time.monotonic()
+
+    async def _guarded(self, job: _Job, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
+        try:
+            return await work(job)
+        except VflError as error:
+            if not self.outcome.done():
+                _log.error("failed", where=job.where, error=str(error), code=error.code)
+            raise
+        except Exception as error:
+            _log.exception("internal error", where=job.where)
+            raise InternalError(
+                f"an internal error stopped {job.where}", remedy="see this party's log; please report it"
+            ) from error

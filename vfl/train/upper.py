@@ -1,0 +1,111 @@
+"""Everything above the encrypted products, plain and local to the active party: alpha_0 W_0 + b, top, loss, metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vfl.models.labels import LabelEncoding, Labels
+from vfl.models.seeding import seeded
+from vfl.models.tasks import Task, make_task
+from vfl.models.top import LipschitzTop
+from vfl.train.local_model import make_optimiser
+from vfl.train.party_config import PartySetup
+
+
+class UpperModel:
+    """Own interaction part, top model, task, and their optimiser.
+
+    Attributes:
+        own: alpha_0 W_0 + b; without own features only the bias b.
+        top: the Lipschitz top.
+        d_alpha: gradient of the last batch's mean loss by alpha_0 (B, D); None without own features.
+    """
+
+    def __init__(
+        self, own: nn.Linear, top: LipschitzTop, task: Task, encoding: LabelEncoding, setup: PartySetup
+    ) -> None:
+        self.own = own.to(setup.config.device)
+        self.top = top.to(setup.config.device)
+        self.task = task
+        self.encoding = encoding
+        self.d_alpha: Tensor | None = None
+        self._device = setup.config.device
+        self._optimiser = make_optimiser(setup.optimiser, [*own.parameters(), *top.parameters()])
+        self._scored: list[tuple[Tensor, Tensor]] = []
+
+    @classmethod
+    def build(cls, setup: PartySetup, train_labels: Labels, seed: int) -> UpperModel:
+        """Build for a job and fit the label encoding on the training labels.
+
+        Raises:
+            DataError: the labels do not fit the task.
+        """
+        model = setup.job.model
+        task = make_task(setup.job.task)
+        encoding = task.fit_labels(train_labels)
+        own = _own_part(setup.width, sum(model.widths.values()), model.interaction_width, seed)
+        top = LipschitzTop.build(model.top, model.interaction_width, task.out_width, seed)
+        return cls(own, top, task, encoding, setup)
+
+    def train(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
+        """Forward and backward through everything here; parameters change only in ``step``.
+
+        Args:
+            z_BK: sum over the passive parties of alpha_i W_i, float32.
+            alpha_BD: own bottom output.
+            labels: raw labels (B,).
+
+        Returns:
+            Mean loss, and dL/dZ per sample (B, K) before division by B.
+        """
+        self.top.train()
+        z_leaf = z_BK.to(self._device).requires_grad_()
+        alpha_leaf = None if alpha_BD is None else alpha_BD.detach().requires_grad_()
+        loss = self.task.loss_per_sample(self._logits(z_leaf, alpha_leaf), self._encoded(labels)).mean()
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.d_alpha = None if alpha_leaf is None else alpha_leaf.grad
+        gradient = z_leaf.grad
+        if gradient is None:
+            raise RuntimeError("the loss does not depend on Z")
+        return loss.item(), gradient.cpu().double().numpy() * len(labels)
+
+    def step(self) -> None:
+        """Update own part and top from the last ``train``."""
+        self._optimiser.step()
+
+    @torch.no_grad()
+    def score(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> None:
+        """Keep logits and labels of a batch for ``metrics``."""
+        self.top.eval()
+        logits = self._logits(z_BK.to(self._device), alpha_BD)
+        self._scored.append((logits.cpu(), self._encoded(labels).cpu()))
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of everything scored since the last call."""
+        scored, self._scored = self._scored, []
+        if not scored:
+            return {}
+        logits, labels = (torch.cat(parts) for parts in zip(*scored, strict=True))
+        return self.task.metrics(logits, labels, self.encoding)
+
+    def _logits(self, z_BK: Tensor, alpha_BD: Tensor | None) -> Tensor:
+        own_BK = self.own.bias if alpha_BD is None else self.own(alpha_BD)
+        logits: Tensor = self.top(z_BK + own_BK)
+        return logits
+
+    def _encoded(self, labels: Labels) -> Tensor:
+        return torch.from_numpy(self.encoding.encode(labels)).to(self._device)
+
+
+def _own_part(width: int, total_width: int, out_width: int, seed: int) -> nn.Linear:
+    """W_0 and b. Weights have the scale of a joint layer over all bottoms, as the passive parties' have."""
+    with seeded(seed):
+        own = nn.Linear(max(width, 1), out_width)
+        nn.init.normal_(own.weight, 0.0, total_width**-0.5)
+        nn.init.zeros_(own.bias)
+    if width == 0:
+        own.weight.requires_grad_(False)
+    return own

@@ -1,0 +1,177 @@
+"""federation.toml: who takes part and where each answers. The same file at every party."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.ids import Role
+
+MAX_PASSIVE_PARTIES = 8
+NAME_PATTERN = "[a-z0-9-]{1,63}"
+
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+
+
+class Endpoint(NamedTuple):
+    """Host (without brackets) and port of a server."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only processes of the same machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_endpoint(text: str, *, lowest_port: int = 1) -> Endpoint:
+    """Split ``host:port`` or ``[ipv6]:port``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, separator, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    valid_port = port.isascii() and port.isdigit() and lowest_port <= int(port) <= 65535
+    if not separator or not host or not valid_port or (":" in host) != bracketed or any(c in host for c in "/ []"):
+        raise ValueError("must be 'host:port' or '[ipv6]:port' with a port up to 65535")
+    return Endpoint(host, int(port))
+
+
+def _checked_endpoint(text: str) -> str:
+    parse_endpoint(text)
+    return text
+
+
+def _checked_listen(text: str | None) -> str | None:
+    if text is not None:
+        parse_endpoint(text, lowest_port=0)
+    return text
+
+
+class TlsFiles(Configuration):
+    """PEM files of one party (in party.toml): the federation's CA, the party's certificate and its private key."""
+
+    ca: LocalPath
+    certificate: LocalPath
+    key: LocalPath
+
+
+class TlsPolicy(Configuration):
+    """``mutual``: both sides show certificates. ``insecure-loopback``: no encryption, one machine only."""
+
+    mode: Literal["mutual", "insecure-loopback"] = "mutual"
+
+
+class PartyEntry(Configuration):
+    """One party: its name, its role, the endpoint that peers dial and, where different, the one it listens on."""
+
+    name: Name
+    role: Literal[Role.ACTIVE, Role.PASSIVE]
+    endpoint: Annotated[str, AfterValidator(_checked_endpoint)]
+    listen: Annotated[str | None, AfterValidator(_checked_listen)] = None
+
+    @property
+    def listen_endpoint(self) -> str:
+        """Where the party opens its port."""
+        return self.listen or self.endpoint
+
+
+class FederationConfig(Configuration):
+    """A federation: one coordinator, one active party, up to eight passive parties."""
+
+    name: Name
+    coordinator: Name
+    parties: tuple[PartyEntry, ...]
+    tls: TlsPolicy = TlsPolicy()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FederationConfig:
+        self._check_roles()
+        for what, values in (
+            ("party and coordinator names", [self.coordinator, *self.names]),
+            ("party endpoints", [p.endpoint for p in self.parties]),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{what} must differ from each other")
+        if not self.is_mutual_tls:
+            self._check_loopback()
+        return self
+
+    def _check_roles(self) -> None:
+        active = sum(p.role == Role.ACTIVE for p in self.parties)
+        passive = len(self.parties) - active
+        if active != 1:
+            raise ValueError(f"parties must have exactly one with role 'active', not {active}")
+        if not 1 <= passive <= MAX_PASSIVE_PARTIES:
+            raise ValueError(f"parties must have 1 to {MAX_PASSIVE_PARTIES} with role 'passive', not {passive}")
+
+    def _check_loopback(self) -> None:
+        for party in self.parties:
+            endpoints = {"endpoint": party.endpoint, "listen": party.listen_endpoint}
+            for key, endpoint in endpoints.items():
+                if not parse_endpoint(endpoint, lowest_port=0).is_loopback:
+                    raise ValueError(
+                        f"tls.mode 'insecure-loopback' needs loopback addresses, but {key} of party '{party.name}' "
+                        "is not one: use tls.mode 'mutual', or 127.0.0.1, [::1] or localhost"
+                    )
+
+    @property
+    def is_mutual_tls(self) -> bool:
+        """Whether peers authenticate each other; false only on one machine."""
+        return self.tls.mode == "mutual"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parties, in the order of the file; without the coordinator."""
+        return tuple(party.name for party in self.parties)
+
+    @property
+    def active(self) -> PartyEntry:
+        """The party that holds the labels."""
+        return next(p for p in self.parties if p.role == Role.ACTIVE)
+
+    @property
+    def passives(self) -> tuple[PartyEntry, ...]:
+        """The parties that hold features only, in the order of the file."""
+        return tuple(p for p in self.parties if p.role == Role.PASSIVE)
+
+    def party(self, name: str) -> PartyEntry:
+        """The entry of a party.
+
+        Raises:
+            KeyError: no party has this name.
+        """
+        try:
+            return next(p for p in self.parties if p.name == name)
+        except StopIteration:
+            raise KeyError(name) from None
+
+    def identity(self, name: str) -> str:
+        """The certificate identity (URI SAN) of a party or of the coordinator."""
+        return party_identity(self.name, name)
+
+
+def party_identity(federation: str, name: str) -> str:
+    """The URI that a certificate must carry as its subject alternative name."""
+    return f"spiffe://{federation}/party/{name}"
+
+
+def load_federation(path: Path) -> FederationConfig:
+    """Read federation.toml.
+
+    Raises:
+        ConfigError: naming the file, the key and what to do.
+    """
+    return load_toml(path, FederationConfig)

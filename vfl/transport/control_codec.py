@@ -1,0 +1,84 @@
+"""Control messages to their proto messages and back: field by field, under the same names."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from vfl import messages as m
+from vfl.errors import ProtocolError
+from vfl.ids import Batch, StepKey
+from vfl.transport.v1 import control_pb2 as pb
+
+PROTO_TYPES: dict[type, Any] = {
+    StepKey: pb.StepKey,
+    Batch: pb.Batch,
+    m.Prepare: pb.PrepareRequest,
+    m.Prepared: pb.PrepareReply,
+    m.Align: pb.AlignRequest,
+    m.Aligned: pb.AlignReply,
+    m.Begin: pb.BeginRequest,
+    m.Begun: pb.BeginReply,
+    m.PhaseCall: pb.RunPhaseRequest,
+    m.PhaseReport: pb.RunPhaseReply,
+    m.Score: pb.ScoreRequest,
+    m.Scored: pb.ScoreReply,
+    m.Abort: pb.AbortRequest,
+    m.Finish: pb.FinishRequest,
+    m.Finished: pb.FinishReply,
+}
+"""Every dataclass that control calls carry, with its proto message."""
+
+ControlT = TypeVar("ControlT")
+
+
+def to_proto(value: Any) -> Any:
+    """The proto message of a control dataclass."""
+    return PROTO_TYPES[type(value)](**{spec.name: _encode(getattr(value, spec.name)) for spec in fields(value)})
+
+
+def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
+    """The control dataclass of a received proto message.
+
+    Raises:
+        ProtocolError: an enumeration is unset or of a later version, or a nested message is missing.
+    """
+    return control(**{name: _decode(proto, name, hint) for name, hint in get_type_hints(control).items()})
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return f"{_prefix(type(value))}{value.name}"
+    return to_proto(value) if is_dataclass(value) else value
+
+
+def _prefix(enum: type[StrEnum]) -> str:
+    return f"{enum.__name__.upper()}_"
+
+
+def _decode(proto: Any, name: str, hint: Any) -> Any:
+    value = getattr(proto, name)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return _decode_enum(proto, name, value, hint)
+    if is_dataclass(hint):
+        if not proto.HasField(name):
+            raise _malformed(proto, name)
+        return from_proto(value, hint)  # type: ignore[arg-type]  # is_dataclass also admits instances; a hint is a type
+    container = get_origin(hint)
+    return value if container is None else container(value)
+
+
+def _decode_enum(proto: Any, name: str, number: int, enum: type[StrEnum]) -> StrEnum:
+    declared = proto.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number.get(number)
+    member = declared.name.removeprefix(_prefix(enum)) if declared else ""
+    if member not in enum.__members__:
+        raise _malformed(proto, name)
+    return enum[member]
+
+
+def _malformed(proto: Any, name: str) -> ProtocolError:
+    return ProtocolError(
+        f"{proto.DESCRIPTOR.name} has no valid '{name}'",
+        remedy="check that coordinator and parties run the same version of vfl",
+    )

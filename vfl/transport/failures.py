@@ -1,0 +1,152 @@
+"""Errors across organisations: a VflError becomes a gRPC status and trailing metadata, and back.
+
+Only the code, the party, the summary and the remedy of an error travel; ``detail``, messages of foreign exceptions and
+stack traces stay in the log of the party where it happened.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import grpc
+import structlog
+from grpc.aio import AioRpcError
+
+from vfl import errors
+from vfl.errors import InternalError, RemoteError, VflError
+from vfl.transport.config import NAME_PATTERN
+
+_log = structlog.get_logger(__name__)
+
+_CODE_KEY = "vfl-code"
+_PARTY_KEY = "vfl-party"
+_SUMMARY_KEY = "vfl-summary-bin"
+_REMEDY_KEY = "vfl-remedy-bin"
+
+_MAX_CHARACTERS = 500
+"""Of a text that crosses: gRPC gives all metadata of a call 8 KiB, and UTF-8 takes up to four bytes a character."""
+
+_CODE_PATTERN = re.compile(r"[a-z_]{1,32}")
+_NAME_PATTERN = re.compile(NAME_PATTERN)
+
+STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
+    errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DataError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AlignmentError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RangeError: grpc.StatusCode.OUT_OF_RANGE,
+    errors.ParameterError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PolicyRefusal: grpc.StatusCode.PERMISSION_DENIED,
+    errors.MismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PeerUnreachable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.JobAborted: grpc.StatusCode.ABORTED,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+    errors.RemoteError: grpc.StatusCode.ABORTED,
+}
+
+
+class Status(NamedTuple):
+    """What a server answers to a failed call."""
+
+    code: grpc.StatusCode
+    details: str
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def to_status(error: VflError, party: str) -> Status:
+    """The status of an error at ``party``; an error relayed from a third party keeps its origin."""
+    code, summary = error.code, error.summary
+    if isinstance(error, RemoteError):
+        party, code, summary = error.party, error.remote_code, error.remote_summary
+    summary, remedy = _printable(summary), _printable(error.remedy)
+    metadata = (
+        (_CODE_KEY, code),
+        (_PARTY_KEY, party),
+        (_SUMMARY_KEY, summary.encode()),
+        (_REMEDY_KEY, remedy.encode()),
+    )
+    status = next(STATUS_CODES[cls] for cls in type(error).__mro__ if cls in STATUS_CODES)
+    return Status(status, summary, metadata)
+
+
+async def abort_call(context: Any, error: Exception, party: str) -> None:
+    """Server side: log the error here, answer the caller with its safe part. Always raises."""
+    if isinstance(error, VflError):
+        _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail)
+        known = error
+    else:
+        _log.error("call failed: a defect in vfl", exc_info=error)
+        known = InternalError("an internal error occurred", remedy="look into the log of that party")
+    await context.abort(*to_status(known, party))
+
+
+class Call(NamedTuple):
+    """What a client was doing, for its error messages."""
+
+    peer: str
+    endpoint: str
+    what: str
+    timeout: float
+
+
+def from_rpc_error(error: AioRpcError, call: Call) -> VflError:
+    """Client side: the error to raise for a failed call.
+
+    A status with our metadata is an error of the other party's code; one without comes from gRPC itself.
+    """
+    remote = _remote_error(dict(error.trailing_metadata() or ()), call.peer)
+    return remote or _transport_error(error, call)
+
+
+def _remote_error(metadata: dict[str, str | bytes], peer: str) -> RemoteError | None:
+    summary = _text(metadata.get(_SUMMARY_KEY))
+    if not summary:
+        return None
+    code, party = _text(metadata.get(_CODE_KEY)), _text(metadata.get(_PARTY_KEY))
+    return RemoteError(
+        party if _NAME_PATTERN.fullmatch(party) else peer,
+        code if _CODE_PATTERN.fullmatch(code) else InternalError.code,
+        summary,
+        remedy=_text(metadata.get(_REMEDY_KEY)),
+    )
+
+
+def _transport_error(error: AioRpcError, call: Call) -> VflError:
+    detail = _printable(f"{error.code().name}: {error.details()}")
+    match error.code():
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceeded(
+                f"{call.peer} did not complete '{call.what}' within {call.timeout:g} s",
+                detail=detail,
+                remedy=f"look into the log of {call.peer}, or allow more time",
+            )
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return errors.PeerUnreachable(
+                f"{call.peer} went away or does not answer at {call.endpoint}",
+                detail=detail,
+                remedy=f"start {call.peer} there; check its endpoint in federation.toml and the certificates of both",
+            )
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return errors.MismatchError(
+                f"{call.peer} does not know the call '{call.what}'",
+                detail=detail,
+                remedy="check that every party runs the same version of vfl",
+            )
+        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
+            return errors.AccessDenied(f"{call.peer} refused the call '{call.what}'", detail=detail)
+        case _:
+            return errors.ProtocolError(f"the call '{call.what}' to {call.peer} failed", detail=detail)
+
+
+def _text(value: str | bytes | None) -> str:
+    return _printable(value.decode(errors="replace") if isinstance(value, bytes) else value or "")
+
+
+def _printable(text: str) -> str:
+    """One bounded line that cannot drive a terminal or forge a line of a log."""
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_CHARACTERS]).encode(errors="replace").decode()

@@ -1,0 +1,64 @@
+"""How much a party accepts from others, and how its connections behave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vfl.transport.config import parse_endpoint
+
+MEBIBYTE = 2**20
+CHUNK_BYTES = MEBIBYTE
+"""Payload of one chunk: large enough to amortise a gRPC message, small enough to keep the event loop responsive."""
+MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
+MAX_CONCURRENT_CALLS = 64
+
+_KEEPALIVE_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in bytes on what peers can make a party store.
+
+    Args:
+        max_message_bytes: tensors of one message.
+        inbox_bytes: all messages that wait or are being received.
+        held_bytes: of those, messages of jobs that this party has not opened yet.
+        held_messages: the same as a count.
+    """
+
+    max_message_bytes: int = 256 * MEBIBYTE
+    inbox_bytes: int = 1024 * MEBIBYTE
+    held_bytes: int = 64 * MEBIBYTE
+    held_messages: int = 256
+
+
+_SIZES: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
+]
+
+
+def server_options() -> list[tuple[str, Any]]:
+    """gRPC options of a party's server."""
+    return [
+        *_SIZES,
+        ("grpc.so_reuseport", 0),  # otherwise two processes share a port silently
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+    ]
+
+
+def channel_options(endpoint: str) -> list[tuple[str, Any]]:
+    """gRPC options of a connection to ``endpoint``."""
+    return [
+        *_SIZES,
+        ("grpc.enable_retries", 0),  # a repeated step needs a new attempt, which only the coordinator can give
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
+    ]

@@ -1,0 +1,268 @@
+"""The gRPC server of a party: control calls of the coordinator, messages of the other parties, health, reflection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from vfl import messages as m
+from vfl.errors import AccessDenied, ConfigError, ListenError, ProtocolError
+from vfl.ids import Address
+from vfl.transport.codec import MessageDecoder, decode_address
+from vfl.transport.config import FederationConfig, parse_endpoint
+from vfl.transport.control_codec import from_proto, to_proto
+from vfl.transport.failures import abort_call
+from vfl.transport.inbox import Inbox
+from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.traffic import TrafficMeter
+from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+RequestT = TypeVar("RequestT")
+
+
+class ControlHandler(Protocol):
+    """What a party does when the coordinator asks. Every call may come twice and must then give the same answer.
+
+    A call is cancelled when the coordinator's deadline passes or its connection is lost.
+    """
+
+    async def prepare(self, call: m.Prepare) -> m.Prepared:
+        """Get ready for a job."""
+
+    async def align(self, call: m.Align) -> m.Aligned:
+        """Exchange keys, check the ids, build the models."""
+
+    async def begin(self, call: m.Begin) -> m.Begun:
+        """Agree on initial weights."""
+
+    async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
+        """Do one phase of one step."""
+
+    async def score(self, call: m.Score) -> m.Scored:
+        """Compute metrics."""
+
+    async def abort(self, call: m.Abort) -> None:
+        """Stop the job."""
+
+    async def finish(self, call: m.Finish) -> m.Finished:
+        """Save the party's part of the model."""
+
+
+def health_service_name(party: str) -> str:
+    """The name under which a party reports its health, so that a caller notices when another one answers."""
+    return f"vfl.party.{party}"
+
+
+class _Access:
+    """Who may call what, decided by the URI in the caller's certificate."""
+
+    def __init__(self, federation: FederationConfig) -> None:
+        self._federation = federation
+
+    def require(self, context: Any, name: str, what: str) -> None:
+        """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is let in."""
+        if not self._federation.is_mutual_tls:
+            return
+        identities = _identities(context)
+        if identities != [self._federation.identity(name)]:
+            raise AccessDenied(
+                f"the caller's certificate does not allow {what}",
+                detail=f"caller {identities or 'without identity'} at {context.peer()}",
+                remedy="use the certificate of that party of this federation",
+            )
+
+    def require_member(self, sender: str) -> None:
+        """Raise AccessDenied unless ``sender`` is a party of the federation."""
+        if sender not in self._federation.names:
+            raise AccessDenied("the sender is not a party of this federation", detail=repr(sender))
+
+
+def _identities(context: Any) -> list[str]:
+    properties: dict[str, list[bytes]] = context.auth_context()
+    return [value.decode(errors="replace") for value in properties.get("peer_spiffe_id", [])]
+
+
+class _Control(control_pb2_grpc.ControlServicer):
+    def __init__(self, party: str, handler: ControlHandler, access: _Access, coordinator: str) -> None:
+        self._party = party
+        self._handler = handler
+        self._access = access
+        self._coordinator = coordinator
+
+    async def Prepare(self, request: control_pb2.PrepareRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
+        return await self._answer(request, context, m.Prepare, self._handler.prepare)
+
+    async def Align(self, request: control_pb2.AlignRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Align, self._handler.align)
+
+    async def Begin(self, request: control_pb2.BeginRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Begin, self._handler.begin)
+
+    async def RunPhase(self, request: control_pb2.RunPhaseRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.PhaseCall, self._handler.run_phase)
+
+    async def Score(self, request: control_pb2.ScoreRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Score, self._handler.score)
+
+    async def Abort(self, request: control_pb2.AbortRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Abort, self._handler.abort)
+
+    async def Finish(self, request: control_pb2.FinishRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Finish, self._handler.finish)
+
+    async def _answer(
+        self, request: Any, context: Any, call_type: type[RequestT], method: Callable[[RequestT], Awaitable[Any]]
+    ) -> Any:
+        try:
+            self._access.require(context, self._coordinator, "control calls")
+            reply = await method(from_proto(request, call_type))
+            return control_pb2.AbortReply() if reply is None else to_proto(reply)
+        except Exception as error:  # noqa: BLE001  # the boundary: whatever happened, the caller gets the safe part only
+            await abort_call(context, error, self._party)
+
+
+class _Data(data_pb2_grpc.DataServicer):
+    def __init__(self, party: str, inbox: Inbox, access: _Access, traffic: TrafficMeter) -> None:
+        self._party = party
+        self._inbox = inbox
+        self._access = access
+        self._traffic = traffic
+
+    async def Deliver(self, request_iterator: AsyncIterator[data_pb2.Chunk], context: Any) -> Any:  # noqa: N802
+        try:
+            return await self._receive(request_iterator, context)
+        except Exception as error:  # noqa: BLE001  # the boundary, as above
+            await abort_call(context, error, self._party)
+
+    async def _receive(self, chunks: AsyncIterator[data_pb2.Chunk], context: Any) -> data_pb2.Receipt:
+        header = await _first_header(chunks)
+        address = self._admit(header, context)
+        decoder_limit = self._inbox.limits.max_message_bytes
+        with self._inbox.reserve(min(header.total_bytes, decoder_limit)):
+            decoder = MessageDecoder(header, max_message_bytes=decoder_limit)
+            async for chunk in chunks:
+                decoder.feed(chunk)
+            message = decoder.finish()
+        self._inbox.put(address, message)
+        self._traffic.count_received(address.key.job, address.sender, header.total_bytes)
+        return data_pb2.Receipt(received_bytes=header.total_bytes)
+
+    def _admit(self, header: data_pb2.Header, context: Any) -> Address:
+        self._access.require_member(header.sender)
+        self._access.require(context, header.sender, "messages in this name")
+        return decode_address(header, receiver=self._party)
+
+
+async def _first_header(chunks: AsyncIterator[data_pb2.Chunk]) -> data_pb2.Header:
+    async for chunk in chunks:
+        if chunk.WhichOneof("part") == "header":
+            return chunk.header
+        break
+    raise ProtocolError("a message without a header was refused")
+
+
+class PartyServer:
+    """One party's server.
+
+    Args:
+        party: this party's name.
+        listen: ``host:port``; port 0 takes a free one.
+        handler: does what the coordinator asks.
+        inbox: gets the messages of the other parties.
+        credentials: of :func:`vfl.transport.credentials.server_credentials`; None only with ``insecure-loopback``.
+        federation: who takes part.
+        traffic: counts what is received.
+
+    Raises:
+        ConfigError: the credentials do not fit the federation's ``tls.mode``.
+    """
+
+    def __init__(
+        self,
+        party: str,
+        listen: str,
+        handler: ControlHandler,
+        inbox: Inbox,
+        credentials: grpc.ServerCredentials | None,
+        federation: FederationConfig,
+        traffic: TrafficMeter | None = None,
+    ) -> None:
+        self.party = party
+        self.port = 0
+        self._listen = listen
+        self._credentials = credentials
+        self._check_credentials(federation)
+        access = _Access(federation)
+        self._control = _Control(party, handler, access, federation.coordinator)
+        self._data = _Data(party, inbox, access, traffic or TrafficMeter())
+        self._health = health.aio.HealthServicer()
+        self._server: Any = None
+
+    def _check_credentials(self, federation: FederationConfig) -> None:
+        if federation.is_mutual_tls != (self._credentials is not None):
+            raise ConfigError(
+                f"tls.mode is '{federation.tls.mode}', which does not fit the certificates given",
+                remedy="set tls.ca, tls.certificate and tls.key in party.toml exactly when tls.mode is 'mutual'",
+            )
+        if self._credentials is None and not parse_endpoint(self._listen, lowest_port=0).is_loopback:
+            raise ConfigError(
+                "without TLS a party listens on loopback only",
+                detail=f"listen = '{self._listen}'",
+                remedy="set tls.mode to 'mutual', or listen on 127.0.0.1",
+            )
+
+    async def start(self) -> None:
+        """Open the port and answer calls; afterwards ``port`` is the port in use.
+
+        Raises:
+            ListenError: the port cannot be opened.
+        """
+        server = grpc.aio.server(options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+        # Generated code has no types.
+        control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
+        data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(_service_names(), server)
+        try:
+            self.port = self._bind(server)
+        except ListenError:
+            await server.stop(None)  # otherwise gRPC complains when it collects the server after the loop has ended
+            raise
+        await server.start()
+        self._server = server
+        await self._health.set(health_service_name(self.party), health_pb2.HealthCheckResponse.SERVING)
+        _log.info("listening", party=self.party, listen=self._listen, port=self.port)
+
+    def _bind(self, server: Any) -> int:
+        try:
+            if self._credentials is None:
+                return int(server.add_insecure_port(self._listen))
+            return int(server.add_secure_port(self._listen, self._credentials))
+        except RuntimeError as error:
+            port = parse_endpoint(self._listen, lowest_port=0).port
+            raise ListenError(
+                f"{self.party} cannot open port {port}",
+                detail=f"{self._listen}: {error}",
+                remedy=f"stop whatever uses port {port}, or set another 'listen' for {self.party} in federation.toml",
+            ) from None
+
+    async def stop(self, grace: float) -> None:
+        """Report not serving, refuse new calls, and end those still running after ``grace`` seconds."""
+        if self._server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        self._server = None
+
+
+def _service_names() -> tuple[str, ...]:
+    services = (*control_pb2.DESCRIPTOR.services_by_name.values(), *data_pb2.DESCRIPTOR.services_by_name.values())
+    return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)

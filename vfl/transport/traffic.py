@@ -1,0 +1,45 @@
+"""Bytes of tensors that a party sent to and received from each peer, by job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of tensors in each direction."""
+
+    sent: int = 0
+    received: int = 0
+
+
+class TrafficMeter:
+    """Counts the payload of delivered messages. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, Counter[str]] = {}
+        self._received: dict[str, Counter[str]] = {}
+
+    def count_sent(self, job: str, peer: str, count: int) -> None:
+        """A message of ``count`` bytes was delivered to ``peer``."""
+        self._sent.setdefault(job, Counter())[peer] += count
+
+    def count_received(self, job: str, peer: str, count: int) -> None:
+        """A message of ``count`` bytes was accepted from ``peer``."""
+        self._received.setdefault(job, Counter())[peer] += count
+
+    def by_peer(self, job: str) -> dict[str, Traffic]:
+        """Bytes of a job so far, by peer."""
+        sent, received = self._sent.get(job, Counter()), self._received.get(job, Counter())
+        return {peer: Traffic(sent[peer], received[peer]) for peer in sorted(sent.keys() | received.keys())}
+
+    def total(self, job: str) -> Traffic:
+        """Bytes of a job so far, over all peers."""
+        by_peer = self.by_peer(job).values()
+        return Traffic(sum(t.sent for t in by_peer), sum(t.received for t in by_peer))
+
+    def forget(self, job: str) -> None:
+        """Drop the counts of a job that is over."""
+        self._sent.pop(job, None)
+        self._received.pop(job, None)

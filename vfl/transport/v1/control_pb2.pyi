@@ -1,0 +1,217 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_ACTIVE: _ClassVar[Role]
+    ROLE_PASSIVE: _ClassVar[Role]
+    ROLE_COORDINATOR: _ClassVar[Role]
+
+class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PHASE_UNSPECIFIED: _ClassVar[Phase]
+    PHASE_BOTTOM_FORWARD: _ClassVar[Phase]
+    PHASE_INTERACTION_FORWARD: _ClassVar[Phase]
+    PHASE_TOP: _ClassVar[Phase]
+    PHASE_INTERACTION_BACKWARD: _ClassVar[Phase]
+    PHASE_BOTTOM_BACKWARD: _ClassVar[Phase]
+    PHASE_SCORE: _ClassVar[Phase]
+
+class Split(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SPLIT_UNSPECIFIED: _ClassVar[Split]
+    SPLIT_TRAIN: _ClassVar[Split]
+    SPLIT_VALIDATION: _ClassVar[Split]
+    SPLIT_TEST: _ClassVar[Split]
+ROLE_UNSPECIFIED: Role
+ROLE_ACTIVE: Role
+ROLE_PASSIVE: Role
+ROLE_COORDINATOR: Role
+PHASE_UNSPECIFIED: Phase
+PHASE_BOTTOM_FORWARD: Phase
+PHASE_INTERACTION_FORWARD: Phase
+PHASE_TOP: Phase
+PHASE_INTERACTION_BACKWARD: Phase
+PHASE_BOTTOM_BACKWARD: Phase
+PHASE_SCORE: Phase
+SPLIT_UNSPECIFIED: Split
+SPLIT_TRAIN: Split
+SPLIT_VALIDATION: Split
+SPLIT_TEST: Split
+
+class StepKey(_message.Message):
+    __slots__ = ("job", "step", "attempt")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: int
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("split", "epoch", "index")
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    split: Split
+    epoch: int
+    index: int
+    def __init__(self, split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+
+class PrepareRequest(_message.Message):
+    __slots__ = ("job", "attempt", "digest", "protocol_version")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    digest: str
+    protocol_version: str
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ...) -> None: ...
+
+class PrepareReply(_message.Message):
+    __slots__ = ("party", "role", "rows")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    role: Role
+    rows: int
+    def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class AlignRequest(_message.Message):
+    __slots__ = ("job", "attempt")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class AlignReply(_message.Message):
+    __slots__ = ("rows", "train_rows", "validation_rows", "test_rows", "width", "trainable")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_ROWS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TEST_ROWS_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    width: int
+    trainable: bool
+    def __init__(self, rows: _Optional[int] = ..., train_rows: _Optional[int] = ..., validation_rows: _Optional[int] = ..., test_rows: _Optional[int] = ..., width: _Optional[int] = ..., trainable: _Optional[bool] = ...) -> None: ...
+
+class BeginRequest(_message.Message):
+    __slots__ = ("job", "attempt", "gradient_receivers")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_RECEIVERS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    gradient_receivers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., gradient_receivers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BeginReply(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    def __init__(self, party: _Optional[str] = ...) -> None: ...
+
+class RunPhaseRequest(_message.Message):
+    __slots__ = ("key", "phase", "batch")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    key: StepKey
+    phase: Phase
+    batch: Batch
+    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., phase: _Optional[_Union[Phase, str]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ...) -> None: ...
+
+class RunPhaseReply(_message.Message):
+    __slots__ = ("seconds", "bytes_sent", "bytes_received", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, seconds: _Optional[float] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("job", "split", "epoch")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    split: str
+    epoch: int
+    def __init__(self, job: _Optional[str] = ..., split: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ScoreReply(_message.Message):
+    __slots__ = ("metrics",)
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class AbortRequest(_message.Message):
+    __slots__ = ("job", "origin", "code", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    origin: str
+    code: str
+    reason: str
+    def __init__(self, job: _Optional[str] = ..., origin: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AbortReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FinishRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class FinishReply(_message.Message):
+    __slots__ = ("party", "bytes_sent", "bytes_received", "peak_memory_bytes", "certified_lipschitz")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CERTIFIED_LIPSCHITZ_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    bytes_sent: int
+    bytes_received: int
+    peak_memory_bytes: int
+    certified_lipschitz: float
+    def __init__(self, party: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., certified_lipschitz: _Optional[float] = ...) -> None: ...

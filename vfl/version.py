@@ -1,0 +1,7 @@
+"""Version of the package, and of the protocol between parties."""
+
+from importlib.metadata import version
+
+PACKAGE_VERSION = version("vfl")
+PROTOCOL_VERSION = "1.0"
+"""Parties of one job speak the same one."""
