@@ -18,7 +18,7 @@ _DIRECTORY = "directory"
 class Configuration(BaseModel):
     """Base of configuration tables: unknown keys are errors, values cannot change once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
