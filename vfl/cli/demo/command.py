@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 
@@ -41,6 +42,7 @@ def demo(
             f"[bold]{parties} parties and a coordinator[/bold] train on '{dataset}', encrypted; files: {out}"
         )
         outcome = _train_encrypted(federation)
+        torch.set_num_threads(1)  # the models are too small for more to pay off
         setups = [load_party(federation.party(name)) for name in federation.parties]
         _console.print("training the same model in the clear, for comparison ...")
         result = _compare(dataset, setups, outcome)

@@ -91,11 +91,11 @@ class DemoResult:
 
     def show(self, console: Console) -> None:
         """Print the tables."""
-        names = list(self.joint_encrypted.metrics)
+        names = sorted(self.joint_encrypted.metrics, key=lambda name: (name != self.metric, name))
         table = Table(title=f"{self.dataset}: {self.outcome['rows']} aligned rows, scored on the test rows")
-        table.add_column("trained by")
+        table.add_column("trained by", no_wrap=True)
         for name in names:
-            table.add_column(name, justify="right", style="bold" if name == self.metric else "")
+            table.add_column(name.replace("_", " "), justify="right", style="bold" if name == self.metric else "")
         for comparison in self._comparisons():
             values = [f"{comparison.metrics[name]:.4f}" for name in names]
             table.add_row(comparison.name, *values)
@@ -136,7 +136,7 @@ class DemoResult:
             loss_axes.plot(epochs, comparison.losses, style, label=comparison.name)
         loss_axes.set(xlabel="epoch", ylabel="mean training loss", title=f"{self.dataset}: training")
         loss_axes.legend()
-        names = [comparison.name.replace(" ", "\n") for comparison in self._comparisons()]
+        names = [comparison.name.replace(", ", ",\n") for comparison in self._comparisons()]
         values = [comparison.metrics[self.metric] for comparison in self._comparisons()]
         bars = metric_axes.bar(names, values, color=["tab:blue", "tab:orange", "tab:green"])
         metric_axes.bar_label(bars, fmt="%.4f")
