@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Sets everything up and runs the demo: two organisations and a coordinator train one model, encrypted.
+#   scripts/demo.sh                                             Wisconsin breast cancer, built in
+#   scripts/demo.sh --data DIR --dataset default_credit         tables of your own; also vehicle, motor
+#   scripts/demo.sh --data DIR --dataset motor --parties 3
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+caller=$PWD
+source "$here/environment.sh"
+cd "$caller"
+exec "$here/../.venv/bin/vfl" demo --out "$here/../runs/demo" "$@"

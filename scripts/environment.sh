@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes the project's own Python environment in .venv, or leaves an up-to-date one alone. Sourced by the other scripts.
+#   VFL_PYTHON   the Python to use (3.11 or newer); default: python3.11 or newer on PATH
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+  local candidate
+  for candidate in "${VFL_PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+    if [[ -n $candidate ]] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "vfl needs Python 3.11 or newer; install it or set VFL_PYTHON" >&2
+  exit 1
+}
+
+make_environment() {
+  local python wanted
+  wanted=$(cat pyproject.toml constraints.txt | cksum)
+  if [[ -f .venv/vfl-made-from && $(<.venv/vfl-made-from) == "$wanted" ]]; then
+    return
+  fi
+  python=$(find_python)
+  echo "making .venv with $("$python" --version) ..." >&2
+  "$python" -m venv --clear .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+  echo "$wanted" > .venv/vfl-made-from
+}
+
+make_environment
