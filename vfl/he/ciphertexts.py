@@ -49,22 +49,24 @@ def to_wire(ciphertexts: torch.Tensor) -> npt.NDArray[np.uint32]:
     return ciphertexts.numpy().astype(np.uint32)
 
 
-def from_wire(parameters: Parameters, words: npt.NDArray[np.uint32], count: int, level: int, what: str) -> torch.Tensor:
+def from_wire(
+    parameters: Parameters, words: npt.NDArray[np.uint32], count: int, level: int, sender: str, what: str
+) -> torch.Tensor:
     """Residues from a peer, checked against the expected number of ciphertexts, primes and their range.
 
     Raises:
-        ProtocolError: wrong shape or a residue not below its prime.
+        ProtocolError: naming the sender: wrong shape or a residue not below its prime.
     """
     expected = (count, 2, level, parameters.degree)
     if words.shape != expected:
         raise ProtocolError(
-            f"a peer sent {what} as ciphertexts of shape {words.shape}, expected {expected}",
+            f"{sender} sent {what} as ciphertexts of shape {words.shape}, expected {expected}",
             remedy="check that every party runs the same version of vfl and the same job file",
         )
     ciphertexts = torch.from_numpy(words.astype(np.int64))
     if count and bool((ciphertexts >= prime_column(parameters, level)).any()):
         raise ProtocolError(
-            f"a peer sent {what} with residues outside their modulus",
+            f"{sender} sent {what} with residues outside their modulus",
             remedy="check that every party runs the same version of vfl and the same job file",
         )
     return ciphertexts

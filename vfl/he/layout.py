@@ -68,9 +68,16 @@ class BackwardLayout:
 
 @lru_cache(maxsize=64)
 def plan_product(rows: int, in_width: int, out_width: int, degree: int) -> ProductLayout:
-    """Cheapest layout of Enc(X) W for X of rows x in_width and W of in_width x out_width."""
-    candidates = (product_layout(source, out_width) for source in _row_packings(rows, in_width, degree))
-    return min((c for c in candidates if c.terms <= MAX_TERMS), key=_product_cost)
+    """Cheapest layout of Enc(X) W for X of rows x in_width and W of in_width x out_width.
+
+    Raises:
+        ParameterError: X is too wide for any exact layout.
+    """
+    candidates = [product_layout(source, out_width) for source in _row_packings(rows, in_width, degree)]
+    exact = [layout for layout in candidates if layout.terms <= MAX_TERMS]
+    if not exact:
+        raise _too_wide(in_width)
+    return min(exact, key=_product_cost)
 
 
 @lru_cache(maxsize=64)
@@ -82,6 +89,9 @@ def plan_backward(
     Args:
         widths: bottom widths of all passive parties; each returns alpha^T delta.
         gradient_widths: widths of those that also need d alpha; each returns delta U^T.
+
+    Raises:
+        ParameterError: dL/dZ is too wide for any exact layout.
     """
     packings = list(_row_packings(rows, out_width, degree))
     by_blocks = {p: sum(_reduction_cost(reduction_layout(p, d)) for d in widths) for p in packings}
@@ -92,6 +102,8 @@ def plan_backward(
         for p in packings
         if all(product_layout(p, d).terms <= MAX_TERMS for d in gradient_widths)
     }
+    if not by_rows:
+        raise _too_wide(out_width)
     best_rows = min(by_rows, key=lambda p: by_rows[p] + _fresh_cost(p))
     best_blocks = min(packings, key=lambda p: by_blocks[p] + _fresh_cost(p))
     best_shared = min(by_rows, key=lambda p: by_rows[p] + by_blocks[p] + _fresh_cost(p))
@@ -129,6 +141,13 @@ def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
             yield RowPacking(rows, columns, degree, stride, per, stride)
             per *= 2
         stride //= 2
+
+
+def _too_wide(width: int) -> ParameterError:
+    return ParameterError(
+        f"a layer of {width} columns is too wide for the exact matrix kernel (at most {MAX_TERMS})",
+        remedy="use a smaller bottom width or interaction width",
+    )
 
 
 def _power_of_two(n: int) -> int:

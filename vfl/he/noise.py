@@ -76,15 +76,18 @@ def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
 
 
 def check_bounds(parameters: Parameters, rows: int, widths: tuple[int, ...], out_width: int) -> None:
-    """Check noise and float exactness for batches of up to ``rows`` rows, for every passive party's width.
+    """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
+
+    Layouts depend on the batch through the next power of two, so those are checked.
 
     Raises:
         ParameterError: some analytic bound does not hold.
     """
-    backward = plan_backward(rows, out_width, widths, widths, parameters.degree)
-    for width in widths:
-        _check_product(parameters, plan_product(rows, width, out_width, parameters.degree))
-        _check_backward(parameters, backward, width)
+    for size in (1 << bits for bits in range((rows - 1).bit_length() + 1)):
+        backward = plan_backward(size, out_width, widths, widths, parameters.degree)
+        for width in widths:
+            _check_product(parameters, plan_product(size, width, out_width, parameters.degree))
+            _check_backward(parameters, backward, width)
 
 
 def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int) -> None:

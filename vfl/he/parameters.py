@@ -32,13 +32,13 @@ class RingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tau: int = Field(58, description="bits of the plaintext ring Z_t, t = 2^tau; even")
-    activation_bits: int = Field(10, description="fractional bits f_a of activations")
-    weight_bits: int = Field(40, description="fractional bits f_w of interaction weights")
-    gradient_bits: int = Field(12, description="fractional bits f_d of dL/dZ, per sample")
-    degree: int = Field(8192, description="ring degree N")
-    prime_bits: int = Field(30, description="bits of each prime of the ciphertext modulus")
-    primes: int = Field(6, description="number of data primes; one more is special")
+    tau: int = Field(default=58, description="bits of the plaintext ring Z_t, t = 2^tau; even")
+    activation_bits: int = Field(default=10, description="fractional bits f_a of activations")
+    weight_bits: int = Field(default=40, description="fractional bits f_w of interaction weights")
+    gradient_bits: int = Field(default=12, description="fractional bits f_d of dL/dZ, per sample")
+    degree: int = Field(default=8192, description="ring degree N")
+    prime_bits: int = Field(default=30, description="bits of each prime of the ciphertext modulus")
+    primes: int = Field(default=6, description="number of data primes; one more is special")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Parameters:
         """Check everything that does not depend on shapes.
 
         Raises:
-            ParameterError: not 128-bit secure, or no room for any protocol value.
+            ParameterError: not 128-bit secure, not enough primes, or no room for any protocol value.
         """
         s = settings
         if s.degree not in MAX_MODULUS_BITS:
@@ -69,8 +69,9 @@ class Parameters:
                 f"(at most {MAX_MODULUS_BITS[s.degree]} bits)",
                 "use fewer primes or a larger ring.degree",
             )
-        if s.tau % 2 or not 16 <= s.tau <= 60:
-            raise _refused(f"ring.tau = {s.tau} is not an even number from 16 to 60", "set ring.tau = 58")
+        if s.tau % 2 or not 16 <= s.tau <= 58:
+            raise _refused(f"ring.tau = {s.tau} is not an even number from 16 to 58", "set ring.tau = 58")
+        ntt_primes(s.prime_bits, s.degree, s.primes + 1)
         cls._check_fixed_point(s)
         return cls(settings)
 

@@ -30,7 +30,6 @@ _UNCOMPRESSED = 0
 _CIPHERTEXT = struct.Struct("<4QBQQQdQ")  # parms_id, ntt form, polynomials, degree, primes, scale, correction factor
 _PLAINTEXT = struct.Struct("<4QQd")  # parms_id, coefficients, scale
 _ARRAY_BYTES = _HEADER.size + 8  # arrays inside have a header of their own, then the number of 64-bit words
-MAX_PUBLIC_KEY_BYTES = 8 << 20
 
 
 @lru_cache(maxsize=8)
@@ -80,18 +79,20 @@ class PublicKey:
 
     @classmethod
     def from_bytes(cls, parameters: Parameters, data: bytes) -> PublicKey:
-        """Load a peer's key from SEAL's stream, which must be uncompressed so that its size is known.
+        """Load a peer's key from SEAL's stream, which must be uncompressed throughout so that its size is known.
 
         Raises:
             ProtocolError: not a valid key for these parameters.
         """
         key = sealapi.PublicKey()
         try:
-            if len(data) > MAX_PUBLIC_KEY_BYTES or _HEADER.unpack_from(data)[4] != _UNCOMPRESSED:
+            if len(data) != _public_key_bytes(parameters) or any(
+                _HEADER.unpack_from(data, at)[4] != _UNCOMPRESSED for at in (0, _HEADER.size + _CIPHERTEXT.size)
+            ):
                 raise ValueError("unexpected size or compression")
             with _memory_file(data) as path:
                 key.load(context(parameters), path)
-        except (ValueError, RuntimeError, struct.error) as error:
+        except (ValueError, RuntimeError) as error:
             raise ProtocolError(
                 "a peer's public encryption key is malformed or made for other parameters",
                 detail=str(error),
@@ -151,6 +152,12 @@ class SecretKey:
             coefficients = _plaintext_coefficients(plaintext)
             out[index, : coefficients.size] = coefficients
         return out
+
+
+def _public_key_bytes(parameters: Parameters) -> int:
+    """Size of an uncompressed public key: two polynomials over all primes, the special one included."""
+    words = 2 * (len(parameters.primes) + 1) * parameters.degree
+    return _HEADER.size + _CIPHERTEXT.size + _ARRAY_BYTES + 8 * words
 
 
 def _stacked(parameters: Parameters, ciphertexts: list[npt.NDArray[np.int64]]) -> torch.Tensor:

@@ -86,7 +86,7 @@ class EncryptedActive:
         p = self._parameters
         layout = plan_product(rows, self._shape.widths[name], self._shape.out_width, p.degree)
         ct_alpha = from_wire(
-            p, activations.ct_alpha_C2LN, layout.source.ciphertexts, len(p.primes), "encrypted activations"
+            p, activations.ct_alpha_C2LN, layout.source.ciphertexts, len(p.primes), name, "encrypted activations"
         )
         ct_z = times_matrix(p, layout, ct_alpha, self._share_v[name])
         mask = uniform_mask(p, layout.product.ciphertexts)
@@ -125,7 +125,7 @@ class EncryptedActive:
         p = self._parameters
         layout = product_layout(rows, self._shape.widths[name])
         level = product_hiding(p, layout).level
-        hidden = from_wire(p, products.ct_d_alpha_C2LN, layout.product.ciphertexts, level, "masked d alpha")
+        hidden = from_wire(p, products.ct_d_alpha_C2LN, layout.product.ciphertexts, level, name, "masked d alpha")
         return layout.product.unpack(self._key.decrypt(hidden))
 
     def _decrypted_d_w(self, name: str, blocks: RowPacking, products: MaskedGradientProducts) -> IntArray:
@@ -133,7 +133,7 @@ class EncryptedActive:
         p = self._parameters
         layout = reduction_layout(blocks, self._shape.widths[name])
         level = reduction_hiding(p, layout).level
-        hidden = from_wire(p, products.ct_d_w_C2LN, layout.product.ciphertexts, level, "a masked weight gradient")
+        hidden = from_wire(p, products.ct_d_w_C2LN, layout.product.ciphertexts, level, name, "a masked weight gradient")
         return layout.product.unpack(self._key.decrypt(hidden))
 
     def weights(self) -> dict[str, IntArray]:

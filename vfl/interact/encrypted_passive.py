@@ -78,7 +78,7 @@ class EncryptedPassive:
         yield Send((active,), EncryptedActivations(to_wire(ct_alpha)))
         reply = yield from receive(active, MaskedActivationProduct)
         level = product_hiding(p, layout).level
-        hidden = from_wire(p, reply.ct_z_C2LN, layout.product.ciphertexts, level, "a masked activation product")
+        hidden = from_wire(p, reply.ct_z_C2LN, layout.product.ciphertexts, level, active, "a masked activation product")
         sh_z_BK = layout.product.unpack(self._key.decrypt(hidden)) + alpha_BD @ self._share_u
         sh_z_BK += self._masks.total(key, ForwardShare.kind, sh_z_BK.shape)
         yield Send((active,), ForwardShare(centre(sh_z_BK, p.tau)))
@@ -113,8 +113,9 @@ class EncryptedPassive:
         p = self._parameters
         rows_count = 0 if layout.rows is None else layout.rows.ciphertexts
         blocks_count = 0 if layout.shared else layout.blocks.ciphertexts
-        by_rows = from_wire(p, gradient.ct_d_z_by_rows_C2LN, rows_count, len(p.primes), "an encrypted gradient")
-        by_blocks = from_wire(p, gradient.ct_d_z_by_blocks_C2LN, blocks_count, len(p.primes), "an encrypted gradient")
+        level, active, what = len(p.primes), self._shape.active, "an encrypted gradient"
+        by_rows = from_wire(p, gradient.ct_d_z_by_rows_C2LN, rows_count, level, active, what)
+        by_blocks = from_wire(p, gradient.ct_d_z_by_blocks_C2LN, blocks_count, level, active, what)
         return by_rows, by_rows if layout.shared else by_blocks
 
     def _masked_d_alpha(self, rows: RowPacking | None, ct_d_z: torch.Tensor) -> tuple[torch.Tensor, IntArray]:

@@ -32,7 +32,9 @@ def centre(values: IntArray, tau: int) -> IntArray:
 def quantise(values: FloatArray, fractional_bits: int, generator: np.random.Generator) -> IntArray:
     """Round to ``fractional_bits`` bits, up or down at random so that the result is right on average."""
     scaled = values.astype(np.float64) * 2.0**fractional_bits
-    return np.floor(scaled + generator.random(scaled.shape)).astype(np.int64)
+    floor = np.floor(scaled)
+    # Compared with the fraction, not added: the sum could round up to the next integer and leave the range.
+    return (floor + (generator.random(scaled.shape) < scaled - floor)).astype(np.int64)
 
 
 def quantise_activations(

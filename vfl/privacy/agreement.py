@@ -33,13 +33,13 @@ class AgreementKey:
         """The secret shared with a peer. Both names go into it, in an order that is the same at both.
 
         Raises:
-            ProtocolError: not a usable public key (wrong length, or a point of small order).
+            ProtocolError: naming the peer: not a usable public key (wrong length, or a point of small order).
         """
         try:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
         except (ValueError, InvalidKey) as error:
             raise ProtocolError(
-                "a peer's key-agreement key is malformed",
+                f"the key-agreement key of {peer_name} is malformed",
                 remedy="check that every party runs the same version of vfl",
             ) from error
         own = (own_name, self.public_bytes)

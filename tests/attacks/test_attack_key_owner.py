@@ -1,0 +1,90 @@
+"""A curious key owner reads the other party's secrets from a product that comes back under its key.
+
+Each attack recovers every bit of its target on a build without the one protection that stops it, and finds nothing on
+ours. The attacker gets its best case: products returned at the full modulus, since the rounding of modulus switching
+would only blur its equations. The build as it is, primes dropped, is attacked with the same code too.
+"""
+
+import numpy as np
+import pytest
+from support.linear_attacks import from_noise, from_second_polynomial, from_unused_coefficients
+from support.returned_products import run_step
+from support.uniformity import looks_uniform
+from support.weakened import (
+    keep_all_primes,
+    mask_only_used_coefficients,
+    without_flooding,
+    without_rerandomisation,
+)
+
+TARGETS = ["V", "U", "alpha"]
+
+
+@pytest.fixture(scope="module", params=["primes dropped", "all primes"])
+def ours(request):
+    return run_step(*([keep_all_primes] if request.param == "all primes" else []))
+
+
+@pytest.fixture(scope="module")
+def not_rerandomised():
+    return run_step(keep_all_primes, without_rerandomisation)
+
+
+@pytest.fixture(scope="module")
+def not_flooded():
+    return run_step(keep_all_primes, without_flooding)
+
+
+@pytest.fixture(scope="module")
+def partly_masked():
+    return run_step(mask_only_used_coefficients)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_second_polynomial_gives_the_factor_away_without_rerandomisation(not_rerandomised, target):
+    attacked = not_rerandomised[target]
+    np.testing.assert_array_equal(from_second_polynomial(attacked.view), attacked.factor)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_second_polynomial_tells_nothing_on_our_build(ours, target):
+    attacked = ours[target]
+    assert from_second_polynomial(attacked.view) is None
+    second = attacked.view.returned[:, 1].numpy()
+    primes = attacked.view.parameters.primes[: second.shape[1]]
+    assert all(looks_uniform(second[:, index], prime) for index, prime in enumerate(primes))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_noise_gives_the_factor_away_without_flooding(not_flooded, target):
+    attacked = not_flooded[target]
+    np.testing.assert_array_equal(from_noise(attacked.view), attacked.factor)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_noise_tells_nothing_on_our_build(ours, target):
+    attacked = ours[target]
+    error = np.abs(from_noise(attacked.view) - attacked.factor.astype(object))
+    assert np.median(error) > np.abs(attacked.factor).max() << 20
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_unused_coefficients_give_the_factor_away_when_not_masked(partly_masked, target):
+    attacked = partly_masked[target]
+    np.testing.assert_array_equal(from_unused_coefficients(attacked.view), attacked.factor)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_unused_coefficients_tell_nothing_on_our_build(ours, target):
+    view = ours[target].view
+    assert from_unused_coefficients(view) is None
+    decrypted = view.key.decrypt(view.returned)
+    assert looks_uniform(decrypted[view.unused], view.parameters.t)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_protection_does_not_stand_in_for_another(not_rerandomised, not_flooded, target):
+    """Flooding alone does not stop the linear algebra, re-randomisation alone not the least squares, and vice versa."""
+    assert from_second_polynomial(not_flooded[target].view) is None
+    error = np.abs(from_noise(not_rerandomised[target].view) - not_rerandomised[target].factor.astype(object))
+    assert np.median(error) > np.abs(not_rerandomised[target].factor).max() << 20

@@ -1,0 +1,78 @@
+"""Builds with one protection taken out, to show that a test notices; and one that helps the attacker as far as it may.
+
+Every patch names what it replaces, so a renamed function breaks the test instead of making it empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import vfl.he.ciphertexts
+from vfl.he.noise import product_hiding, reduction_hiding
+from vfl.he.parameters import Parameters
+from vfl.he.seal import PublicKey
+from vfl.interact import encrypted_active, encrypted_passive
+
+
+def keep_all_primes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attacker's best case: products come back at the full modulus, so no rounding blurs its equations."""
+
+    def full(hiding):
+        return lambda parameters, layout: replace(hiding(parameters, layout), level=len(parameters.primes))
+
+    monkeypatch.setattr(encrypted_active, "product_hiding", full(product_hiding))
+    monkeypatch.setattr(encrypted_active, "reduction_hiding", full(reduction_hiding))
+    monkeypatch.setattr(encrypted_passive, "product_hiding", full(product_hiding))
+    monkeypatch.setattr(encrypted_passive, "reduction_hiding", full(reduction_hiding))
+
+
+def without_rerandomisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No encryption of zero is added to a product."""
+
+    def zeros(self: PublicKey, count: int) -> torch.Tensor:
+        p = self._parameters
+        return torch.zeros((count, 2, len(p.primes), p.degree), dtype=torch.int64)
+
+    monkeypatch.setattr(PublicKey, "encrypt_zeros", zeros)
+
+
+def without_flooding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No noise is added to a product."""
+
+    def zeros(parameters: Parameters, shape: tuple[int, ...], bits: int, level: int) -> torch.Tensor:
+        return torch.zeros((*shape[:-1], level, shape[-1]), dtype=torch.int64)
+
+    monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", zeros)
+
+
+def mask_only_used_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks are zero in coefficients that hold no entry of the result."""
+    layouts = []
+
+    def remembering(hiding):
+        def remember(parameters, layout):
+            layouts.append(layout)
+            return hiding(parameters, layout)
+
+        return remember
+
+    def hide(parameters, owner, product, mask, hiding):
+        used = np.where(unused_coefficients(layouts[-1].product), 0, mask)
+        return vfl.he.ciphertexts.hide(parameters, owner, product, used, hiding)
+
+    for module in (encrypted_active, encrypted_passive):
+        monkeypatch.setattr(module, "product_hiding", remembering(module.product_hiding))
+        monkeypatch.setattr(module, "reduction_hiding", remembering(module.reduction_hiding))
+        monkeypatch.setattr(module, "hide", hide)
+
+
+def unused_coefficients(packing) -> np.ndarray:
+    """Which coefficients (C, N) hold no entry of the packed matrix."""
+    indices = np.arange(packing.ciphertexts * packing.degree).reshape(packing.ciphertexts, packing.degree)
+    unused = np.ones(indices.size, dtype=bool)
+    unused[packing.unpack(indices).ravel()] = False
+    return unused.reshape(indices.shape)

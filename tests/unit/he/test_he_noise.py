@@ -1,0 +1,190 @@
+"""Measured noise stays below the analytic bounds, and hidden products decrypt right with the worst flooding noise."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.key_owner import (
+    integers,
+    largest_noise,
+    negacyclic,
+    phase,
+    scaled_noise,
+    secret_coefficients,
+    to_residues,
+)
+
+import vfl.he.ciphertexts
+from vfl.he.algebra import times_matrix, transposed_times
+from vfl.he.ciphertexts import encrypt, hide, uniform_mask
+from vfl.he.layout import plan_product, product_layout, reduction_layout
+from vfl.he.noise import FRESH_NOISE, Hiding, product_hiding, reduction_hiding, zero_encryption_noise
+from vfl.he.packing import RowPacking
+from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters, RingSettings
+from vfl.he.residues import prime_column, scaled_plaintext
+from vfl.he.seal import SecretKey
+
+PARAMETERS = Parameters.validated(RingSettings())
+DEGREE, LEVEL, TAU = PARAMETERS.degree, len(PARAMETERS.primes), PARAMETERS.tau
+LARGEST = 1 << (TAU - 1)
+
+
+@pytest.fixture(scope="module")
+def key():
+    return SecretKey(PARAMETERS)
+
+
+@pytest.fixture(scope="module")
+def secret(key):
+    return secret_coefficients(PARAMETERS, key)
+
+
+def _worst_fresh(secret: np.ndarray, plaintext: np.ndarray, signs: np.ndarray) -> torch.Tensor:
+    """Encryptions (C, 2, L, N) of plaintexts (C, N) with every error coefficient as large as SEAL ever draws."""
+    primes = np.array(PARAMETERS.primes)[:, None]
+    c1 = np.random.default_rng(1).integers(0, primes, (plaintext.shape[0], LEVEL, DEGREE))
+    c0 = to_residues(PARAMETERS, MAX_ERROR * signs, LEVEL) - negacyclic(c1, secret)
+    c0 = c0 + scaled_plaintext(PARAMETERS, plaintext, LEVEL).numpy()
+    return torch.from_numpy(np.stack([c0 % primes, c1], axis=1))
+
+
+def test_the_secret_is_ternary_and_decrypts_what_the_key_encrypted(key, secret):
+    assert set(np.unique(secret)) == {-1, 0, 1}
+    plaintext = uniform_mask(PARAMETERS, 1)
+    ciphertext = encrypt(PARAMETERS, key, plaintext)
+    q = PARAMETERS.modulus(LEVEL)
+    decrypted = [
+        (2 * PARAMETERS.t * int(v) + q) // (2 * q) % PARAMETERS.t for v in phase(PARAMETERS, secret, ciphertext)[0]
+    ]
+    np.testing.assert_array_equal(np.array(decrypted), plaintext[0] % PARAMETERS.t)
+
+
+def test_fresh_encryptions_stay_within_the_error_bound(key, secret):
+    plaintext = uniform_mask(PARAMETERS, 40)
+    noise = scaled_noise(PARAMETERS, secret, encrypt(PARAMETERS, key, plaintext), plaintext) / PARAMETERS.t
+    assert np.abs(noise).max() <= FRESH_NOISE
+    errors = np.rint(noise.astype(float))
+    assert 10 <= np.abs(errors).max() <= MAX_ERROR
+    assert errors.std() == pytest.approx((2 * MAX_ERROR / 4) ** 0.5, rel=0.02)  # centred binomial over 42 bits
+
+
+def test_encryptions_of_zero_stay_within_their_bound(key, secret):
+    zeros = key.public.encrypt_zeros(10)
+    noise = largest_noise(PARAMETERS, secret, zeros, np.zeros((10, DEGREE), dtype=np.int64))
+    assert 10 < noise <= zero_encryption_noise(PARAMETERS)
+
+
+def _source(rows: int, columns: int) -> RowPacking:
+    return plan_product(rows, columns, 4, DEGREE).source
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    rows=st.sampled_from([5, 200, 3000]),
+    width=st.integers(1, 6),
+    out_width=st.integers(1, 6),
+    sign=st.sampled_from([-1, 1]),
+    errors=st.sampled_from(["same", "random"]),
+)
+def test_products_with_the_worst_errors_and_weights_stay_within_the_bound(secret, rows, width, out_width, sign, errors):
+    layout = product_layout(_source(rows, width), out_width)
+    plaintext = layout.source.pack(np.full((rows, width), 1024 * sign))
+    signs = np.ones(plaintext.shape, dtype=np.int64)
+    if errors == "random":
+        signs = np.random.default_rng(0).choice(np.array([-1, 1]), plaintext.shape)
+    ct = times_matrix(PARAMETERS, layout, _worst_fresh(secret, plaintext, signs), np.full((width, out_width), -LARGEST))
+    full = times_matrix(PARAMETERS, layout, _plain(plaintext), np.full((width, out_width), -LARGEST))
+    expected = integers(PARAMETERS, full[:, 0].numpy()) % PARAMETERS.t
+    noise = largest_noise(PARAMETERS, secret, ct, expected)
+    bound = layout.terms * LARGEST * FRESH_NOISE
+    assert noise <= bound
+    assert bound <= 2.0 ** (product_hiding(PARAMETERS, layout).flooding_bits - FLOODING_BITS)
+    if errors == "same" and width * out_width == 1:
+        assert noise > 0.95 * bound
+
+
+@pytest.mark.parametrize(("rows", "width", "out_width"), [(5, 3, 2), (300, 6, 4), (9000, 2, 2)])
+def test_reductions_with_the_worst_errors_and_activations_stay_within_the_bound(secret, rows, width, out_width):
+    layout = reduction_layout(_source(rows, out_width), width)
+    plaintext = layout.source.pack(np.full((rows, out_width), 1 << 15))
+    ct_y = _worst_fresh(secret, plaintext, np.ones(plaintext.shape, dtype=np.int64))
+    x_BD = np.full((rows, width), 1024)
+    ct = transposed_times(PARAMETERS, layout, x_BD, ct_y)
+    expected = integers(PARAMETERS, transposed_times(PARAMETERS, layout, x_BD, _plain(plaintext))[:, 0].numpy())
+    noise = largest_noise(PARAMETERS, secret, ct, expected)
+    assert noise <= 2.0 ** (reduction_hiding(PARAMETERS, layout).flooding_bits - FLOODING_BITS)
+
+
+def _plain(coefficients: np.ndarray) -> torch.Tensor:
+    """The integers themselves in place of ciphertexts, to learn what a kernel makes of plaintexts."""
+    out = torch.zeros((coefficients.shape[0], 2, LEVEL, DEGREE), dtype=torch.int64)
+    out[:, 0] = torch.from_numpy(to_residues(PARAMETERS, coefficients, LEVEL))
+    return out
+
+
+@pytest.mark.parametrize("extreme", [1, -1])
+@pytest.mark.parametrize(("rows", "width", "out_width"), [(5, 6, 6), (256, 32, 32), (9000, 2, 2)])
+def test_hidden_products_decrypt_right_with_the_worst_noise(monkeypatch, key, secret, rows, width, out_width, extreme):
+    """Worst errors in the input, worst weights and, in every coefficient, the worst flooding noise."""
+    layout = plan_product(rows, width, out_width, DEGREE)
+    hiding = product_hiding(PARAMETERS, layout)
+    x_BD = np.full((rows, width), 1024)
+    plaintext = layout.source.pack(x_BD)
+    ct_x = _worst_fresh(secret, plaintext, np.full(plaintext.shape, -extreme))
+    w_DK = np.full((width, out_width), -LARGEST)
+    monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", _constant_noise(extreme))
+    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
+    hidden = hide(PARAMETERS, key.public, times_matrix(PARAMETERS, layout, ct_x, w_DK), mask, hiding)
+    assert hidden.shape == (layout.product.ciphertexts, 2, hiding.level, DEGREE)
+    result = layout.product.unpack(key.decrypt(hidden) - mask) % PARAMETERS.t
+    np.testing.assert_array_equal(result, (x_BD @ w_DK) % PARAMETERS.t)
+
+
+@pytest.mark.parametrize("extreme", [1, -1])
+@pytest.mark.parametrize(("rows", "width", "out_width"), [(5, 6, 6), (256, 16, 16), (9000, 2, 2)])
+def test_hidden_reductions_decrypt_right_with_the_worst_noise(
+    monkeypatch, key, secret, rows, width, out_width, extreme
+):
+    layout = reduction_layout(_source(rows, out_width), width)
+    y_BK, x_BD = np.full((rows, out_width), 1 << 15), np.full((rows, width), -1024)
+    plaintext = layout.source.pack(y_BK)
+    ct_y = _worst_fresh(secret, plaintext, np.full(plaintext.shape, -extreme))
+    monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", _constant_noise(extreme))
+    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
+    product = transposed_times(PARAMETERS, layout, x_BD, ct_y)
+    hidden = hide(PARAMETERS, key.public, product, mask, reduction_hiding(PARAMETERS, layout))
+    result = layout.product.unpack(key.decrypt(hidden) - mask) % PARAMETERS.t
+    np.testing.assert_array_equal(result, (x_BD.T @ y_BK) % PARAMETERS.t)
+
+
+def _constant_noise(sign: int):
+    def noise(parameters, shape, bits, level):
+        column = torch.tensor([(sign << bits) % q for q in parameters.primes[:level]]).unsqueeze(1)
+        return column.expand(*shape[:-1], level, shape[-1]).clone()
+
+    return noise
+
+
+def test_one_prime_fewer_would_decrypt_wrong(key):
+    """The level is as low as the bound allows: the test above can fail."""
+    layout = plan_product(64, 4, 4, DEGREE)
+    hiding = product_hiding(PARAMETERS, layout)
+    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
+    zeros = torch.zeros((layout.product.ciphertexts, 2, LEVEL, DEGREE), dtype=torch.int64)
+    for level, right in ((hiding.level, True), (hiding.level - 1, False)):
+        hidden = hide(PARAMETERS, key.public, zeros, mask, Hiding(hiding.flooding_bits, level))
+        assert (key.decrypt(hidden) == mask % PARAMETERS.t).all() == right
+
+
+def test_returned_noise_is_flooded(key, secret):
+    """At the full modulus the noise fills the flooding range and exceeds all other noise by 2^40."""
+    layout = plan_product(64, 4, 4, DEGREE)
+    hiding = product_hiding(PARAMETERS, layout)
+    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
+    product = torch.zeros((mask.shape[0], 2, LEVEL, DEGREE), dtype=torch.int64)
+    hidden = hide(PARAMETERS, key.public, product, mask, Hiding(hiding.flooding_bits, LEVEL))
+    assert bool((hidden < prime_column(PARAMETERS, LEVEL)).all())
+    noise = largest_noise(PARAMETERS, secret, hidden, mask)
+    assert 0.99 * 2.0**hiding.flooding_bits < noise < 1.01 * 2.0**hiding.flooding_bits
+    assert noise > 0.99 * 2.0**FLOODING_BITS * layout.terms * LARGEST * FRESH_NOISE

@@ -1,0 +1,82 @@
+"""Residue arithmetic agrees with Python integers, at the extremes of every operand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.key_owner import integers, to_residues
+from support.uniformity import looks_uniform
+
+from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.residues import centred, drop_primes, flooding_noise, prime_column, scaled_plaintext
+
+PARAMETERS = Parameters.validated(RingSettings())
+SMALL_RING = Parameters.validated(RingSettings(tau=40, activation_bits=6, weight_bits=24, gradient_bits=6))
+T = PARAMETERS.t
+EXTREMES = [0, 1, -1, T // 2 - 1, T // 2, T // 2 + 1, T - 1, T, -T // 2, -T, 2**63 - 1, -(2**63), 0x55 << 50]
+
+
+def _expected_scaled(parameters: Parameters, value: int, level: int) -> int:
+    q, t = parameters.modulus(level), parameters.t
+    return (2 * q * (value % t) + t) // (2 * t) % q
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from(EXTREMES), min_size=1, max_size=8),
+    level=st.integers(2, 6),
+    parameters=st.sampled_from([PARAMETERS, SMALL_RING]),
+)
+def test_scaled_plaintext_is_the_rounded_quotient(values, level, parameters):
+    residues = scaled_plaintext(parameters, np.array(values, dtype=np.int64), level).numpy()
+    expected = [[_expected_scaled(parameters, v, level) % q for v in values] for q in parameters.primes[:level]]
+    np.testing.assert_array_equal(residues, np.array(expected))
+
+
+def test_centred_is_the_nearest_representative():
+    primes = prime_column(PARAMETERS, 1)
+    q = PARAMETERS.primes[0]
+    values = torch.tensor([[0, 1, q // 2, q // 2 + 1, q - 1]])
+    assert centred(values, primes).tolist() == [[0, 1, q // 2, q // 2 + 1 - q, -1]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(level=st.integers(1, 6), kept=st.integers(1, 6), seed=st.integers(0, 2**32))
+def test_drop_primes_divides_and_rounds_one_prime_after_the_other(level, kept, seed):
+    rng = np.random.default_rng(seed)
+    primes = np.array(PARAMETERS.primes[:level])[:, None]
+    residues = np.concatenate(
+        [rng.integers(0, primes, (level, 8)), primes - 1, primes // 2, primes // 2 + 1, 0 * primes], axis=1
+    )
+    kept = min(kept, level)
+    expected = integers(PARAMETERS, residues)
+    for last in reversed(PARAMETERS.primes[kept:level]):
+        expected = (2 * expected + last) // (2 * last)
+    got = drop_primes(PARAMETERS, torch.from_numpy(residues), kept).numpy()
+    np.testing.assert_array_equal(got, to_residues(PARAMETERS, expected, kept))
+
+
+@pytest.mark.parametrize("bits", [0, 1, 29, 30, 31, 66, 110])
+def test_flooding_noise_stays_in_its_range_and_reaches_its_ends(bits):
+    noise = integers(PARAMETERS, flooding_noise(PARAMETERS, (4, PARAMETERS.degree), bits, 6).numpy())
+    assert -(1 << bits) <= noise.min() < -0.99 * (1 << bits) or (bits <= 1 and noise.min() == -(1 << bits))
+    assert 0.99 * (1 << bits) - 1 <= noise.max() < 1 << bits
+
+
+@pytest.mark.parametrize("bits", [29, 66, 110])
+def test_flooding_noise_is_uniform_and_fresh(bits):
+    noise = integers(PARAMETERS, flooding_noise(PARAMETERS, (4, PARAMETERS.degree), bits, 6).numpy())
+    shifted = noise + (1 << bits)
+    for lowest in range(0, bits + 1 - 20, 15):  # every window of the range's bits
+        window = ((shifted >> lowest) % (1 << 20)).astype(np.int64)
+        assert looks_uniform(window, 1 << 20)
+    assert len(set(noise.ravel())) > 0.99 * noise.size or bits < 40
+
+
+def test_flooding_noise_is_the_same_integer_modulo_every_prime():
+    residues = flooding_noise(PARAMETERS, (PARAMETERS.degree,), 20, 6).numpy()
+    primes = np.array(PARAMETERS.primes)[:, None]
+    signed = np.where(residues > primes // 2, residues - primes, residues)
+    assert (signed == signed[0]).all()
+    assert np.abs(signed).max() <= 1 << 20

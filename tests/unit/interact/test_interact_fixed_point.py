@@ -1,0 +1,146 @@
+"""Fixed point: rounding is right on average, nothing wraps silently, the update's multiplier is the learning rate."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vfl.errors import ModelError, RangeError
+from vfl.he.parameters import Parameters, RingSettings
+from vfl.interact.fixed_point import (
+    GUARD,
+    MAX_GRADIENT,
+    centre,
+    d_alpha_to_real,
+    quantise,
+    quantise_activations,
+    quantise_gradient,
+    quantise_weights,
+    update_multiplier,
+    z_to_real,
+)
+
+PARAMETERS = Parameters.validated(RingSettings())
+S = PARAMETERS.settings
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+class LargestDraws:
+    """A generator that always draws the largest number below one."""
+
+    def random(self, shape):
+        return np.full(shape, 1 - 2.0**-53)
+
+
+@settings(deadline=None)
+@given(values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), tau=st.sampled_from([16, 40, 58]))
+def test_centre_gives_the_representative_nearest_to_zero(values, tau):
+    centred = centre(np.array(values, dtype=np.int64), tau)
+    half = 1 << (tau - 1)
+    assert centred.tolist() == [(v + half) % (1 << tau) - half for v in values]
+
+
+@pytest.mark.parametrize("value", [0.3, -0.3, 0.0001, -0.9999, 0.5])
+def test_stochastic_rounding_is_unbiased(value):
+    rounded = quantise(np.full(200_000, value), S.activation_bits, _rng())
+    exact = value * 2**S.activation_bits
+    assert set(np.unique(rounded)) <= {np.floor(exact), np.ceil(exact)}
+    fraction = exact - np.floor(exact)
+    tolerance = 5 * (fraction * (1 - fraction) / rounded.size) ** 0.5
+    assert abs(rounded.mean() - exact) <= tolerance
+
+
+@settings(deadline=None)
+@given(
+    values=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50),
+    make_generator=st.sampled_from([_rng, LargestDraws]),
+)
+def test_activations_stay_within_a_unit_and_their_range(values, make_generator):
+    alpha = np.array([values], dtype=np.float32)
+    rounded = quantise_activations(alpha, PARAMETERS, make_generator(), "the bottom")
+    assert np.abs(rounded).max() <= 1 << S.activation_bits
+    assert (np.abs(rounded - alpha.astype(np.float64) * 2**S.activation_bits) < 1).all()
+
+
+def test_multiples_of_the_unit_are_kept_whatever_is_drawn():
+    whole = np.arange(-1024, 1025) / 1024
+    for generator in (_rng(), LargestDraws()):
+        np.testing.assert_array_equal(quantise(whole, 10, generator), np.arange(-1024, 1025))
+
+
+@pytest.mark.parametrize("bad", [1.0001, -1.0001, np.nan, np.inf, -np.inf])
+def test_activations_out_of_range_name_the_layer_and_not_the_value(bad):
+    alpha = np.zeros((3, 2))
+    alpha[1, 1] = bad
+    with pytest.raises(ModelError) as caught:
+        quantise_activations(alpha, PARAMETERS, _rng(), "the bottom model of bank")
+    assert "the bottom model of bank" in caught.value.summary
+    assert str(bad) not in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("bad", [MAX_GRADIENT + 0.01, -MAX_GRADIENT - 0.01, np.nan, np.inf])
+def test_gradients_out_of_range_are_refused(bad):
+    with pytest.raises(RangeError) as caught:
+        quantise_gradient(np.array([[0.0, bad]]), PARAMETERS, _rng())
+    assert str(bad) not in str(caught.value)
+    limits = quantise_gradient(np.array([[MAX_GRADIENT, -MAX_GRADIENT]]), PARAMETERS, LargestDraws())
+    assert limits.tolist() == [[8 << S.gradient_bits, -8 << S.gradient_bits]]
+
+
+def test_weights_are_rounded_to_the_nearest_unit():
+    weights = np.array([[0.5, -0.25, 2.0**-41, 3 * 2.0**-41]])
+    assert quantise_weights(weights, PARAMETERS).tolist() == [[1 << 39, -(1 << 38), 0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("to_real", "bits", "limit"),
+    [
+        (lambda v: z_to_real(v, PARAMETERS), S.activation_bits + S.weight_bits, PARAMETERS.z_limit),
+        (lambda v: d_alpha_to_real(v, PARAMETERS, "x"), S.gradient_bits + S.weight_bits, PARAMETERS.d_alpha_limit),
+    ],
+)
+def test_results_are_scaled_back_and_refused_near_a_wrap(to_real, bits, limit):
+    edge = int(GUARD * limit) << bits
+    for value in (edge, -edge, 0, 5):
+        assert to_real(np.array([[value]]))[0, 0] == value / 2**bits
+        assert to_real(np.array([[value + PARAMETERS.t]]))[0, 0] == value / 2**bits
+    for value in (edge + (1 << bits), -edge - (1 << bits), PARAMETERS.t // 2):
+        with pytest.raises(RangeError) as caught:
+            to_real(np.array([[0, value]]))
+        assert str(value) not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(rate=st.floats(1e-4, 4.0), rows=st.integers(1, 4096))
+def test_the_multiplier_is_the_rate_or_refused(rate, rows):
+    exact = rate / rows * 2 ** (S.weight_bits - S.activation_bits - S.gradient_bits)
+    if abs(round(exact) - exact) > 0.1 * exact:
+        with pytest.raises(RangeError, match="learning_rate"):
+            update_multiplier(rate, rows, PARAMETERS)
+    else:
+        assert update_multiplier(rate, rows, PARAMETERS) == round(exact)
+
+
+def test_rates_that_vanish_or_overflow_are_refused():
+    for rate in (1e-9, 1e9):
+        with pytest.raises(RangeError):
+            update_multiplier(rate, 256, PARAMETERS)
+    assert update_multiplier(0.0, 256, PARAMETERS) == 0
+    unit = 256 * 2.0 ** -(S.weight_bits - S.activation_bits - S.gradient_bits)
+    assert update_multiplier(1.08 * unit, 256, PARAMETERS) == 1
+    for multiple in (0.3, 1.3, 0.85):  # rounding would change the rate by more than a tenth
+        with pytest.raises(RangeError):
+            update_multiplier(multiple * unit, 256, PARAMETERS)
+
+
+def test_an_update_moves_weights_by_the_mean_gradient():
+    """m dW at f_w bits equals rate times the mean gradient, to within rounding of m."""
+    rate, rows = 0.25, 64
+    alpha, delta = 0.5, -0.125
+    summed = rows * int(alpha * 2**S.activation_bits) * int(delta * 2**S.gradient_bits)
+    update = update_multiplier(rate, rows, PARAMETERS) * summed / 2**S.weight_bits
+    assert update == pytest.approx(rate * alpha * delta, rel=1e-3)

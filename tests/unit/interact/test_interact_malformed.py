@@ -1,0 +1,148 @@
+"""A peer's message of another kind, shape, count or range ends the exchange with an error that names the peer."""
+
+import numpy as np
+import pytest
+from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+
+from vfl.errors import ProtocolError
+from vfl.ids import StepKey
+from vfl.interact.exchange import Receive, Send
+from vfl.messages import (
+    ClearActivationGradient,
+    ClearActivations,
+    ClearWeights,
+    EncryptedActivations,
+    EncryptedGradient,
+    ForwardShare,
+    MaskedActivationGradient,
+    MaskedActivationProduct,
+    MaskedGradientProducts,
+    Message,
+    WeightShareOffer,
+)
+
+ROWS, WIDTH, OUT_WIDTH = 5, 3, 2
+KEY = StepKey("job", 4, 0)
+N, L, RETURNED = PARAMETERS.degree, len(PARAMETERS.primes), 3
+ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
+D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def layer():
+    return encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
+
+
+def _ct(count: int = 1, level: int = L, polynomials: int = 2, degree: int = N, value: int = 0) -> np.ndarray:
+    return np.full((count, polynomials, level, degree), value, dtype=np.uint32)
+
+
+def _ring(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.int64)
+
+
+def _answer(exchange, *messages: Message) -> None:
+    """Drive an exchange: sends go nowhere, each receive gets the next message."""
+    queue, request = list(messages), next(exchange)
+    while True:
+        request = exchange.send(None if isinstance(request, Send) else queue.pop(0))
+
+
+def _refused(exchange, sender: str, *messages: Message) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        _answer(exchange, *messages)
+    assert sender in caught.value.summary
+    return caught.value
+
+
+BAD_FRESH = [_ct(2), _ct(0), _ct(level=L - 1), _ct(polynomials=3), _ct(degree=N // 2), _ct(value=2**32 - 1)]
+BAD_RETURNED = [_ct(2, RETURNED), _ct(0, RETURNED), _ct(level=L), _ct(1, RETURNED, 1), _ct(1, RETURNED, value=2**30)]
+
+
+@pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
+def test_active_refuses_malformed_activations(layer, words):
+    _refused(layer.active.forward(KEY, ROWS), "bank", EncryptedActivations(words))
+
+
+@pytest.mark.parametrize("shape", [(ROWS + 1, OUT_WIDTH), (ROWS, OUT_WIDTH + 1), (OUT_WIDTH, ROWS), (0, 0)])
+def test_active_refuses_malformed_forward_shares(layer, shape):
+    messages = EncryptedActivations(_ct()), ForwardShare(_ring(*shape))
+    _refused(layer.active.forward(KEY, ROWS), "bank", *messages)
+
+
+@pytest.mark.parametrize("words", BAD_RETURNED, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
+def test_both_refuse_malformed_products(layer, words):
+    passive = layer.passive["bank"]
+    _refused(passive.forward(KEY, ALPHA), "active", MaskedActivationProduct(words))
+    good = _ct(1, RETURNED)
+    for products in (MaskedGradientProducts(words, good), MaskedGradientProducts(good, words)):
+        _refused(layer.active.backward(KEY, D_Z, 1), "bank", products)
+
+
+@pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
+def test_passive_refuses_malformed_gradients(layer, words):
+    passive = layer.passive["bank"]
+    _forward_done(passive)
+    _refused(passive.backward(KEY, 1), "active", EncryptedGradient(words, _ct(0)))
+    _forward_done(passive)
+    _refused(passive.backward(KEY, 1), "active", EncryptedGradient(_ct(), words if words.shape[0] else _ct(1)))
+
+
+def _forward_done(passive) -> None:
+    with pytest.raises(StopIteration):
+        _answer(passive.forward(KEY, ALPHA), MaskedActivationProduct(_ct(1, RETURNED)))
+
+
+@pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
+def test_passive_refuses_malformed_activation_gradients(layer, shape):
+    passive = layer.passive["bank"]
+    _forward_done(passive)
+    messages = EncryptedGradient(_ct(), _ct(0)), MaskedActivationGradient(_ring(*shape))
+    _refused(passive.backward(KEY, 1), "active", *messages)
+
+
+@pytest.mark.parametrize("shape", [(WIDTH + 1, OUT_WIDTH), (OUT_WIDTH, WIDTH), (0, 0)])
+def test_both_refuse_malformed_weight_offers(layer, shape):
+    _refused(layer.active.setup(), "bank", WeightShareOffer(_ring(*shape)))
+    _refused(layer.passive["bank"].setup(), "active", WeightShareOffer(_ring(*shape)))
+
+
+def test_a_message_of_another_kind_is_refused(layer):
+    passive = layer.passive["bank"]
+    wrong = ClearWeights(_ring(1, 1))
+    for exchange, sender in (
+        (layer.active.setup(), "bank"),
+        (layer.active.forward(KEY, ROWS), "bank"),
+        (layer.active.backward(KEY, D_Z, 1), "bank"),
+        (passive.setup(), "active"),
+        (passive.forward(KEY, ALPHA), "active"),
+    ):
+        assert "sent another message" in _refused(exchange, sender, wrong).summary
+
+
+def test_a_backward_pass_needs_its_forward_pass():
+    passive = encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).passive["bank"]
+    with pytest.raises(ProtocolError, match="step 4"):
+        next(passive.backward(KEY, 1))
+    active = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).active
+    with pytest.raises(ProtocolError, match="step 4"):
+        next(active.backward(KEY, D_Z, 1))
+
+
+def test_one_forward_pass_serves_one_backward_pass(layer):
+    passive = layer.passive["bank"]
+    _forward_done(passive)
+    exchange = passive.backward(KEY, 1)
+    assert isinstance(next(exchange), Receive)
+    with pytest.raises(ProtocolError):
+        next(passive.backward(KEY, 1))
+
+
+def test_oracle_refuses_other_shapes():
+    layer = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
+    _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
+    _refused(layer.active.forward(KEY, ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH)))
+    passive = layer.passive["bank"]
+    with pytest.raises(StopIteration):
+        _answer(passive.forward(KEY, ALPHA))
+    _refused(passive.backward(KEY, 1), "active", ClearActivationGradient(_ring(ROWS, WIDTH + 1)))

@@ -1,0 +1,101 @@
+"""Initial weights: the sum of both contributions, held as shares, with only uniform values sent."""
+
+import numpy as np
+import pytest
+from support.exchanges import Transcript, run_exchanges
+from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.uniformity import looks_uniform
+
+from vfl.interact import encrypted_active, encrypted_passive
+from vfl.interact.fixed_point import centre
+from vfl.interact.layer import initial_contribution
+from vfl.messages import WeightShareOffer
+
+WIDTHS = {"bank": 40, "telco": 30}
+SHAPE = make_shape(WIDTHS, 32)
+T = PARAMETERS.t
+
+
+@pytest.fixture
+def layer_and_transcript():
+    layer, transcript = encrypted_layer(SHAPE, seed=4), Transcript()
+    layer.setup(transcript)
+    return layer, transcript
+
+
+def test_shares_add_up_to_both_contributions(layer_and_transcript):
+    layer, _ = layer_and_transcript
+    oracle = oracle_layer(SHAPE, seed=4)
+    oracle.setup()
+    for name, weights in oracle.weights().items():
+        np.testing.assert_array_equal(layer.weights()[name], weights)
+        scale = weights.std() * 2.0**-PARAMETERS.settings.weight_bits
+        assert scale == pytest.approx(SHAPE.weight_scale, rel=0.1)
+
+
+def test_offers_are_uniform_and_the_only_messages(layer_and_transcript):
+    _, transcript = layer_and_transcript
+    assert len(transcript.sent) == 2 * len(WIDTHS)
+    for _, _, message in transcript.sent:
+        assert isinstance(message, WeightShareOffer)
+        assert looks_uniform(message.share_DK, T)
+    offers = {message.share_DK.tobytes() for _, _, message in transcript.sent}
+    assert len(offers) == len(transcript.sent)
+
+
+def test_shares_are_uniform_and_in_range(layer_and_transcript):
+    layer, _ = layer_and_transcript
+    held = [*layer.active.weights().values(), *(s.weights()[n] for n, s in layer.passive.items())]
+    for share in held:
+        assert looks_uniform(share, T)
+        assert share.min() >= -T // 2
+        assert share.max() < T // 2
+
+
+def test_what_a_side_holds_and_received_is_independent_of_the_other_contribution(monkeypatch):
+    """With the same masks, another contribution of one side changes only that side's own share."""
+
+    def run(seed_of_active: int):
+        draws = np.random.default_rng(77)
+        shape = make_shape({"bank": 6}, 5)
+
+        def uniform(size, tau):
+            return draws.integers(-(1 << (tau - 1)), 1 << (tau - 1), size)
+
+        monkeypatch.setattr(encrypted_active, "uniform_ring", uniform)
+        monkeypatch.setattr(encrypted_passive, "uniform_ring", uniform)
+        layer, transcript = encrypted_layer(shape), Transcript()
+        layer.active._share_v["bank"] = initial_contribution(
+            6, shape, PARAMETERS, np.random.default_rng(seed_of_active)
+        )
+        layer.setup(transcript)
+        seen = [m.share_DK for m in transcript.received_by("bank")]
+        return layer.active.weights()["bank"], layer.passive["bank"].weights()["bank"], seen
+
+    (v1, u1, seen1), (v2, u2, seen2) = run(1), run(2)
+    np.testing.assert_array_equal(u1, u2)
+    np.testing.assert_array_equal(seen1, seen2)
+    assert (v1 != v2).all()
+
+
+def test_updates_keep_shares_uniform_and_the_weights_right():
+    shape = make_shape({"bank": 24}, 24)
+    layer, oracle = encrypted_layer(shape), oracle_layer(shape)
+    rng = np.random.default_rng(2)
+    for side in (layer, oracle):
+        side.setup()
+    for step in range(2):
+        alpha, d_z = rng.integers(-1024, 1025, (16, 24)), rng.integers(-4096, 4097, (16, 24))
+        for side in (layer, oracle):
+            side.forward(step, {"bank": alpha})
+            side.backward(step, d_z, 1 << 20)
+    share_v, share_u = layer.active.weights()["bank"], layer.passive["bank"].weights()["bank"]
+    assert looks_uniform(share_v, T)
+    assert looks_uniform(share_u, T)
+    np.testing.assert_array_equal(centre(share_v + share_u, PARAMETERS.tau), oracle.weights()["bank"])
+
+
+def test_setup_ends_for_every_party():
+    layer = encrypted_layer(make_shape({"bank": 2}, 2))
+    results = run_exchanges({"active": layer.active.setup(), "bank": layer.passive["bank"].setup()})
+    assert results == {"active": None, "bank": None}
