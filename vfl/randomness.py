@@ -26,12 +26,17 @@ def uniform_ring(shape: tuple[int, ...], tau: int) -> npt.NDArray[np.int64]:
     return uniform_words(shape, tau) - (1 << (tau - 1))
 
 
-def derive_seed(secret: bytes, *labels: str | int) -> int:
-    """A 64-bit training seed bound to ``labels``, from a party's private seed (HMAC-SHA-256)."""
+def derive_entropy(secret: bytes, *labels: str | int) -> int:
+    """256 bits for a training generator, bound to ``labels``, from a party's private seed (HMAC-SHA-256)."""
     message = "\x1f".join(str(label) for label in labels).encode()
-    return int.from_bytes(hmac.new(secret, message, hashlib.sha256).digest()[:8], "big") >> 1
+    return int.from_bytes(hmac.new(secret, message, hashlib.sha256).digest(), "big")
 
 
-def training_generator(seed: int) -> np.random.Generator:
+def derive_seed(secret: bytes, *labels: str | int) -> int:
+    """The same as 63 bits, for libraries that take no more."""
+    return derive_entropy(secret, *labels) >> 193
+
+
+def training_generator(entropy: int) -> np.random.Generator:
     """A reproducible generator for training. Never for masks, shares or keys."""
-    return np.random.Generator(np.random.Philox(seed))
+    return np.random.Generator(np.random.Philox(entropy))

@@ -25,6 +25,10 @@ FRESH_NOISE = MAX_ERROR + 0.5
 """Symmetric encryption: one error coefficient, and the rounding of q m / t."""
 
 
+MAX_FLOODING_BITS = 119
+"""More than anything that the modulus has room for today; keeps the noise within four random words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hiding:
     """How a product is hidden before it returns to its key's owner.
@@ -58,27 +62,35 @@ def reduction_hiding(parameters: Parameters, layout: ReductionLayout) -> Hiding:
 
 
 def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
-    before_flooding = worst + zero_encryption_noise(parameters) + 0.5
-    bits = math.ceil(math.log2(before_flooding)) + FLOODING_BITS
-    total = 2.0**bits + before_flooding
+    """The fewest primes that suffice, and all the flooding that they have room for."""
+    unflooded = worst + zero_encryption_noise(parameters) + 0.5
+    least = math.ceil(math.log2(unflooded)) + FLOODING_BITS
+    room = 0
     for level in range(1, len(parameters.primes) + 1):
-        dropped = math.prod(parameters.primes[level:])
-        rounding = (parameters.degree + 1) / 2 * min(1, len(parameters.primes) - level)
-        # The last term is (q mod t) / t: after switching, q' / t m is matched up to less than one unit.
-        if total / dropped + rounding + 1 < parameters.modulus(level) / (2 * parameters.t):
-            return Hiding(bits, level)
-    room = math.log2(parameters.modulus(len(parameters.primes)) / (2 * parameters.t))
+        room = _flooding_room(parameters, unflooded, level)
+        if room >= least:
+            return Hiding(room, level)
     raise ParameterError(
-        f"the job's [ring] settings are refused: {what} needs {math.log2(total):.0f} bits for noise and flooding, "
-        f"the modulus leaves {room:.0f}",
+        f"the job's [ring] settings are refused: {what} needs flooding of {least} bits, the modulus leaves {room}",
         remedy="use more primes with a larger ring.degree, or a smaller tau, batch_size or width",
     )
+
+
+def _flooding_room(parameters: Parameters, unflooded: float, level: int) -> int:
+    """Largest number of flooding bits that still decrypts after dropping to ``level`` primes; 0 where none does."""
+    switched = len(parameters.primes) - level
+    # Each dropped prime rounds both polynomials; all but the last rounding shrink with the primes dropped after them.
+    rounding = ((parameters.degree + 1) / 2 + 1) if switched else 0.0
+    budget = parameters.modulus(level) / (2 * parameters.t) - rounding
+    noise = budget * math.prod(parameters.primes[level:]) - unflooded
+    return min(MAX_FLOODING_BITS, math.floor(math.log2(noise))) if noise > 1 else 0
 
 
 def check_bounds(parameters: Parameters, rows: int, widths: tuple[int, ...], out_width: int) -> None:
     """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
 
-    Layouts depend on the batch through the next power of two, so those are checked.
+    Layouts depend on the batch mostly through the next power of two, so those are checked; what else they depend on
+    stays within the factor of two that the limits leave.
 
     Raises:
         ParameterError: some analytic bound does not hold.

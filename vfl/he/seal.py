@@ -78,7 +78,7 @@ class PublicKey:
         self._encryptor = sealapi.Encryptor(context(parameters), key)
 
     @classmethod
-    def from_bytes(cls, parameters: Parameters, data: bytes) -> PublicKey:
+    def from_bytes(cls, parameters: Parameters, data: bytes, owner: str) -> PublicKey:
         """Load a peer's key from SEAL's stream, which must be uncompressed throughout so that its size is known.
 
         Raises:
@@ -94,7 +94,7 @@ class PublicKey:
                 key.load(context(parameters), path)
         except (ValueError, RuntimeError) as error:
             raise ProtocolError(
-                "a peer's public encryption key is malformed or made for other parameters",
+                f"the public encryption key of {owner} is malformed or made for other parameters",
                 detail=str(error),
                 remedy="check that every party runs the same version of vfl and the same job file",
             ) from error

@@ -96,6 +96,7 @@ class EncryptedActive:
     def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
         """B1 to B3: one encryption of dL/dZ for all; V_i -= m Dec(alpha_i^T Enc(delta) + phi_i)."""
         layout = self._backward_layout(d_z_BK.shape[0])
+        updated = dict(self._share_v)
         yield Send(self._shape.passive, self._encrypted_gradient(layout, d_z_BK))
         for name in self._shape.passive:
             products = yield from receive(name, MaskedGradientProducts)
@@ -104,7 +105,9 @@ class EncryptedActive:
                 sh_d_alpha_BD = centre(masked + d_z_BK @ self._share_v[name].T, self._parameters.tau)
                 yield Send((name,), MaskedActivationGradient(sh_d_alpha_BD))
             step = multiplier * self._decrypted_d_w(name, layout.blocks, products)
-            self._share_v[name] = centre(self._share_v[name] - step, self._parameters.tau)
+            updated[name] = centre(updated[name] - step, self._parameters.tau)
+        # All shares change together and last, so that a step that fails on the way leaves every share as it was.
+        self._share_v = updated
 
     def _backward_layout(self, rows: int) -> BackwardLayout:
         shape = self._shape

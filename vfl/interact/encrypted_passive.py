@@ -95,12 +95,14 @@ class EncryptedPassive:
         ct_d_alpha, rho_BD = self._masked_d_alpha(layout.rows, ct_rows)
         ct_d_w, phi_DK = self._masked_d_w(layout.blocks, alpha_BD, ct_blocks)
         yield Send((active,), MaskedGradientProducts(to_wire(ct_d_alpha), to_wire(ct_d_w)))
+        d_alpha_BD = None
+        if self._trains:
+            reply = yield from receive(active, MaskedActivationGradient)
+            check_shape(reply.sh_d_alpha_BD.shape, alpha_BD.shape, active, "a masked activation gradient")
+            d_alpha_BD = centre(reply.sh_d_alpha_BD - rho_BD, p.tau)
+        # The share changes last, so that a step that fails on the way leaves it as it was.
         self._share_u = centre(self._share_u + multiplier * phi_DK, p.tau)
-        if not self._trains:
-            return None
-        reply = yield from receive(active, MaskedActivationGradient)
-        check_shape(reply.sh_d_alpha_BD.shape, alpha_BD.shape, active, "a masked activation gradient")
-        return centre(reply.sh_d_alpha_BD - rho_BD, p.tau)
+        return d_alpha_BD
 
     def _backward_layout(self, rows: int) -> BackwardLayout:
         shape = self._shape

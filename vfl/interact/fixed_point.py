@@ -117,6 +117,6 @@ def update_multiplier(learning_rate: float, rows: int, parameters: Parameters) -
     if abs(multiplier - exact) > 0.1 * exact or multiplier >= 2**32:
         raise RangeError(
             f"interaction.learning_rate {learning_rate:g} cannot be represented at batches of {rows} rows",
-            remedy="raise interaction.learning_rate or ring.weight_bits, or use a smaller batch_size",
+            remedy="bring interaction.learning_rate nearer to 1, or change ring.weight_bits or batch_size",
         )
     return multiplier

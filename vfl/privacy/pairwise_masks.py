@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from vfl.errors import ProtocolError
 from vfl.ids import StepKey
 from vfl.privacy.agreement import SharedSecret
 
@@ -28,9 +29,15 @@ class PairwiseMasks:
         self._name = name
         self._secrets = dict(secrets)
         self._tau = tau
+        self._latest: dict[str, tuple[int, int]] = {}
 
     def total(self, key: StepKey, message: str, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Sum of this party's masks in Z_t for one message of one execution of a step; zero without other parties."""
+        """Sum of this party's masks in Z_t for one message of one execution of a step; zero without other parties.
+
+        Raises:
+            ProtocolError: the mask was handed out before, or a later one was. A mask never covers two values.
+        """
+        self._use_once(key, message)
         total = np.zeros(shape, dtype=np.uint64)
         label = f"pairwise-mask\x1f{key.job}\x1f{key.step}\x1f{key.attempt}\x1f{message}"
         for peer, secret in self._secrets.items():
@@ -38,3 +45,12 @@ class PairwiseMasks:
             mask = np.frombuffer(stream, dtype="<u8").reshape(shape)
             total = total + mask if self._name < peer else total - mask
         return (total & np.uint64((1 << self._tau) - 1)).view(np.int64)
+
+    def _use_once(self, key: StepKey, message: str) -> None:
+        use = (key.attempt, key.step)
+        if use <= self._latest.get(message, (-1, -1)):
+            raise ProtocolError(
+                f"step {key.step} was asked for again without a new attempt",
+                remedy="start the job again; a repeated step needs a new attempt",
+            )
+        self._latest[message] = use

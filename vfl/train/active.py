@@ -16,7 +16,6 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
-from vfl.randomness import training_generator
 from vfl.train.agreement import check_ids
 from vfl.train.roles import JobState
 from vfl.train.saving import save_active
@@ -70,7 +69,7 @@ class ActiveParty:
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
         parameters = state.setup.parameters
-        generators = {name: training_generator(state.seed("interaction", name)) for name in shape.passive}
+        generators = {name: state.generator("interaction", name) for name in shape.passive}
         if state.keys.secret is None:
             return OracleActive(shape, parameters, generators)
         return EncryptedActive(shape, parameters, generators, state.keys.secret, state.keys.peer_encryption)
@@ -94,7 +93,7 @@ class ActiveParty:
         """Loss of the batch, dL/dZ per sample in fixed point; dL/d alpha of the own bottom is kept."""
         parameters = self._state.setup.parameters
         loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
-        generator = training_generator(self._state.seed("rounding", key.step))
+        generator = self._state.generator("rounding", key.step)
         self._d_z = quantise_gradient(d_z_BK, parameters, generator)
         return {"loss": loss}
 

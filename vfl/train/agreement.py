@@ -41,7 +41,8 @@ class Keys:
             theirs = yield from receive(peer, PublicKeys)
             self.shared[peer] = self._agreement.agree(theirs.agreement_key.tobytes(), self._name, peer)
             if self.secret:
-                self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, theirs.he_public_key.tobytes())
+                key = theirs.he_public_key.tobytes()
+                self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, key, peer)
 
 
 def show_ids(active: str, ids: Sequence[str], shared: Mapping[str, SharedSecret]) -> Exchange[None]:

@@ -15,7 +15,6 @@ from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.randomness import training_generator
 from vfl.train.agreement import show_ids
 from vfl.train.roles import JobState
 from vfl.train.saving import save_passive
@@ -56,7 +55,7 @@ class PassiveParty:
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
-        generator = training_generator(state.seed("interaction"))
+        generator = state.generator("interaction")
         secret = state.keys.secret
         if secret is None:
             return OraclePassive(name, shape, parameters, generator)
@@ -79,7 +78,7 @@ class PassiveParty:
         alpha_BD = state.alpha(batch)
         if alpha_BD is None:
             raise RuntimeError("a passive party always has a bottom")
-        generator = training_generator(state.seed("rounding", key.step))
+        generator = state.generator("rounding", key.step)
         layer = f"the bottom model of {state.setup.name}"
         return quantise_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from vfl.data.table import Table, load_table
@@ -13,7 +14,7 @@ from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
-from vfl.randomness import derive_seed
+from vfl.randomness import derive_entropy, derive_seed, training_generator
 from vfl.train.agreement import Keys
 from vfl.train.dataset import Dataset
 from vfl.train.local_model import LocalBottom
@@ -60,9 +61,13 @@ class JobState:
         self.dataset: Dataset
         self.bottom: LocalBottom | None = None
 
-    def seed(self, *labels: str | int) -> int:
-        """A training seed of this party for one purpose, bound to the job's public seed."""
-        return derive_seed(self._private_seed, self.setup.job.seed, *labels)
+    def seed(self, label: str) -> int:
+        """A seed of this party for initial weights, bound to the job's public seed."""
+        return derive_seed(self._private_seed, self.setup.job.seed, label)
+
+    def generator(self, *labels: str | int) -> np.random.Generator:
+        """A training generator of this party for one purpose, bound to the job's public seed."""
+        return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, *labels))
 
     async def load(self) -> int:
         """Read the table; raises DataError."""

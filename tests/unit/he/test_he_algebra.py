@@ -174,5 +174,5 @@ def test_shapes_beyond_the_bounds_are_refused():
     with pytest.raises(ParameterError, match="too wide"):
         check_bounds(PARAMETERS, 64, (2 * MAX_TERMS,), 32)
     few_primes = Parameters.validated(RingSettings(primes=5))
-    with pytest.raises(ParameterError, match="bits for noise and flooding"):
+    with pytest.raises(ParameterError, match="needs flooding of"):
         check_bounds(few_primes, 64, (8,), 8)

@@ -47,7 +47,7 @@ def test_nothing_to_encrypt_or_decrypt_is_fine(key):
 
 
 def test_a_received_public_key_encrypts_for_its_owner(key, stream):
-    zeros = PublicKey.from_bytes(PARAMETERS, stream).encrypt_zeros(2)
+    zeros = PublicKey.from_bytes(PARAMETERS, stream, "bank").encrypt_zeros(2)
     assert (key.decrypt(zeros) == 0).all()
     assert not torch.equal(zeros[0, 1], zeros[1, 1])
 
@@ -60,8 +60,8 @@ def test_another_key_does_not_decrypt(key):
 
 def _refused(data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
-        PublicKey.from_bytes(PARAMETERS, data)
-    assert caught.value.summary == "a peer's public encryption key is malformed or made for other parameters"
+        PublicKey.from_bytes(PARAMETERS, data, "bank")
+    assert caught.value.summary == "the public encryption key of bank is malformed or made for other parameters"
 
 
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 48, 88, 104, 105, 112, 113, 121, 5000, -8, -1])
@@ -88,7 +88,7 @@ def test_a_changed_header_is_refused_or_harmless(stream, position, value):
     changed = bytearray(stream)
     changed[position] = value
     try:
-        loaded = PublicKey.from_bytes(PARAMETERS, bytes(changed))
+        loaded = PublicKey.from_bytes(PARAMETERS, bytes(changed), "bank")
     except ProtocolError:
         return
     assert loaded.encrypt_zeros(1).shape == (1, 2, LEVEL, DEGREE)
