@@ -217,6 +217,7 @@ def test_masks_that_ignore_the_attempt_give_differences_away(monkeypatch):
         return total(self, StepKey(key.job, key.step, 0), message, shape)
 
     monkeypatch.setattr(PairwiseMasks, "total", ignoring)
+    monkeypatch.setattr(PairwiseMasks, "_use_once", lambda self, key, message: None)
     seen = _run_attempts(monkeypatch, (0, 1))
     for name in WIDTHS:
         difference = centre(seen.contributions[1][name] - seen.contributions[0][name], PARAMETERS.tau)

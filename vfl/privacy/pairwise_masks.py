@@ -29,7 +29,7 @@ class PairwiseMasks:
         self._name = name
         self._secrets = dict(secrets)
         self._tau = tau
-        self._latest: dict[str, tuple[int, int]] = {}
+        self._latest: dict[tuple[str, str], tuple[int, int]] = {}
 
     def total(self, key: StepKey, message: str, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Sum of this party's masks in Z_t for one message of one execution of a step; zero without other parties.
@@ -48,9 +48,9 @@ class PairwiseMasks:
 
     def _use_once(self, key: StepKey, message: str) -> None:
         use = (key.attempt, key.step)
-        if use <= self._latest.get(message, (-1, -1)):
+        if use <= self._latest.get((key.job, message), (-1, -1)):
             raise ProtocolError(
                 f"step {key.step} was asked for again without a new attempt",
                 remedy="start the job again; a repeated step needs a new attempt",
             )
-        self._latest[message] = use
+        self._latest[key.job, message] = use

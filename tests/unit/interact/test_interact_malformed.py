@@ -1,5 +1,7 @@
 """A peer's message of another kind, shape, count or range ends the exchange with an error that names the peer."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
@@ -22,7 +24,7 @@ from vfl.messages import (
 )
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2
-KEY = StepKey("job", 4, 0)
+_STEPS = count(4)
 N, L, RETURNED = PARAMETERS.degree, len(PARAMETERS.primes), 3
 ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
 D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
@@ -31,6 +33,11 @@ D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
 @pytest.fixture(scope="module")
 def layer():
     return encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
+
+
+def _key() -> StepKey:
+    """A step of its own for every exchange, as masks are handed out once."""
+    return StepKey("job", next(_STEPS), 0)
 
 
 def _ct(count: int = 1, level: int = L, polynomials: int = 2, degree: int = N, value: int = 0) -> np.ndarray:
@@ -61,36 +68,36 @@ BAD_RETURNED = [_ct(2, RETURNED), _ct(0, RETURNED), _ct(level=L), _ct(1, RETURNE
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
 def test_active_refuses_malformed_activations(layer, words):
-    _refused(layer.active.forward(KEY, ROWS), "bank", EncryptedActivations(words))
+    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(words))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, OUT_WIDTH), (ROWS, OUT_WIDTH + 1), (OUT_WIDTH, ROWS), (0, 0)])
 def test_active_refuses_malformed_forward_shares(layer, shape):
     messages = EncryptedActivations(_ct()), ForwardShare(_ring(*shape))
-    _refused(layer.active.forward(KEY, ROWS), "bank", *messages)
+    _refused(layer.active.forward(_key(), ROWS), "bank", *messages)
 
 
 @pytest.mark.parametrize("words", BAD_RETURNED, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
 def test_both_refuse_malformed_products(layer, words):
     passive = layer.passive["bank"]
-    _refused(passive.forward(KEY, ALPHA), "active", MaskedActivationProduct(words))
+    _refused(passive.forward(_key(), ALPHA), "active", MaskedActivationProduct(words))
     good = _ct(1, RETURNED)
     for products in (MaskedGradientProducts(words, good), MaskedGradientProducts(good, words)):
-        _refused(layer.active.backward(KEY, D_Z, 1), "bank", products)
+        _refused(layer.active.backward(_key(), D_Z, 1), "bank", products)
 
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
 def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(KEY, 1), "active", EncryptedGradient(words, _ct(0)))
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(words, _ct(0)))
     _forward_done(passive)
-    _refused(passive.backward(KEY, 1), "active", EncryptedGradient(_ct(), words if words.shape[0] else _ct(1)))
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_ct(), words if words.shape[0] else _ct(1)))
 
 
 def _forward_done(passive) -> None:
     with pytest.raises(StopIteration):
-        _answer(passive.forward(KEY, ALPHA), MaskedActivationProduct(_ct(1, RETURNED)))
+        _answer(passive.forward(_key(), ALPHA), MaskedActivationProduct(_ct(1, RETURNED)))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
@@ -98,7 +105,7 @@ def test_passive_refuses_malformed_activation_gradients(layer, shape):
     passive = layer.passive["bank"]
     _forward_done(passive)
     messages = EncryptedGradient(_ct(), _ct(0)), MaskedActivationGradient(_ring(*shape))
-    _refused(passive.backward(KEY, 1), "active", *messages)
+    _refused(passive.backward(_key(), 1), "active", *messages)
 
 
 @pytest.mark.parametrize("shape", [(WIDTH + 1, OUT_WIDTH), (OUT_WIDTH, WIDTH), (0, 0)])
@@ -112,10 +119,10 @@ def test_a_message_of_another_kind_is_refused(layer):
     wrong = ClearWeights(_ring(1, 1))
     for exchange, sender in (
         (layer.active.setup(), "bank"),
-        (layer.active.forward(KEY, ROWS), "bank"),
-        (layer.active.backward(KEY, D_Z, 1), "bank"),
+        (layer.active.forward(_key(), ROWS), "bank"),
+        (layer.active.backward(_key(), D_Z, 1), "bank"),
         (passive.setup(), "active"),
-        (passive.forward(KEY, ALPHA), "active"),
+        (passive.forward(_key(), ALPHA), "active"),
     ):
         assert "sent another message" in _refused(exchange, sender, wrong).summary
 
@@ -123,26 +130,26 @@ def test_a_message_of_another_kind_is_refused(layer):
 def test_a_backward_pass_needs_its_forward_pass():
     passive = encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).passive["bank"]
     with pytest.raises(ProtocolError, match="step 4"):
-        next(passive.backward(KEY, 1))
+        next(passive.backward(_key(), 1))
     active = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).active
     with pytest.raises(ProtocolError, match="step 4"):
-        next(active.backward(KEY, D_Z, 1))
+        next(active.backward(_key(), D_Z, 1))
 
 
 def test_one_forward_pass_serves_one_backward_pass(layer):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    exchange = passive.backward(KEY, 1)
+    exchange = passive.backward(_key(), 1)
     assert isinstance(next(exchange), Receive)
     with pytest.raises(ProtocolError):
-        next(passive.backward(KEY, 1))
+        next(passive.backward(_key(), 1))
 
 
 def test_oracle_refuses_other_shapes():
     layer = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
-    _refused(layer.active.forward(KEY, ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH)))
+    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH)))
     passive = layer.passive["bank"]
     with pytest.raises(StopIteration):
-        _answer(passive.forward(KEY, ALPHA))
-    _refused(passive.backward(KEY, 1), "active", ClearActivationGradient(_ring(ROWS, WIDTH + 1)))
+        _answer(passive.forward(_key(), ALPHA))
+    _refused(passive.backward(_key(), 1), "active", ClearActivationGradient(_ring(ROWS, WIDTH + 1)))
