@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vfl.errors import ProtocolError
-from vfl.ids import Batch, Phase, Role, StepKey
+from vfl.ids import Batch, Phase, Role, Split, StepKey
 
 Array = npt.NDArray[Any]
 """A message tensor; the element type is declared by the field."""
@@ -32,11 +32,11 @@ def tensor(dtype: str, ndim: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. ``protected`` says whether its content is meaningless to the receiver alone:
-    encrypted, or masked by a uniform value that the receiver does not know."""
+    """Base of data messages. Those that show features or gradients ``in_the_clear`` belong to the oracle alone; a
+    party in an encrypted job never sends one."""
 
     kind: ClassVar[str]
-    protected: ClassVar[bool]
+    in_the_clear: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -62,7 +62,6 @@ class PublicKeys(Message):
     """A party's public keys of this job: for encryption (SEAL's serialised form) and for mask agreement (X25519)."""
 
     kind = "public_keys"
-    protected = False
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
 
@@ -72,7 +71,6 @@ class IdSetDigest(Message):
     """Number of rows and keyed digest (HMAC-SHA-256 under a key of the two parties) of a party's set of ids."""
 
     kind = "id_set_digest"
-    protected = True
     rows: Array = tensor("int64", 1)
     digest: Array = tensor("uint8", 1)
 
@@ -82,7 +80,6 @@ class WeightShareOffer(Message):
     """The sender's contribution to the initial interaction weights is this uniform D x K share plus one it keeps."""
 
     kind = "weight_share_offer"
-    protected = True
     share_DK: Array = tensor("int64", 2)
 
 
@@ -91,11 +88,11 @@ class WeightShareOffer(Message):
 
 @dataclass(frozen=True, slots=True)
 class EncryptedActivations(Message):
-    """F1, passive to active: Enc_i(alpha_i)."""
+    """F1, passive to active: Enc_i(alpha_i), fresh: first polynomials, and the seeds of the second ones."""
 
     kind = "encrypted_activations"
-    protected = True
-    ct_alpha_C2LN: Array = tensor("uint32", 4)
+    ct_alpha_CLN: Array = tensor("uint32", 3)
+    seeds_C: Array = tensor("uint8", 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,6 @@ class MaskedActivationProduct(Message):
     """F2, active to passive: Enc_i(alpha_i) V_i + r_i; masked, re-randomised and flooded."""
 
     kind = "masked_activation_product"
-    protected = True
     ct_z_C2LN: Array = tensor("uint32", 4)
 
 
@@ -112,22 +108,22 @@ class ForwardShare(Message):
     """F3, passive to active: s_i = alpha_i W_i + r_i (+ pairwise masks), B x K in Z_t."""
 
     kind = "forward_share"
-    protected = True
     sh_z_BK: Array = tensor("int64", 2)
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptedGradient(Message):
-    """B1, active to all passive parties: Enc_A(delta), packed once for delta U^T and once for alpha^T delta.
+    """B1, active to all passive parties: Enc_A(delta), fresh, packed once for delta U^T and once for alpha^T delta.
 
-    The second tensor has no ciphertexts where one packing serves both products, the first has none where no receiver
-    needs its activation gradient (frozen bottoms).
+    The packing by blocks has no ciphertexts where one packing serves both products; the one by rows has none where no
+    receiver needs its activation gradient (frozen bottoms).
     """
 
     kind = "encrypted_gradient"
-    protected = True
-    ct_d_z_by_rows_C2LN: Array = tensor("uint32", 4)
-    ct_d_z_by_blocks_C2LN: Array = tensor("uint32", 4)
+    ct_by_rows_CLN: Array = tensor("uint32", 3)
+    seeds_by_rows_C: Array = tensor("uint8", 2)
+    ct_by_blocks_CLN: Array = tensor("uint32", 3)
+    seeds_by_blocks_C: Array = tensor("uint8", 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,6 @@ class MaskedGradientProducts(Message):
     """B2, passive to active: Enc_A(delta) U_i^T + rho_i and alpha_i^T Enc_A(delta) + phi_i, both hidden as in F2."""
 
     kind = "masked_gradient_products"
-    protected = True
     ct_d_alpha_C2LN: Array = tensor("uint32", 4)
     ct_d_w_C2LN: Array = tensor("uint32", 4)
 
@@ -145,7 +140,6 @@ class MaskedActivationGradient(Message):
     """B3, active to passive: d alpha_i + rho_i, B x D in Z_t; only the receiver knows rho_i."""
 
     kind = "masked_activation_gradient"
-    protected = True
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -157,7 +151,7 @@ class ClearWeights(Message):
     """Oracle only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
 
     kind = "clear_weights"
-    protected = False
+    in_the_clear = True
     w_DK: Array = tensor("int64", 2)
 
 
@@ -166,7 +160,7 @@ class ClearActivations(Message):
     """Oracle only, passive to active: fixed-point activations in the clear."""
 
     kind = "clear_activations"
-    protected = False
+    in_the_clear = True
     alpha_BD: Array = tensor("int64", 2)
 
 
@@ -175,7 +169,7 @@ class ClearActivationGradient(Message):
     """Oracle only, active to passive: fixed-point activation gradient in the clear."""
 
     kind = "clear_activation_gradient"
-    protected = False
+    in_the_clear = True
     d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -275,7 +269,7 @@ class Score:
     """Coordinator to party: compute the metrics of everything scored since the last call."""
 
     job: str
-    split: str
+    split: Split
     epoch: int
 
 

@@ -1,8 +1,8 @@
 """A curious key owner reads the other party's secrets from a product that comes back under its key.
 
-Each attack recovers every bit of its target on a build without the one protection that stops it, and finds nothing on
-ours. The attacker gets its best case: products returned at the full modulus, since the rounding of modulus switching
-would only blur its equations. The build as it is, primes dropped, is attacked with the same code too.
+Each attack recovers its target on a build without the one protection that stops it, and finds nothing on ours. The
+attacker gets its best case: products returned at the full modulus, since the rounding of modulus switching would only
+blur its equations. The build as it is, primes dropped, is attacked with the same code too.
 """
 
 import numpy as np
@@ -18,6 +18,8 @@ from support.weakened import (
 )
 
 TARGETS = ["V", "U", "alpha"]
+BLUR = 16
+"""The encryption of zero has noise of deviation 340, the attack 8192 equations with coefficients of deviation 3.2."""
 
 
 @pytest.fixture(scope="module", params=["primes dropped", "all primes"])
@@ -57,8 +59,10 @@ def test_second_polynomial_tells_nothing_on_our_build(ours, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_noise_gives_the_factor_away_without_flooding(not_flooded, target):
+    """Up to the lowest bits: the noise of the encryption of zero is all that blurs one product, and averages out."""
     attacked = not_flooded[target]
-    np.testing.assert_array_equal(from_noise(attacked.view), attacked.factor)
+    error = np.abs(from_noise(attacked.view) - attacked.factor.astype(object))
+    assert error.max() <= BLUR
 
 
 @pytest.mark.parametrize("target", TARGETS)

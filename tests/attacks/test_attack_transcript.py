@@ -98,13 +98,23 @@ def test_masked_products_decrypt_to_uniform_coefficients_used_or_not(run):
                 assert looks_uniform(decrypted, PARAMETERS.t)
 
 
-def test_both_polynomials_of_every_ciphertext_are_uniform_modulo_every_prime(run):
+def test_every_polynomial_of_every_ciphertext_is_uniform_modulo_every_prime(run):
+    """Fresh ciphertexts are sent as first polynomials and seeds, returned ones whole."""
     for _, _, message in run.transcript.sent:
         for words in message.tensors().values():
-            if words.ndim == 4 and words.size:
-                for polynomial in (0, 1):
-                    for index, prime in enumerate(PARAMETERS.primes[: words.shape[2]]):
-                        assert looks_uniform(words[:, polynomial, index], prime)
+            if words.dtype == np.uint32 and words.size:
+                for polynomials in (words,) if words.ndim == 3 else (words[:, 0], words[:, 1]):
+                    for index, prime in enumerate(PARAMETERS.primes[: words.shape[-2]]):
+                        assert looks_uniform(polynomials[:, index], prime)
+
+
+def test_no_encryption_has_the_seed_of_another(run):
+    to_bank = [m for _, receiver, m in run.transcript.sent if isinstance(m, EncryptedGradient) and receiver == "bank"]
+    seeds = [message.seeds_C for message in run.messages(EncryptedActivations)]
+    seeds += [part for message in to_bank for part in (message.seeds_by_rows_C, message.seeds_by_blocks_C)]
+    every = np.concatenate(seeds)
+    assert every.shape[0] >= STEPS * 3
+    assert np.unique(every, axis=0).shape == every.shape
 
 
 def _places(secrets: dict[str, np.ndarray], transcript: Transcript) -> list[str]:

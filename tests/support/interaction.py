@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from support.exchanges import Transcript, run_exchanges
+from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
-from vfl.he.seal import SecretKey
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive

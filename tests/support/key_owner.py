@@ -12,9 +12,9 @@ import math
 import numpy as np
 import torch
 
+from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters
 from vfl.he.residues import scaled_plaintext
-from vfl.he.seal import SecretKey
 
 
 def secret_coefficients(parameters: Parameters, key: SecretKey) -> np.ndarray:
@@ -43,6 +43,23 @@ def negacyclic(polynomials: np.ndarray, small: np.ndarray) -> np.ndarray:
         full = np.rint(np.fft.irfft(np.fft.rfft(limb, 2 * degree) * spectrum, 2 * degree)).astype(np.int64)
         total += (full[..., :degree] - full[..., degree:]) << shift
     return total
+
+
+def exact_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Product modulo X^N + 1 of two integer polynomials (N), as int64: one product of big integers, nothing rounded.
+
+    Coefficients of the operands are below 2^62 in absolute value, those of the plain product below 2^63.
+    """
+    degree = first.size
+    offset = int.from_bytes(np.full(2 * degree, 1 << 63, dtype="<u8").tobytes(), "little")
+    product = _in_slots(first) * _in_slots(second) + offset
+    full = np.frombuffer(product.to_bytes(16 * degree, "little"), dtype="<u8") ^ np.uint64(1 << 63)
+    return full.view(np.int64)[:degree] - full.view(np.int64)[degree:]
+
+
+def _in_slots(values: np.ndarray) -> int:
+    positive, negative = np.maximum(values, 0).astype("<u8"), np.maximum(-values, 0).astype("<u8")
+    return int.from_bytes(positive.tobytes(), "little") - int.from_bytes(negative.tobytes(), "little")
 
 
 def integers(parameters: Parameters, residues: np.ndarray) -> np.ndarray:

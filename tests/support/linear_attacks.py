@@ -21,8 +21,8 @@ from support.key_owner import (
     solve_modular,
     to_residues,
 )
+from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters
-from vfl.he.seal import SecretKey
 
 EQUATIONS_PER_UNKNOWN = 8
 

@@ -14,6 +14,7 @@ from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape
 from support.linear_attacks import ReturnedProduct
 from support.weakened import unused_coefficients
 from vfl.he.algebra import times_matrix, transposed_times
+from vfl.he.keys import SeededCiphertexts
 from vfl.he.layout import plan_backward, plan_product, product_layout, reduction_layout
 from vfl.messages import (
     EncryptedActivations,
@@ -61,10 +62,11 @@ def run_step(*changes: Weakening) -> dict[str, Target]:
 
 def _activation_view(layer: Layer, transcript: Transcript, alpha_BD: np.ndarray) -> ReturnedProduct:
     layout = plan_product(ROWS, WIDTH, OUT_WIDTH, PARAMETERS.degree)
+    sent = _message(transcript, EncryptedActivations)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys[PASSIVE],
-        sent=_ciphertexts(_message(transcript, EncryptedActivations).ct_alpha_C2LN),
+        sent=_expanded(sent.ct_alpha_CLN, sent.seeds_C),
         plaintext=layout.source.pack(alpha_BD),
         returned=_ciphertexts(_message(transcript, MaskedActivationProduct).ct_z_C2LN),
         product=lambda factor, ct: times_matrix(PARAMETERS, layout, ct, factor),
@@ -76,10 +78,11 @@ def _activation_view(layer: Layer, transcript: Transcript, alpha_BD: np.ndarray)
 def _gradient_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> ReturnedProduct:
     backward = plan_backward(ROWS, OUT_WIDTH, (WIDTH,), (WIDTH,), PARAMETERS.degree)
     layout = product_layout(backward.rows, WIDTH)
+    sent = _message(transcript, EncryptedGradient)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys["active"],
-        sent=_ciphertexts(_message(transcript, EncryptedGradient).ct_d_z_by_rows_C2LN),
+        sent=_expanded(sent.ct_by_rows_CLN, sent.seeds_by_rows_C),
         plaintext=layout.source.pack(d_z_BK),
         returned=_ciphertexts(_message(transcript, MaskedGradientProducts).ct_d_alpha_C2LN),
         product=lambda factor, ct: times_matrix(PARAMETERS, layout, ct, factor),
@@ -92,10 +95,11 @@ def _reduction_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) ->
     backward = plan_backward(ROWS, OUT_WIDTH, (WIDTH,), (WIDTH,), PARAMETERS.degree)
     layout = reduction_layout(backward.blocks, WIDTH)
     sent = _message(transcript, EncryptedGradient)
+    by_rows, by_blocks = (sent.ct_by_rows_CLN, sent.seeds_by_rows_C), (sent.ct_by_blocks_CLN, sent.seeds_by_blocks_C)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys["active"],
-        sent=_ciphertexts(sent.ct_d_z_by_rows_C2LN if backward.shared else sent.ct_d_z_by_blocks_C2LN),
+        sent=_expanded(*(by_rows if backward.shared else by_blocks)),
         plaintext=layout.source.pack(d_z_BK),
         returned=_ciphertexts(_message(transcript, MaskedGradientProducts).ct_d_w_C2LN),
         product=lambda factor, ct: transposed_times(PARAMETERS, layout, factor, ct),
@@ -106,6 +110,10 @@ def _reduction_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) ->
 
 def _message(transcript: Transcript, kind: type[Message]) -> Message:
     return next(message for _, _, message in transcript.sent if isinstance(message, kind))
+
+
+def _expanded(first: np.ndarray, seeds: np.ndarray) -> torch.Tensor:
+    return SeededCiphertexts(_ciphertexts(first), seeds).expanded(PARAMETERS)
 
 
 def _ciphertexts(words: np.ndarray) -> torch.Tensor:

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import vfl.he.ciphertexts
+import vfl.he.keys
+from vfl.he.keys import PublicKey
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.parameters import Parameters
-from vfl.he.seal import PublicKey
 from vfl.interact import encrypted_active, encrypted_passive
+from vfl.randomness import SEED_BYTES
 
 
 def keep_all_primes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +49,21 @@ def without_flooding(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.zeros((*shape[:-1], level, shape[-1]), dtype=torch.int64)
 
     monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", zeros)
+
+
+def without_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and encryptions of zero carry no error polynomials."""
+    monkeypatch.setattr(vfl.he.keys, "errors", lambda *shape: torch.zeros(shape, dtype=torch.int64))
+
+
+def with_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fresh ciphertext has the same second polynomial."""
+    monkeypatch.setattr(vfl.he.keys, "fresh_seeds", lambda count: np.ones((count, SEED_BYTES), dtype=np.uint8))
+
+
+def with_zero_ternary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Public-key encryptions of zero are errors alone."""
+    monkeypatch.setattr(vfl.he.keys, "ternary", lambda count, degree: torch.zeros((count, degree), dtype=torch.float64))
 
 
 def mask_only_used_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from vfl.configuration import load_toml
 from vfl.data.table import load_table
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
+from vfl.train.party_config import CoordinatorConfig, check_acceptable, load_job_setup, load_party
 from vfl.transport.config import load_federation
 
 
@@ -37,6 +37,7 @@ def check_file(path: Path) -> str:
 
 def _check_party(path: Path) -> str:
     setup = load_party(path)
+    check_acceptable(setup)
     table = load_table(setup.config.data, needs_label=setup.entry.role is Role.ACTIVE)
     setup.config.policy.check_rows(len(table))
     features = len(table.numeric_names) + len(table.categorical_names)

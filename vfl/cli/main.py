@@ -17,7 +17,7 @@ from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
 from vfl.cli.progress import ProgressObserver
 from vfl.configuration import load_toml
-from vfl.errors import VflError
+from vfl.errors import ConfigError, VflError
 from vfl.train.coordinator_process import run_job
 from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
 from vfl.train.party_process import serve_party
@@ -70,6 +70,10 @@ def run(
     configure_logs(log, party="coordinator")
     with reported():
         settings, federation, _ = load_job_setup(job)
+        if report and not report.parent.is_dir():
+            raise ConfigError(
+                "the report cannot be written", detail=f"{report.parent} is not a folder", remedy="correct --report"
+            )
         beside = job.parent / "coordinator.toml"
         path = config or (beside if beside.exists() else None)
         coordinator = load_toml(path, CoordinatorConfig) if path else CoordinatorConfig()

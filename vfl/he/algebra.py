@@ -8,16 +8,18 @@ Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N 
 
 from __future__ import annotations
 
+import itertools
 import math
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from vfl.he.layout import ProductLayout, ReductionLayout
+from vfl.he.negacyclic import inverse_transform, product_error, transform
+from vfl.he.parallel import spread
 from vfl.he.parameters import Parameters
-from vfl.he.residues import centred, prime_column
+from vfl.he.residues import centred, reduced
 
 HALF_LIMB = 15
 
@@ -41,19 +43,21 @@ def times_matrix(
     source, product = layout.source, layout.product
     cells = parameters.degree // source.stride
     level = ct_x.shape[2]
-    primes = prime_column(parameters, level)
     toeplitz = _toeplitz(layout, w_DK, cells)
-    x = centred(ct_x, primes).to(torch.float64)
-    x = x.view(source.blocks, source.groups, 2, level, cells, source.stride)
-    x = x.permute(3, 1, 4, 0, 2, 5).reshape(level, source.groups * cells, -1)
-    outputs = []
-    for index, prime in enumerate(parameters.primes[:level]):
-        low, high = _limbs(centred(torch.remainder(toeplitz, prime), primes[index]))
-        high_part = torch.matmul(high, x[index]).to(torch.int64).remainder_(prime)
-        low_part = torch.matmul(low, x[index]).to(torch.int64)
-        outputs.append((high_part << HALF_LIMB).add_(low_part).remainder_(prime))
-    y = torch.stack(outputs).view(level, product.groups, cells, source.blocks, 2, source.stride)
-    return y.permute(3, 1, 4, 0, 2, 5).reshape(product.ciphertexts, 2, level, parameters.degree)
+    x = ct_x.view(source.blocks, source.groups, 2, level, cells, source.stride)
+    y = torch.empty((product.blocks, product.groups, 2, level, cells, source.stride), dtype=torch.int64)
+
+    def multiply(index: int) -> None:
+        prime = torch.tensor(parameters.primes[index])
+        residues = centred(x[:, :, :, index], prime).to(torch.float64)
+        columns = residues.permute(1, 3, 0, 2, 4).reshape(source.groups * cells, -1)
+        low, high = (torch.matmul(half, columns) for half in _limbs(centred(torch.remainder(toeplitz, prime), prime)))
+        exact = (reduced(high, prime) << HALF_LIMB).add_(reduced(low, prime)).remainder_(prime)
+        tiles = exact.view(product.groups, cells, source.blocks, 2, source.stride)
+        y[:, :, :, index] = tiles.permute(2, 0, 3, 1, 4)
+
+    spread(multiply, range(level))
+    return y.view(product.ciphertexts, 2, level, parameters.degree)
 
 
 def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) -> torch.Tensor:
@@ -100,20 +104,19 @@ def transposed_times(
     """
     source, product = layout.source, layout.product
     level, degree = ct_y.shape[2], parameters.degree
-    primes = prime_column(parameters, level)
-    features = _transform(torch.from_numpy(_feature_polynomials(layout, x_BD)).to(torch.float64))
-    outputs = []
-    for group in range(source.groups):
-        residues = centred(ct_y.view(source.blocks, source.groups, 2, level, degree)[:, group], primes)
-        low, high = _limbs(residues)
-        both = _transform(torch.stack((low, high), dim=1))
-        spectrum = both.reshape(source.blocks, -1, degree // 2)
-        exact = _inverse_transform(_sum_over_blocks(features, spectrum)).reshape(
-            product.feature_groups, 2, 2, level, degree
-        )
-        exact = exact.remainder_(primes)
-        outputs.append((exact[:, 1] << HALF_LIMB).add_(exact[:, 0]).remainder_(primes))
-    return torch.cat(outputs)
+    features = transform(torch.from_numpy(_feature_polynomials(layout, x_BD)).to(torch.float64))
+    y = ct_y.view(source.blocks, source.groups, 2 * level, degree)
+    out = torch.empty((source.groups, product.feature_groups, 2 * level, degree), dtype=torch.int64)
+
+    def multiply(unit: tuple[int, int]) -> None:
+        group, row = unit
+        prime = torch.tensor(parameters.primes[row % level])
+        limbs = torch.stack(_limbs(centred(y[:, group, row], prime)), dim=1)
+        low, high = inverse_transform(_sum_over_blocks(features, transform(limbs))).unbind(1)
+        out[group, :, row] = (reduced(high, prime) << HALF_LIMB).add_(low.to(torch.int64)).remainder_(prime)
+
+    spread(multiply, itertools.product(range(source.groups), range(2 * level)))
+    return out.view(product.ciphertexts, 2, level, degree)
 
 
 def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
@@ -141,46 +144,12 @@ def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64]) -
     return polynomials
 
 
-@lru_cache(maxsize=8)
-def _twist(degree: int) -> torch.Tensor:
-    """exp(i pi j / N) for j below N/2: turns reduction modulo X^(N/2) - i into a cyclic transform."""
-    angle = torch.arange(degree // 2, dtype=torch.float64) * (math.pi / degree)
-    return torch.polar(torch.ones_like(angle), angle)
-
-
-def _transform(values: torch.Tensor) -> torch.Tensor:
-    """Real (..., N) modulo X^N + 1 to its N/2 complex values, by folding X^(N/2) = i."""
-    degree = values.shape[-1]
-    folded: torch.Tensor = torch.complex(
-        values[..., : degree // 2].contiguous(), values[..., degree // 2 :].contiguous()
-    )
-    spectrum: torch.Tensor = torch.fft.fft(folded * _twist(degree))
-    return spectrum
-
-
-def _inverse_transform(spectrum: torch.Tensor) -> torch.Tensor:
-    """Inverse of ``_transform``, rounded to integers (..., N)."""
-    folded = torch.fft.ifft(spectrum)
-    degree = 2 * folded.shape[-1]
-    folded = folded * _twist(degree).conj()
-    return torch.cat((folded.real, folded.imag), dim=-1).round_().to(torch.int64)
-
-
 def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
-    """Bound on the distance between a float64 result of ``transposed_times`` and the true integer.
-
-    Brent, Percival and Zimmermann (Math. Comp. 76, 2007, theorem 5.1): a product of polynomials through transforms of
-    length 2^n errs by less than |x| |y| ((1+e)^(3n) (1+e sqrt 5)^(3n+1) (1+m)^(3n) - 1), norms Euclidean, e the
-    rounding unit and m the error of the roots of unity (here within 2 e). Blocks add up, and so do the roundings of
-    their sum.
-    """
-    n = int(math.log2(parameters.degree // 2)) + 1
-    unit = 2.0**-53
-    growth = (1 + unit) ** (3 * n) * (1 + unit * math.sqrt(5)) ** (3 * n + 1) * (1 + 2 * unit) ** (3 * n) - 1
-    growth += layout.source.blocks * unit
-    residues = 2.0 ** (HALF_LIMB - 1) * math.sqrt(parameters.degree)
-    features = 2.0**parameters.settings.activation_bits * math.sqrt(min(layout.feature_coefficients, parameters.degree))
-    return layout.source.blocks * residues * features * growth
+    """Bound on the distance between a float64 result of ``transposed_times`` and the true integer."""
+    half_limbs = 2.0 ** (HALF_LIMB - 1) * math.sqrt(parameters.degree)
+    used = min(layout.feature_coefficients, parameters.degree)
+    features = 2.0**parameters.settings.activation_bits * math.sqrt(used)
+    return product_error(parameters.degree, half_limbs, features, terms=layout.source.blocks)
 
 
 def matrix_magnitude(layout: ProductLayout) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vfl.errors import ParameterError
 from vfl.he.algebra import matrix_magnitude, transform_error
+from vfl.he.keys import zero_product_error
 from vfl.he.layout import (
     BackwardLayout,
     ProductLayout,
@@ -20,6 +21,9 @@ from vfl.he.layout import (
     reduction_layout,
 )
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
+
+MAX_ROUNDING = 0.25
+"""Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""
 
 FRESH_NOISE = MAX_ERROR + 0.5
 """Symmetric encryption: one error coefficient, and the rounding of q m / t."""
@@ -43,9 +47,8 @@ class Hiding:
 
 
 def zero_encryption_noise(parameters: Parameters) -> float:
-    """Public-key encryption of zero: e u + e0 + e1 s divided by the special prime, plus that division's rounding."""
-    before = MAX_ERROR * (2 * parameters.degree + 1) / 2.0 ** (parameters.settings.prime_bits - 1)
-    return before + (parameters.degree + 1) / 2
+    """Public-key encryption of zero: e u + e0 + e1 s, with s and u ternary."""
+    return MAX_ERROR * (2.0 * parameters.degree + 1)
 
 
 def product_hiding(parameters: Parameters, layout: ProductLayout) -> Hiding:
@@ -86,8 +89,16 @@ def _flooding_room(parameters: Parameters, unflooded: float, level: int) -> int:
     return min(MAX_FLOODING_BITS, math.floor(math.log2(noise))) if noise > 1 else 0
 
 
-def check_bounds(parameters: Parameters, rows: int, widths: tuple[int, ...], out_width: int) -> None:
+def check_bounds(
+    parameters: Parameters,
+    rows: int,
+    widths: tuple[int, ...],
+    out_width: int,
+    gradient_widths: tuple[int, ...] | None = None,
+) -> None:
     """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
+
+    ``gradient_widths`` are the widths of those whose bottoms train; all of them where left out.
 
     Layouts depend on the batch mostly through the next power of two, so those are checked; what else they depend on
     stays within the factor of two that the limits leave.
@@ -95,8 +106,14 @@ def check_bounds(parameters: Parameters, rows: int, widths: tuple[int, ...], out
     Raises:
         ParameterError: some analytic bound does not hold.
     """
+    if (error := zero_product_error(parameters)) >= MAX_ROUNDING:
+        raise ParameterError(
+            f"encryption is not provably exact with these primes (rounding bound {error:.2g})",
+            remedy="use fewer ring.prime_bits or a smaller ring.degree",
+        )
+    trained = widths if gradient_widths is None else gradient_widths
     for size in (1 << bits for bits in range((rows - 1).bit_length() + 1)):
-        backward = plan_backward(size, out_width, widths, widths, parameters.degree)
+        backward = plan_backward(size, out_width, widths, trained, parameters.degree)
         for width in widths:
             _check_product(parameters, plan_product(size, width, out_width, parameters.degree))
             _check_backward(parameters, backward, width)
@@ -107,7 +124,7 @@ def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int
         _check_product(parameters, product_layout(backward.rows, width))
     reduction = reduction_layout(backward.blocks, width)
     reduction_hiding(parameters, reduction)
-    if (error := transform_error(parameters, reduction)) >= 0.25:
+    if (error := transform_error(parameters, reduction)) >= MAX_ROUNDING:
         raise ParameterError(
             f"the weight-gradient kernel is not provably exact at this size (rounding bound {error:.2g})",
             remedy="use a smaller batch_size or fewer activation_bits",

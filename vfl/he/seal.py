@@ -1,7 +1,7 @@
-"""The boundary to SEAL (through ``tenseal.sealapi``): keys, encryptions of zero, decryption.
+"""The boundary to SEAL (through ``tenseal.sealapi``): parameters, secret keys, decryption.
 
-SEAL does everything that touches key material or samples errors. Its binding offers no bulk access to coefficients, so
-ciphertexts pass through its save and load streams, in anonymous memory files that never reach a disk.
+Its binding offers no bulk access to coefficients, so ciphertexts pass through its load streams and plaintexts through
+its save streams: in anonymous memory on Linux, in a private temporary directory elsewhere.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import tenseal.sealapi as sealapi
 import torch
 import zstandard
 
-from vfl.errors import ParameterError, ProtocolError
+from vfl.errors import ParameterError
 from vfl.he.parameters import Parameters
+from vfl.he.residues import scaled_plaintext
 
 _HEADER = struct.Struct("<HBBBBHQ")  # magic, header bytes, major, minor, compression, reserved, total bytes
 _MAGIC = 0xA15E
@@ -69,76 +70,24 @@ def _level_ids(parameters: Parameters) -> dict[int, tuple[int, ...]]:
     return ids
 
 
-class PublicKey:
-    """A party's public encryption key. It can only make encryptions of zero; plaintexts are added to residues."""
-
-    def __init__(self, parameters: Parameters, key: Any) -> None:
-        self._parameters = parameters
-        self._key = key
-        self._encryptor = sealapi.Encryptor(context(parameters), key)
-
-    @classmethod
-    def from_bytes(cls, parameters: Parameters, data: bytes, owner: str) -> PublicKey:
-        """Load a peer's key from SEAL's stream, which must be uncompressed throughout so that its size is known.
-
-        Raises:
-            ProtocolError: not a valid key for these parameters.
-        """
-        key = sealapi.PublicKey()
-        try:
-            if len(data) != _public_key_bytes(parameters) or any(
-                _HEADER.unpack_from(data, at)[4] != _UNCOMPRESSED for at in (0, _HEADER.size + _CIPHERTEXT.size)
-            ):
-                raise ValueError("unexpected size or compression")
-            with _memory_file(data) as path:
-                key.load(context(parameters), path)
-        except (ValueError, RuntimeError) as error:
-            raise ProtocolError(
-                f"the public encryption key of {owner} is malformed or made for other parameters",
-                detail=str(error),
-                remedy="check that every party runs the same version of vfl and the same job file",
-            ) from error
-        return cls(parameters, key)
-
-    def to_bytes(self) -> bytes:
-        """SEAL's stream of the key, uncompressed."""
-        return _with_header(_saved_body(self._key))
-
-    def encrypt_zeros(self, count: int) -> torch.Tensor:
-        """Fresh encryptions of zero: residues (count, 2, L, N)."""
-        ciphertext = sealapi.Ciphertext()
-        out = []
-        for _ in range(count):
-            self._encryptor.encrypt_zero(ciphertext)
-            out.append(_residues(self._parameters, ciphertext))
-        return _stacked(self._parameters, out)
-
-
-class SecretKey:
-    """A party's key pair. The secret key exists only in this process and has no serialised form."""
+class SealSecret:
+    """A secret key inside SEAL: generated there, and used there to decrypt."""
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
-        generator = sealapi.KeyGenerator(context(parameters))
-        public = sealapi.PublicKey()
-        generator.create_public_key(public)
-        secret = generator.secret_key()
-        self.public = PublicKey(parameters, public)
-        self._encryptor = sealapi.Encryptor(context(parameters), public)
-        self._encryptor.set_secret_key(secret)
+        secret = sealapi.KeyGenerator(context(parameters)).secret_key()
         self._decryptor = sealapi.Decryptor(context(parameters), secret)
 
-    def __reduce__(self) -> str:
-        raise TypeError("a secret key cannot be serialised")
-
-    def encrypt_zeros(self, count: int) -> torch.Tensor:
-        """Fresh symmetric encryptions of zero, with less noise than public-key ones: residues (count, 2, L, N)."""
-        ciphertext = sealapi.Ciphertext()
-        out = []
-        for _ in range(count):
-            self._encryptor.encrypt_zero_symmetric(ciphertext)
-            out.append(_residues(self._parameters, ciphertext))
-        return _stacked(self._parameters, out)
+    def coefficients(self) -> npt.NDArray[np.int64]:
+        """The ternary secret s (N). SEAL keeps it transformed; the ciphertext (0, q / t) decrypts to it."""
+        p = self._parameters
+        one = np.zeros((1, p.degree), dtype=np.int64)
+        one[0, 0] = 1
+        probe = torch.zeros((1, 2, len(p.primes), p.degree), dtype=torch.int64)
+        probe[:, 1] = scaled_plaintext(p, one, len(p.primes))
+        modular = self.decrypt(probe)[0]
+        secret: npt.NDArray[np.int64] = np.where(modular > 1, modular - p.t, modular)
+        return secret
 
     def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
         """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
@@ -152,22 +101,6 @@ class SecretKey:
             coefficients = _plaintext_coefficients(plaintext)
             out[index, : coefficients.size] = coefficients
         return out
-
-
-def _public_key_bytes(parameters: Parameters) -> int:
-    """Size of an uncompressed public key: two polynomials over all primes, the special one included."""
-    words = 2 * (len(parameters.primes) + 1) * parameters.degree
-    return _HEADER.size + _CIPHERTEXT.size + _ARRAY_BYTES + 8 * words
-
-
-def _stacked(parameters: Parameters, ciphertexts: list[npt.NDArray[np.int64]]) -> torch.Tensor:
-    shape = (len(ciphertexts), 2, len(parameters.primes), parameters.degree)
-    return torch.from_numpy(np.stack(ciphertexts) if ciphertexts else np.zeros(shape, dtype=np.int64))
-
-
-def _residues(parameters: Parameters, ciphertext: Any) -> npt.NDArray[np.int64]:
-    words = np.frombuffer(_saved_body(ciphertext), dtype=np.int64, offset=_CIPHERTEXT.size + _ARRAY_BYTES)
-    return words.reshape(2, len(parameters.primes), parameters.degree)
 
 
 def _plaintext_coefficients(plaintext: Any) -> npt.NDArray[np.int64]:

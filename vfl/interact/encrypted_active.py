@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from vfl.he.algebra import times_matrix
-from vfl.he.ciphertexts import encrypt, from_wire, hide, to_wire, uniform_mask
+from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
+from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts
 from vfl.he.layout import BackwardLayout, plan_backward, plan_product, product_layout, reduction_layout
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
-from vfl.he.seal import PublicKey, SecretKey
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.interact.fixed_point import IntArray, centre
@@ -85,8 +84,8 @@ class EncryptedActive:
         """F2: Enc_i(alpha_i) V_i + r_i, and r_i (B, K)."""
         p = self._parameters
         layout = plan_product(rows, self._shape.widths[name], self._shape.out_width, p.degree)
-        ct_alpha = from_wire(
-            p, activations.ct_alpha_C2LN, layout.source.ciphertexts, len(p.primes), name, "encrypted activations"
+        ct_alpha = seeded_from_wire(
+            p, activations.ct_alpha_CLN, activations.seeds_C, layout.source.ciphertexts, name, "encrypted activations"
         )
         ct_z = times_matrix(p, layout, ct_alpha, self._share_v[name])
         mask = uniform_mask(p, layout.product.ciphertexts)
@@ -115,11 +114,11 @@ class EncryptedActive:
         return plan_backward(rows, shape.out_width, widths, shape.gradient_widths, self._parameters.degree)
 
     def _encrypted_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> EncryptedGradient:
-        by_rows = self._encrypted(layout.rows, d_z_BK)
-        by_blocks = self._encrypted(None if layout.shared else layout.blocks, d_z_BK)
-        return EncryptedGradient(to_wire(by_rows), to_wire(by_blocks))
+        rows = self._encrypted(layout.rows, d_z_BK)
+        blocks = self._encrypted(None if layout.shared else layout.blocks, d_z_BK)
+        return EncryptedGradient(to_wire(rows.first), rows.seeds, to_wire(blocks.first), blocks.seeds)
 
-    def _encrypted(self, packing: RowPacking | None, d_z_BK: IntArray) -> torch.Tensor:
+    def _encrypted(self, packing: RowPacking | None, d_z_BK: IntArray) -> SeededCiphertexts:
         coefficients = np.zeros((0, self._parameters.degree), dtype=np.int64)
         return encrypt(self._parameters, self._key, coefficients if packing is None else packing.pack(d_z_BK))
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.ciphertexts import encrypt, from_wire, hide, to_wire, uniform_mask
+from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
+from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import BackwardLayout, plan_backward, plan_product, product_layout, reduction_layout
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
-from vfl.he.seal import PublicKey, SecretKey
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.interact.fixed_point import IntArray, centre
@@ -75,7 +75,7 @@ class EncryptedPassive:
         p, active = self._parameters, self._shape.active
         layout = plan_product(alpha_BD.shape[0], self._width, self._shape.out_width, p.degree)
         ct_alpha = encrypt(p, self._key, layout.source.pack(alpha_BD))
-        yield Send((active,), EncryptedActivations(to_wire(ct_alpha)))
+        yield Send((active,), EncryptedActivations(to_wire(ct_alpha.first), ct_alpha.seeds))
         reply = yield from receive(active, MaskedActivationProduct)
         level = product_hiding(p, layout).level
         hidden = from_wire(p, reply.ct_z_C2LN, layout.product.ciphertexts, level, active, "a masked activation product")
@@ -113,11 +113,17 @@ class EncryptedPassive:
         self, layout: BackwardLayout, gradient: EncryptedGradient
     ) -> tuple[torch.Tensor, torch.Tensor]:
         p = self._parameters
-        rows_count = 0 if layout.rows is None else layout.rows.ciphertexts
-        blocks_count = 0 if layout.shared else layout.blocks.ciphertexts
-        level, active, what = len(p.primes), self._shape.active, "an encrypted gradient"
-        by_rows = from_wire(p, gradient.ct_d_z_by_rows_C2LN, rows_count, level, active, what)
-        by_blocks = from_wire(p, gradient.ct_d_z_by_blocks_C2LN, blocks_count, level, active, what)
+        counts = (
+            0 if layout.rows is None else layout.rows.ciphertexts,
+            0 if layout.shared else layout.blocks.ciphertexts,
+        )
+        by_rows, by_blocks = (
+            seeded_from_wire(p, words, seeds, count, self._shape.active, "an encrypted gradient")
+            for words, seeds, count in (
+                (gradient.ct_by_rows_CLN, gradient.seeds_by_rows_C, counts[0]),
+                (gradient.ct_by_blocks_CLN, gradient.seeds_by_blocks_C, counts[1]),
+            )
+        )
         return by_rows, by_rows if layout.shared else by_blocks
 
     def _masked_d_alpha(self, rows: RowPacking | None, ct_d_z: torch.Tensor) -> tuple[torch.Tensor, IntArray]:

@@ -25,7 +25,7 @@ class Task(ABC):
     Attributes:
         config: what it was made from.
         out_width: number of logits per row.
-        primary_metric: name of the metric that early stopping and reports look at; higher is better.
+        primary_metric: name of the metric that reports put first; higher is better.
         gradient_bound: largest L2 norm of dL/dlogits of one sample, or None if there is none.
     """
 

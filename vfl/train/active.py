@@ -16,7 +16,7 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
-from vfl.train.agreement import check_ids
+from vfl.train.handshake import check_ids
 from vfl.train.roles import JobState
 from vfl.train.saving import save_active
 from vfl.train.upper import UpperModel

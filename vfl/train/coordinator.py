@@ -74,7 +74,7 @@ class Coordinator:
         self._observer = observer
         self._attempt = 0
         self._step = SETUP_STEP
-        self._where = "connecting"
+        self._where = "connecting to the parties"
         self.outcome = Outcome(job=f"{job.name}-{run_id}")
 
     async def run(self) -> Outcome:
@@ -114,20 +114,22 @@ class Coordinator:
         name, deadlines = self.outcome.job, self._job.deadlines
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(name, self._attempt, digest, PROTOCOL_VERSION)
-        await self._all("prepare", lambda client: client.prepare(prepare, deadlines.phase))
+        self._where = "prepare"
+        await self._all(lambda client: client.prepare(prepare, deadlines.phase))
+        self._where = "alignment"
         align = m.Align(name, self._attempt)
-        aligned = await self._all("align", lambda client: client.align(align, deadlines.phase))
+        aligned = await self._all(lambda client: client.align(align, deadlines.phase))
         receivers = self._check_aligned(aligned)
+        self._where = "the initial weights"
         begin = m.Begin(name, self._attempt, receivers)
-        await self._all("begin", lambda client: client.begin(begin, deadlines.phase))
+        await self._all(lambda client: client.begin(begin, deadlines.phase))
         self.outcome.seconds_setup = time.perf_counter() - started
         self._observer.ready(self.outcome.rows, self.outcome.train_rows, self._epoch_steps, receivers)
 
     async def _connect(self) -> None:
-        self._where = "connecting to the parties"
         limit = self._job.deadlines.connect
         self._observer.event("waiting for the parties", parties=list(self._clients), seconds=limit)
-        await self._all("connect", lambda client: client.wait_ready(limit))
+        await self._all(lambda client: client.wait_ready(limit))
 
     def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[str, ...]:
         """Keep the counts; return the passive parties whose bottoms train."""
@@ -185,7 +187,7 @@ class Coordinator:
     async def _phase(self, call: m.PhaseCall) -> dict[str, m.PhaseReport]:
         # The parties wait up to the deadline for each other's messages, so their error, which knows more, comes first.
         limit = 2 * self._job.deadlines.phase
-        return await self._all(call.phase, lambda client: client.run_phase(call, limit))
+        return await self._all(lambda client: client.run_phase(call, limit))
 
     def _batches(self, split: Split, epoch: int) -> list[tuple[Batch, int]]:
         """Batches of an epoch with their sizes, by the rule that the parties follow too."""
@@ -218,16 +220,15 @@ class Coordinator:
         return {f"{split}_{name}": value for name, value in metrics.items()}
 
     async def _finish(self) -> None:
+        self._where = "saving"
         finish = m.Finish(self.outcome.job)
-        finished = await self._all("finish", lambda client: client.finish(finish, self._job.deadlines.phase))
+        finished = await self._all(lambda client: client.finish(finish, self._job.deadlines.phase))
         self.outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
         self.outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())
         self._observer.event("finished", job=self.outcome.job)
 
-    async def _all(self, what: str, call: Callable[[ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
+    async def _all(self, call: Callable[[ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
         """Call every party at once. The first failure is raised; calls that still run are given up."""
-        if not isinstance(what, Phase):
-            self._where = what
         tasks = {name: asyncio.ensure_future(call(client)) for name, client in self._clients.items()}
         try:
             await asyncio.gather(*tasks.values())
@@ -240,6 +241,7 @@ class Coordinator:
     async def _abort(self, error: VflError) -> None:
         """Tell every party why the job is over; those that cannot be reached are passed over."""
         self._observer.event("stopping all parties", reason=error.summary, where=self._where)
-        message = m.Abort(self.outcome.job, self._federation.coordinator, error.code, error.summary)
+        reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
+        message = m.Abort(self.outcome.job, self._federation.coordinator, error.code, reason)
         calls = (client.abort(message, ABORT_SECONDS) for client in self._clients.values())
         await asyncio.gather(*calls, return_exceptions=True)

@@ -45,7 +45,7 @@ async def run_job(
             try:
                 return await task
             except asyncio.CancelledError:
-                raise JobAborted(f"stopped by the operator during {coordinator.where}; every party was told") from None
+                raise JobAborted(f"stopped by the operator during {coordinator.where}; the parties were told") from None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vfl.errors import InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message
@@ -29,13 +30,17 @@ class Mail:
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
         timeout: seconds to wait for one message or one delivery.
+        encrypted: whether the job is; then nothing leaves in the clear.
     """
 
-    def __init__(self, own_name: str, clients: Mapping[str, PeerClient], inbox: Inbox, timeout: float) -> None:
+    def __init__(
+        self, own_name: str, clients: Mapping[str, PeerClient], inbox: Inbox, timeout: float, *, encrypted: bool
+    ) -> None:
         self._own_name = own_name
         self._clients = clients
         self._inbox = inbox
         self._timeout = timeout
+        self._encrypted = encrypted
 
     async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
         """Run an exchange to its end. Its arithmetic runs in a thread, so that the process keeps answering.
@@ -61,6 +66,8 @@ class Mail:
                     received = await self._inbox.take(address, self._timeout, purpose)
 
     async def _deliver(self, to: tuple[str, ...], message: Message, key: StepKey) -> None:
+        if self._encrypted and message.in_the_clear:
+            raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
         address = Address(key, message.kind, self._own_name)
         await asyncio.gather(*(self._clients[name].deliver(address, message, self._timeout) for name in to))
 

@@ -28,7 +28,8 @@ class PartyConfig(Configuration):
         name: which party of the federation this is.
         private_seed: file with this party's own training seed, made on first use; keeps initial weights private.
         output: directory for the trained parts of this party.
-        threads: CPU threads for arithmetic; all cores where left out.
+        threads: CPU threads for arithmetic on ciphertexts; all cores where left out.
+        model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimiser: overrides the job's for this party's own parameters.
     """
 
@@ -42,6 +43,7 @@ class PartyConfig(Configuration):
     output: LocalPath = Path("models")
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
+    model_threads: Annotated[int, Field(ge=1)] = 1
     optimiser: OptimiserConfig | None = None
 
 
@@ -105,7 +107,6 @@ def load_party(path: Path) -> PartySetup:
     Raises:
         ConfigError: a file is wrong, or they contradict each other.
         ParameterError: see ``load_job_setup``.
-        PolicyRefusal: this party's policy does not allow the job.
     """
     config = load_toml(path, PartyConfig)
     job, federation, parameters = load_job_setup(config.job)
@@ -115,35 +116,42 @@ def load_party(path: Path) -> PartySetup:
             detail=f"{path}: name; {job.federation} has {', '.join(federation.names)}",
             remedy="correct 'name' in party.toml or add the party to federation.toml",
         )
-    setup = PartySetup(config, job, federation, federation.party(config.name), parameters)
-    _check_role(setup, path)
-    _check_device(config, path)
-    config.policy.check_job(job)
-    return setup
+    return PartySetup(config, job, federation, federation.party(config.name), parameters)
 
 
-def _check_role(setup: PartySetup, path: Path) -> None:
+def check_acceptable(setup: PartySetup) -> None:
+    """Whether this party can and may take part in the job. Asked when the job is prepared, so that all hear the answer.
+
+    Raises:
+        ConfigError: the party has a label column and is passive, or has none and is active; its device is not there.
+        PolicyRefusal: this party's policy does not allow the job.
+    """
+    _check_role(setup)
+    _check_device(setup.config)
+    setup.config.policy.check_job(setup.job)
+
+
+def _check_role(setup: PartySetup) -> None:
     has_label = setup.config.data.label_column is not None
     if setup.entry.role is Role.PASSIVE and has_label:
         raise ConfigError(
             f"party '{setup.name}' is passive but configures a label column",
-            detail=f"{path}: data.label_column",
+            detail=f"data.label_column = '{setup.config.data.label_column}'",
             remedy="remove data.label_column from party.toml; only the active party holds labels",
         )
     if setup.entry.role is Role.ACTIVE and not has_label:
         raise ConfigError(
             f"party '{setup.name}' is active but configures no label column",
-            detail=f"{path}: data.label_column",
             remedy="set data.label_column in party.toml",
         )
 
 
-def _check_device(config: PartyConfig, path: Path) -> None:
+def _check_device(config: PartyConfig) -> None:
     try:
         torch.zeros(1, device=config.device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
             "the configured device cannot be used",
-            detail=f"{path}: device = '{config.device}': {error}",
+            detail=f"device = '{config.device}' in party.toml: {error}",
             remedy='set device = "cpu", or a device that torch finds on this machine',
         ) from error

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 import torch
 
 from vfl.errors import ConfigError, VflError
-from vfl.train.party_config import PartySetup
+from vfl.he.parallel import use_threads
+from vfl.train.memory import keep_freed_memory
+from vfl.train.party_config import PartySetup, check_acceptable
 from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
 from vfl.transport.config import TlsFiles
@@ -24,7 +27,7 @@ from vfl.transport.traffic import TrafficMeter
 _log = structlog.get_logger("vfl.party")
 
 LAST_WORDS_SECONDS = 3.0
-"""How long calls in progress may take to tell the coordinator why this party stops."""
+"""How long to wait for calls that tell the coordinator why this party stops, and for those in progress to end."""
 
 
 async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflError | None:
@@ -37,22 +40,43 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
         ConfigError: certificates are missing or wrong.
         ListenError: the port is in use.
     """
-    if setup.config.threads:
-        torch.set_num_threads(setup.config.threads)
-    while True:
-        async with _serving(setup) as service:
-            stopping = _stop_on_signals(service)
-            watcher = asyncio.create_task(service.watch(wait_forever_for_a_job=keep_serving))
-            error = await service.outcome
-            watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
-        if not keep_serving or stopping.is_set():
-            return error
+    keep_freed_memory()
+    torch.set_num_threads(setup.config.model_threads)
+    use_threads(setup.config.threads or os.cpu_count() or 1)
+    _warn_of_refusal(setup)
+    with _signals() as stopping:
+        while True:
+            async with _serving(setup, keep_serving=keep_serving) as service:
+                error = await _outcome(service, stopping)
+            if not keep_serving or stopping.is_set():
+                return error
+
+
+def _warn_of_refusal(setup: PartySetup) -> None:
+    """The coordinator hears of it when it prepares the job; the operator here need not wait for that."""
+    try:
+        check_acceptable(setup)
+    except VflError as error:
+        _log.warning("this party will refuse the job", reason=str(error))
+
+
+async def _outcome(service: PartyService, stopping: asyncio.Event) -> VflError | None:
+    async def stop() -> None:
+        await stopping.wait()
+        service.stop("stopped by its operator")
+
+    helpers = [asyncio.create_task(service.watch()), asyncio.create_task(stop())]
+    error = await service.outcome
+    for helper in helpers:
+        helper.cancel()
+    await asyncio.gather(*helpers, return_exceptions=True)
+    if error is not None:
+        await service.last_words(LAST_WORDS_SECONDS)
+    return error
 
 
 @asynccontextmanager
-async def _serving(setup: PartySetup) -> AsyncIterator[PartyService]:
+async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[PartyService]:
     files = required_tls(setup)
     identity = setup.federation.identity(setup.name)
     inbox, traffic = Inbox(), TrafficMeter()
@@ -64,7 +88,7 @@ async def _serving(setup: PartySetup) -> AsyncIterator[PartyService]:
             )
             for peer in setup.peers
         }
-        service = PartyService(setup, clients, inbox, traffic)
+        service = PartyService(setup, clients, inbox, traffic, keep_serving=keep_serving)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,
@@ -104,14 +128,15 @@ def tls_files(files: TlsFiles | None, *, mutual: bool, file: str) -> TlsFiles | 
     return files if mutual else None
 
 
-def _stop_on_signals(service: PartyService) -> asyncio.Event:
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set."""
     stopping = asyncio.Event()
-
-    def stop(name: str) -> None:
-        stopping.set()
-        service.stop(f"stopped by its operator ({name})")
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number.name)
-    return stopping
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

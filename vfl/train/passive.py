@@ -15,7 +15,7 @@ from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.train.agreement import show_ids
+from vfl.train.handshake import show_ids
 from vfl.train.roles import JobState
 from vfl.train.saving import save_passive
 

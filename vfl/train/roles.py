@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from vfl.data.table import Table, load_table
+from vfl.he.noise import check_bounds
 from vfl.ids import Batch, Phase, Role, Split, StepKey
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.randomness import derive_entropy, derive_seed, training_generator
-from vfl.train.agreement import Keys
 from vfl.train.dataset import Dataset
+from vfl.train.handshake import Keys
 from vfl.train.local_model import LocalBottom
 from vfl.train.mail import Mail
 from vfl.train.party_config import PartySetup
@@ -97,6 +98,7 @@ class JobState:
     def _build(self) -> Aligned:
         setup = self.setup
         setup.config.policy.check_rows(len(self._loaded))
+        torch.manual_seed(self.seed("layers that draw at random, like dropout"))
         self.dataset = Dataset(self._loaded, setup.job)
         if setup.width:
             self.bottom = self._build_bottom()
@@ -118,17 +120,25 @@ class JobState:
         return LocalBottom(bottom.to(setup.config.device), setup.name, setup.optimiser, setup.config.device)
 
     def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
-        """The interaction layer as all parties know it."""
+        """The interaction layer as all parties know it, now that it is known which bottoms train.
+
+        Raises:
+            ParameterError: the analytic bounds do not hold for the layouts that follow from it.
+        """
         setup = self.setup
-        widths = setup.job.model.widths
+        model, training = setup.job.model, setup.job.training
         active = setup.federation.active.name
-        return InteractionShape(
+        shape = InteractionShape(
             active=active,
-            widths={party.name: widths[party.name] for party in setup.federation.passives},
-            out_width=setup.job.model.interaction_width,
-            own_width=widths[active],
+            widths={party.name: model.widths[party.name] for party in setup.federation.passives},
+            out_width=model.interaction_width,
+            own_width=model.widths[active],
             gradient_receivers=gradient_receivers,
         )
+        rows = max(training.batch_size, training.evaluation_batch_size)
+        widths = tuple(shape.widths.values())
+        check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths)
+        return shape
 
     def alpha(self, batch: Batch) -> torch.Tensor | None:
         """Bottom output (B, D) of a batch; None at an active party without features."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
 from vfl.train.roles import JobState
 from vfl.train.upper import UpperModel
+
+
+def make_output(directory: Path) -> None:
+    """Make the directory for trained models, before the work and not after it.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(str(error)) from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _not_writable(str(directory))
 
 
 def save_passive(state: JobState, job: str, shares: Mapping[str, IntArray]) -> Path:
@@ -56,9 +71,13 @@ def _save(
         for name, text in (files | dict(texts)).items():
             (directory / name).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            "the trained model cannot be saved",
-            detail=str(error),
-            remedy="make the directory 'output' of party.toml writable, and free disk space",
-        ) from error
+        raise _not_writable(str(error)) from error
     return directory
+
+
+def _not_writable(detail: str) -> ConfigError:
+    return ConfigError(
+        "the trained model cannot be saved",
+        detail=detail,
+        remedy="make the directory 'output' of party.toml writable, and free disk space",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -16,9 +17,10 @@ from vfl.train.active import ActiveParty
 from vfl.train.job import check_digest, job_digest
 from vfl.train.mail import Mail
 from vfl.train.memory import peak_memory_bytes
-from vfl.train.party_config import PartySetup
+from vfl.train.party_config import PartySetup, check_acceptable
 from vfl.train.passive import PassiveParty
 from vfl.train.roles import SETUP_STEP, JobState, PartyRole
+from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 from vfl.transport.traffic import TrafficMeter
@@ -33,15 +35,28 @@ REMEMBERED_CALLS = 16
 
 
 class _Job:
-    """The job that this party is working on."""
+    """The job that this party is working on.
 
-    def __init__(self, name: str, attempt: int, role: PartyRole) -> None:
+    Attributes:
+        accepted_role: set when the job has been accepted.
+        where: what was last asked for, in words.
+        error: the first error that happened here.
+    """
+
+    def __init__(self, name: str, attempt: int) -> None:
         self.name = name
         self.attempt = attempt
-        self.role = role
+        self.accepted_role: PartyRole | None = None
         self.where = "prepare"
+        self.error: VflError | None = None
         self.calls: dict[Hashable, asyncio.Task[Any]] = {}
         self.last_call = time.monotonic()
+
+    @property
+    def role(self) -> PartyRole:
+        if self.accepted_role is None:
+            raise _not_prepared()
+        return self.accepted_role
 
     @property
     def busy(self) -> bool:
@@ -60,51 +75,63 @@ class PartyService:
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
         traffic: counts bytes, shared with server and clients.
+        keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
         outcome: set when a job ends here: None when it finished, else the error that ended it.
     """
 
     def __init__(
-        self, setup: PartySetup, clients: Mapping[str, PeerClient], inbox: Inbox, traffic: TrafficMeter
+        self,
+        setup: PartySetup,
+        clients: Mapping[str, PeerClient],
+        inbox: Inbox,
+        traffic: TrafficMeter,
+        *,
+        keep_serving: bool = False,
     ) -> None:
         self._setup = setup
         self._clients = clients
         self._inbox = inbox
         self._traffic = traffic
+        self._keep_serving = keep_serving
         self._digest = job_digest(setup.job, setup.federation)
         self._job: _Job | None = None
         self._started = time.monotonic()
+        self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
 
     # --- control calls ---
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
-        """Check that the job is the one agreed on, and load the table."""
+        """Check that the job is the one agreed on and allowed here, and load the table."""
         if call.protocol_version != PROTOCOL_VERSION:
             raise ProtocolError(
                 f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
                 remedy="install the same version of vfl everywhere",
             )
         if self._job is None:
-            self._job = _Job(call.job, call.attempt, self._make_role())
+            self._job = _Job(call.job, call.attempt)
             self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
-            _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
         elif (self._job.name, self._job.attempt) != (call.job, call.attempt):
             raise PolicyRefusal(
                 "this party is busy with another job", remedy="wait until that job is over, then start again"
             )
-        return await self._once("prepare", lambda job: self._prepare(job, call))
+        return await self._once("prepare", "prepare", lambda job: self._prepare(job, call))
 
     async def _prepare(self, job: _Job, call: m.Prepare) -> m.Prepared:
         check_digest(self._digest, call.digest)
+        check_acceptable(self._setup)
+        await asyncio.to_thread(make_output, self._setup.config.output)
+        job.accepted_role = await asyncio.to_thread(self._make_role)
+        _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
         rows = await job.role.load()
         _log.info("table loaded", rows=rows)
         return m.Prepared(party=self._setup.name, role=Role(self._setup.entry.role), rows=rows)
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Exchange keys, check the ids, build the models."""
-        return await self._once("align", lambda job: job.role.align(job.setup_key))
+        return await self._once("align", "alignment", lambda job: job.role.align(job.setup_key))
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
@@ -114,14 +141,14 @@ class PartyService:
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
-        return await self._once("begin", work)
+        return await self._once("begin", "the initial weights", work)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
-        return await self._once((call.key, call.phase), lambda job: self._run_phase(job, call))
+        where = f"{call.phase} of step {call.key.step}"
+        return await self._once((call.key, call.phase), where, lambda job: self._run_phase(job, call))
 
     async def _run_phase(self, job: _Job, call: m.PhaseCall) -> m.PhaseReport:
-        job.where = f"{call.phase} of step {call.key.step}"
         before, started = self._traffic.total(job.name), time.perf_counter()
         metrics = await job.role.run_phase(call.key, call.phase, call.batch)
         after = self._traffic.total(job.name)
@@ -140,11 +167,11 @@ class PartyService:
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             return m.Scored(metrics=metrics)
 
-        return await self._once(("score", call.split, call.epoch), work)
+        return await self._once(("score", call.split, call.epoch), "scoring", work)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save this party's part of the model."""
-        return await self._once("finish", self._finish)
+        return await self._once("finish", "saving", self._finish)
 
     async def _finish(self, job: _Job) -> m.Finished:
         lipschitz = await job.role.save(job.name)
@@ -160,29 +187,38 @@ class PartyService:
         )
 
     async def abort(self, call: m.Abort) -> None:
-        """Stop the job and say why."""
-        if self._job is None or self._job.name != call.job:
+        """Stop the job and say why. A job that fails before it reached this party ends its wait, too."""
+        job = self._job
+        if (job is None and self._keep_serving) or (job is not None and job.name != call.job):
             return
-        error = JobAborted(f"the job was stopped: {call.reason}")
-        _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=self._job.where)
-        self._end(error)
+        self._coordinator_knows.set()
+        where = job.where if job else "before the job began"
+        _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
+        stopped = JobAborted(f"the job was stopped: {call.reason}")
+        self._end((job.error if job else None) or stopped)
 
     # --- the life of the process ---
 
     def stop(self, reason: str) -> None:
         """Stop at the operator's wish; the coordinator learns it from the call in progress, or by the next."""
         where = f" during {self._job.where}" if self._job else " before a job began"
-        error = JobAborted(f"{self._setup.name}: {reason}{where}")
+        error = JobAborted(f"{reason}{where}")
         _log.warning("stopping", reason=error.summary)
         self._end(error)
 
-    async def watch(self, *, wait_forever_for_a_job: bool) -> None:
+    async def last_words(self, seconds: float) -> None:
+        """Wait at most so long until the coordinator has heard why this party stops, by a call it makes."""
+        if self._job is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._coordinator_knows.wait(), seconds)
+
+    async def watch(self) -> None:
         """End the job when no coordinator calls for longer than the job's deadlines allow."""
         deadlines = self._setup.job.deadlines
         while not self.outcome.done():
             await asyncio.sleep(0.5)
             job = self._job
-            if job is None and wait_forever_for_a_job:
+            if job is None and self._keep_serving:
                 continue
             silent_since = self._started if job is None else job.last_call
             limit = deadlines.connect if job is None else deadlines.phase
@@ -193,7 +229,8 @@ class PartyService:
                     remedy="start the coordinator with 'vfl run', or look into its log for why it stopped",
                 )
                 _log.error("coordinator is silent", seconds=limit, where=where)
-                self._end(error)
+                self._coordinator_knows.set()  # or is not there to be told
+                self._end((job.error if job else None) or error)
 
     def _end(self, error: VflError | None) -> None:
         if self.outcome.done():
@@ -204,37 +241,53 @@ class PartyService:
 
     def _make_role(self) -> PartyRole:
         setup = self._setup
-        state = JobState(setup, Mail(setup.name, self._clients, self._inbox, setup.job.deadlines.phase))
+        encrypted = setup.job.interaction.protocol == "encrypted"
+        timeout = setup.job.deadlines.phase
+        state = JobState(setup, Mail(setup.name, self._clients, self._inbox, timeout, encrypted=encrypted))
         return ActiveParty(state) if setup.entry.role is Role.ACTIVE else PassiveParty(state)
 
-    async def _once(self, key: Hashable, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
+    async def _once(self, key: Hashable, where: str, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
         """Do the work of a call once; a repeated call gets the same reply or the same error."""
         job = self._job
         if job is None:
-            raise ProtocolError("a call came before the job was prepared", remedy="start the job again")
-        if self.outcome.done() and (error := self.outcome.result()) is not None:
-            raise error
+            raise _not_prepared()
+        self._raise_if_stopped()
         job.last_call = time.monotonic()
         if key not in job.calls:
             while len(job.calls) >= REMEMBERED_CALLS:
                 job.calls.pop(next(iter(job.calls)))
+            job.where = where
             job.calls[key] = asyncio.ensure_future(self._guarded(job, work))
         try:
             # A caller that gives up must not stop work that a repeated call will ask for again.
             reply: Reply = await asyncio.shield(job.calls[key])
+            self._raise_if_stopped()
             return reply
         finally:
             job.last_call = time.monotonic()
+            if self.outcome.done():
+                self._coordinator_knows.set()
+
+    def _raise_if_stopped(self) -> None:
+        if self.outcome.done() and (error := self.outcome.result()) is not None:
+            self._coordinator_knows.set()
+            raise error
 
     async def _guarded(self, job: _Job, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
         try:
             return await work(job)
         except VflError as error:
             if not self.outcome.done():
+                job.error = job.error or error
                 _log.error("failed", where=job.where, error=str(error), code=error.code)
             raise
         except Exception as error:
             _log.exception("internal error", where=job.where)
-            raise InternalError(
+            job.error = InternalError(
                 f"an internal error stopped {job.where}", remedy="see this party's log; please report it"
-            ) from error
+            )
+            raise job.error from error
+
+
+def _not_prepared() -> ProtocolError:
+    return ProtocolError("a call came before the job was prepared", remedy="start the job again")

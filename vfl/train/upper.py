@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vfl.models.certificate import certified_lipschitz, certified_radius
 from vfl.models.labels import LabelEncoding, Labels
 from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
@@ -84,12 +85,19 @@ class UpperModel:
         self._scored.append((logits.cpu(), self._encoded(labels).cpu()))
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of everything scored since the last call."""
+        """Metrics of everything scored since the last call.
+
+        ``median_certified_radius`` is how far Z of the median row may move (L2) before its class can change.
+        """
         scored, self._scored = self._scored, []
         if not scored:
             return {}
         logits, labels = (torch.cat(parts) for parts in zip(*scored, strict=True))
-        return self.task.metrics(logits, labels, self.encoding)
+        metrics = self.task.metrics(logits, labels, self.encoding)
+        if self.task.config.kind != "regression":
+            radii = certified_radius(logits, certified_lipschitz(self.top), self.task.config)
+            metrics["median_certified_radius"] = radii.median().item()
+        return metrics
 
     def _logits(self, z_BK: Tensor, alpha_BD: Tensor | None) -> Tensor:
         own_BK = self.own.bias if alpha_BD is None else self.own(alpha_BD)

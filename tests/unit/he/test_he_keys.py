@@ -1,4 +1,4 @@
-"""Keys and ciphertexts of peers are checked; a secret key does not leave its object."""
+"""Keys encrypt what SEAL decrypts, each time afresh; peers' keys are checked; secret keys do not leave their object."""
 
 import copy
 import pickle
@@ -7,19 +7,28 @@ import struct
 import numpy as np
 import pytest
 import torch
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.key_owner import exact_product, phase, secret_coefficients
+from support.uniformity import looks_uniform
 
+import vfl.he.keys
 from vfl.errors import ProtocolError
-from vfl.he.ciphertexts import encrypt, from_wire, to_wire, uniform_mask
-from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.keys import PublicKey, SecretKey
+from vfl.he.noise import zero_encryption_noise
+from vfl.he.parameters import MAX_ERROR, Parameters, RingSettings
 from vfl.he.residues import drop_primes
-from vfl.he.seal import PublicKey, SecretKey
+from vfl.he.sampling import uniform_residues
+from vfl.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())
-LEVEL, DEGREE = len(PARAMETERS.primes), PARAMETERS.degree
-HEADER, ARRAY_HEADER_AT, WORDS_AT = 16, 16 + 73, 16 + 73 + 24
+OTHERS = [
+    RingSettings(degree=4096, prime_bits=27, primes=3, tau=40, activation_bits=6, weight_bits=24, gradient_bits=6),
+    RingSettings(degree=16384, primes=12),
+    RingSettings(prime_bits=20, primes=4, tau=40, activation_bits=6, weight_bits=24, gradient_bits=6),
+]
+LEVEL, DEGREE, PRIMES = len(PARAMETERS.primes), PARAMETERS.degree, PARAMETERS.primes
+WORDS = 2 * LEVEL * DEGREE
 
 
 @pytest.fixture(scope="module")
@@ -28,93 +37,42 @@ def key():
 
 
 @pytest.fixture(scope="module")
-def stream(key):
+def secret(key):
+    return secret_coefficients(PARAMETERS, key)
+
+
+@pytest.fixture(scope="module")
+def data(key):
     return key.public.to_bytes()
 
 
-@pytest.mark.parametrize("level", [3, 4, 5, 6])
-def test_decrypt_inverts_encrypt_at_every_level(key, level):
-    plaintext = uniform_mask(PARAMETERS, 3)
-    ciphertexts = drop_primes(PARAMETERS, encrypt(PARAMETERS, key, plaintext), level)
-    np.testing.assert_array_equal(key.decrypt(ciphertexts), plaintext % PARAMETERS.t)
+def _polynomials(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype="<u4").astype(np.int64).reshape(2, LEVEL, DEGREE)
 
 
-def test_nothing_to_encrypt_or_decrypt_is_fine(key):
-    empty = encrypt(PARAMETERS, key, np.zeros((0, DEGREE), dtype=np.int64))
-    assert empty.shape == (0, 2, LEVEL, DEGREE)
-    assert key.decrypt(empty).shape == (0, DEGREE)
-    assert key.public.encrypt_zeros(0).shape == (0, 2, LEVEL, DEGREE)
+def _recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[torch.Tensor]:
+    """What this distribution yields from now on."""
+    drawn, draw = [], getattr(vfl.he.keys, name)
+
+    def remember(*shape):
+        drawn.append(draw(*shape).clone())
+        return drawn[-1]
+
+    monkeypatch.setattr(vfl.he.keys, name, remember)
+    return drawn
 
 
-def test_a_received_public_key_encrypts_for_its_owner(key, stream):
-    zeros = PublicKey.from_bytes(PARAMETERS, stream, "bank").encrypt_zeros(2)
-    assert (key.decrypt(zeros) == 0).all()
-    assert not torch.equal(zeros[0, 1], zeros[1, 1])
+# --- the secret key ---
 
 
-def test_another_key_does_not_decrypt(key):
-    plaintext = uniform_mask(PARAMETERS, 1)
-    other = SecretKey(PARAMETERS).decrypt(encrypt(PARAMETERS, key, plaintext))
-    assert (other != plaintext % PARAMETERS.t).mean() > 0.99
-
-
-def _refused(data: bytes) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        PublicKey.from_bytes(PARAMETERS, data, "bank")
-    assert caught.value.summary == "the public encryption key of bank is malformed or made for other parameters"
-
-
-@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 48, 88, 104, 105, 112, 113, 121, 5000, -8, -1])
-def test_a_truncated_public_key_is_refused(stream, length):
-    _refused(stream[:length])
-    header = struct.pack("<HBBBBHQ", *struct.unpack_from("<HBBBBHQ", stream)[:6], len(stream[:length]))
-    _refused((header + stream[HEADER:])[:length])
-
-
-def test_a_public_key_with_more_bytes_than_needed_is_refused(stream):
-    _refused(stream + b"\0")
-    _refused(stream + stream)
-
-
-@settings(max_examples=50, deadline=None)
-@given(data=st.binary(max_size=300))
-def test_random_bytes_are_refused(data):
-    _refused(data)
-
-
-@settings(max_examples=30, deadline=None)
-@given(position=st.integers(0, WORDS_AT - 1), value=st.integers(0, 255))
-def test_a_changed_header_is_refused_or_harmless(stream, position, value):
-    changed = bytearray(stream)
-    changed[position] = value
-    try:
-        loaded = PublicKey.from_bytes(PARAMETERS, bytes(changed), "bank")
-    except ProtocolError:
-        return
-    assert loaded.encrypt_zeros(1).shape == (1, 2, LEVEL, DEGREE)
-
-
-def test_residues_outside_their_prime_are_refused(stream):
-    for word in (PARAMETERS.primes[0], 2**63, 2**64 - 1):
-        _refused(stream[:WORDS_AT] + struct.pack("<Q", word) + stream[WORDS_AT + 8 :])
-
-
-def test_compressed_public_keys_are_refused(stream):
-    """Their true size is known only after decompression. SEAL's streams nest, so the inner one counts as well."""
-    packed = zstandard.ZstdCompressor().compress(stream[HEADER:])
-    outer = struct.pack("<HBBBBHQ", 0xA15E, HEADER, *stream[3:5], 2, 0, HEADER + len(packed)) + packed
-    _refused(outer)
-    packed = zstandard.ZstdCompressor().compress(stream[WORDS_AT - 8 : WORDS_AT] + bytes(len(stream) - WORDS_AT))
-    inner = struct.pack("<HBBBBHQ", 0xA15E, HEADER, *stream[3:5], 2, 0, HEADER + len(packed)) + packed
-    body = stream[HEADER:ARRAY_HEADER_AT] + inner
-    nested = struct.pack("<HBBBBHQ", 0xA15E, HEADER, *stream[3:5], 0, 0, HEADER + len(body)) + body
-    _refused(nested)
-    _refused(nested.ljust(len(stream), b"\0"))
-
-
-@pytest.mark.parametrize("changes", [{"primes": 5}, {"tau": 56}, {"degree": 16384}])
-def test_a_public_key_of_other_parameters_is_refused(changes):
-    _refused(SecretKey(Parameters.validated(RingSettings(**changes))).public.to_bytes())
+def test_secret_coefficients_are_ternary_balanced_and_of_one_key_only(secret):
+    secrets = [secret, *(secret_coefficients(PARAMETERS, SecretKey(PARAMETERS)) for _ in range(2))]
+    for one in secrets:
+        values, counts = np.unique(one, return_counts=True)
+        assert values.tolist() == [-1, 0, 1]
+        assert np.abs(counts - DEGREE / 3).max() < 8 * (DEGREE * 2 / 9) ** 0.5
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (secrets[one] == secrets[other]).mean() == pytest.approx(1 / 3, abs=0.05)
 
 
 def test_a_secret_key_cannot_be_copied_or_serialised(key):
@@ -124,31 +82,129 @@ def test_a_secret_key_cannot_be_copied_or_serialised(key):
 
 
 def test_a_secret_key_shows_nothing(key):
-    assert repr(key).startswith("<vfl.he.seal.SecretKey object")
+    assert repr(key).startswith("<vfl.he.keys.SecretKey object")
 
 
-def test_wire_form_keeps_every_residue(key):
-    ciphertexts = encrypt(PARAMETERS, key, uniform_mask(PARAMETERS, 2))
-    words = to_wire(ciphertexts)
-    assert words.dtype == np.uint32
-    assert torch.equal(from_wire(PARAMETERS, words, 2, LEVEL, "bank", "a product"), ciphertexts)
+# --- encryptions of zero ---
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(1, 2, LEVEL, DEGREE), (3, 2, LEVEL, DEGREE), (2, 3, LEVEL, DEGREE), (2, 2, 3, DEGREE), (2, 2, LEVEL, 4096)],
-)
-def test_wire_form_of_another_shape_is_refused(shape):
-    with pytest.raises(ProtocolError, match="bank sent a product as ciphertexts of shape"):
-        from_wire(PARAMETERS, np.zeros(shape, dtype=np.uint32), 2, LEVEL, "bank", "a product")
+def test_symmetric_encryptions_are_exactly_what_their_draws_give(monkeypatch, key, secret):
+    errors = _recorded(monkeypatch, "errors")
+    zeros = key.encrypt_zeros(2)
+    assert len(errors) == 2
+    for index, error in enumerate(errors):
+        a = uniform_residues(zeros.seeds[index].tobytes(), PRIMES, DEGREE).numpy()
+        for level, prime in enumerate(PRIMES):
+            expected = (error[0].numpy() - exact_product(a[level], secret)) % prime
+            np.testing.assert_array_equal(zeros.first[index, level].numpy(), expected)
 
 
-@pytest.mark.parametrize("index", range(LEVEL))
-def test_wire_form_with_residues_out_of_range_is_refused(index):
-    words = np.zeros((1, 2, LEVEL, DEGREE), dtype=np.uint32)
-    for value in (PARAMETERS.primes[index], 2**32 - 1):
-        words[0, 1, index, 77] = value
-        with pytest.raises(ProtocolError, match="bank sent a product with residues outside"):
-            from_wire(PARAMETERS, words, 1, LEVEL, "bank", "a product")
-    words[0, 1, index, 77] = PARAMETERS.primes[index] - 1
-    from_wire(PARAMETERS, words, 1, LEVEL, "bank", "a product")
+def test_public_encryptions_are_exactly_what_their_draws_give(monkeypatch, key, data):
+    errors, ternaries = _recorded(monkeypatch, "errors"), _recorded(monkeypatch, "ternary")
+    zeros = key.public.encrypt_zeros(2).numpy()
+    us = np.concatenate([drawn.numpy() for drawn in ternaries]).astype(np.int64)
+    es = np.stack([drawn.numpy() for drawn in errors]).reshape(2, 2, DEGREE)
+    assert (us[0] != us[1]).any()
+    assert len({one.tobytes() for one in es.reshape(4, DEGREE)}) == 4
+    for index, part, level in np.ndindex(2, 2, LEVEL):
+        product = exact_product(_polynomials(data)[part, level], us[index])
+        expected = (product + es[index, part]) % PRIMES[level]
+        np.testing.assert_array_equal(zeros[index, part, level], expected)
+
+
+@pytest.mark.parametrize("level", [3, 4, 5, 6])
+def test_seal_decrypts_encryptions_of_zero_at_every_level(key, level):
+    for zeros in (key.encrypt_zeros(2).expanded(PARAMETERS), key.public.encrypt_zeros(2)):
+        assert zeros.shape == (2, 2, LEVEL, DEGREE)
+        assert (key.decrypt(drop_primes(PARAMETERS, zeros, level)) == 0).all()
+
+
+@pytest.mark.parametrize("ring", OTHERS, ids=lambda ring: f"{ring.degree}-{ring.primes}x{ring.prime_bits}")
+def test_encryptions_of_zero_are_right_for_other_parameters(ring):
+    parameters = Parameters.validated(ring)
+    key = SecretKey(parameters)
+    secret = secret_coefficients(parameters, key)
+    symmetric, public = key.encrypt_zeros(1).expanded(parameters), key.public.encrypt_zeros(1)
+    assert (key.decrypt(torch.cat((symmetric, public))) == 0).all()
+    assert 5 < np.abs(phase(parameters, secret, symmetric)).max() <= MAX_ERROR
+    assert 5 * MAX_ERROR < np.abs(phase(parameters, secret, public)).max() <= zero_encryption_noise(parameters)
+
+
+def test_a_public_key_is_itself_an_encryption_of_zero_with_errors(secret, data):
+    noise = phase(PARAMETERS, secret, torch.from_numpy(_polynomials(data)[None])).astype(np.int64)
+    assert np.abs(noise).max() <= MAX_ERROR
+    assert noise.std() == pytest.approx(10.5**0.5, rel=0.05)
+
+
+def test_no_two_encryptions_of_zero_share_a_polynomial(key, data):
+    received = PublicKey.from_bytes(PARAMETERS, data, "bank")
+    zeros = [public.encrypt_zeros(count) for public in (key.public, received) for count in (1, 2, 1)]
+    zeros += [key.encrypt_zeros(count).expanded(PARAMETERS) for count in (1, 2, 1)]
+    polynomials = torch.cat([torch.from_numpy(_polynomials(data)[None]), *zeros]).flatten(0, 2)
+    assert len({polynomial.numpy().tobytes() for polynomial in polynomials}) == 13 * 2 * LEVEL
+
+
+def test_all_polynomials_of_encryptions_of_zero_are_uniform(key):
+    for zeros in (key.encrypt_zeros(2).expanded(PARAMETERS), key.public.encrypt_zeros(2)):
+        for part, level in np.ndindex(2, LEVEL):
+            assert looks_uniform(zeros[:, part, level].numpy(), PRIMES[level])
+
+
+def test_no_encryptions_are_fine(key):
+    assert key.public.encrypt_zeros(0).shape == (0, 2, LEVEL, DEGREE)
+    none = key.encrypt_zeros(0)
+    assert none.seeds.shape == (0, SEED_BYTES)
+    assert none.expanded(PARAMETERS).shape == (0, 2, LEVEL, DEGREE)
+
+
+# --- public keys of peers ---
+
+
+def test_a_received_public_key_encrypts_for_its_owner(key, data):
+    received = PublicKey.from_bytes(PARAMETERS, data, "bank")
+    assert received.to_bytes() == data
+    assert (key.decrypt(received.encrypt_zeros(2)) == 0).all()
+    assert (SecretKey(PARAMETERS).decrypt(received.encrypt_zeros(1)) != 0).mean() > 0.99
+
+
+def _refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        PublicKey.from_bytes(PARAMETERS, data, "bank")
+    assert caught.value.summary == "the public encryption key of bank is malformed or made for other parameters"
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 4 * DEGREE, 2 * WORDS, 4 * WORDS - 4, 4 * WORDS - 1])
+def test_a_public_key_of_another_length_is_refused(data, length):
+    _refused(data[:length])
+    _refused(data + data[: max(length, 1)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.binary(max_size=300))
+def test_random_bytes_are_refused(data):
+    _refused(data)
+
+
+@pytest.mark.parametrize("index", range(2 * LEVEL))
+def test_residues_outside_their_prime_are_refused(data, index):
+    prime = PRIMES[index % LEVEL]
+    start = 4 * (index * DEGREE + 77)
+    for word in (prime, 2**31, 2**32 - 1):
+        _refused(data[:start] + struct.pack("<I", word) + data[start + 4 :])
+    PublicKey.from_bytes(PARAMETERS, data[:start] + struct.pack("<I", prime - 1) + data[start + 4 :], "bank")
+
+
+@pytest.mark.parametrize("index", range(2 * LEVEL))
+def test_a_public_key_with_a_zero_polynomial_is_refused(data, index):
+    """It would leave one polynomial of a hidden product as it was, modulo that prime."""
+    start, end = 4 * index * DEGREE, 4 * (index + 1) * DEGREE
+    _refused(data[:start] + bytes(end - start) + data[end:])
+    _refused(bytes(len(data)))
+
+
+@pytest.mark.parametrize("changes", [{"primes": 5}, {"degree": 16384, "primes": 6}, {"prime_bits": 29}])
+def test_a_public_key_of_other_parameters_is_refused(data, changes):
+    """Another modulus shows in the length, or in residues of larger primes than expected."""
+    with pytest.raises(ProtocolError, match="of bank is malformed"):
+        PublicKey.from_bytes(Parameters.validated(RingSettings(**changes)), data, "bank")

@@ -16,18 +16,21 @@ from support.key_owner import (
 )
 
 import vfl.he.ciphertexts
+import vfl.he.keys
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.ciphertexts import encrypt, hide, uniform_mask
+from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import plan_product, product_layout, reduction_layout
 from vfl.he.noise import FRESH_NOISE, Hiding, product_hiding, reduction_hiding, zero_encryption_noise
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters, RingSettings
 from vfl.he.residues import prime_column, scaled_plaintext
-from vfl.he.seal import SecretKey
+from vfl.he.sampling import uniform_residues
 
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, LEVEL, TAU = PARAMETERS.degree, len(PARAMETERS.primes), PARAMETERS.tau
 LARGEST = 1 << (TAU - 1)
+ERROR_VARIANCE = 2 * MAX_ERROR / 4  # centred binomial over 42 bits
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def _worst_fresh(secret: np.ndarray, plaintext: np.ndarray, signs: np.ndarray) -
 def test_the_secret_is_ternary_and_decrypts_what_the_key_encrypted(key, secret):
     assert set(np.unique(secret)) == {-1, 0, 1}
     plaintext = uniform_mask(PARAMETERS, 1)
-    ciphertext = encrypt(PARAMETERS, key, plaintext)
+    ciphertext = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
     q = PARAMETERS.modulus(LEVEL)
     decrypted = [
         (2 * PARAMETERS.t * int(v) + q) // (2 * q) % PARAMETERS.t for v in phase(PARAMETERS, secret, ciphertext)[0]
@@ -62,17 +65,38 @@ def test_the_secret_is_ternary_and_decrypts_what_the_key_encrypted(key, secret):
 
 def test_fresh_encryptions_stay_within_the_error_bound(key, secret):
     plaintext = uniform_mask(PARAMETERS, 40)
-    noise = scaled_noise(PARAMETERS, secret, encrypt(PARAMETERS, key, plaintext), plaintext) / PARAMETERS.t
+    ciphertexts = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    noise = scaled_noise(PARAMETERS, secret, ciphertexts, plaintext) / PARAMETERS.t
     assert np.abs(noise).max() <= FRESH_NOISE
     errors = np.rint(noise.astype(float))
     assert 10 <= np.abs(errors).max() <= MAX_ERROR
-    assert errors.std() == pytest.approx((2 * MAX_ERROR / 4) ** 0.5, rel=0.02)  # centred binomial over 42 bits
+    assert errors.std() == pytest.approx(ERROR_VARIANCE**0.5, rel=0.02)
 
 
 def test_encryptions_of_zero_stay_within_their_bound(key, secret):
     zeros = key.public.encrypt_zeros(10)
-    noise = largest_noise(PARAMETERS, secret, zeros, np.zeros((10, DEGREE), dtype=np.int64))
-    assert 10 < noise <= zero_encryption_noise(PARAMETERS)
+    noise = phase(PARAMETERS, secret, zeros).astype(np.float64)
+    assert np.abs(noise).max() <= zero_encryption_noise(PARAMETERS)
+    # e u and e1 s are sums of N products of an error and a ternary coefficient, of variance 2/3.
+    assert noise.std() == pytest.approx((ERROR_VARIANCE * (2 * DEGREE * 2 / 3 + 1)) ** 0.5, rel=0.06)
+    assert abs(noise.mean()) < 10 * noise.std() / noise.size**0.5
+
+
+def test_the_bound_of_encryptions_of_zero_is_reached_with_the_worst_draws(monkeypatch, secret):
+    """Key and encryption with every error at its largest, and a ternary polynomial that adds all of them up."""
+    limits = torch.full((1, DEGREE), MAX_ERROR)
+    primes = prime_column(PARAMETERS, LEVEL)
+    a = uniform_residues(bytes(32), PARAMETERS.primes, DEGREE)
+    b = (limits - torch.from_numpy(negacyclic(a.numpy(), secret))).remainder(primes)
+    # The last coefficient of a product has no sign changes.
+    aligned = torch.from_numpy(MAX_ERROR * np.where(secret[::-1] < 0, -1, 1))
+    draws = torch.stack((limits[0], aligned)).unsqueeze(1)
+    monkeypatch.setattr(vfl.he.keys, "ternary", lambda count, degree: torch.ones(count, degree, dtype=torch.float64))
+    monkeypatch.setattr(vfl.he.keys, "errors", lambda *shape: draws)
+    noise = phase(PARAMETERS, secret, PublicKey(PARAMETERS, torch.stack((b, a))).encrypt_zeros(1))
+    used = np.count_nonzero(secret)
+    assert noise[0, -1] == MAX_ERROR * (DEGREE + 1 + used)
+    assert noise[0, -1] <= zero_encryption_noise(PARAMETERS)
 
 
 def _source(rows: int, columns: int) -> RowPacking:

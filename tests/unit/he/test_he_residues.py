@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 from support.key_owner import integers, to_residues
 from support.uniformity import looks_uniform
 
-from vfl.he.parameters import Parameters, RingSettings
-from vfl.he.residues import centred, drop_primes, flooding_noise, prime_column, scaled_plaintext
+from vfl.he.algebra import HALF_LIMB
+from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
+from vfl.he.primes import ntt_primes
+from vfl.he.residues import centred, drop_primes, flooding_noise, prime_column, reduced, scaled_plaintext
 
 PARAMETERS = Parameters.validated(RingSettings())
 SMALL_RING = Parameters.validated(RingSettings(tau=40, activation_bits=6, weight_bits=24, gradient_bits=6))
 T = PARAMETERS.t
+REDUCIBLE = 2**53 - 2**30
+"""Up to here the multiple of a prime that is taken off is exact, too."""
 EXTREMES = [0, 1, -1, T // 2 - 1, T // 2, T // 2 + 1, T - 1, T, -T // 2, -T, 2**63 - 1, -(2**63), 0x55 << 50]
 
 
@@ -39,6 +43,43 @@ def test_centred_is_the_nearest_representative():
     q = PARAMETERS.primes[0]
     values = torch.tensor([[0, 1, q // 2, q // 2 + 1, q - 1]])
     assert centred(values, primes).tolist() == [[0, 1, q // 2, q // 2 + 1 - q, -1]]
+
+
+def _near_multiples(limit: int, distances: range) -> list[int]:
+    """Integers next to multiples of the primes and halfway between, where quotients round either way."""
+    values = set()
+    for prime in PARAMETERS.primes:
+        for multiple in (0, 1, 2, 1 << 22, limit // prime - 1, limit // prime):
+            for base in (multiple * prime, multiple * prime + prime // 2):
+                values |= {sign * (base + d) for sign in (-1, 1) for d in distances}
+    return sorted(v for v in values if -limit <= v <= limit)
+
+
+def _check_reduced(values: list[int]) -> None:
+    rows = torch.tensor(values, dtype=torch.float64).expand(len(PARAMETERS.primes), -1)
+    assert [int(v) for v in rows[0].tolist()] == values
+    expected = [[value % prime for value in values] for prime in PARAMETERS.primes]
+    assert reduced(rows, prime_column(PARAMETERS, len(PARAMETERS.primes))).tolist() == expected
+
+
+def test_reduced_is_exact_next_to_multiples_and_at_the_ends_of_its_range():
+    _check_reduced(_near_multiples(REDUCIBLE, range(-6, 7)))
+    ends = [REDUCIBLE, REDUCIBLE - 1, 2**52 + 1, 2**52, 2**52 - 1]
+    _check_reduced(ends + [-value for value in ends])
+
+
+def test_the_matrix_kernel_stays_within_what_can_be_reduced():
+    """It accumulates up to 2^53 by its bound of 2^29 for centred residues, which are smaller by more than is needed."""
+    largest_terms = 2**53 // (2**29 * 2 ** (HALF_LIMB - 1))
+    for degree in MAX_MODULUS_BITS:
+        prime = ntt_primes(30, degree, 1)[0]
+        assert largest_terms * (prime // 2) * 2 ** (HALF_LIMB - 1) <= REDUCIBLE
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.integers(-REDUCIBLE, REDUCIBLE), min_size=1, max_size=50))
+def test_reduced_is_the_remainder(values):
+    _check_reduced(values)
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,9 +22,10 @@ from vfl.messages import (
     Message,
     WeightShareOffer,
 )
+from vfl.randomness import SEED_BYTES
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2
-_STEPS = count(4)
+_STEPS = count()
 N, L, RETURNED = PARAMETERS.degree, len(PARAMETERS.primes), 3
 ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
 D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
@@ -42,6 +43,15 @@ def _key() -> StepKey:
 
 def _ct(count: int = 1, level: int = L, polynomials: int = 2, degree: int = N, value: int = 0) -> np.ndarray:
     return np.full((count, polynomials, level, degree), value, dtype=np.uint32)
+
+
+def _fresh(count: int = 1, level: int = L, degree: int = N, value: int = 0) -> np.ndarray:
+    """First polynomials of fresh ciphertexts."""
+    return np.full((count, level, degree), value, dtype=np.uint32)
+
+
+def _seeds(count: int = 1, length: int = SEED_BYTES) -> np.ndarray:
+    return np.zeros((count, length), dtype=np.uint8)
 
 
 def _ring(*shape: int) -> np.ndarray:
@@ -62,18 +72,20 @@ def _refused(exchange, sender: str, *messages: Message) -> ProtocolError:
     return caught.value
 
 
-BAD_FRESH = [_ct(2), _ct(0), _ct(level=L - 1), _ct(polynomials=3), _ct(degree=N // 2), _ct(value=2**32 - 1)]
+BAD_FRESH = [_fresh(2), _fresh(0), _fresh(level=L - 1), _fresh(degree=N // 2), _fresh(value=2**32 - 1)]
+BAD_SEEDS = [_seeds(0), _seeds(2), _seeds(length=31), _seeds(length=33), _seeds(length=0)]
+NOTHING = (_fresh(0), _seeds(0))
 BAD_RETURNED = [_ct(2, RETURNED), _ct(0, RETURNED), _ct(level=L), _ct(1, RETURNED, 1), _ct(1, RETURNED, value=2**30)]
 
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
 def test_active_refuses_malformed_activations(layer, words):
-    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(words))
+    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(words, _seeds()))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, OUT_WIDTH), (ROWS, OUT_WIDTH + 1), (OUT_WIDTH, ROWS), (0, 0)])
 def test_active_refuses_malformed_forward_shares(layer, shape):
-    messages = EncryptedActivations(_ct()), ForwardShare(_ring(*shape))
+    messages = EncryptedActivations(_fresh(), _seeds()), ForwardShare(_ring(*shape))
     _refused(layer.active.forward(_key(), ROWS), "bank", *messages)
 
 
@@ -90,9 +102,22 @@ def test_both_refuse_malformed_products(layer, words):
 def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(words, _ct(0)))
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(words, _seeds(), *NOTHING))
     _forward_done(passive)
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_ct(), words if words.shape[0] else _ct(1)))
+    blocks = words if words.shape[0] else _fresh()
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), _seeds(), blocks, _seeds(0)))
+
+
+@pytest.mark.parametrize("seeds", BAD_SEEDS, ids=lambda s: str(s.shape))
+def test_both_refuse_malformed_seeds(layer, seeds):
+    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(_fresh(), seeds))
+    passive = layer.passive["bank"]
+    _forward_done(passive)
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), seeds, *NOTHING))
+    _forward_done(passive)
+    blocks = seeds if seeds.shape[0] else _seeds(1)
+    refusal = _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), _seeds(), _fresh(0), blocks))
+    assert "seeds of shape" in refusal.summary
 
 
 def _forward_done(passive) -> None:
@@ -104,7 +129,7 @@ def _forward_done(passive) -> None:
 def test_passive_refuses_malformed_activation_gradients(layer, shape):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    messages = EncryptedGradient(_ct(), _ct(0)), MaskedActivationGradient(_ring(*shape))
+    messages = EncryptedGradient(_fresh(), _seeds(), *NOTHING), MaskedActivationGradient(_ring(*shape))
     _refused(passive.backward(_key(), 1), "active", *messages)
 
 
@@ -130,10 +155,10 @@ def test_a_message_of_another_kind_is_refused(layer):
 def test_a_backward_pass_needs_its_forward_pass():
     passive = encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).passive["bank"]
     with pytest.raises(ProtocolError, match="step 4"):
-        next(passive.backward(_key(), 1))
+        next(passive.backward(StepKey("job", 4, 0), 1))
     active = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).active
     with pytest.raises(ProtocolError, match="step 4"):
-        next(active.backward(_key(), D_Z, 1))
+        next(active.backward(StepKey("job", 4, 0), D_Z, 1))
 
 
 def test_one_forward_pass_serves_one_backward_pass(layer):

@@ -138,7 +138,8 @@ def test_nothing_is_allocated_for_a_refused_header(monkeypatch):
 @pytest.mark.parametrize("shape", [(1 << 40, 0, 1, 1), (0, 1 << 62, 1 << 62, 1 << 62)])
 def test_an_empty_tensor_of_absurd_width_is_refused(shape):
     header = header_of(
-        MESSAGE_TYPES["encrypted_activations"](np.empty((0, 2, 1, 1), np.uint32)), address_of("encrypted_activations")
+        MESSAGE_TYPES["masked_activation_product"](np.empty((0, 2, 1, 1), np.uint32)),
+        address_of("masked_activation_product"),
     )
     header.tensors[0].shape[:] = shape
     with pytest.raises(ProtocolError, match="refused shape"):

@@ -44,7 +44,7 @@ def unused_port() -> int:
 
 def ciphertexts(count: int, sender: str = "shop"):
     values = np.random.default_rng(count).integers(0, 1 << 30, (count, 2, 6, 8192), dtype=np.uint32)
-    return Address(STEP, "encrypted_activations", sender), m.EncryptedActivations(values)
+    return Address(STEP, "masked_activation_product", sender), m.MaskedActivationProduct(values)
 
 
 @pytest.mark.parametrize("count", [0, 1, 77], ids=["empty", "small", "30 MB"])
@@ -54,7 +54,7 @@ async def test_tensors_arrive_unchanged(serving, inbox, count):
     async with serving(traffic=received) as server, PeerClient(endpoint(server), "bank", None, traffic=sent) as client:
         await client.deliver(address, message, 20)
     got = await inbox.take(address, 1, "a test")
-    np.testing.assert_array_equal(got.ct_alpha_C2LN, message.ct_alpha_C2LN, strict=True)
+    np.testing.assert_array_equal(got.ct_z_C2LN, message.ct_z_C2LN, strict=True)
     size = count * 2 * 6 * 8192 * 4
     assert received.by_peer("job-1") == {"shop": Traffic(received=size)}
     assert sent.by_peer("job-1") == {"bank": Traffic(sent=size)}
@@ -74,7 +74,7 @@ async def test_health_is_answered_while_two_peers_deliver(serving, inbox):
         await asyncio.gather(*sends)
     for sender in ("shop", "telco"):
         address, message = ciphertexts(40, sender)
-        np.testing.assert_array_equal((await inbox.take(address, 1, "a test")).ct_alpha_C2LN, message.ct_alpha_C2LN)
+        np.testing.assert_array_equal((await inbox.take(address, 1, "a test")).ct_z_C2LN, message.ct_z_C2LN)
 
 
 async def test_control_calls_arrive_and_are_answered(serving, handler):
@@ -83,7 +83,7 @@ async def test_control_calls_arrive_and_are_answered(serving, handler):
         "align": (m.Align("job-1", 0), m.Aligned(10, 6, 2, 2, 4, True)),
         "begin": (m.Begin("job-1", 0, ("shop",)), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
-        "score": (m.Score("job-1", "test", 3), m.Scored({"auc": 0.75})),
+        "score": (m.Score("job-1", Split.TEST, 3), m.Scored({"auc": 0.75})),
         "abort": (m.Abort("job-1", "shop", "data", "no rows"), None),
         "finish": (m.Finish("job-1"), m.Finished("bank", 1, 2, 3, 0.5)),
     }
@@ -157,8 +157,8 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
         address, message = ciphertexts(1)
         header = data_pb2.Header(
             protocol_version=1, job="job-1", kind=address.kind, sender="shop", receiver="bank",
-            total_bytes=message.ct_alpha_C2LN.nbytes,
-            tensors=[data_pb2.TensorSpec(name="ct_alpha_C2LN", dtype="uint32", shape=message.ct_alpha_C2LN.shape)],
+            total_bytes=message.ct_z_C2LN.nbytes,
+            tensors=[data_pb2.TensorSpec(name="ct_z_C2LN", dtype="uint32", shape=message.ct_z_C2LN.shape)],
         )  # fmt: skip
         yield data_pb2.Chunk(header=header)
         await asyncio.sleep(30)

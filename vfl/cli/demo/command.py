@@ -80,5 +80,5 @@ def _compare(dataset: str, setups: list[PartySetup], outcome: dict[str, Any]) ->
 def _show_commands(federation: DemoFederation) -> None:
     _console.print("start each of these in a terminal of its own:")
     for name in federation.parties:
-        _console.print(f"  vfl party {federation.party(name)}")
-    _console.print(f"  vfl run {federation.job} --config {federation.coordinator}")
+        _console.print(f"  vfl party {federation.party(name)}", soft_wrap=True)
+    _console.print(f"  vfl run {federation.job} --config {federation.coordinator}", soft_wrap=True)

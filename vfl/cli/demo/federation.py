@@ -112,7 +112,6 @@ def _party(data: DemoData, name: str, table: Path, certificate: TlsFiles) -> dic
     return {
         "name": name,
         "job": "../job.toml",
-        "threads": 1,  # all processes share one machine
         "output": "model",
         "data": columns,
         "bottom": {"kind": "mlp", "hidden": [32]},

@@ -163,9 +163,9 @@ class ScoreRequest(_message.Message):
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     job: str
-    split: str
+    split: Split
     epoch: int
-    def __init__(self, job: _Optional[str] = ..., split: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
     __slots__ = ("metrics",)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vfl.align import check_same_ids, id_set_digest
+from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
-from vfl.he.seal import PublicKey, SecretKey
 from vfl.interact.exchange import Exchange, Send, receive
 from vfl.messages import IdSetDigest, PublicKeys
 from vfl.privacy.agreement import AgreementKey, SharedSecret

@@ -1,0 +1,60 @@
+"""Work on several threads gives what it gives on one: results in order, errors passed on, no draw shared."""
+
+import threading
+
+import numpy as np
+import pytest
+from support.key_owner import phase, secret_coefficients
+
+from vfl.errors import ParameterError
+from vfl.he.ciphertexts import encrypt, hide, uniform_mask
+from vfl.he.keys import SecretKey
+from vfl.he.noise import Hiding, zero_encryption_noise
+from vfl.he.parallel import spread, use_threads
+from vfl.he.parameters import Parameters, RingSettings
+
+PARAMETERS = Parameters.validated(RingSettings())
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    use_threads(request.param)
+    yield request.param
+    use_threads(1)
+
+
+def test_results_come_in_order(threads):
+    assert spread(lambda item: item * item, range(50)) == [item * item for item in range(50)]
+    assert spread(lambda item: item, iter(())) == []
+
+
+def test_one_item_stays_in_the_calling_thread(threads):
+    assert spread(lambda item: threading.get_ident(), [0]) == [threading.get_ident()]
+
+
+def test_more_items_are_shared_among_the_threads(threads):
+    together = threading.Barrier(threads, timeout=10)
+    used = spread(lambda item: (together.wait(), threading.get_ident())[1], range(threads))
+    assert len(set(used)) == threads
+
+
+def test_an_error_reaches_the_caller(threads):
+    def fail(item: int) -> None:
+        if item == 3:
+            raise ParameterError("refused", remedy="none")
+
+    with pytest.raises(ParameterError, match="refused"):
+        spread(fail, range(5))
+
+
+def test_encryption_and_hiding_are_right_and_every_draw_its_own(threads):
+    key = SecretKey(PARAMETERS)
+    plaintext, mask = uniform_mask(PARAMETERS, 6), uniform_mask(PARAMETERS, 6)
+    fresh = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    zeros = key.public.encrypt_zeros(6)
+    hidden = hide(PARAMETERS, key.public, fresh, mask, Hiding(110, 6))
+    np.testing.assert_array_equal(key.decrypt(hidden), (plaintext + mask) % PARAMETERS.t)
+    noise = phase(PARAMETERS, secret_coefficients(PARAMETERS, key), zeros)
+    assert np.abs(noise).max() <= zero_encryption_noise(PARAMETERS)
+    every = [polynomial.numpy().tobytes() for made in (fresh, zeros, hidden) for polynomial in made.flatten(0, 2)]
+    assert len(set(every)) == len(every)

@@ -1,0 +1,156 @@
+"""Key pairs and encryptions of zero. Secret keys are made by SEAL, which also decrypts; encryption is done here.
+
+An encryption of zero needs one product of polynomials by a ternary one, which floating-point transforms give exactly
+(``zero_product_error``), and random polynomials (``sampling``). Passing ciphertexts through SEAL's save and load
+streams instead costs several times more than the arithmetic (benchmarks/).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vfl.errors import ProtocolError
+from vfl.he.negacyclic import inverse_transform, product_error, transform
+from vfl.he.parallel import spread
+from vfl.he.parameters import Parameters
+from vfl.he.residues import centred, prime_column, reduced
+from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
+from vfl.he.seal import SealSecret
+from vfl.randomness import SEED_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class SeededCiphertexts:
+    """Fresh ciphertexts whose second polynomial is the expansion of a seed: half the bytes.
+
+    Attributes:
+        first: c0, (C, L, N) residues.
+        seeds: (C, 32) bytes.
+    """
+
+    first: torch.Tensor
+    seeds: npt.NDArray[np.uint8]
+
+    def expanded(self, parameters: Parameters) -> torch.Tensor:
+        """The full ciphertexts (C, 2, L, N)."""
+        out = self.first.new_empty((self.first.shape[0], 2, *self.first.shape[1:]))
+
+        def expand_one(index: int) -> None:
+            out[index, 0] = self.first[index]
+            out[index, 1] = uniform_residues(self.seeds[index].tobytes(), parameters.primes, parameters.degree)
+
+        spread(expand_one, range(len(self.seeds)))
+        return out
+
+
+class PublicKey:
+    """A party's public key (b, a) with b + a s = -e: itself an encryption of zero.
+
+    It makes encryptions of zero; plaintexts are added to residues.
+    """
+
+    def __init__(self, parameters: Parameters, key: torch.Tensor) -> None:
+        self._parameters = parameters
+        self._key = key
+        primes = prime_column(parameters, len(parameters.primes))
+        self._spectrum = transform(centred(key, primes).to(torch.float64))
+
+    @classmethod
+    def from_bytes(cls, parameters: Parameters, data: bytes, owner: str) -> PublicKey:
+        """Load a peer's key.
+
+        Raises:
+            ProtocolError: not a valid key for these parameters, or one that would not hide anything.
+        """
+        shape = (2, len(parameters.primes), parameters.degree)
+        if len(data) != 4 * math.prod(shape):
+            raise _malformed(owner)
+        key = torch.from_numpy(np.frombuffer(data, dtype="<u4").astype(np.int64).reshape(shape))
+        in_range = bool((key < prime_column(parameters, shape[1])).all())
+        # A zero polynomial would make every encryption of zero transparent, and re-randomising useless.
+        if not in_range or not bool(key.any(dim=-1).all()):
+            raise _malformed(owner)
+        return cls(parameters, key)
+
+    def to_bytes(self) -> bytes:
+        """The key as it is sent: residues, 4 bytes each."""
+        return self._key.numpy().astype("<u4").tobytes()
+
+    def encrypt_zeros(self, count: int) -> torch.Tensor:
+        """Fresh encryptions of zero (b u + e0, a u + e1), u ternary: residues (count, 2, L, N)."""
+        p = self._parameters
+        level = len(p.primes)
+        primes = prime_column(p, level)
+        out = torch.empty((count, 2, level, p.degree), dtype=torch.int64)
+
+        def encrypt_one(index: int) -> None:
+            product = inverse_transform(self._spectrum * transform(ternary(1, p.degree)))
+            product += errors(2, 1, p.degree)
+            out[index] = reduced(product, primes)
+
+        spread(encrypt_one, range(count))
+        return out
+
+
+class SecretKey:
+    """A party's key pair. The secret key exists only in this process and has no serialised form."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._seal = SealSecret(parameters)
+        self._spectrum = transform(torch.from_numpy(self._seal.coefficients().astype(np.float64)))
+        self.public = PublicKey(parameters, self.encrypt_zeros(1).expanded(parameters)[0])
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret key cannot be serialised")
+
+    def encrypt_zeros(self, count: int) -> SeededCiphertexts:
+        """Fresh symmetric encryptions of zero (-(a s) + e, a), a expanded from a seed."""
+        p = self._parameters
+        primes = prime_column(p, len(p.primes))
+        seeds = fresh_seeds(count)
+        first = torch.empty((count, len(p.primes), p.degree), dtype=torch.int64)
+
+        def encrypt_one(index: int) -> None:
+            a = uniform_residues(seeds[index].tobytes(), p.primes, p.degree)
+            product = inverse_transform(transform(centred(a, primes).to(torch.float64)) * self._spectrum)
+            first[index] = reduced(errors(1, p.degree) - product, primes)
+
+        spread(encrypt_one, range(count))
+        return SeededCiphertexts(first, seeds)
+
+    def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
+        """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
+        return self._seal.decrypt(residues)
+
+
+def zero_product_error(parameters: Parameters) -> float:
+    """Bound on the rounding of a product of residues and a ternary polynomial; below 1/2 it is exact."""
+    residues = 2.0 ** (parameters.settings.prime_bits - 1) * math.sqrt(parameters.degree)
+    return product_error(parameters.degree, residues, math.sqrt(parameters.degree))
+
+
+def seeds_from_wire(seeds: npt.NDArray[np.uint8], count: int, sender: str) -> npt.NDArray[np.uint8]:
+    """Check seeds from a peer.
+
+    Raises:
+        ProtocolError: another number or length of seeds.
+    """
+    if seeds.shape != (count, SEED_BYTES):
+        raise ProtocolError(
+            f"{sender} sent seeds of shape {seeds.shape}, expected {(count, SEED_BYTES)}",
+            remedy="check that every party runs the same version of vfl and the same job file",
+        )
+    return seeds
+
+
+def _malformed(owner: str) -> ProtocolError:
+    return ProtocolError(
+        f"the public encryption key of {owner} is malformed or made for other parameters",
+        remedy="check that every party runs the same version of vfl and the same job file",
+    )
