@@ -11,13 +11,12 @@ def _stop_while_starting(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command line. Importing it takes seconds, in which Ctrl-C must not end in a stack trace of imports."""
-    before = signal.signal(signal.SIGINT, _stop_while_starting)
-    if before is not signal.default_int_handler:
-        signal.signal(signal.SIGINT, before)  # a shell that starts us in the background ignores it
+    """Run the command line. Imports take seconds, in which Ctrl-C must not end in a stack trace of theirs."""
+    # A shell that starts us in the background has SIGINT ignored, and it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop_while_starting)
     from vfl.cli.main import app
 
-    signal.signal(signal.SIGINT, before)
     app(prog_name="vfl")
 
 

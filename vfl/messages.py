@@ -59,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys(Message):
-    """A party's public keys of this job: for encryption (SEAL's serialised form) and for mask agreement (X25519)."""
+    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519)."""
 
     kind = "public_keys"
     he_public_key: Array = tensor("uint8", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,9 @@ errors_console = Console(stderr=True)
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Show errors to a person and end with their exit code."""
+    """Show errors to a person and end with their exit code. All imports are done: Ctrl-C is an exception from here."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except VflError as error:

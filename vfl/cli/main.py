@@ -1,26 +1,24 @@
-"""The ``vfl`` command: ``party``, ``run``, ``check`` and ``demo``."""
+"""The ``vfl`` command: ``party``, ``run``, ``check`` and ``demo``.
+
+Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vfl.cli.check import check_file
-from vfl.cli.demo.command import demo
+from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
 from vfl.cli.progress import ProgressObserver
 from vfl.configuration import load_toml
 from vfl.errors import ConfigError, VflError
-from vfl.train.coordinator_process import run_job
-from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
-from vfl.train.party_process import serve_party
 from vfl.version import PACKAGE_VERSION
 
 app = typer.Typer(
@@ -29,7 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(demo)
 LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 
 
@@ -48,6 +45,9 @@ def party(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Start this organisation's party process. It ends with the job, 0 on success."""
+    from vfl.train.party_config import load_party
+    from vfl.train.party_process import serve_party
+
     configure_logs(log)
     with reported():
         setup = load_party(file)
@@ -67,6 +67,9 @@ def run(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
+    from vfl.train.coordinator_process import run_job
+    from vfl.train.party_config import CoordinatorConfig, load_job_setup
+
     configure_logs(log, party="coordinator")
     with reported():
         settings, federation, _ = load_job_setup(job)
@@ -86,16 +89,32 @@ def run(
 @app.command()
 def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job.toml, party.toml files")]) -> None:
     """Validate configuration files, and the table a party file names, without starting anything."""
+    from vfl.cli.check import check_file
+
     configure_logs(LogFormat.TEXT)
     failed = 0
-    for file in files:
-        try:
-            typer.echo(f"{file}: {check_file(file)}")
-        except VflError as error:
-            failed = failed or error.exit_code
-            show_error(error, str(file))
+    with reported():
+        for file in files:
+            try:
+                typer.echo(f"{file}: {check_file(file)}")
+            except VflError as error:
+                failed = failed or error.exit_code
+                show_error(error, str(file))
     raise typer.Exit(failed)
 
 
-if __name__ == "__main__":
-    sys.exit(app())
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "breast",
+    data: Annotated[Path | None, typer.Option(help="Folder with the tables, unless the data set is built in.")] = None,
+    parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
+    only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
+) -> None:
+    """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
+    from vfl.cli.demo.command import run_demo
+
+    configure_logs(LogFormat.TEXT, party="demo")
+    with reported():
+        run_demo(dataset, data, parties, out, seed, only_write=only_write)

@@ -152,6 +152,6 @@ def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
     return product_error(parameters.degree, half_limbs, features, terms=layout.source.blocks)
 
 
-def matrix_magnitude(layout: ProductLayout) -> float:
-    """Largest absolute value that ``times_matrix`` accumulates in float64; exact while below 2^53."""
-    return layout.terms * 2.0 ** (29 + HALF_LIMB - 1)
+def matrix_magnitude(parameters: Parameters, layout: ProductLayout) -> int:
+    """Largest absolute value that ``times_matrix`` accumulates in float64; must stay in the range of ``reduced``."""
+    return layout.terms * (max(parameters.primes) // 2) * 2 ** (HALF_LIMB - 1)

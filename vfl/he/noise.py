@@ -21,6 +21,7 @@ from vfl.he.layout import (
     reduction_layout,
 )
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
+from vfl.he.residues import REDUCIBLE
 
 MAX_ROUNDING = 0.25
 """Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""
@@ -133,7 +134,7 @@ def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int
 
 def _check_product(parameters: Parameters, layout: ProductLayout) -> None:
     product_hiding(parameters, layout)
-    if matrix_magnitude(layout) > 2.0**53:
+    if matrix_magnitude(parameters, layout) > REDUCIBLE:
         raise ParameterError(
             "the matrix kernel is not provably exact at this width", remedy="use a smaller bottom width"
         )

@@ -1,6 +1,6 @@
 """Arithmetic on ciphertext polynomials as residues modulo the data primes: int64 tensors (..., L, N).
 
-Everything here is integer arithmetic below 2^63 and therefore exact.
+All but ``reduced`` is integer arithmetic below 2^63; everything is exact.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from vfl.randomness import uniform_words
 
 LIMB_BITS = 30
 
+REDUCIBLE = 2**53 - 2**30
+"""Integers up to this absolute value are reduced exactly in float64."""
+
 
 @lru_cache(maxsize=32)
 def prime_column(parameters: Parameters, level: int) -> torch.Tensor:
@@ -24,12 +27,12 @@ def prime_column(parameters: Parameters, level: int) -> torch.Tensor:
 
 
 def centred(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Representatives in [-q/2, q/2) of residues in [0, q)."""
+    """Representatives of absolute value at most (q - 1) / 2 of residues in [0, q), q odd."""
     return residues - primes * (residues > primes // 2)
 
 
 def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Integers below 2^53 in float64, (..., L, N), modulo the primes as int64; exact, and faster than on integers."""
+    """Integers up to ``REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64. Exact; faster than on integers."""
     # Multiplying by the inverse may miss the nearest multiple, but only where the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
     centre = nearest.mul_(-primes).add_(values).to(torch.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from vfl import messages as m
 from vfl.data.split import epoch_batches
-from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
+from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError, VflError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.train.job import JobConfig, job_digest
 from vfl.train.observer import Observer
@@ -28,6 +28,8 @@ Reply = TypeVar("Reply")
 
 ABORT_SECONDS = 5.0
 """How long to try telling a party that the job is over."""
+
+ABORT_RETRY_SECONDS = 0.2
 
 
 @dataclass
@@ -75,6 +77,7 @@ class Coordinator:
         self._attempt = 0
         self._step = SETUP_STEP
         self._where = "connecting to the parties"
+        self._connected = False
         self.outcome = Outcome(job=f"{job.name}-{run_id}")
 
     async def run(self) -> Outcome:
@@ -130,6 +133,7 @@ class Coordinator:
         limit = self._job.deadlines.connect
         self._observer.event("waiting for the parties", parties=list(self._clients), seconds=limit)
         await self._all(lambda client: client.wait_ready(limit))
+        self._connected = True
 
     def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[str, ...]:
         """Keep the counts; return the passive parties whose bottoms train."""
@@ -243,5 +247,17 @@ class Coordinator:
         self._observer.event("stopping all parties", reason=error.summary, where=self._where)
         reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
         message = m.Abort(self.outcome.job, self._federation.coordinator, error.code, reason)
-        calls = (client.abort(message, ABORT_SECONDS) for client in self._clients.values())
-        await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(
+            *(self._tell(client, message) for client in self._clients.values()), return_exceptions=True
+        )
+
+    async def _tell(self, client: ControlClient, message: m.Abort) -> None:
+        deadline = time.monotonic() + ABORT_SECONDS
+        while True:
+            try:
+                return await client.abort(message, ABORT_SECONDS)
+            except PeerUnreachable:
+                # One that was there and is gone will not come back; one that is only starting may be there any moment.
+                if self._connected or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(ABORT_RETRY_SECONDS)

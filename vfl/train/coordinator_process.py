@@ -13,7 +13,7 @@ from vfl.errors import JobAborted
 from vfl.train.coordinator import Coordinator, Outcome
 from vfl.train.job import JobConfig
 from vfl.train.observer import Observer
-from vfl.train.party_process import tls_files
+from vfl.train.party_config import tls_files
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import client_credentials

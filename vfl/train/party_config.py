@@ -155,3 +155,27 @@ def _check_device(config: PartyConfig) -> None:
             detail=f"device = '{config.device}' in party.toml: {error}",
             remedy='set device = "cpu", or a device that torch finds on this machine',
         ) from error
+
+
+def required_tls(setup: PartySetup) -> TlsFiles | None:
+    """The party's certificate files, which it must have unless the federation is insecure by name.
+
+    Raises:
+        ConfigError: they are missing.
+    """
+    return tls_files(setup.config.tls, mutual=setup.federation.is_mutual_tls, file="party.toml")
+
+
+def tls_files(files: TlsFiles | None, *, mutual: bool, file: str) -> TlsFiles | None:
+    """Check that certificate files are given exactly when the federation needs them.
+
+    Raises:
+        ConfigError: they are missing.
+    """
+    if mutual and files is None:
+        raise ConfigError(
+            "the federation uses mutual TLS but no certificate files are configured",
+            detail=f"{file}: [tls]",
+            remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
+        )
+    return files if mutual else None

@@ -12,13 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 import torch
 
-from vfl.errors import ConfigError, VflError
+from vfl.errors import VflError
 from vfl.he.parallel import use_threads
 from vfl.train.memory import keep_freed_memory
-from vfl.train.party_config import PartySetup, check_acceptable
+from vfl.train.party_config import PartySetup, check_acceptable, required_tls
 from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
-from vfl.transport.config import TlsFiles
 from vfl.transport.credentials import client_credentials, server_credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
@@ -100,32 +99,8 @@ async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[Pa
         )
         await server.start()
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
-        _log.info("listening", endpoint=setup.entry.listen_endpoint, role=setup.entry.role, job=setup.job.name)
+        _log.info("waiting for the coordinator", role=str(setup.entry.role), job=setup.job.name)
         yield service
-
-
-def required_tls(setup: PartySetup) -> TlsFiles | None:
-    """The party's certificate files, which it must have unless the federation is insecure by name.
-
-    Raises:
-        ConfigError: they are missing.
-    """
-    return tls_files(setup.config.tls, mutual=setup.federation.is_mutual_tls, file="party.toml")
-
-
-def tls_files(files: TlsFiles | None, *, mutual: bool, file: str) -> TlsFiles | None:
-    """Check that certificate files are given exactly when the federation needs them.
-
-    Raises:
-        ConfigError: they are missing.
-    """
-    if mutual and files is None:
-        raise ConfigError(
-            "the federation uses mutual TLS but no certificate files are configured",
-            detail=f"{file}: [tls]",
-            remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
-        )
-    return files if mutual else None
 
 
 @contextlib.contextmanager

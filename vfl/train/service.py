@@ -221,7 +221,8 @@ class PartyService:
             if job is None and self._keep_serving:
                 continue
             silent_since = self._started if job is None else job.last_call
-            limit = deadlines.connect if job is None else deadlines.phase
+            # The coordinator may start this much later than this party, and then wait as long for the others.
+            limit = 2 * deadlines.connect if job is None else deadlines.phase
             if not (job and job.busy) and time.monotonic() - silent_since > limit:
                 where = "before a job began" if job is None else f"after {job.where}"
                 error = PeerUnreachable(
@@ -258,6 +259,7 @@ class PartyService:
                 job.calls.pop(next(iter(job.calls)))
             job.where = where
             job.calls[key] = asyncio.ensure_future(self._guarded(job, work))
+            job.calls[key].add_done_callback(_mark_retrieved)
         try:
             # A caller that gives up must not stop work that a repeated call will ask for again.
             reply: Reply = await asyncio.shield(job.calls[key])
@@ -287,6 +289,12 @@ class PartyService:
                 f"an internal error stopped {job.where}", remedy="see this party's log; please report it"
             )
             raise job.error from error
+
+
+def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+    """The coordinator may be gone and never collect the error, which is kept and logged without it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _not_prepared() -> ProtocolError:

@@ -163,7 +163,7 @@ def test_the_bound_of_the_transform_holds_and_grows_with_its_inputs():
 
 def test_the_bound_of_the_matrix_kernel_is_what_it_accumulates():
     layout = plan_product(64, 32, 32, DEGREE)
-    assert matrix_magnitude(layout) == layout.terms * 2**29 * 2**14
+    assert matrix_magnitude(PARAMETERS, layout) == layout.terms * (PARAMETERS.primes[-1] // 2) * 2**14
 
 
 def test_shapes_beyond_the_bounds_are_refused():

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.interaction import PARAMETERS
 
 from vfl.errors import ParameterError
 from vfl.he.algebra import matrix_magnitude
@@ -17,6 +18,7 @@ from vfl.he.layout import (
     reduction_layout,
 )
 from vfl.he.packing import RowPacking
+from vfl.he.residues import REDUCIBLE
 
 DEGREE = 8192
 
@@ -36,7 +38,7 @@ def _column_per_ciphertext(rows: int, width: int, out_width: int) -> ProductLayo
 def test_a_plan_is_exact_and_never_dearer_than_a_column_per_ciphertext(rows, width, out_width):
     plan = plan_product(rows, width, out_width, DEGREE)
     assert plan.terms <= MAX_TERMS
-    assert matrix_magnitude(plan) <= 2.0**53
+    assert matrix_magnitude(PARAMETERS, plan) <= REDUCIBLE
     assert _cost(plan) <= _cost(_column_per_ciphertext(rows, width, out_width))
 
 

@@ -11,12 +11,11 @@ from support.uniformity import looks_uniform
 from vfl.he.algebra import HALF_LIMB
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.primes import ntt_primes
-from vfl.he.residues import centred, drop_primes, flooding_noise, prime_column, reduced, scaled_plaintext
+from vfl.he.residues import REDUCIBLE, centred, drop_primes, flooding_noise, prime_column, reduced, scaled_plaintext
 
 PARAMETERS = Parameters.validated(RingSettings())
 SMALL_RING = Parameters.validated(RingSettings(tau=40, activation_bits=6, weight_bits=24, gradient_bits=6))
 T = PARAMETERS.t
-REDUCIBLE = 2**53 - 2**30
 """Up to here the multiple of a prime that is taken off is exact, too."""
 EXTREMES = [0, 1, -1, T // 2 - 1, T // 2, T // 2 + 1, T - 1, T, -T // 2, -T, 2**63 - 1, -(2**63), 0x55 << 50]
 

@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from rich.console import Console
 
 from vfl.cli.demo.baselines import train_plain
-from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.cli.demo.processes import FederationProcesses
 from vfl.cli.demo.report import Comparison, DemoResult
-from vfl.cli.failures import reported
-from vfl.cli.logs import LogFormat, configure_logs
 from vfl.models.tasks import make_task
 from vfl.train.party_config import PartySetup, load_party
 
 _console = Console()
 
 
-def demo(
-    dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "breast",
-    data: Annotated[Path | None, typer.Option(help="Folder with the tables, unless the data set is built in.")] = None,
-    parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
-    only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
-) -> None:
-    """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
-    configure_logs(LogFormat.TEXT, party="demo")
-    with reported():
-        federation = write_federation(out, dataset, parties, data, seed)
-        if only_write:
-            _show_commands(federation)
-            return
-        _console.print(
-            f"[bold]{parties} parties and a coordinator[/bold] train on '{dataset}', encrypted; files: {out}"
-        )
-        outcome = _train_encrypted(federation)
-        torch.set_num_threads(1)  # the models are too small for more to pay off
-        setups = [load_party(federation.party(name)) for name in federation.parties]
-        _console.print("training the same model in the clear, for comparison ...")
-        result = _compare(dataset, setups, outcome)
-        result.show(_console)
-        for path in result.write(out):
-            _console.print(f"written: {path}")
+def run_demo(dataset: str, data: Path | None, parties: int, out: Path, seed: int, *, only_write: bool) -> None:
+    """The whole demo; the arguments are the options of ``vfl demo``.
+
+    Raises:
+        ConfigError: the data set is unknown, not for this number of parties, or not there.
+        JobAborted: the processes stopped early.
+    """
+    federation = write_federation(out, dataset, parties, data, seed)
+    if only_write:
+        _show_commands(federation)
+        return
+    _console.print(f"[bold]{parties} parties and a coordinator[/bold] train on '{dataset}', encrypted; files: {out}")
+    outcome = _train_encrypted(federation)
+    torch.set_num_threads(1)  # the models are too small for more to pay off
+    setups = [load_party(federation.party(name)) for name in federation.parties]
+    _console.print("training the same model in the clear, for comparison ...")
+    result = _compare(dataset, setups, outcome)
+    result.show(_console)
+    for path in result.write(out):
+        _console.print(f"written: {path}")
 
 
 def _train_encrypted(federation: DemoFederation) -> dict[str, Any]:

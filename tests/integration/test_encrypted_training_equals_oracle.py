@@ -1,0 +1,69 @@
+"""Real processes: encrypted jobs end with the weights of the plaintext oracle, and of themselves, bit for bit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.federation import ACTIVE, Federation, Processes
+
+
+@dataclass
+class Trained:
+    federation: Federation
+    report: dict[str, Any]
+
+
+def _train(folder, passive=("clinic",), protocol="encrypted"):
+    folder.mkdir()
+    federation = Federation(folder, passive)
+    federation.job["interaction"]["protocol"] = protocol
+    if protocol == "oracle":
+        for party in federation.parties.values():
+            party["policy"]["allow_unencrypted"] = True
+    with Processes(federation.write()) as processes:
+        return Trained(federation, processes.succeed())
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory) -> Trained:
+    return _train(tmp_path_factory.mktemp("jobs") / "encrypted")
+
+
+def _assert_same_model(one: Trained, other: Trained):
+    for name in one.federation.names:
+        first, second = one.federation.saved(name), other.federation.saved(name)
+        assert first.keys() == second.keys()
+        assert any(key.startswith("bottom.") for key in first)
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), f"{name}: {key}"
+    assert {key.partition(".")[0] for key in one.federation.saved(ACTIVE)} == {"bottom", "own", "top"}
+    weights = one.federation.joint_weights()
+    assert set(weights) == set(one.federation.names[1:])
+    for name, expected in other.federation.joint_weights().items():
+        np.testing.assert_array_equal(weights[name], expected)
+    for what in ("history", "test", "steps", "rows"):
+        assert one.report[what] == other.report[what]
+
+
+def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
+    oracle = _train(tmp_path / "oracle", protocol="oracle")
+    _assert_same_model(encrypted, oracle)
+    assert oracle.federation.saved("clinic", "interaction.safetensors") == {}
+    assert encrypted.report["steps"] == 10
+    assert encrypted.report["test"]["auc"] > 0.7
+
+
+def test_so_do_those_of_three_parties(tmp_path):
+    passive = ("clinic", "insurer")
+    _assert_same_model(_train(tmp_path / "encrypted", passive), _train(tmp_path / "oracle", passive, "oracle"))
+
+
+def test_a_repeated_job_gives_the_same_model_under_other_shares(encrypted, tmp_path):
+    repeated = _train(tmp_path / "repeated")
+    _assert_same_model(encrypted, repeated)
+    assert encrypted.report["job"] != repeated.report["job"]
+    for holder in ("clinic", ACTIVE):
+        shares = [t.federation.saved(holder, "interaction.safetensors")["clinic"] for t in (encrypted, repeated)]
+        assert not (shares[0] == shares[1]).any()

@@ -1,0 +1,84 @@
+"""Real processes: Ctrl-C at any process at any moment ends all of them, and each says where it stopped."""
+
+import re
+import signal
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR, Federation, Processes
+
+CLINIC = "clinic"
+STEP = r"(bottom|interaction)_(forward|backward)|top"
+
+
+@pytest.fixture
+def long_job(federation) -> Federation:
+    federation.job["training"]["epochs"] = 1000
+    return federation.write()
+
+
+def _all_stopped(processes):
+    codes = processes.wait()
+    assert 0 not in codes.values(), codes
+    for name in codes:
+        assert "Traceback" not in processes.output(name)
+    return codes
+
+
+def test_coordinator_while_it_waits_for_a_party(long_job):
+    with Processes(long_job) as processes:
+        processes.start(ACTIVE, COORDINATOR)
+        processes.wait_for(ACTIVE, "waiting for the coordinator")
+        processes.wait_for(COORDINATOR, "waiting for the parties")
+        processes.signal(COORDINATOR, signal.SIGINT)
+        assert _all_stopped(processes)[COORDINATOR] == 15
+        assert "stopped by the operator during connecting to the parties" in processes.output(COORDINATOR)
+        assert "stopped by the operator of the coordinator during connecting" in processes.output(ACTIVE)
+
+
+def test_coordinator_while_the_parties_prepare(long_job):
+    with Processes(long_job) as processes:
+        processes.start()
+        processes.wait_for(ACTIVE, "table loaded")
+        processes.signal(COORDINATOR, signal.SIGINT)
+        assert _all_stopped(processes)[COORDINATOR] == 15
+        where = "prepare|alignment|the initial weights|" + STEP
+        assert re.search(f"stopped by the operator during ({where})", processes.output(COORDINATOR))
+        for name in (ACTIVE, CLINIC):
+            stopped = f"stopped by the operator of the coordinator during ({where})"
+            assert re.search(stopped, processes.output(name)), name
+
+
+def test_coordinator_in_training(long_job):
+    with Processes(long_job) as processes:
+        processes.start()
+        processes.wait_for(COORDINATOR, "epoch 1/1000")
+        processes.signal(COORDINATOR, signal.SIGINT)
+        assert _all_stopped(processes)[COORDINATOR] == 15
+        where = rf"({STEP}|scoring).*(epoch \d+|validation)"
+        assert re.search(f"stopped by the operator during {where}", processes.output(COORDINATOR))
+        for name in (ACTIVE, CLINIC):
+            assert re.search(f"stopped by the operator of the coordinator during {where}", processes.output(name))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_party_in_training(long_job, number):
+    with Processes(long_job) as processes:
+        processes.start()
+        processes.wait_for(COORDINATOR, "epoch 1/1000")
+        processes.signal(CLINIC, number)
+        assert _all_stopped(processes)[CLINIC] == 15
+        stopped = rf"stopped by its operator during ({STEP}|score) of step \d+"
+        assert re.search(stopped, processes.output(CLINIC))
+        for name in (ACTIVE, COORDINATOR):
+            assert re.search(f"clinic: {stopped}", processes.output(name)), name
+
+
+def test_processes_that_are_only_starting(long_job):
+    with Processes(long_job) as processes:
+        processes.start(ACTIVE, COORDINATOR)
+        for name in (ACTIVE, COORDINATOR):
+            processes.wait_for_memory(name, 60)
+            processes.signal(name, signal.SIGINT)
+        _all_stopped(processes)
+        for name in (ACTIVE, COORDINATOR):
+            assert "stopped by the operator while starting" in processes.output(name)

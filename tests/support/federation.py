@@ -1,0 +1,275 @@
+"""A whole federation as users run it: files on disk and real processes on loopback, with small seeded tables."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import tomli_w
+import torch
+from safetensors.torch import load_file
+
+from vfl.interact.fixed_point import centre
+from vfl.transport.certificates import make_federation_certificates
+
+ACTIVE, COORDINATOR = "bank", "coordinator"
+ID_PREFIX = "customer-"
+PATIENCE = 120.0
+"""Seconds to wait for what takes a few on an idle machine."""
+
+
+class Federation:
+    """The configuration of every process as plain dictionaries, to be varied before ``write``.
+
+    Attributes:
+        names: the parties, the active one first.
+        job: job.toml of everybody but those in ``job_at``.
+        parties: party.toml by name.
+        tables: the table of each party; each is written as the format of its path.
+    """
+
+    def __init__(self, folder: Path, passive: tuple[str, ...] = ("clinic",), rows: int = 240) -> None:
+        self.folder = folder
+        self.names = (ACTIVE, *passive)
+        self.federation = _federation(self.names)
+        self.job = _job(self.names)
+        self.job_at: dict[str, dict[str, Any]] = {}
+        self.parties = {name: _party(name) for name in self.names}
+        self.tables = make_tables(self.names, rows)
+
+    def other_job(self, name: str) -> dict[str, Any]:
+        """A job.toml of its own for one process."""
+        return self.job_at.setdefault(name, copy.deepcopy(self.job))
+
+    def path(self, name: str, file: str = "party.toml") -> Path:
+        return self.folder / name / file
+
+    def port(self, name: str) -> int:
+        entry = next(party for party in self.federation["parties"] if party["name"] == name)
+        return int(entry["endpoint"].rpartition(":")[2])
+
+    def write(self) -> Self:
+        """Write one folder for each organisation, with its own copies of the common files."""
+        everybody = (*self.names, COORDINATOR)
+        certificates = make_federation_certificates(self.folder / "certificates", self.federation["name"], everybody)
+        for name in everybody:
+            (self.folder / name).mkdir()
+            _write(self.path(name, "federation.toml"), self.federation)
+            _write(self.path(name, "job.toml"), self.job_at.get(name, self.job))
+            tls = {key: str(path) for key, path in certificates[name].model_dump().items()}
+            if name == COORDINATOR:
+                _write(self.path(name, "coordinator.toml"), {"tls": tls})
+                continue
+            _write(self.path(name), {**self.parties[name], "tls": tls})
+            self._write_table(name)
+            seed = hashlib.sha256(name.encode()).hexdigest()
+            self.path(name, "private_seed").write_text(seed, encoding="ascii")
+        return self
+
+    def _write_table(self, name: str) -> None:
+        if name not in self.tables:
+            return
+        path = self.path(name, "table.parquet")
+        if self.parties[name]["data"]["path"] == path.name:
+            self.tables[name].write_parquet(path)
+        else:
+            self.tables[name].write_csv(self.path(name, "table.csv"))
+
+    def saved(self, name: str, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
+        """What a party saved of the one job that was run."""
+        (job,) = self.path(name, "model").iterdir()
+        return load_file(job / file)
+
+    def joint_weights(self, tau: int = 58) -> dict[str, np.ndarray]:
+        """W_i of every passive party: the one the oracle saved, or the sum of the two shares."""
+        held = {name: weight.numpy() for name, weight in self.saved(ACTIVE, "interaction.safetensors").items()}
+        for name in self.names[1:]:
+            for share in self.saved(name, "interaction.safetensors").values():
+                held[name] = held[name] + share.numpy()
+        return {name: centre(weight, tau) for name, weight in held.items()}
+
+
+class Processes:
+    """The processes of a federation. Leaving the context fails when one is left, and kills it in any case."""
+
+    def __init__(self, federation: Federation, pythonpath: Path | None = None) -> None:
+        self.federation = federation
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+        if pythonpath:
+            inherited = os.environ.get("PYTHONPATH", "")
+            self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(pythonpath), inherited]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._running.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        left = processes_of(self.federation.folder)
+        for number in left:
+            os.kill(number, signal.SIGKILL)
+        if kind is None:
+            assert not left
+
+    def start(self, *names: str) -> None:
+        for name in names or (*self.federation.names, COORDINATOR):
+            arguments = (
+                ["run", "job.toml", "--report", "outcome.json"] if name == COORDINATOR else ["party", "party.toml"]
+            )
+            # The folder stands in the arguments, so that a process that is left can be found.
+            arguments = [str(self.federation.path(name, a)) if "." in a else a for a in arguments]
+            with self._log(name).open("wb") as log:
+                self._running[name] = subprocess.Popen(
+                    [sys.executable, "-m", "vfl", *arguments],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+
+    def _log(self, name: str) -> Path:
+        return self.federation.path(name, "output.log")
+
+    def output(self, name: str) -> str:
+        return self._log(name).read_text(encoding="utf-8", errors="replace")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._running[name].send_signal(number)
+
+    def wait_for(self, name: str, text: str) -> None:
+        """Wait until a process has written this."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.output(name):
+            if time.monotonic() > deadline or self._running[name].poll() is not None:
+                raise AssertionError(f"{name} never wrote '{text}'\n{self._outputs()}")
+            time.sleep(0.02)
+
+    def wait_for_memory(self, name: str, mebibytes: int) -> None:
+        """Wait until a process has grown so large, which tells how far its imports are."""
+        status = Path(f"/proc/{self._running[name].pid}/statm")
+        deadline = time.monotonic() + PATIENCE
+        while int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") < mebibytes * 2**20:
+            assert time.monotonic() < deadline, f"{name} does not start"
+            time.sleep(0.005)
+
+    def wait(self, seconds: float = PATIENCE) -> dict[str, int]:
+        """Exit codes, once all have ended by themselves."""
+        deadline = time.monotonic() + seconds
+        while running := [name for name, process in self._running.items() if process.poll() is None]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{running} did not end within {seconds:g} s\n{self._outputs()}")
+            time.sleep(0.02)
+        return {name: process.returncode for name, process in self._running.items()}
+
+    def succeed(self) -> dict[str, Any]:
+        """Run everything to the end; the coordinator's report."""
+        self.start()
+        codes = self.wait()
+        assert set(codes.values()) == {0}, f"{codes}\n{self._outputs()}"
+        report = self.federation.path(COORDINATOR, "outcome.json").read_text(encoding="utf-8")
+        return json.loads(report)
+
+    def _outputs(self) -> str:
+        return "\n".join(f"--- {name} ---\n{self.output(name)}" for name in self._running)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes that have this folder in their arguments. Only Linux tells without further tools."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            arguments = entry.read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if f"{folder}/".encode() in arguments and int(entry.parent.name) != os.getpid():
+            found.append(int(entry.parent.name))
+    return found
+
+
+def make_tables(names: tuple[str, ...], rows: int) -> dict[str, pl.DataFrame]:
+    """Three numeric columns for each party, and a label that needs them all; every party has its own row order."""
+    rng = np.random.default_rng(7)
+    ids = [f"{ID_PREFIX}{number:05d}" for number in range(rows)]
+    tables, score = {}, np.zeros(rows)
+    for name in names:
+        columns = rng.normal(size=(rows, 3))
+        score += columns @ np.array([1.0, -1.0, 0.5])
+        tables[name] = pl.DataFrame({"id": ids, **{f"{name}_x{j}": columns[:, j] for j in range(3)}})
+    labels = pl.Series("defaulted", (score > 0).astype(np.int64))
+    tables[names[0]] = tables[names[0]].with_columns(labels)
+    return {name: table.sample(fraction=1.0, shuffle=True, seed=at) for at, (name, table) in enumerate(tables.items())}
+
+
+def _federation(names: tuple[str, ...]) -> dict[str, Any]:
+    parties = [
+        {"name": name, "role": "active" if name == ACTIVE else "passive", "endpoint": f"127.0.0.1:{port}"}
+        for name, port in zip(names, free_ports(len(names)), strict=True)
+    ]
+    return {"name": "test", "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
+
+
+def _job(names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": "job",
+        "seed": 11,
+        "task": {"kind": "binary"},
+        "model": {"interaction_width": 4, "widths": dict.fromkeys(names, 4), "top": {"hidden": [8]}},
+        "training": {"epochs": 2, "batch_size": 32, "optimiser": {"name": "adam", "learning_rate": 0.01}},
+        "interaction": {"protocol": "encrypted", "learning_rate": 0.5},
+        "split": {"validation": 0.1, "test": 0.25},
+        "deadlines": {"connect": 90.0, "phase": 90.0},
+    }
+
+
+def _party(name: str) -> dict[str, Any]:
+    data = {"path": "table.csv", "id_column": "id"}
+    if name == ACTIVE:
+        data["label_column"] = "defaulted"
+    return {
+        "name": name,
+        "job": "job.toml",
+        "output": "model",
+        "private_seed": "private_seed",
+        "threads": 1,
+        "data": data,
+        "bottom": {"kind": "mlp", "hidden": [8]},
+        "policy": {},
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, outside the range that the system hands out by itself."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(12_000, 30_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(tomli_w.dumps(content), encoding="utf-8")

@@ -1,0 +1,95 @@
+"""A whole federation in one event loop, over real connections, so that a test sees every message that crosses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from support.federation import COORDINATOR, Federation
+from vfl.configuration import load_toml
+from vfl.errors import VflError
+from vfl.ids import Address
+from vfl.messages import Message
+from vfl.train.coordinator import Outcome
+from vfl.train.coordinator_process import run_job
+from vfl.train.observer import SilentObserver
+from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
+from vfl.train.party_process import serve_party
+from vfl.transport.client import ControlClient, PeerClient
+from vfl.transport.credentials import client_credentials
+
+
+@dataclass
+class Run:
+    """What happened.
+
+    Attributes:
+        outcome: of the coordinator; None when the job was stopped.
+        errors: what each process ended with; None for those that finished.
+        sent: every data message: address, receiver, message.
+    """
+
+    outcome: Outcome | None = None
+    errors: dict[str, VflError | None] = field(default_factory=dict)
+    sent: list[tuple[Address, str, Message]] = field(default_factory=list)
+
+    def kinds(self, sender: str, receiver: str) -> set[str]:
+        """Kinds of messages that went this way."""
+        return {address.kind for address, to, _ in self.sent if (address.sender, to) == (sender, receiver)}
+
+
+async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one job. Not reproducible: parties that share a process share torch's generator."""
+    run = Run()
+    record_messages(run, monkeypatch)
+    setups = {name: load_party(federation.path(name)) for name in federation.names}
+    parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
+    job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+    tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
+    run.errors[COORDINATOR] = None
+    try:
+        run.outcome = await run_job(job, settings, tls, SilentObserver())
+    except VflError as error:
+        run.errors[COORDINATOR] = error
+    run.errors |= {name: await party for name, party in parties.items()}
+    return run
+
+
+@asynccontextmanager
+async def parties_in_process(
+    federation: Federation, *, keep_serving: bool = False
+) -> AsyncIterator[tuple[dict[str, asyncio.Task[VflError | None]], dict[str, ControlClient]]]:
+    """The parties of a written federation, each answering, and a coordinator's connection to each."""
+    setups = {name: load_party(federation.path(name)) for name in federation.names}
+    tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
+    assert tls is not None
+    async with AsyncExitStack() as stack:
+        credentials = client_credentials(tls)
+        parties = {
+            name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving)) for name, setup in setups.items()
+        }
+        clients = {
+            name: await stack.enter_async_context(ControlClient(setup.entry.endpoint, name, credentials))
+            for name, setup in setups.items()
+        }
+        try:
+            await asyncio.gather(*(client.wait_ready(30) for client in clients.values()))
+            yield parties, clients
+        finally:
+            for party in parties.values():
+                party.cancel()
+            await asyncio.gather(*parties.values(), return_exceptions=True)
+
+
+def record_messages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver = PeerClient.deliver
+
+    async def recording(self: PeerClient, address: Address, message: Message, seconds: float) -> None:
+        run.sent.append((address, self.peer_name, message))
+        await deliver(self, address, message, seconds)
+
+    monkeypatch.setattr(PeerClient, "deliver", recording)
