@@ -154,4 +154,4 @@ def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
 
 def matrix_magnitude(parameters: Parameters, layout: ProductLayout) -> int:
     """Largest absolute value that ``times_matrix`` accumulates in float64; must stay in the range of ``reduced``."""
-    return layout.terms * (max(parameters.primes) // 2) * 2 ** (HALF_LIMB - 1)
+    return layout.terms * (max(parameters.primes) // 2) << (HALF_LIMB - 1)

@@ -32,7 +32,7 @@ def centred(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
 
 
 def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Integers up to ``REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64. Exact; faster than on integers."""
+    """Integers up to ``REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only where the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
     centre = nearest.mul_(-primes).add_(values).to(torch.int64)
