@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -13,7 +14,9 @@ from safetensors.torch import save_file
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
 from vfl.train.roles import JobState
-from vfl.train.upper import UpperModel
+
+if TYPE_CHECKING:
+    from vfl.train.upper import UpperModel
 
 
 def make_output(directory: Path) -> None:

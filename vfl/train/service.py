@@ -13,7 +13,6 @@ import structlog
 from vfl import messages as m
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
 from vfl.ids import Role, StepKey
-from vfl.train.active import ActiveParty
 from vfl.train.job import check_digest, job_digest
 from vfl.train.mail import Mail
 from vfl.train.memory import peak_memory_bytes
@@ -245,7 +244,11 @@ class PartyService:
         encrypted = setup.job.interaction.protocol == "encrypted"
         timeout = setup.job.deadlines.phase
         state = JobState(setup, Mail(setup.name, self._clients, self._inbox, timeout, encrypted=encrypted))
-        return ActiveParty(state) if setup.entry.role is Role.ACTIVE else PassiveParty(state)
+        if setup.entry.role is Role.PASSIVE:
+            return PassiveParty(state)
+        from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
+
+        return ActiveParty(state)
 
     async def _once(self, key: Hashable, where: str, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
         """Do the work of a call once; a repeated call gets the same reply or the same error."""

@@ -1,0 +1,220 @@
+"""Federations on this machine: their files, a process for every party, the coordinator in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tomli_w
+
+from benchmarks.effort import Shape
+from vfl.cli.demo.federation import COORDINATOR, DemoFederation
+from vfl.configuration import load_toml
+from vfl.errors import VflError
+from vfl.ids import Batch
+from vfl.train.coordinator import Outcome
+from vfl.train.coordinator_process import run_job
+from vfl.train.observer import SilentObserver
+from vfl.train.party_config import CoordinatorConfig, load_job_setup
+from vfl.transport.certificates import make_federation_certificates
+from vfl.transport.config import TlsFiles
+
+ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
+FEATURES = 8
+END_SECONDS = 15.0
+"""How long parties may take to end by themselves after a job."""
+
+
+@dataclass
+class SystemRun:
+    """What one job over real processes showed.
+
+    Attributes:
+        steps: rows and seconds of every training step, as the coordinator sees them.
+        resident: resident bytes of every party after every step; empty where /proc is not there.
+    """
+
+    outcome: Outcome
+    steps: list[tuple[int, float]]
+    resident: dict[str, list[int]]
+
+    @property
+    def counted_steps(self) -> int:
+        """Steps behind ``samples_per_second``."""
+        return max(1, len(self.steps) - 1)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Over all steps but the first, which warms up; all of a step is counted."""
+        counted = self.steps[1:] or self.steps
+        return sum(rows for rows, _ in counted) / sum(seconds for _, seconds in counted)
+
+    @property
+    def bytes_per_sample(self) -> dict[str, float]:
+        """Bytes of tensors that each party sends per trained sample."""
+        return {name: sent / self.outcome.trained_samples for name, sent in self.outcome.training_bytes_sent.items()}
+
+
+def run_federation(federation: DemoFederation) -> SystemRun:
+    """Run the federation's job with one process per party.
+
+    Raises:
+        VflError: what stopped the job.
+    """
+    job, parties, _ = load_job_setup(federation.job)
+    tls = load_toml(federation.coordinator, CoordinatorConfig).tls
+    with _party_processes(federation) as processes:
+        observer = _Recorder(processes)
+        outcome = asyncio.run(run_job(job, parties, tls, observer))
+    return SystemRun(outcome, observer.steps, observer.resident)
+
+
+@dataclass
+class _Recorder(SilentObserver):
+    """Keeps the duration of every step and the memory of every party after it."""
+
+    processes: dict[str, subprocess.Popen[bytes]]
+    steps: list[tuple[int, float]] = field(default_factory=list)
+    resident: dict[str, list[int]] = field(default_factory=dict)
+
+    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+        self.steps.append((rows, seconds))
+        for name, process in self.processes.items():
+            if (size := _resident_bytes(process.pid)) is not None:
+                self.resident.setdefault(name, []).append(size)
+
+
+def _resident_bytes(pid: int) -> int | None:
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def _party_processes(federation: DemoFederation) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    with ExitStack() as stack:
+        processes = {}
+        for name in federation.parties:
+            log = stack.enter_context((federation.folder / name / f"{name}.log").open("wb"))
+            command = [sys.executable, "-m", "vfl", "party", str(federation.party(name))]
+            processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            stack.callback(_end, processes[name])
+        try:
+            yield processes
+        except VflError as error:
+            logs = "\n".join(_tail(federation.folder / name / f"{name}.log") for name in federation.parties)
+            raise RuntimeError(f"the job failed: {error}\n{logs}") from error
+        _wait(processes)
+
+
+def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while any(process.poll() is None for process in processes.values()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join([f"--- {log.name}", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]])
+
+
+# --- files ---
+
+
+def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str) -> DemoFederation:
+    """A federation of two parties with random tables of ``steps`` full batches, all of them for training."""
+    names = (ACTIVE, PASSIVE)
+    for name in (*names, COORDINATOR):
+        (folder / name).mkdir(parents=True)
+    certificates = make_federation_certificates(folder / "certificates", NAME, (*names, COORDINATOR))
+    _write(folder / "federation.toml", _federation(names))
+    _write(folder / "job.toml", _job(names, shape, protocol))
+    _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
+    for name in names:
+        _write_table(folder / name / "table.csv", shape.rows * steps, labelled=name == ACTIVE)
+        _write(folder / name / "party.toml", _party(name, certificates[name]))
+    return DemoFederation(folder, names)
+
+
+def change(path: Path, table: str, **values: Any) -> None:
+    """Set keys of a table of a configuration file."""
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    content[table] = content.get(table, {}) | values
+    _write(path, content)
+
+
+def _federation(names: tuple[str, ...]) -> dict[str, Any]:
+    parties = [
+        {"name": name, "role": "active" if name == ACTIVE else "passive", "endpoint": f"127.0.0.1:{port}"}
+        for name, port in zip(names, _free_ports(len(names)), strict=True)
+    ]
+    return {"name": NAME, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
+
+
+def _job(names: tuple[str, ...], shape: Shape, protocol: str) -> dict[str, Any]:
+    return {
+        "name": NAME,
+        "federation": "federation.toml",
+        "seed": 1,
+        "task": {"kind": "binary"},
+        "model": {"interaction_width": shape.out_width, "widths": dict.fromkeys(names, shape.width)},
+        "training": {"epochs": 1, "batch_size": shape.rows},
+        "interaction": {"protocol": protocol, "learning_rate": 0.1},
+        "split": {"validation": 0.0, "test": 0.0},
+    }
+
+
+def _party(name: str, certificate: TlsFiles) -> dict[str, Any]:
+    data = {"path": "table.csv", "id_column": "id"} | ({"label_column": "y"} if name == ACTIVE else {})
+    return {
+        "name": name,
+        "job": "../job.toml",
+        "output": "model",
+        "data": data,
+        "bottom": {"kind": "mlp", "hidden": [32]},
+        "policy": {"allow_unencrypted": True},
+        "tls": _tls(certificate),
+    }
+
+
+def _write_table(path: Path, rows: int, *, labelled: bool) -> None:
+    generator = np.random.default_rng(int(labelled))
+    columns: dict[str, Any] = {"id": np.arange(rows)}
+    if labelled:
+        columns["y"] = np.random.default_rng(2).integers(0, 2, rows)
+    columns |= {f"x{index}": generator.normal(size=rows).round(4) for index in range(FEATURES)}
+    pl.DataFrame(columns).write_csv(path)
+
+
+def _tls(files: TlsFiles) -> dict[str, str]:
+    return {key: str(path.absolute()) for key, path in files.model_dump().items()}
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(tomli_w.dumps(content), encoding="utf-8")

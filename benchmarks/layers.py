@@ -1,0 +1,207 @@
+"""Interaction layers of several parties in one process, and exchanges between them with the time and bytes of each.
+
+The parties run in turns, never at once, so the seconds of a step are the sum of everybody's arithmetic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.effort import Shape
+from vfl.he.keys import SecretKey
+from vfl.he.parameters import Parameters, RingSettings
+from vfl.ids import StepKey
+from vfl.interact.encrypted_active import EncryptedActive
+from vfl.interact.encrypted_passive import EncryptedPassive
+from vfl.interact.exchange import Exchange, Receive, Send
+from vfl.interact.fixed_point import IntArray, update_multiplier
+from vfl.interact.layer import InteractionShape
+from vfl.messages import Message
+from vfl.privacy.agreement import AgreementKey
+from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.transport.codec import message_bytes
+
+PARAMETERS = Parameters.validated(RingSettings())
+ACTIVE = "active"
+PHASES = {
+    "encrypted_activations": "F1",
+    "masked_activation_product": "F2",
+    "forward_share": "F3",
+    "encrypted_gradient": "B1",
+    "masked_gradient_products": "B2",
+    "masked_activation_gradient": "B3",
+}
+"""The protocol's phases by the kind of their message; another kind counts under its own name."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stretch of one party's arithmetic. What leads to a message belongs to that message's phase, what follows the
+    last message of a party to the phase of the message it received last.
+
+    Attributes:
+        sent: bytes of the message at its end, over all receivers; 0 where there is none.
+    """
+
+    party: str
+    phase: str
+    seconds: float
+    sent: int
+
+
+@dataclass
+class StepLog:
+    """Everything that was computed and sent in a step."""
+
+    work: list[Work] = field(default_factory=list)
+
+    def seconds(self, phase: str | None = None, party: str | None = None) -> float:
+        """Seconds of a phase, of a party, or both."""
+        return sum(work.seconds for work in self._of(phase, party))
+
+    def sent(self, phase: str | None = None, party: str | None = None) -> int:
+        """Bytes sent, over all receivers."""
+        return sum(work.sent for work in self._of(phase, party))
+
+    def messages(self, phase: str) -> int:
+        """Messages made, however many receivers each has."""
+        return sum(work.sent > 0 for work in self._of(phase, None))
+
+    def _of(self, phase: str | None, party: str | None) -> Iterable[Work]:
+        return (w for w in self.work if phase in (None, w.phase) and party in (None, w.party))
+
+
+class _Side:
+    """One party's exchange while it runs."""
+
+    def __init__(self, name: str, exchange: Exchange[Any], log: StepLog) -> None:
+        self._name = name
+        self._exchange = exchange
+        self._log = log
+        self._phase = ""
+        self.request: Send | Receive | None = None
+        self.result: Any = None
+
+    def resume(self, message: Message | None) -> None:
+        if message is not None:
+            self._phase = _phase(message)
+        started = time.perf_counter()
+        try:
+            self.request = self._exchange.send(message)
+        except StopIteration as stop:
+            self.request, self.result = None, stop.value
+        seconds, sent = time.perf_counter() - started, 0
+        if isinstance(self.request, Send):
+            self._phase = _phase(self.request.message)
+            sent = message_bytes(self.request.message) * len(self.request.to)
+        self._log.work.append(Work(self._name, self._phase, seconds, sent))
+
+
+def _phase(message: Message) -> str:
+    return PHASES.get(message.kind, message.kind)
+
+
+def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[str, Any]:
+    """Run one exchange per party until all return; the result of each by party name."""
+    sides = {name: _Side(name, exchange, log) for name, exchange in exchanges.items()}
+    mail: dict[tuple[str, str, str], deque[Message]] = {}
+    for side in sides.values():
+        side.resume(None)
+    while any(side.request for side in sides.values()):
+        if not any(_advance(name, side, mail) for name, side in sides.items()):
+            raise RuntimeError("the exchanges wait for one another")
+    return {name: side.result for name, side in sides.items()}
+
+
+def _advance(name: str, side: _Side, mail: dict[tuple[str, str, str], deque[Message]]) -> bool:
+    """Do what a party asks for, if that is possible now."""
+    match side.request:
+        case Send(to, message):
+            for receiver in to:
+                mail.setdefault((receiver, name, message.kind), deque()).append(message)
+            side.resume(None)
+            return True
+        case Receive(sender, message_type) if queue := mail.get((name, sender, message_type.kind)):
+            side.resume(queue.popleft())
+            return True
+    return False
+
+
+class EncryptedLayer:
+    """All parties of an encrypted interaction layer, set up, with random inputs of the given shape."""
+
+    def __init__(self, shape: Shape, passive: int = 1) -> None:
+        names = tuple(f"passive{index}" for index in range(passive))
+        self._layer = InteractionShape(ACTIVE, dict.fromkeys(names, shape.width), shape.out_width, 0, frozenset(names))
+        keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
+        publics = {name: keys[name].public for name in names}
+        generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
+        self._active = EncryptedActive(self._layer, PARAMETERS, generators, keys[ACTIVE], publics)
+        masks = _pairwise_masks(names)
+        self._passive = {
+            name: EncryptedPassive(
+                name, self._layer, PARAMETERS, generators[name], keys[name], keys[ACTIVE].public, masks[name]
+            )
+            for name in names
+        }
+        self._inputs = _inputs(shape, names)
+        self._step = 0
+        run_exchanges(
+            {ACTIVE: self._active.setup(), **{n: side.setup() for n, side in self._passive.items()}}, StepLog()
+        )
+
+    def step(self) -> StepLog:
+        """One forward and one backward pass."""
+        alpha, d_z_BK = self._inputs
+        self._step += 1
+        key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
+        multiplier = update_multiplier(0.1, rows, PARAMETERS)
+        forward = {name: side.forward(key, alpha[name]) for name, side in self._passive.items()}
+        run_exchanges({ACTIVE: self._active.forward(key, rows), **forward}, log)
+        backward = {name: side.backward(key, multiplier) for name, side in self._passive.items()}
+        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, multiplier), **backward}, log)
+        return log
+
+    def fastest_step(self, repeats: int) -> StepLog:
+        """The quickest of several steps, after one that is not counted."""
+        self.step()
+        return min((self.step() for _ in range(repeats)), key=StepLog.seconds)
+
+
+def _pairwise_masks(names: tuple[str, ...]) -> dict[str, PairwiseMasks]:
+    agreements = {name: AgreementKey() for name in names}
+    publics = {name: agreement.public_bytes for name, agreement in agreements.items()}
+    return {
+        name: PairwiseMasks(
+            name,
+            {peer: agreements[name].agree(publics[peer], name, peer) for peer in names if peer != name},
+            PARAMETERS.tau,
+        )
+        for name in names
+    }
+
+
+def _inputs(shape: Shape, names: tuple[str, ...]) -> tuple[dict[str, IntArray], IntArray]:
+    generator = np.random.default_rng(7)
+    return (
+        {name: random_activations(generator, shape.rows, shape.width) for name in names},
+        random_gradient(generator, shape.rows, shape.out_width),
+    )
+
+
+def random_activations(generator: np.random.Generator, rows: int, width: int) -> IntArray:
+    """Fixed-point activations over their whole range."""
+    limit = 1 << PARAMETERS.settings.activation_bits
+    return generator.integers(-limit, limit + 1, (rows, width))
+
+
+def random_gradient(generator: np.random.Generator, rows: int, width: int) -> IntArray:
+    """Fixed-point gradients per sample, up to 1 in absolute value."""
+    limit = 1 << PARAMETERS.settings.gradient_bits
+    return generator.integers(-limit, limit + 1, (rows, width))

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets everything up and measures vfl side by side with its peers, as ratios of one run (benchmarks/README.md).
+#   scripts/bench.sh --quick --json out.json      under three minutes on two cores; plots are written beside the JSON
+#   scripts/bench.sh --json out.json --data DIR   the reference run; DIR holds the default_credit tables
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+caller=$PWD
+source "$here/environment.sh"
+if ! .venv/bin/python -c 'import phe, gmpy2' 2>/dev/null; then
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+fi
+cd "$caller"
+PYTHONPATH="$here/.." exec "$here/../.venv/bin/python" -m benchmarks "$@"

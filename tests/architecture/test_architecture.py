@@ -1,0 +1,148 @@
+"""What the import rules cannot say: the message boundary, the coordinator's ignorance, the example federation."""
+
+import ast
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import vfl.messages
+from vfl.configuration import load_toml
+from vfl.ids import Role
+from vfl.messages import MESSAGE_TYPES, Message
+from vfl.train.job import job_digest
+from vfl.train.party_config import CoordinatorConfig, load_party
+from vfl.transport.certificates import make_federation_certificates
+from vfl.transport.credentials import client_credentials
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "vfl").rglob("*.py"))
+    if "_pb2" not in path.name
+}
+COORDINATOR_MODULES = ("vfl/train/coordinator.py", "vfl/train/coordinator_process.py")
+PARTIES = ("active", "passive")
+
+
+def _calls(module):
+    return [node for node in ast.walk(module) if isinstance(node, ast.Call)]
+
+
+def _called(call):
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def _imported(module):
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _subclasses(kind):
+    return {found for child in kind.__subclasses__() for found in (child, *_subclasses(child))}
+
+
+def test_every_message_type_is_in_the_catalogue_under_its_own_kind():
+    # By name: a dataclass with slots is a second class, and Python may still remember the first.
+    assert {message.__name__ for message in MESSAGE_TYPES.values()} == {kind.__name__ for kind in _subclasses(Message)}
+    for kind, message in MESSAGE_TYPES.items():
+        assert kind == message.kind
+        assert getattr(vfl.messages, message.__name__) is message
+
+
+def test_messages_are_declared_in_one_file_and_carry_declared_tensors_only():
+    for message in MESSAGE_TYPES.values():
+        assert message.__module__ == vfl.messages.__name__
+        assert fields(message)
+        assert all({"dtype", "ndim"} <= spec.metadata.keys() for spec in fields(message)), message.kind
+
+
+def test_only_the_oracles_messages_are_in_the_clear():
+    in_the_clear = {message.__name__ for message in MESSAGE_TYPES.values() if message.in_the_clear}
+    assert in_the_clear == {"ClearWeights", "ClearActivations", "ClearActivationGradient"}
+
+
+def test_payload_is_put_on_the_wire_by_the_codec_alone():
+    writers = {
+        path
+        for path, module in MODULES.items()
+        for call in _calls(module)
+        if _called(call) == "Chunk" and any(keyword.arg == "payload" for keyword in call.keywords)
+    }
+    assert writers == {"vfl/transport/codec.py"}
+
+
+def test_generated_code_is_used_by_the_transport_alone():
+    users = {path for path, module in MODULES.items() if any("transport.v1" in name for name in _imported(module))}
+    assert users
+    assert all(path.startswith("vfl/transport/") for path in users)
+
+
+def test_nothing_deserialises_code():
+    refused = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for path, module in MODULES.items():
+        assert not {name.partition(".")[0] for name in _imported(module)} & refused, path
+        called = {_called(call) for call in _calls(module) if isinstance(call.func, ast.Name)}
+        assert not called & {"eval", "exec", "compile"}, path
+        loads = {ast.unparse(call.func) for call in _calls(module)}
+        assert not loads & {"torch.load", "torch.save", "np.load", "numpy.load"}, path
+
+
+@pytest.mark.parametrize("path", COORDINATOR_MODULES)
+def test_the_coordinator_imports_nothing_that_handles_tensors_keys_or_tables(path):
+    tensors = ("vfl.he", "vfl.interact", "vfl.models", "vfl.privacy", "vfl.align", "vfl.data.table", "torch")
+    for name in _imported(MODULES[path]):
+        assert not name.startswith(tensors), name
+    used = {node.attr for node in ast.walk(MODULES[path]) if isinstance(node, ast.Attribute)}
+    assert not used & {message.__name__ for message in MESSAGE_TYPES.values()}
+
+
+def test_no_file_is_too_long_to_be_read_at_once():
+    lengths = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert not {path: length for path, length in lengths.items() if length > 400}
+
+
+def test_names_are_the_terms_of_the_field():
+    refused = {"guest", "leader", "follower", "master", "slave"}
+    for path, module in MODULES.items():
+        for node in ast.walk(module):
+            name = getattr(node, "name", None) or getattr(node, "id", None) or getattr(node, "arg", None)
+            if isinstance(name, str):
+                assert not refused & set(name.lower().split("_")), f"{path}: {name}"
+
+
+def test_the_example_parties_agree_on_one_job():
+    setups = {folder: load_party(ROOT / "parties" / folder / "party.toml") for folder in PARTIES}
+    assert {folder: setup.entry.role for folder, setup in setups.items()} == {
+        "active": Role.ACTIVE,
+        "passive": Role.PASSIVE,
+    }
+    digests = {job_digest(setup.job, setup.federation) for setup in setups.values()}
+    assert len(digests) == 1
+    assert {setup.name for setup in setups.values()} == set(setups["active"].federation.names)
+
+
+def test_the_example_certificates_are_where_the_example_files_name_them(tmp_path):
+    setups = {folder: load_party(ROOT / "parties" / folder / "party.toml") for folder in PARTIES}
+    federation = setups["active"].federation
+    coordinator = load_toml(ROOT / "parties" / "coordinator" / "coordinator.toml", CoordinatorConfig)
+    named = {setup.name: setup.config.tls for setup in setups.values()} | {federation.coordinator: coordinator.tls}
+    made = make_federation_certificates(tmp_path, federation.name, named)
+    for name, files in made.items():
+        client_credentials(files, federation.identity(name))
+        for key, path in files.model_dump().items():
+            example = Path(os.path.normpath(getattr(named[name], key)))
+            assert example.relative_to(ROOT / "parties" / "certificates") == path.relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "command"), [("active", "party party.toml"), ("passive", "party party.toml"), ("coordinator", "run ")]
+)
+def test_every_organisation_starts_with_one_command(folder, command):
+    launcher = ROOT / "parties" / folder / "start.sh"
+    assert os.access(launcher, os.X_OK)
+    assert command in launcher.read_text(encoding="utf-8")

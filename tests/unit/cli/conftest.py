@@ -1,0 +1,23 @@
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from support.federation import Federation
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return Federation(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands configure logs and Ctrl-C for a whole process; other tests get theirs back."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()

@@ -1,0 +1,121 @@
+"""``vfl check``: what is valid is said in a line, what is not ends with its own exit code and a remedy."""
+
+import pytest
+from rich.console import Console
+from support.federation import ACTIVE, COORDINATOR
+from typer.testing import CliRunner
+
+import vfl.cli.failures
+from vfl.cli.main import app
+
+CLINIC = "clinic"
+
+
+@pytest.fixture
+def check(monkeypatch):
+    """Exit code, and what was printed to either stream."""
+
+    def run(*files):
+        monkeypatch.setattr(vfl.cli.failures, "errors_console", Console(stderr=True, width=1000))
+        result = CliRunner().invoke(app, ["check", *map(str, files)])
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_every_good_file_is_told_in_a_line(federation, check):
+    federation.write()
+    names = ((ACTIVE, "federation.toml"), (ACTIVE, "job.toml"), (ACTIVE, "party.toml"), (CLINIC, "party.toml"))
+    files = [federation.path(name, file) for name, file in names]
+    code, output = check(*files, federation.path(COORDINATOR, "coordinator.toml"))
+    assert code == 0, output
+    lines = output.splitlines()
+    assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
+    assert (
+        "job 'job', binary, 2 epochs of batches of 32, encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
+    )
+    assert "party 'bank', active, 240 rows, 3 features, job 'job': valid" in lines[2]
+    assert "party 'clinic', passive, 240 rows, 3 features, job 'job': valid" in lines[3]
+    assert "coordinator settings: valid" in lines[4]
+
+
+def _no_table(federation):
+    del federation.tables[CLINIC]
+
+
+def _no_data(federation):
+    del federation.parties[CLINIC]["data"], federation.tables[CLINIC]
+
+
+def _misspelt(federation):
+    federation.parties[CLINIC]["policy"] = {"min_batchsize": 4}
+
+
+def _label(federation):
+    federation.parties[CLINIC]["data"]["label_column"] = "clinic_x0"
+
+
+def _oracle(federation):
+    federation.job["interaction"]["protocol"] = "oracle"
+
+
+def _ring(federation):
+    federation.job["ring"] = {"primes": 12}
+
+
+def _few_rows(federation):
+    federation.tables[CLINIC] = federation.tables[CLINIC][:99]
+
+
+def _device(federation):
+    federation.parties[CLINIC]["device"] = "abacus"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says", "remedy"),
+    [
+        (_no_table, 3, "the configured table does not exist", "correct 'path'"),
+        (_no_data, 2, "data: missing", "add the key 'data'"),
+        (_misspelt, 2, "policy.min_batchsize: unknown key", "write 'min_batch_size'"),
+        (_label, 2, "is passive but configures a label column", "remove data.label_column"),
+        (_oracle, 8, "sends activations and gradients unencrypted", "policy.allow_unencrypted"),
+        (_ring, 7, "not 128-bit secure", "fewer primes"),
+        (_few_rows, 8, "only 99 rows are aligned, fewer than 100", "policy.min_aligned_rows"),
+        (_device, 2, "the configured device cannot be used", 'device = "cpu"'),
+    ],
+)
+def test_a_party_that_could_not_take_part_is_told_why(federation, check, change, code, says, remedy):
+    change(federation)
+    got, output = check(federation.write().path(CLINIC))
+    assert (got, says in output, remedy in output) == (code, True, True), output
+
+
+def test_a_certificate_of_another_party_is_found(federation, check):
+    path = federation.write().path(CLINIC)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("certificates/clinic/", "certificates/bank/"), encoding="utf-8")
+    code, output = check(path)
+    assert code == 2
+    assert "the certificate is not for this party of this federation" in output
+
+
+def test_all_files_are_checked_and_the_first_failure_is_the_exit_code(federation, check, tmp_path):
+    _no_table(federation)
+    federation.write()
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ", encoding="utf-8")
+    good = federation.path(ACTIVE)
+    code, output = check(federation.path(CLINIC), broken, tmp_path / "absent.toml", good)
+    assert code == 3
+    for says in ("the configured table does not exist", "cannot be read", "is missing", "party 'bank', active"):
+        assert says in output
+
+
+@pytest.mark.parametrize("parties", [2])
+def test_the_files_that_the_demo_writes_are_valid(tmp_path, check, parties):
+    result = CliRunner().invoke(app, ["demo", "--only-write", "--out", str(tmp_path), "--parties", str(parties)])
+    assert result.exit_code == 0, result.output
+    written = sorted(tmp_path.rglob("*.toml"))
+    assert [path.name for path in written].count("party.toml") == parties
+    code, output = check(*written)
+    assert code == 0, output

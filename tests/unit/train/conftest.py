@@ -1,0 +1,9 @@
+from pathlib import Path
+
+import pytest
+from support.federation import Federation
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return Federation(tmp_path)

@@ -1,0 +1,205 @@
+"""How a party answers its coordinator: once for every call, however often it comes, and with a reason when it stops."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.federation import ACTIVE
+from support.in_process import Run, parties_in_process, record_messages
+
+from vfl import messages as m
+from vfl.errors import (
+    ConfigError,
+    DataError,
+    DeadlineExceeded,
+    JobAborted,
+    PeerUnreachable,
+    PolicyRefusal,
+    RemoteError,
+)
+from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
+from vfl.train.job import job_digest
+from vfl.train.local_model import LocalBottom
+from vfl.train.party_config import load_party
+from vfl.train.upper import UpperModel
+from vfl.version import PROTOCOL_VERSION
+
+JOB, CLINIC, SECONDS = "job-1", "clinic", 60.0
+
+
+def _prepare(federation, **changes):
+    setup = load_party(federation.path(ACTIVE))
+    call = {"job": JOB, "attempt": 0, "digest": job_digest(setup.job, setup.federation)}
+    return m.Prepare(**{**call, "protocol_version": PROTOCOL_VERSION, **changes})
+
+
+def _phase_call(step, phase, split):
+    return m.PhaseCall(StepKey(JOB, step, 0), phase, Batch(split, 0, 0))
+
+
+async def _every_call_three_times(clients, call):
+    """Twice at once, and a third time when these are answered; the replies by party."""
+    twice = [asyncio.gather(*(call(client) for client in clients.values())) for _ in range(2)]
+    first, second = [await replies for replies in twice]
+    third = await asyncio.gather(*(call(client) for client in clients.values()))
+    assert first == second == third
+    return dict(zip(clients, first, strict=True))
+
+
+async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation, monkeypatch):
+    run, updates = Run(), []
+    record_messages(run, monkeypatch)
+    for kind, method in ((LocalBottom, "backward"), (UpperModel, "step"), (UpperModel, "score")):
+        original = getattr(kind, method)
+
+        def counting(self, *arguments, original=original, what=f"{kind.__name__}.{method}"):
+            updates.append(what)
+            original(self, *arguments)
+
+        monkeypatch.setattr(kind, method, counting)
+    async with parties_in_process(federation.write()) as (parties, clients):
+        prepare = _prepare(federation)
+        prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare, SECONDS))
+        assert prepared == {name: m.Prepared(name, role, 240) for name, role in zip(clients, Role, strict=False)}
+        aligned = await _every_call_three_times(clients, lambda c: c.align(m.Align(JOB, 0), SECONDS))
+        assert aligned[ACTIVE] == m.Aligned(240, 156, 24, 60, 4, True)
+        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(JOB, 0, (CLINIC,)), SECONDS))
+        for phase in TRAINING_PHASES:
+            call = _phase_call(1, phase, Split.TRAIN)
+            await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call, SECONDS))
+        for phase in INFERENCE_PHASES:
+            call = _phase_call(2, phase, Split.TEST)
+            await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call, SECONDS))
+        score = m.Score(JOB, Split.TEST, 0)
+        scored = await _every_call_three_times(clients, lambda c: c.score(score, SECONDS))
+        assert scored[CLINIC] == m.Scored({})
+        assert 0 <= scored[ACTIVE].metrics["auc"] <= 1
+        finished = await asyncio.gather(*(c.finish(m.Finish(JOB), SECONDS) for c in clients.values() for _ in range(2)))
+        assert finished[0] == finished[1]
+        assert [await party for party in parties.values()] == [None, None]
+    assert sorted(updates) == ["LocalBottom.backward"] * 2 + ["UpperModel.score", "UpperModel.step"]
+    addresses = [(address, receiver) for address, receiver, _ in run.sent]
+    assert len(addresses) == len(set(addresses)) > 0
+
+
+async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
+        with pytest.raises(DeadlineExceeded):  # the active party waits for the keys of a party that was not called yet
+            await clients[ACTIVE].align(m.Align(JOB, 0), 0.3)
+        aligned = await asyncio.gather(*(c.align(m.Align(JOB, 0), SECONDS) for c in clients.values()))
+        assert [reply.rows for reply in aligned] == [240, 240]
+
+
+async def test_a_failed_call_fails_the_same_way_when_repeated(federation, monkeypatch):
+    loads = []
+    monkeypatch.setattr("vfl.train.roles.load_table", lambda *_, **__: loads.append(1) or _raise(DataError("no table")))
+    async with parties_in_process(federation.write()) as (_, clients):
+        for _ in range(2):
+            with pytest.raises(RemoteError, match="clinic: no table"):
+                await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+    assert loads == [1]
+
+
+def _raise(error):
+    raise error
+
+
+async def test_calls_before_the_job_is_prepared_are_refused(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        for call in (
+            clients[CLINIC].align(m.Align(JOB, 0), SECONDS),
+            clients[CLINIC].run_phase(_phase_call(1, Phase.TOP, Split.TRAIN), SECONDS),
+            clients[CLINIC].finish(m.Finish(JOB), SECONDS),
+        ):
+            with pytest.raises(RemoteError, match="before the job was prepared") as raised:
+                await call
+            assert raised.value.remote_code == "protocol"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"protocol_version": "0"}, "protocol", "the coordinator speaks protocol 0"),
+        ({"digest": "model=1"}, "mismatch", "job or federation file differs"),
+    ],
+)
+async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes, code, says):
+    async with parties_in_process(federation.write()) as (_, clients):
+        with pytest.raises(RemoteError, match=says) as raised:
+            await clients[CLINIC].prepare(_prepare(federation, **changes), SECONDS)
+        assert raised.value.remote_code == code
+        with pytest.raises(RemoteError):  # what was refused is not prepared
+            await clients[CLINIC].align(m.Align(JOB, 0), SECONDS)
+
+
+async def test_a_party_works_on_one_job_at_a_time(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        with pytest.raises(RemoteError, match="busy with another job") as raised:
+            await clients[CLINIC].prepare(_prepare(federation, job="job-2"), SECONDS)
+        assert raised.value.remote_code == PolicyRefusal.code
+
+
+async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation):
+    async with parties_in_process(federation.write()) as (parties, clients):
+        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await clients[CLINIC].abort(m.Abort("job-2", "coordinator", "aborted", "not this one"), SECONDS)
+        assert not parties[CLINIC].done()
+        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "data", "bank: no table"), SECONDS)
+        error = await asyncio.wait_for(parties[CLINIC], SECONDS)
+        assert isinstance(error, JobAborted)
+        assert error.summary == "the job was stopped: bank: no table"
+
+
+@pytest.mark.parametrize("keep_serving", [True, False])
+async def test_an_abort_before_the_job_came_ends_the_wait_of_a_party_that_serves_one_job(federation, keep_serving):
+    async with parties_in_process(federation.write(), keep_serving=keep_serving) as (parties, clients):
+        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "unreachable", "bank did not answer"), SECONDS)
+        if keep_serving:
+            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+            assert not parties[CLINIC].done()
+        else:
+            error = await asyncio.wait_for(parties[CLINIC], SECONDS)
+            assert error is not None
+            assert "bank did not answer" in error.summary
+
+
+async def test_where_the_error_happened_the_process_ends_with_all_of_it(federation):
+    del federation.tables[CLINIC]
+    async with parties_in_process(federation.write()) as (parties, clients):
+        with pytest.raises(RemoteError) as raised:
+            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        assert str(federation.folder) not in str(raised.value)
+        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "remote", raised.value.summary), SECONDS)
+        error = await asyncio.wait_for(parties[CLINIC], SECONDS)
+    assert isinstance(error, DataError)
+    assert str(federation.path(CLINIC, "table.csv")) in str(error)
+
+
+async def test_a_party_that_serves_on_takes_the_next_job(federation):
+    async with parties_in_process(federation.write(), keep_serving=True) as (parties, clients):
+        for job in (JOB, "job-2"):
+            await clients[CLINIC].wait_ready(30)
+            await clients[CLINIC].prepare(_prepare(federation, job=job), SECONDS)
+            await clients[CLINIC].abort(m.Abort(job, "coordinator", "aborted", "enough"), SECONDS)
+            await asyncio.sleep(0.5)
+        assert not parties[CLINIC].done()
+
+
+async def test_a_silent_coordinator_ends_the_job(federation):
+    federation.job["deadlines"]["phase"] = 0.3
+    async with parties_in_process(federation.write()) as (parties, clients):
+        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        error = await asyncio.wait_for(parties[CLINIC], SECONDS)
+    assert isinstance(error, PeerUnreachable)
+    assert error.summary == "the coordinator did not call within 0.3 s after prepare"
+
+
+async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federation):
+    federation.parties[CLINIC]["output"] = "table.csv/model"
+    async with parties_in_process(federation.write()) as (_, clients):
+        with pytest.raises(RemoteError, match="the trained model cannot be saved") as raised:
+            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        assert raised.value.remote_code == ConfigError.code
+        assert Path("table.csv").name not in str(raised.value)

@@ -1,0 +1,140 @@
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.federation import Federation
+
+from vfl.errors import ConfigError, MismatchError, ParameterError
+from vfl.train.job import JobConfig, check_digest, check_widths, job_digest, load_job
+from vfl.train.party_config import load_job_setup, load_party
+from vfl.transport.config import FederationConfig, load_federation
+
+
+def _job(changes=None, table=None) -> JobConfig:
+    content = {
+        "name": "job",
+        "seed": 1,
+        "task": {"kind": "binary"},
+        "model": {"widths": {"bank": 4, "clinic": 4}},
+    }
+    if table is None:
+        content |= changes or {}
+    else:
+        content[table] = {**content.get(table, {}), **changes}
+    return JobConfig.model_validate(content)
+
+
+def _federation(**changes) -> FederationConfig:
+    parties = [
+        {"name": "bank", "role": "active", "endpoint": "127.0.0.1:5001"},
+        {"name": "clinic", "role": "passive", "endpoint": "127.0.0.1:5002"},
+    ]
+    return FederationConfig.model_validate(
+        {"name": "test", "coordinator": "coordinator", "parties": parties, **changes}
+    )
+
+
+DIFFERENCES = {
+    "name": ({"name": "other"}, None),
+    "seed": ({"seed": 2}, None),
+    "task": ({"kind": "regression"}, "task"),
+    "model": ({"widths": {"bank": 4, "clinic": 5}}, "model"),
+    "training": ({"batch_size": 255}, "training"),
+    "interaction": ({"learning_rate": 0.25}, "interaction"),
+    "split": ({"test": 0.2}, "split"),
+    "ring": ({"gradient_bits": 11}, "ring"),
+    "deadlines": ({"phase": 5.0}, "deadlines"),
+}
+
+
+def test_every_table_of_the_job_is_part_of_the_digest():
+    assert DIFFERENCES.keys() == JobConfig.model_fields.keys() - {"federation"}
+
+
+@pytest.mark.parametrize("table", DIFFERENCES)
+def test_a_difference_is_named_by_its_table(table):
+    own, theirs = (job_digest(job, _federation()) for job in (_job(), _job(*DIFFERENCES[table])))
+    with pytest.raises(MismatchError) as raised:
+        check_digest(own, theirs)
+    assert raised.value.summary.endswith(f"differs from the coordinator's in: {table}")
+    assert "same job.toml" in raised.value.remedy
+
+
+def test_another_federation_is_a_difference():
+    own, theirs = job_digest(_job(), _federation()), job_digest(_job(), _federation(coordinator="hub"))
+    with pytest.raises(MismatchError, match="in: federation"):
+        check_digest(own, theirs)
+
+
+def test_where_the_files_lie_is_no_difference(tmp_path):
+    first, second = (Federation(tmp_path / name) for name in ("first", "second"))
+    second.federation = copy.deepcopy(first.federation)
+    for federation in (first, second):
+        federation.folder.mkdir()
+        federation.write()
+    setups = [load_party(first.path("bank")), load_party(second.path("clinic"))]
+    check_digest(*(job_digest(setup.job, setup.federation) for setup in setups))
+
+
+def test_values_cannot_be_read_from_a_digest_and_names_of_the_other_side_are_not_repeated():
+    digest = job_digest(_job({"name": "secret-campaign"}), _federation())
+    assert "secret-campaign" not in digest
+    with pytest.raises(MismatchError) as raised:
+        check_digest(digest, "\x1b[31mforged=1,=,,training")
+    assert "forged" not in str(raised.value)
+    assert "training" in raised.value.summary
+
+
+@given(st.text(max_size=200))
+def test_any_text_for_a_digest_is_a_mismatch(text):
+    with pytest.raises(MismatchError):
+        check_digest(job_digest(_job(), _federation()), text)
+
+
+@pytest.mark.parametrize(
+    ("widths", "says"),
+    [
+        ({"bank": 4}, "lacks the width of clinic"),
+        ({"bank": 4, "clinic": 4, "telco": 4}, "not in federation.toml: telco"),
+        ({"bank": 4, "clinic": 0}, "gives no width to passive party clinic"),
+    ],
+)
+def test_widths_have_to_fit_the_federation(widths, says):
+    job = _job({"widths": widths}, "model")
+    with pytest.raises(ConfigError, match=r"model\.widths") as raised:
+        check_widths(job, _federation())
+    assert says in raised.value.summary
+
+
+def test_an_active_party_may_have_no_width():
+    check_widths(_job({"widths": {"bank": 0, "clinic": 1}}, "model"), _federation())
+
+
+def test_splits_have_to_leave_rows_to_train_on(federation):
+    federation.job["split"] = {"validation": 0.5, "test": 0.5}
+    with pytest.raises(ConfigError, match="must leave rows to train on"):
+        load_job(federation.write().path("bank", "job.toml"))
+
+
+def test_a_ring_that_does_not_carry_the_job_is_refused_before_anything_starts(federation):
+    federation.job["ring"] = {"primes": 2}
+    with pytest.raises(ParameterError) as raised:
+        load_job_setup(federation.write().path("bank", "job.toml"))
+    assert raised.value.remedy
+
+
+def test_paths_are_relative_to_the_file_that_names_them(federation):
+    setup = load_party(federation.write().path("clinic"))
+    folder = federation.path("clinic").parent
+    assert setup.config.data.path == folder / "table.csv"
+    assert setup.config.private_seed == folder / "private_seed"
+    assert setup.job == load_job(folder / "job.toml")
+    assert setup.federation == load_federation(folder / "federation.toml")
+
+
+def test_a_party_that_is_not_in_the_federation_is_told_who_is(federation):
+    federation.parties["clinic"]["name"] = "hospital"
+    with pytest.raises(ConfigError, match="party 'hospital' is not in the federation") as raised:
+        load_party(federation.write().path("clinic"))
+    assert "bank, clinic" in raised.value.detail
