@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,8 +32,6 @@ from vfl.transport.config import TlsFiles
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
 FEATURES = 8
-END_SECONDS = 15.0
-"""How long parties may take to end by themselves after a job."""
 
 
 @dataclass
@@ -118,16 +115,10 @@ def _party_processes(federation: DemoFederation) -> Iterator[dict[str, subproces
         except VflError as error:
             logs = "\n".join(_tail(federation.folder / name / f"{name}.log") for name in federation.parties)
             raise RuntimeError(f"the job failed: {error}\n{logs}") from error
-        _wait(processes)
-
-
-def _wait(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while any(process.poll() is None for process in processes.values()) and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """The job is over and saved, or has failed: nothing is lost that a benchmark would wait for."""
     process.kill()
     process.wait()
 

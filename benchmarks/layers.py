@@ -161,7 +161,7 @@ class EncryptedLayer:
         alpha, d_z_BK = self._inputs
         self._step += 1
         key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
-        multiplier = update_multiplier(0.1, rows, PARAMETERS)
+        multiplier = update_multiplier(1.0, rows, PARAMETERS)
         forward = {name: side.forward(key, alpha[name]) for name, side in self._passive.items()}
         run_exchanges({ACTIVE: self._active.forward(key, rows), **forward}, log)
         backward = {name: side.backward(key, multiplier) for name, side in self._passive.items()}

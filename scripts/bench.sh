@@ -6,8 +6,5 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 caller=$PWD
 source "$here/environment.sh"
-if ! .venv/bin/python -c 'import phe, gmpy2' 2>/dev/null; then
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-fi
 cd "$caller"
 PYTHONPATH="$here/.." exec "$here/../.venv/bin/python" -m benchmarks "$@"

@@ -19,6 +19,7 @@ def _train(folder, passive=("clinic",), protocol="encrypted"):
     folder.mkdir()
     federation = Federation(folder, passive)
     federation.job["interaction"]["protocol"] = protocol
+    federation.job["training"]["epochs"] = 3 - len(passive)
     if protocol == "oracle":
         for party in federation.parties.values():
             party["policy"]["allow_unencrypted"] = True

@@ -111,18 +111,33 @@ def test_memory_growth_leaves_the_start_out_and_sees_a_leak():
         memory.growth([1, 2])
 
 
-def test_whole_system_report_and_plots(tmp_path):
+@pytest.mark.slow
+def test_whole_system_over_processes(tmp_path):
     findings = system.run(TINY, tmp_path)
     assert {row.section for row in findings.rows} == {"b", "c", "e"}
     assert "default_credit" in findings.skipped[0]
     traffic = findings.series["bytes"]["64x4x4"]
     assert all(sent > 0 for senders in traffic.values() for sent in senders.values())
-    findings.rows.append(_row(measured=math.inf))
+    peaks = [row for row in findings.rows if "peak memory" in row.what]
+    growths = [row for row in findings.rows if "growth of the memory" in row.what]
+    assert len(peaks) == len(growths) == 2
+
+
+def test_report_as_json_and_plots(tmp_path):
+    growth = {"values": [1, 2], "costs": [1.0, 2.0], "unit": "s", "exponent": 1.0}
+    series = {
+        "phases": {"F1": {"seconds": 1.0, "bytes": 2}},
+        "scaling": {"d": growth},
+        "bytes": {"x": {"p": {"a": 1.0}}},
+    }
+    findings = Findings([_row(), _row(measured=math.inf)], [], series)
     report.write_json(tmp_path / "out.json", findings, {"cores": 2}, "tiny", 1.0)
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert len(content["rows"]) == len(findings.rows)
-    assert content["rows"][-1]["measured"] is None
-    assert [path.name for path in plots.write(findings.series, tmp_path / "out")] == ["out-bytes.png"]
+    assert [row["measured"] for row in content["rows"]] == [2, None]
+    assert content["machine"] == {"cores": 2}
+    written = plots.write(series, tmp_path / "out")
+    assert [path.name for path in written] == ["out-phases.png", "out-scaling.png", "out-bytes.png"]
+    assert all(path.stat().st_size for path in written)
 
 
 def test_table_shows_target_ratio_and_verdict():
