@@ -84,5 +84,10 @@ def _party_rows(counts: Sequence[int], logs: Sequence[StepLog], shape: Shape) ->
             note="at most linear growth"),
         Row("d", f"encryptions of the gradient with {words}", float(many.messages("B1")), "messages/step",
             f"with {counts[0]}", float(few.messages("B1")), target=at_most(1),
-            note=f"one for all; {few.seconds('B1', ACTIVE) * 1e3:.1f}, {many.seconds('B1', ACTIVE) * 1e3:.1f} ms"),
+            note="one for all; what one costs stands in the next two rows"),
+        Row("d", f"arithmetic of encrypting the gradient with {words}", many.seconds("B1", ACTIVE) * 1e3, "ms/step",
+            f"with {counts[0]}", few.seconds("B1", ACTIVE) * 1e3,
+            note="the planner may pack the gradient into more ciphertexts when more parties use it"),
+        Row("d", f"size of the encrypted gradient with {words}", many.sent("B1") / counts[-1] / 1e3, "KB/receiver",
+            f"with {counts[0]}", few.sent("B1") / counts[0] / 1e3),
     ]  # fmt: skip
