@@ -116,7 +116,7 @@ class PartyService:
             raise PolicyRefusal(
                 "this party is busy with another job", remedy="wait until that job is over, then start again"
             )
-        return await self._once("prepare", "prepare", lambda job: self._prepare(job, call))
+        return await self._once(call.job, "prepare", "prepare", lambda job: self._prepare(job, call))
 
     async def _prepare(self, job: _Job, call: m.Prepare) -> m.Prepared:
         check_digest(self._digest, call.digest)
@@ -130,7 +130,7 @@ class PartyService:
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Exchange keys, check the ids, build the models."""
-        return await self._once("align", "alignment", lambda job: job.role.align(job.setup_key))
+        return await self._once(call.job, "align", "alignment", lambda job: job.role.align(job.setup_key))
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
@@ -140,12 +140,12 @@ class PartyService:
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
-        return await self._once("begin", "the initial weights", work)
+        return await self._once(call.job, "begin", "the initial weights", work)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
-        return await self._once((call.key, call.phase), where, lambda job: self._run_phase(job, call))
+        return await self._once(call.key.job, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
 
     async def _run_phase(self, job: _Job, call: m.PhaseCall) -> m.PhaseReport:
         before, started = self._traffic.total(job.name), time.perf_counter()
@@ -166,11 +166,11 @@ class PartyService:
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             return m.Scored(metrics=metrics)
 
-        return await self._once(("score", call.split, call.epoch), "scoring", work)
+        return await self._once(call.job, ("score", call.split, call.epoch), "scoring", work)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save this party's part of the model."""
-        return await self._once("finish", "saving", self._finish)
+        return await self._once(call.job, "finish", "saving", self._finish)
 
     async def _finish(self, job: _Job) -> m.Finished:
         lipschitz = await job.role.save(job.name)
@@ -250,10 +250,10 @@ class PartyService:
 
         return ActiveParty(state)
 
-    async def _once(self, key: Hashable, where: str, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
-        """Do the work of a call once; a repeated call gets the same reply or the same error."""
+    async def _once(self, name: str, key: Hashable, where: str, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
+        """Do the work of a call of this job once; a repeated call gets the same reply or the same error."""
         job = self._job
-        if job is None:
+        if job is None or job.name != name:
             raise _not_prepared()
         self._raise_if_stopped()
         job.last_call = time.monotonic()

@@ -117,6 +117,13 @@ async def test_calls_before_the_job_is_prepared_are_refused(federation):
             assert raised.value.remote_code == "protocol"
 
 
+async def test_calls_of_another_job_are_refused(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        with pytest.raises(RemoteError, match="before the job was prepared"):
+            await clients[CLINIC].finish(m.Finish("another-job"), SECONDS)
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [
