@@ -15,6 +15,9 @@ from rich.table import Table
 from vfl.errors import ConfigError
 from vfl.train.party_config import PartySetup
 
+SHOWN_METRICS = 5
+"""What fits a terminal of 80 columns; report.json has all."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -91,7 +94,7 @@ class DemoResult:
 
     def show(self, console: Console) -> None:
         """Print the tables."""
-        names = sorted(self.joint_encrypted.metrics, key=lambda name: (name != self.metric, name))
+        names = sorted(self.joint_encrypted.metrics, key=lambda name: (name != self.metric, name))[:SHOWN_METRICS]
         table = Table(title=f"{self.dataset}: {self.outcome['rows']} aligned rows, scored on the test rows")
         table.add_column("trained by", no_wrap=True)
         for name in names:
