@@ -9,7 +9,7 @@ import numpy as np
 from vfl.he.algebra import times_matrix
 from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts
-from vfl.he.layout import BackwardLayout, plan_backward, plan_product, product_layout, reduction_layout
+from vfl.he.layout import BackwardLayout, plan_product, product_layout, reduction_layout
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
@@ -94,7 +94,7 @@ class EncryptedActive:
 
     def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
         """B1 to B3: one encryption of dL/dZ for all; V_i -= m Dec(alpha_i^T Enc(delta) + phi_i)."""
-        layout = self._backward_layout(d_z_BK.shape[0])
+        layout = self._shape.backward_layout(d_z_BK.shape[0], self._parameters)
         updated = dict(self._share_v)
         yield Send(self._shape.passive, self._encrypted_gradient(layout, d_z_BK))
         for name in self._shape.passive:
@@ -107,11 +107,6 @@ class EncryptedActive:
             updated[name] = centre(updated[name] - step, self._parameters.tau)
         # All shares change together and last, so that a step that fails on the way leaves every share as it was.
         self._share_v = updated
-
-    def _backward_layout(self, rows: int) -> BackwardLayout:
-        shape = self._shape
-        widths = tuple(shape.widths.values())
-        return plan_backward(rows, shape.out_width, widths, shape.gradient_widths, self._parameters.degree)
 
     def _encrypted_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> EncryptedGradient:
         rows = self._encrypted(layout.rows, d_z_BK)

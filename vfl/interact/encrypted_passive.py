@@ -8,7 +8,7 @@ import torch
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
-from vfl.he.layout import BackwardLayout, plan_backward, plan_product, product_layout, reduction_layout
+from vfl.he.layout import BackwardLayout, plan_product, product_layout, reduction_layout
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
@@ -90,7 +90,7 @@ class EncryptedPassive:
         alpha_BD = pending(self._alpha, key)
         self._alpha = None
         gradient = yield from receive(active, EncryptedGradient)
-        layout = self._backward_layout(alpha_BD.shape[0])
+        layout = self._shape.backward_layout(alpha_BD.shape[0], p)
         ct_rows, ct_blocks = self._gradient_ciphertexts(layout, gradient)
         ct_d_alpha, rho_BD = self._masked_d_alpha(layout.rows, ct_rows)
         ct_d_w, phi_DK = self._masked_d_w(layout.blocks, alpha_BD, ct_blocks)
@@ -103,11 +103,6 @@ class EncryptedPassive:
         # The share changes last, so that a step that fails on the way leaves it as it was.
         self._share_u = centre(self._share_u + multiplier * phi_DK, p.tau)
         return d_alpha_BD
-
-    def _backward_layout(self, rows: int) -> BackwardLayout:
-        shape = self._shape
-        widths = tuple(shape.widths.values())
-        return plan_backward(rows, shape.out_width, widths, shape.gradient_widths, self._parameters.degree)
 
     def _gradient_ciphertexts(
         self, layout: BackwardLayout, gradient: EncryptedGradient

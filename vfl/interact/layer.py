@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from vfl.errors import ProtocolError
+from vfl.he.layout import BackwardLayout, plan_backward
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange
@@ -51,6 +52,11 @@ class InteractionShape:
     def weight_scale(self) -> float:
         """Standard deviation of initial interaction weights: 1 / sqrt(all bottom widths)."""
         return float((sum(self.widths.values()) + self.own_width) ** -0.5)
+
+    def backward_layout(self, rows: int, parameters: Parameters) -> BackwardLayout:
+        """How dL/dZ of a batch is packed; both sides derive it, so it has to be the same at both."""
+        widths = tuple(self.widths.values())
+        return plan_backward(rows, self.out_width, widths, self.gradient_widths, parameters.degree)
 
 
 class ActiveInteraction(Protocol):
