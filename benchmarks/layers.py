@@ -27,6 +27,9 @@ from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.transport.codec import message_bytes
 
+Mail = dict[tuple[str, str, str, int], deque[Message]]
+"""Messages that wait: by receiver, sender, kind and part."""
+
 PARAMETERS = Parameters.validated(RingSettings())
 ACTIVE = "active"
 PHASES = {
@@ -110,7 +113,7 @@ def _phase(message: Message) -> str:
 def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[str, Any]:
     """Run one exchange per party until all return; the result of each by party name."""
     sides = {name: _Side(name, exchange, log) for name, exchange in exchanges.items()}
-    mail: dict[tuple[str, str, str], deque[Message]] = {}
+    mail: Mail = {}
     for side in sides.values():
         side.resume(None)
     while any(side.request for side in sides.values()):
@@ -119,15 +122,15 @@ def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[
     return {name: side.result for name, side in sides.items()}
 
 
-def _advance(name: str, side: _Side, mail: dict[tuple[str, str, str], deque[Message]]) -> bool:
+def _advance(name: str, side: _Side, mail: Mail) -> bool:
     """Do what a party asks for, if that is possible now."""
     match side.request:
-        case Send(to, message):
+        case Send(to, message, part):
             for receiver in to:
-                mail.setdefault((receiver, name, message.kind), deque()).append(message)
+                mail.setdefault((receiver, name, message.kind, part), deque()).append(message)
             side.resume(None)
             return True
-        case Receive(sender, message_type) if queue := mail.get((name, sender, message_type.kind)):
+        case Receive(sender, message_type, part) if queue := mail.get((name, sender, message_type.kind, part)):
             side.resume(queue.popleft())
             return True
     return False

@@ -63,8 +63,12 @@ class StepKey:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a message belongs: one kind of message, once, from one sender, in one execution of a step."""
+    """Where a message belongs: one kind of message, once, from one sender, in one execution of a step.
+
+    Content that is sent piece by piece is several messages of one kind, told apart by their ``part``.
+    """
 
     key: StepKey
     kind: str
     sender: str
+    part: int = 0

@@ -23,7 +23,7 @@ class Transcript:
 def run_exchanges(exchanges: dict[str, Exchange[Any]], transcript: Transcript | None = None) -> dict[str, Any]:
     """Run one exchange per party until all return; the result of each by party name."""
     transcript = transcript or Transcript()
-    mail: dict[tuple[str, str, str], deque[Message]] = {}
+    mail: dict[tuple[str, str, str, int], deque[Message]] = {}
     waiting: dict[str, Send | Receive] = {}
     results: dict[str, Any] = {}
 
@@ -42,10 +42,11 @@ def run_exchanges(exchanges: dict[str, Exchange[Any]], transcript: Transcript | 
             if isinstance(request, Send):
                 for receiver in request.to:
                     transcript.sent.append((name, receiver, request.message))
-                    mail.setdefault((receiver, name, request.message.kind), deque()).append(request.message)
+                    address = (receiver, name, request.message.kind, request.part)
+                    mail.setdefault(address, deque()).append(request.message)
                 resume(name, None)
                 progressed = True
-            elif queue := mail.get((name, request.sender, request.message_type.kind)):
+            elif queue := mail.get((name, request.sender, request.message_type.kind, request.part)):
                 resume(name, queue.popleft())
                 progressed = True
         if not progressed:

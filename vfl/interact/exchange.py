@@ -23,6 +23,7 @@ class Send:
 
     to: tuple[str, ...]
     message: Message
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,16 @@ class Receive:
 
     sender: str
     message_type: type[Message]
+    part: int = 0
 
 
 Exchange = Generator[Send | Receive, Message | None, Result]
 """A protocol run that returns ``Result``."""
 
 
-def receive(sender: str, message_type: type[Received]) -> Exchange[Received]:
+def receive(sender: str, message_type: type[Received], part: int = 0) -> Exchange[Received]:
     """Wait for one message inside another exchange: ``message = yield from receive(...)``."""
-    message = yield Receive(sender, message_type)
+    message = yield Receive(sender, message_type, part)
     if not isinstance(message, message_type):
         raise ProtocolError(f"{sender} sent another message where '{message_type.kind}' was due")
     return message

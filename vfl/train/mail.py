@@ -59,16 +59,15 @@ class Mail:
             match request:
                 case _Finished(result):
                     return result
-                case Send(to, message):
-                    await self._deliver(to, message, key)
-                case Receive(sender, message_type):
-                    address = Address(key, message_type.kind, sender)
+                case Send(to, message, part):
+                    await self._deliver(to, message, Address(key, message.kind, self._own_name, part))
+                case Receive(sender, message_type, part):
+                    address = Address(key, message_type.kind, sender, part)
                     received = await self._inbox.take(address, self._timeout, purpose)
 
-    async def _deliver(self, to: tuple[str, ...], message: Message, key: StepKey) -> None:
+    async def _deliver(self, to: tuple[str, ...], message: Message, address: Address) -> None:
         if self._encrypted and message.in_the_clear:
             raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
-        address = Address(key, message.kind, self._own_name)
         await asyncio.gather(*(self._clients[name].deliver(address, message, self._timeout) for name in to))
 
 

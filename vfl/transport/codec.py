@@ -60,6 +60,7 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
             for name, array in message.tensors().items()
         ],
         total_bytes=total,
+        part=address.part,
     )
 
 
@@ -96,7 +97,7 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
             detail=f"it was meant for {header.receiver[:63]!r}",
             remedy="make the endpoints in federation.toml the same at every party",
         )
-    return Address(StepKey(header.job, header.step, header.attempt), header.kind, header.sender)
+    return Address(StepKey(header.job, header.step, header.attempt), header.kind, header.sender, header.part)
 
 
 class MessageDecoder:

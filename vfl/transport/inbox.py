@@ -58,16 +58,17 @@ class _OpenJob:
     senders: frozenset[str]
     present: dict[Address, Message] = field(default_factory=dict)
     waiters: dict[Address, asyncio.Future[None]] = field(default_factory=dict)
-    taken: dict[tuple[str, str], _Steps] = field(default_factory=dict)
+    taken: dict[tuple[str, str, int], _Steps] = field(default_factory=dict)
     error: VflError | None = None
 
     def was_taken(self, address: Address) -> bool:
-        return address.key.step in self.taken.get((address.sender, address.kind), ())
+        return address.key.step in self.taken.get((address.sender, address.kind, address.part), ())
 
     def take(self, address: Address) -> Message | None:
         message = self.present.pop(address, None)
         if message is not None:
-            self.taken.setdefault((address.sender, address.kind), _Steps()).add(address.key.step)
+            taken = self.taken.setdefault((address.sender, address.kind, address.part), _Steps())
+            taken.add(address.key.step)
         return message
 
     def wake_all(self) -> None:

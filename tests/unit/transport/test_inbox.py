@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,17 @@ async def test_a_message_already_taken_is_refused(inbox, share):
     await take(inbox, share()[0])
     with pytest.raises(ProtocolError, match="arrived twice"):
         inbox.put(*share())
+
+
+async def test_parts_of_one_kind_are_different_messages_each_taken_once(inbox, share):
+    address, message = share()
+    second = replace(address, part=1)
+    inbox.put(address, message)
+    inbox.put(second, share(fill=1)[1])
+    np.testing.assert_array_equal((await take(inbox, second)).sh_z_BK, share(fill=1)[1].sh_z_BK)
+    with pytest.raises(ProtocolError, match="arrived twice"):
+        inbox.put(second, message)
+    assert await take(inbox, address) is message
 
 
 async def test_a_stranger_to_the_job_is_refused(inbox, share):

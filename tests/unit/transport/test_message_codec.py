@@ -26,7 +26,9 @@ def addressed_messages(draw):
         shapes = hnp.array_shapes(min_dims=ndim, max_dims=ndim, min_side=0, max_side=4)
         arrays[spec.name] = draw(hnp.arrays(dtype, shapes))
     key = StepKey(draw(st.from_regex(r"\A[\w.-]{1,128}\Z")), draw(st.integers(-1, 1 << 40)), draw(st.integers(0, 99)))
-    return Address(key, message_type.kind, draw(st.from_regex(r"\A[a-z0-9-]{1,63}\Z"))), message_type(**arrays)
+    return Address(
+        key, message_type.kind, draw(st.from_regex(r"\A[a-z0-9-]{1,63}\Z")), draw(st.integers(0, 2**32 - 1))
+    ), message_type(**arrays)
 
 
 def header_of(message, address=ADDRESS) -> pb.Header:

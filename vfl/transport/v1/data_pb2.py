@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvfl/transport/v1/data.proto\x12\x10vfl.transport.v1\"T\n\x05\x43hunk\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.vfl.transport.v1.HeaderH\x00\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04partJ\x04\x08\x03\x10\x08\"\xc8\x01\n\x06Header\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x03\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0e\n\x06sender\x18\x06 \x01(\t\x12\x10\n\x08receiver\x18\x07 \x01(\t\x12-\n\x07tensors\x18\x08 \x03(\x0b\x32\x1c.vfl.transport.v1.TensorSpec\x12\x13\n\x0btotal_bytes\x18\t \x01(\x04J\x04\x08\n\x10\x10\">\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03J\x04\x08\x04\x10\x08\"\'\n\x07Receipt\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\x32G\n\x04\x44\x61ta\x12?\n\x07\x44\x65liver\x12\x17.vfl.transport.v1.Chunk\x1a\x19.vfl.transport.v1.Receipt(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvfl/transport/v1/data.proto\x12\x10vfl.transport.v1\"T\n\x05\x43hunk\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.vfl.transport.v1.HeaderH\x00\x12\x11\n\x07payload\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04partJ\x04\x08\x03\x10\x08\"\xd6\x01\n\x06Header\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x03\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0e\n\x06sender\x18\x06 \x01(\t\x12\x10\n\x08receiver\x18\x07 \x01(\t\x12-\n\x07tensors\x18\x08 \x03(\x0b\x32\x1c.vfl.transport.v1.TensorSpec\x12\x13\n\x0btotal_bytes\x18\t \x01(\x04\x12\x0c\n\x04part\x18\n \x01(\rJ\x04\x08\x0b\x10\x10\">\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03J\x04\x08\x04\x10\x08\"\'\n\x07Receipt\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x04J\x04\x08\x02\x10\x08\x32G\n\x04\x44\x61ta\x12?\n\x07\x44\x65liver\x12\x17.vfl.transport.v1.Chunk\x1a\x19.vfl.transport.v1.Receipt(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNK']._serialized_start=49
   _globals['_CHUNK']._serialized_end=133
   _globals['_HEADER']._serialized_start=136
-  _globals['_HEADER']._serialized_end=336
-  _globals['_TENSORSPEC']._serialized_start=338
-  _globals['_TENSORSPEC']._serialized_end=400
-  _globals['_RECEIPT']._serialized_start=402
-  _globals['_RECEIPT']._serialized_end=441
-  _globals['_DATA']._serialized_start=443
-  _globals['_DATA']._serialized_end=514
+  _globals['_HEADER']._serialized_end=350
+  _globals['_TENSORSPEC']._serialized_start=352
+  _globals['_TENSORSPEC']._serialized_end=414
+  _globals['_RECEIPT']._serialized_start=416
+  _globals['_RECEIPT']._serialized_end=455
+  _globals['_DATA']._serialized_start=457
+  _globals['_DATA']._serialized_end=528
 # @@protoc_insertion_point(module_scope)
