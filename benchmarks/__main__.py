@@ -32,6 +32,7 @@ def measure(effort: Effort, data: Path | None, only: list[str], progress: Consol
         "step": step.run,
         "system": lambda chosen: system.run(chosen, data),
         "scaling": scaling.run,
+        "memory": system.run_long,
     }
     if unknown := set(only) - set(benchmarks):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(benchmarks)}")
@@ -48,7 +49,9 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats, rows and steps; under three minutes.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write everything to this file, and plots beside it.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the default_credit tables.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="kernels, step, system or scaling; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="One of kernels, step, system, scaling, memory; repeatable.")
+    ] = None,
 ) -> None:
     """Measure vfl side by side with its peers on this machine."""
     if json and not json.absolute().parent.is_dir():

@@ -48,7 +48,8 @@ class Effort:
         ckks_rows: rows that the CKKS peer multiplies at once.
         paillier_rows: rows that the Paillier peer computes; its cost per sample follows from them.
         paillier_outputs: masked weight gradients that it computes, of d * K.
-        system: the last case is also the one that shows whether memory stays flat.
+        system: the last case also shows whether memory stays flat over a few steps.
+        flat_steps: steps of the kernel shape over which memory has to stay flat; 0 leaves that out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Effort:
     system: tuple[SystemCase, ...]
     sweeps: Sweeps
     epochs: int
+    flat_steps: int
 
 
 _LARGE, _MIDDLE, _SMALL = Shape(8192, 32, 32), Shape(1024, 16, 16), Shape(256, 16, 16)
@@ -82,6 +84,7 @@ QUICK = Effort(
         Shape(2048, 16, 16), (256, 1024, 4096, 16384, 32768), (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 4, 8), 1
     ),
     epochs=1,
+    flat_steps=0,
 )
 
 FULL = Effort(
@@ -106,4 +109,5 @@ FULL = Effort(
         3,
     ),
     epochs=2,
+    flat_steps=1000,
 )

@@ -130,14 +130,14 @@ def _tail(log: Path) -> str:
 # --- files ---
 
 
-def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str) -> DemoFederation:
-    """A federation of two parties with random tables of ``steps`` full batches, all of them for training."""
+def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> DemoFederation:
+    """A federation of two parties with random tables of ``steps`` full batches an epoch, all of them for training."""
     names = (ACTIVE, PASSIVE)
     for name in (*names, COORDINATOR):
         (folder / name).mkdir(parents=True)
     certificates = make_federation_certificates(folder / "certificates", NAME, (*names, COORDINATOR))
     _write(folder / "federation.toml", _federation(names))
-    _write(folder / "job.toml", _job(names, shape, protocol))
+    _write(folder / "job.toml", _job(names, shape, protocol, epochs))
     _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
     for name in names:
         _write_table(folder / name / "table.csv", shape.rows * steps, labelled=name == ACTIVE)
@@ -160,14 +160,14 @@ def _federation(names: tuple[str, ...]) -> dict[str, Any]:
     return {"name": NAME, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
 
 
-def _job(names: tuple[str, ...], shape: Shape, protocol: str) -> dict[str, Any]:
+def _job(names: tuple[str, ...], shape: Shape, protocol: str, epochs: int) -> dict[str, Any]:
     return {
         "name": NAME,
         "federation": "federation.toml",
         "seed": 1,
         "task": {"kind": "binary"},
         "model": {"interaction_width": shape.out_width, "widths": dict.fromkeys(names, shape.width)},
-        "training": {"epochs": 1, "batch_size": shape.rows},
+        "training": {"epochs": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
         "interaction": {"protocol": protocol, "learning_rate": 0.1},
         "split": {"validation": 0.0, "test": 0.0},
     }

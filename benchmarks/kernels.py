@@ -12,11 +12,11 @@ from benchmarks.layers import PARAMETERS, random_activations, random_gradient
 from benchmarks.machine import cores, torch_threads
 from benchmarks.timing import Timing, side_by_side
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.ciphertexts import encrypt, hide, uniform_mask
+from vfl.he.ciphertexts import Cover, encrypt, hide, make_cover
+from vfl.he.compute import spread
 from vfl.he.keys import SecretKey
 from vfl.he.layout import ProductLayout, plan_backward, plan_product, reduction_layout
 from vfl.he.noise import product_hiding
-from vfl.he.parallel import spread
 from vfl.interact.fixed_point import centre
 from vfl.randomness import uniform_ring
 
@@ -43,7 +43,9 @@ class MatrixKernel:
         self.x_BD = random_activations(np.random.default_rng(1), shape.rows, shape.width)
         self.w_DK = uniform_ring((shape.width, shape.out_width), PARAMETERS.tau)
         self.coefficients = self.layout.source.pack(self.x_BD)
-        self.ct_x = encrypt(PARAMETERS, key, self.coefficients).expanded(PARAMETERS)
+        self.ct_x = encrypt(PARAMETERS, key.encrypt_zeros(len(self.coefficients)), self.coefficients).expanded(
+            PARAMETERS
+        )
 
     def run(self) -> torch.Tensor:
         """The product, encrypted."""
@@ -66,7 +68,8 @@ class ReductionKernel:
         self.layout = reduction_layout(packing, shape.width)
         self._x_BD = random_activations(np.random.default_rng(1), shape.rows, shape.width)
         self._d_BK = random_gradient(np.random.default_rng(2), shape.rows, shape.out_width)
-        self._ct_d = encrypt(PARAMETERS, key, packing.pack(self._d_BK)).expanded(PARAMETERS)
+        zeros = key.encrypt_zeros(packing.ciphertexts)
+        self._ct_d = encrypt(PARAMETERS, zeros, packing.pack(self._d_BK)).expanded(PARAMETERS)
 
     def run(self) -> torch.Tensor:
         """The product, encrypted."""
@@ -148,17 +151,24 @@ def _require_exact(kernel: MatrixKernel | ReductionKernel) -> None:
 def _ciphertext_rows(kernel: MatrixKernel, effort: Effort) -> list[Row]:
     key, product = kernel.key, kernel.run()
     hiding = product_hiding(PARAMETERS, kernel.layout)
-    mask = uniform_mask(PARAMETERS, product.shape[0])
-    hidden = hide(PARAMETERS, key.public, product, mask, hiding)
-    seeded = encrypt(PARAMETERS, key, kernel.coefficients)
+    positions = kernel.layout.product.positions
+    fresh, returned = len(kernel.coefficients), product.shape[0]
+
+    def covers() -> list[Cover]:
+        return spread(lambda _: make_cover(PARAMETERS, key.public, hiding.flooding_bits), range(returned))
+
+    ready = covers()
+    hidden = hide(PARAMETERS, product, ready, hiding.level, positions)
+    zeros = key.encrypt_zeros(fresh)
+    seeded = encrypt(PARAMETERS, zeros, kernel.coefficients)
     actions = {
-        "encryption": (lambda: encrypt(PARAMETERS, key, kernel.coefficients), len(kernel.coefficients)),
-        "expansion of a received seed": (lambda: seeded.expanded(PARAMETERS), len(kernel.coefficients)),
-        "hiding (mask, re-randomise, flood)": (
-            lambda: hide(PARAMETERS, key.public, product, mask, hiding), product.shape[0],
-        ),
-        "decryption": (lambda: key.decrypt(hidden), product.shape[0]),
-    }  # fmt: skip
+        "encryption of zero (may be made in advance)": (lambda: key.encrypt_zeros(fresh), fresh),
+        "adding a plaintext to it": (lambda: encrypt(PARAMETERS, zeros, kernel.coefficients), fresh),
+        "expansion of a received seed": (lambda: seeded.expanded(PARAMETERS), fresh),
+        "cover: mask, encryption of zero, flooding (may be made in advance)": (covers, returned),
+        "hiding a product with it": (lambda: hide(PARAMETERS, product, ready, hiding.level, positions), returned),
+        "decryption": (lambda: key.decrypt_at(hidden.first, hidden.second, positions), returned),
+    }
     times = side_by_side({name: action for name, (action, _) in actions.items()}, effort.repeats)
     return [
         Row("a", f"{name}, of {count} ciphertexts at once", times[name].best / count * 1e3, "ms each",

@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.effort import Shape
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
@@ -36,11 +37,14 @@ PHASES = {
     "encrypted_activations": "F1",
     "masked_activation_product": "F2",
     "forward_share": "F3",
-    "encrypted_gradient": "B1",
-    "masked_gradient_products": "B2",
+    "encrypted_gradient_rows": "B1",
+    "encrypted_gradient_blocks": "B1",
+    "masked_gradient_product": "B2",
+    "masked_weight_gradient": "B2",
     "masked_activation_gradient": "B3",
 }
 """The protocol's phases by the kind of their message; another kind counts under its own name."""
+PHASE_NAMES = tuple(dict.fromkeys(PHASES.values()))
 
 
 @dataclass(frozen=True)
@@ -139,19 +143,20 @@ def _advance(name: str, side: _Side, mail: Mail) -> bool:
 class EncryptedLayer:
     """All parties of an encrypted interaction layer, set up, with random inputs of the given shape."""
 
-    def __init__(self, shape: Shape, passive: int = 1) -> None:
+    def __init__(self, shape: Shape, passive: int = 1, pool_bytes: int = 0) -> None:
+        self._pools = [Pools(pool_bytes) for _ in range(1 + passive)]
         names = tuple(f"passive{index}" for index in range(passive))
         self._layer = InteractionShape(ACTIVE, dict.fromkeys(names, shape.width), shape.out_width, 0, frozenset(names))
         keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
         publics = {name: keys[name].public for name in names}
         generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
-        self._active = EncryptedActive(self._layer, PARAMETERS, generators, keys[ACTIVE], publics)
+        self._active = EncryptedActive(self._layer, PARAMETERS, generators, keys[ACTIVE], publics, self._pools[0])
         masks = _pairwise_masks(names)
         self._passive = {
             name: EncryptedPassive(
-                name, self._layer, PARAMETERS, generators[name], keys[name], keys[ACTIVE].public, masks[name]
+                name, self._layer, PARAMETERS, generators[name], keys[name], keys[ACTIVE].public, masks[name], pools
             )
-            for name in names
+            for name, pools in zip(names, self._pools[1:], strict=True)
         }
         self._inputs = _inputs(shape, names)
         self._step = 0
@@ -160,9 +165,12 @@ class EncryptedLayer:
         )
 
     def step(self) -> StepLog:
-        """One forward and one backward pass."""
+        """One forward and one backward pass, with pools that were filled before it."""
         alpha, d_z_BK = self._inputs
         self._step += 1
+        for pools in self._pools:
+            while pools.fill_one():
+                pass
         key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
         multiplier = update_multiplier(1.0, rows, PARAMETERS)
         forward = {name: side.forward(key, alpha[name]) for name, side in self._passive.items()}

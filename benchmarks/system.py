@@ -17,6 +17,9 @@ from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.errors import ConfigError
 from vfl.train.party_config import PartySetup, load_party
 
+BATCHES_OF_LONG_RUN = 10
+"""An epoch's; small tables, so that what is measured is the steps."""
+
 CREDIT = "default_credit"
 MORE_EPOCHS = 10
 """Behind the cost of one epoch of centralised training, which is too short to be measured alone."""
@@ -54,6 +57,18 @@ def run(effort: Effort, data: Path | None) -> Findings:
     findings.add(_credit(effort, data))
     findings.rows.sort(key=lambda row: row.section)
     return findings
+
+
+def run_long(effort: Effort) -> Findings:
+    """Whether memory stays flat over many large steps."""
+    if not effort.flat_steps:
+        return Findings(skipped=["memory over many large steps: takes long, is part of the full run"])
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = max(1, effort.flat_steps // BATCHES_OF_LONG_RUN)
+        federation = write_synthetic(Path(folder), effort.kernel, BATCHES_OF_LONG_RUN, "encrypted", epochs)
+        run = run_federation(federation)
+    series = {"resident": run.resident}
+    return Findings([*flatness_rows(run, effort.kernel), *peak_rows(run, effort.kernel)], series=series)
 
 
 def _run_case(case: SystemCase) -> _Pair:

@@ -5,7 +5,7 @@ of dimensions. Control messages travel between the coordinator and a party and c
 metrics that the active party publishes.
 
 Shape suffixes: B rows of the batch, D width of a party's bottom output, K width of the interaction output,
-C ciphertexts, L primes of the ciphertext modulus, N ring degree.
+C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of packed residues.
 """
 
 from __future__ import annotations
@@ -87,20 +87,39 @@ class WeightShareOffer(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class EncryptedActivations(Message):
-    """F1, passive to active: Enc_i(alpha_i), fresh: first polynomials, and the seeds of the second ones."""
+class FreshCiphertexts(Message):
+    """Ciphertexts as their key's owner made them: first polynomials, and the seeds of the second ones.
 
-    kind = "encrypted_activations"
-    ct_alpha_CLN: Array = tensor("uint32", 3)
+    Residues are packed to their bits, W words a polynomial and prime.
+    """
+
+    ct_first_CLW: Array = tensor("uint32", 3)
     seeds_C: Array = tensor("uint8", 2)
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedActivationProduct(Message):
-    """F2, active to passive: Enc_i(alpha_i) V_i + r_i; masked, re-randomised and flooded."""
+class HiddenCiphertexts(Message):
+    """Ciphertexts on the way back to their key's owner: masked, re-randomised and flooded.
+
+    Of the first polynomials only the coefficients that the owner reads, of the second ones all.
+    """
+
+    ct_first_CLW: Array = tensor("uint32", 3)
+    ct_second_CLW: Array = tensor("uint32", 3)
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedActivations(FreshCiphertexts):
+    """F1, passive to active, in parts: Enc_i(alpha_i)."""
+
+    kind = "encrypted_activations"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedActivationProduct(HiddenCiphertexts):
+    """F2, active to passive, in parts: Enc_i(alpha_i) V_i + r_i."""
 
     kind = "masked_activation_product"
-    ct_z_C2LN: Array = tensor("uint32", 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +131,37 @@ class ForwardShare(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class EncryptedGradient(Message):
-    """B1, active to all passive parties: Enc_A(delta), fresh, packed once for delta U^T and once for alpha^T delta.
+class EncryptedGradientRows(FreshCiphertexts):
+    """B1, active to passive parties, in parts: Enc_A(delta), packed for delta U^T.
 
-    The packing by blocks has no ciphertexts where one packing serves both products; the one by rows has none where no
-    receiver needs its activation gradient (frozen bottoms).
+    Not sent to parties that need no activation gradient (frozen bottoms), unless it serves both products.
     """
 
-    kind = "encrypted_gradient"
-    ct_by_rows_CLN: Array = tensor("uint32", 3)
-    seeds_by_rows_C: Array = tensor("uint8", 2)
-    ct_by_blocks_CLN: Array = tensor("uint32", 3)
-    seeds_by_blocks_C: Array = tensor("uint8", 2)
+    kind = "encrypted_gradient_rows"
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedGradientProducts(Message):
-    """B2, passive to active: Enc_A(delta) U_i^T + rho_i and alpha_i^T Enc_A(delta) + phi_i, both hidden as in F2."""
+class EncryptedGradientBlocks(FreshCiphertexts):
+    """B1, active to all passive parties, in parts: Enc_A(delta), packed for alpha^T delta.
 
-    kind = "masked_gradient_products"
-    ct_d_alpha_C2LN: Array = tensor("uint32", 4)
-    ct_d_w_C2LN: Array = tensor("uint32", 4)
+    Not sent where the packing by rows serves both products.
+    """
+
+    kind = "encrypted_gradient_blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedGradientProduct(HiddenCiphertexts):
+    """B2, passive to active, in parts: Enc_A(delta) U_i^T + rho_i."""
+
+    kind = "masked_gradient_product"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedWeightGradient(HiddenCiphertexts):
+    """B2, passive to active, in parts: alpha_i^T Enc_A(delta) + phi_i."""
+
+    kind = "masked_weight_gradient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +202,14 @@ class ClearActivationGradient(Message):
     d_alpha_BD: Array = tensor("int64", 2)
 
 
-def _data_message_types() -> dict[str, type[Message]]:
-    return {cls.kind: cls for cls in Message.__subclasses__()}
+def _data_message_types(base: type[Message]) -> dict[str, type[Message]]:
+    types = {base.kind: base} if "kind" in vars(base) else {}
+    for derived in base.__subclasses__():
+        types |= _data_message_types(derived)
+    return types
 
 
-MESSAGE_TYPES = _data_message_types()
+MESSAGE_TYPES = _data_message_types(Message)
 """Every data message by kind; the codec refuses anything else."""
 
 

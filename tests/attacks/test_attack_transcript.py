@@ -1,25 +1,35 @@
 """Everything a party receives over a run with two passive parties is uniform to it, and a retry changes every mask."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
 from support.exchanges import Transcript, run_exchanges
 from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
 from support.key_owner import secret_coefficients
+from support.returned_products import returned_ciphertexts
 from support.uniformity import looks_uniform
+from support.weakened import send_all_coefficients, unused_coefficients
 
+from vfl.he.bits import packed_words, unpack_bits
+from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
+from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import centre
+from vfl.interact.layer import InteractionShape
 from vfl.messages import (
     EncryptedActivations,
-    EncryptedGradient,
+    EncryptedGradientBlocks,
+    EncryptedGradientRows,
     ForwardShare,
+    FreshCiphertexts,
+    HiddenCiphertexts,
     MaskedActivationGradient,
     MaskedActivationProduct,
-    MaskedGradientProducts,
+    MaskedGradientProduct,
+    MaskedWeightGradient,
     WeightShareOffer,
 )
 from vfl.privacy.pairwise_masks import PairwiseMasks
@@ -56,8 +66,23 @@ def _record(layer: Layer) -> Recording:
     return run
 
 
-@pytest.fixture(scope="module")
-def run():
+def _packed(per: int) -> RowPacking:
+    return RowPacking(ROWS, OUT_WIDTH, PARAMETERS.degree, 64, per, 64)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[BackwardLayout(_packed(4), _packed(4)), BackwardLayout(_packed(1), _packed(2))],
+    ids=["shared", "apart"],
+)
+def run(request):
+    """With one encryption of the gradient for both products, and with one for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InteractionShape, "backward_layout", lambda self, rows, parameters: request.param)
+        yield _recorded()
+
+
+def _recorded() -> Recording:
     recording = _record(encrypted_layer(SHAPE))
     for name, key in recording.layer.keys.items():
         recording.secrets[f"secret key of {name}"] = secret_coefficients(PARAMETERS, key)[None, :]
@@ -70,13 +95,15 @@ def run():
 
 def test_every_message_kind_of_the_protocol_was_recorded(run):
     kinds = {type(message) for _, _, message in run.transcript.sent}
-    assert kinds == {
+    apart = set() if _backward_layout().shared else {EncryptedGradientBlocks}
+    assert kinds == apart | {
         WeightShareOffer,
         EncryptedActivations,
         MaskedActivationProduct,
         ForwardShare,
-        EncryptedGradient,
-        MaskedGradientProducts,
+        EncryptedGradientRows,
+        MaskedGradientProduct,
+        MaskedWeightGradient,
         MaskedActivationGradient,
     }
 
@@ -88,33 +115,97 @@ def test_shares_are_uniform(run, kind, name):
     assert looks_uniform(values, PARAMETERS.t)
 
 
-def test_masked_products_decrypt_to_uniform_coefficients_used_or_not(run):
-    keys = run.layer.keys
-    for sender, receiver, message in run.transcript.sent:
-        if isinstance(message, MaskedActivationProduct | MaskedGradientProducts):
-            assert sender != receiver
-            for words in message.tensors().values():
-                decrypted = keys[receiver].decrypt(torch.from_numpy(words.astype(np.int64)))
-                assert looks_uniform(decrypted, PARAMETERS.t)
+def _backward_layout() -> BackwardLayout:
+    return SHAPE.backward_layout(ROWS, PARAMETERS)
+
+
+def _returned(run) -> list[tuple[str, HiddenCiphertexts, RowPacking | ReductionPacking]]:
+    """Every hidden product of the run: to whom it went, and how its result is packed."""
+    found = []
+    for _, receiver, message in run.transcript.sent:
+        if isinstance(message, HiddenCiphertexts):
+            found.append((receiver, message, _packing(run, receiver, message)))
+    return found
+
+
+def _packing(run, receiver, message) -> RowPacking | ReductionPacking:
+    if isinstance(message, MaskedActivationProduct):
+        return SHAPE.forward_layout(receiver, ROWS, PARAMETERS).product
+    sender = next(sender for sender, _, sent in run.transcript.sent if sent is message)
+    backward = _backward_layout()
+    if isinstance(message, MaskedGradientProduct):
+        return product_layout(backward.rows, WIDTHS[sender]).product
+    return reduction_layout(backward.blocks, WIDTHS[sender]).product
+
+
+def test_masked_products_decrypt_to_uniform_coefficients_wherever_they_can_be_decrypted(run):
+    keys, values = run.layer.keys, defaultdict(list)
+    for receiver, message, packing in _returned(run):
+        decrypted = keys[receiver].decrypt(returned_ciphertexts(message, packing))[:, packing.positions]
+        values[type(message)].append(decrypted.ravel())
+    for kind in (MaskedActivationProduct, MaskedGradientProduct):
+        assert looks_uniform(np.concatenate(values[kind]), PARAMETERS.t)
+
+
+def test_masked_weight_gradients_decrypt_to_uniform_coefficients(monkeypatch):
+    """One has few entries, which are too few to tell; here all coefficients are sent."""
+    send_all_coefficients(monkeypatch)
+    run = _record(encrypted_layer(SHAPE))
+    for receiver, message, packing in _returned(run):
+        decrypted = run.layer.keys[receiver].decrypt(returned_ciphertexts(message, packing))
+        assert looks_uniform(decrypted, PARAMETERS.t)
+
+
+def test_returned_products_have_no_more_coefficients_than_the_result_has_entries(run):
+    """c0 of a product is sent where its packing holds entries, c1 whole, and both packed to their bits."""
+    bits = PARAMETERS.settings.prime_bits
+    for _, message, packing in _returned(run):
+        holds = ~unused_coefficients(packing).all(axis=0)
+        np.testing.assert_array_equal(packing.positions, np.flatnonzero(holds))
+        assert message.ct_first_CLW.shape[2] == packed_words(int(holds.sum()), bits)
+        assert message.ct_second_CLW.shape[2] == packed_words(PARAMETERS.degree, bits)
 
 
 def test_every_polynomial_of_every_ciphertext_is_uniform_modulo_every_prime(run):
-    """Fresh ciphertexts are sent as first polynomials and seeds, returned ones whole."""
-    for _, _, message in run.transcript.sent:
-        for words in message.tensors().values():
-            if words.dtype == np.uint32 and words.size:
-                for polynomials in (words,) if words.ndim == 3 else (words[:, 0], words[:, 1]):
-                    for index, prime in enumerate(PARAMETERS.primes[: words.shape[-2]]):
-                        assert looks_uniform(polynomials[:, index], prime)
+    """Fresh ciphertexts are sent as first polynomials and seeds, returned ones as both, the first at few positions."""
+    polynomials = [
+        (m.ct_first_CLW, PARAMETERS.degree) for _, _, m in run.transcript.sent if isinstance(m, FreshCiphertexts)
+    ]
+    for _, message, packing in _returned(run):
+        polynomials += [
+            (message.ct_first_CLW, len(packing.positions)),
+            (message.ct_second_CLW, PARAMETERS.degree),
+        ]
+    for words, count in polynomials:
+        residues = unpack_bits(words, count, PARAMETERS.settings.prime_bits)
+        for index, prime in enumerate(PARAMETERS.primes[: words.shape[1]]):
+            if residues[:, index].size >= 320:
+                assert looks_uniform(residues[:, index], prime)
 
 
 def test_no_encryption_has_the_seed_of_another(run):
-    to_bank = [m for _, receiver, m in run.transcript.sent if isinstance(m, EncryptedGradient) and receiver == "bank"]
-    seeds = [message.seeds_C for message in run.messages(EncryptedActivations)]
-    seeds += [part for message in to_bank for part in (message.seeds_by_rows_C, message.seeds_by_blocks_C)]
-    every = np.concatenate(seeds)
+    """The gradient goes to all passive parties alike, so it counts once."""
+    transcript = run.transcript
+    sent = [*transcript.of_kind(FreshCiphertexts, "active", "bank"), *run.messages(EncryptedActivations)]
+    every = np.concatenate([message.seeds_C for message in sent])
     assert every.shape[0] >= STEPS * 3
     assert np.unique(every, axis=0).shape == every.shape
+
+
+def test_every_passive_party_gets_the_same_encryption_of_the_gradient(run):
+    kinds = {type(message) for message in run.messages(EncryptedGradientRows | EncryptedGradientBlocks)}
+    assert len(kinds) == 1 + (not _backward_layout().shared)
+    for kind in kinds:
+        to_bank, to_telco = (run.transcript.numbered(kind, "active", name) for name in WIDTHS)
+        assert len(to_bank) == STEPS
+        assert [(n, id(m)) for n, m in to_bank] == [(n, id(m)) for n, m in to_telco]
+
+
+def _residues(message) -> list[np.ndarray]:
+    """The residues that a message carries, a word each: secrets among them would not show in packed bits."""
+    bits = PARAMETERS.settings.prime_bits
+    packed = [tensor for name, tensor in message.tensors().items() if name.startswith("ct_")]
+    return [unpack_bits(words, words.shape[2] * 32 // bits, bits).astype("<u4") for words in packed]
 
 
 def _places(secrets: dict[str, np.ndarray], transcript: Transcript) -> list[str]:
@@ -126,7 +217,7 @@ def _places(secrets: dict[str, np.ndarray], transcript: Transcript) -> list[str]
         forms[what] += [(row % prime).astype("<u4").tobytes() for prime in PARAMETERS.primes]
     found = []
     for _, _, message in transcript.sent:
-        content = b"".join(tensor.tobytes() for tensor in message.tensors().values())
+        content = b"".join(tensor.tobytes() for tensor in [*message.tensors().values(), *_residues(message)])
         found += [what for what, needles in forms.items() if any(needle in content for needle in needles)]
     return found
 
@@ -144,7 +235,7 @@ def test_no_two_messages_share_a_ciphertext_or_a_share(run):
     contents = [
         part.tobytes()
         for _, receiver, message in run.transcript.sent
-        if not (isinstance(message, EncryptedGradient) and receiver != "bank")
+        if not (isinstance(message, EncryptedGradientRows | EncryptedGradientBlocks) and receiver != "bank")
         for tensor in message.tensors().values()
         for part in tensor
     ]
@@ -170,10 +261,9 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
     masks: dict[str, np.ndarray] = {}
     masked_product = EncryptedActive._masked_product
 
-    def remember(self, name, activations, rows):
-        message, mask_BK = masked_product(self, name, activations, rows)
-        masks[name] = mask_BK
-        return message, mask_BK
+    def remember(self, name, rows):
+        masks[name] = yield from masked_product(self, name, rows)
+        return masks[name]
 
     monkeypatch.setattr(EncryptedActive, "_masked_product", remember)
     layer = encrypted_layer(SHAPE)

@@ -6,12 +6,12 @@ Each attack succeeds on a build without the one ingredient that stops it, and fi
 import numpy as np
 import pytest
 import torch
+from support.ciphertexts import encrypted, uniform_plaintexts
 from support.interaction import PARAMETERS
 from support.key_owner import centred_integers, integers, secret_coefficients
 from support.uniformity import looks_uniform
 from support.weakened import with_one_seed, with_zero_ternary, without_errors
 
-from vfl.he.ciphertexts import encrypt, uniform_mask
 from vfl.he.keys import SecretKey
 
 DEGREE, PRIME = PARAMETERS.degree, PARAMETERS.primes[0]
@@ -80,15 +80,15 @@ def _difference_of_plaintexts(ciphertexts: torch.Tensor) -> np.ndarray:
 
 def test_ciphertexts_with_one_seed_give_differences_away(monkeypatch, key):
     with_one_seed(monkeypatch)
-    plaintext = uniform_mask(PARAMETERS, 2)
-    ciphertexts = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    plaintext = uniform_plaintexts(PARAMETERS, 2)
+    ciphertexts = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
     expected = (plaintext[0] - plaintext[1]) % PARAMETERS.t
     np.testing.assert_array_equal(_difference_of_plaintexts(ciphertexts), expected)
 
 
 def test_the_difference_of_our_ciphertexts_tells_nothing(key):
     plaintext = np.zeros((2, DEGREE), dtype=np.int64)
-    found = _difference_of_plaintexts(encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS))
+    found = _difference_of_plaintexts(encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS))
     assert looks_uniform(found, PARAMETERS.t)
 
 

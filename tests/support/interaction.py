@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from support.exchanges import Transcript, run_exchanges
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
@@ -72,11 +73,14 @@ def oracle_layer(shape: InteractionShape, seed: int = 0) -> Layer:
     return Layer(shape, active, {n: OraclePassive(n, shape, PARAMETERS, own[n]) for n in shape.passive})
 
 
-def encrypted_layer(shape: InteractionShape, seed: int = 0) -> Layer:
+def encrypted_layer(
+    shape: InteractionShape, seed: int = 0, make_pools: Callable[[str], Pools] = lambda name: Pools()
+) -> Layer:
+    """``make_pools`` makes the pools of a party, by its name."""
     keys = {name: SecretKey(PARAMETERS) for name in ("active", *shape.passive)}
     agreements = {name: AgreementKey() for name in shape.passive}
     publics = {name: keys[name].public for name in shape.passive}
-    active = EncryptedActive(shape, PARAMETERS, _generators(shape, seed), keys["active"], publics)
+    active = EncryptedActive(shape, PARAMETERS, _generators(shape, seed), keys["active"], publics, make_pools("active"))
     own = _generators(shape, seed + 1)
     passive: dict[str, PassiveInteraction] = {}
     for name in shape.passive:
@@ -86,5 +90,7 @@ def encrypted_layer(shape: InteractionShape, seed: int = 0) -> Layer:
             if peer != name
         }
         masks = PairwiseMasks(name, secrets, PARAMETERS.tau)
-        passive[name] = EncryptedPassive(name, shape, PARAMETERS, own[name], keys[name], keys["active"].public, masks)
+        passive[name] = EncryptedPassive(
+            name, shape, PARAMETERS, own[name], keys[name], keys["active"].public, masks, make_pools(name)
+        )
     return Layer(shape, active, passive, keys)

@@ -80,8 +80,8 @@ def to_residues(parameters: Parameters, values: np.ndarray, level: int) -> np.nd
 
 def phase(parameters: Parameters, secret: np.ndarray, ciphertexts: torch.Tensor) -> np.ndarray:
     """c0 + c1 s, centred modulo q: Python integers (C, N)."""
-    words = ciphertexts.numpy()
-    primes = np.array(parameters.primes[: words.shape[2]])[:, None]
+    primes = np.array(parameters.primes[: ciphertexts.shape[2]])[:, None]
+    words = ciphertexts.numpy() % primes
     return integers(parameters, (words[:, 0] + negacyclic(words[:, 1], secret)) % primes)
 
 

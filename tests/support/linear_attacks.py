@@ -33,7 +33,8 @@ class ReturnedProduct:
 
     Attributes:
         sent: fresh ciphertexts it made (C, 2, L, N), and ``plaintext`` (C, N) what they hold.
-        returned: ciphertexts that came back (C', 2, level, N).
+        returned: ciphertexts that came back (C', 2, level, N); zero in c0 where nothing was sent.
+        known: the coefficients (N) where c0 was sent.
         product: the public map from the other party's factor and ciphertexts to their product.
         factor_shape: shape of the factor.
         unused: which coefficients (C', N) of the product hold no entry of the result.
@@ -44,6 +45,7 @@ class ReturnedProduct:
     sent: torch.Tensor
     plaintext: np.ndarray
     returned: torch.Tensor
+    known: np.ndarray
     product: Callable[[np.ndarray, torch.Tensor], torch.Tensor]
     factor_shape: tuple[int, int]
     unused: np.ndarray
@@ -83,14 +85,18 @@ def from_second_polynomial(view: ReturnedProduct) -> np.ndarray | None:
 
 
 def from_noise(view: ReturnedProduct) -> np.ndarray:
-    """Least squares on noise = sum of the factor's entries times their images of the sent noise, in exact integers."""
+    """Least squares on noise = sum of the factor's entries times their images of the sent noise, in exact integers.
+
+    Where c0 was sent; elsewhere the noise cannot be known.
+    """
     p = view.parameters
     secret = secret_coefficients(p, view.key)
     sent = scaled_noise(p, secret, view.sent, view.plaintext)
     returned = scaled_noise(p, secret, view.returned, view.key.decrypt(view.returned)).ravel()
     returned = returned * (p.modulus(view.sent.shape[2]) // p.modulus(view.returned.shape[2]))
     images = view.images_of_integers(sent).reshape(-1, returned.size).T
-    rows = np.any(images != 0, axis=1)
+    known = np.broadcast_to(view.known, view.unused.shape).ravel()
+    rows = np.any(images != 0, axis=1) & known
     images, returned = images[rows], returned[rows]
     pseudo_inverse = np.linalg.pinv((images / p.t).astype(np.float64))
     factor = np.zeros(images.shape[1], dtype=object)

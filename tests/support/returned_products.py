@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape
 from support.linear_attacks import ReturnedProduct
 from support.weakened import unused_coefficients
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.keys import SeededCiphertexts
-from vfl.he.layout import plan_backward, plan_product, product_layout, reduction_layout
+from vfl.he.ciphertexts import from_wire, seeded_from_wire
+from vfl.he.layout import product_layout, reduction_layout
+from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.messages import (
     EncryptedActivations,
-    EncryptedGradient,
+    EncryptedGradientBlocks,
+    EncryptedGradientRows,
+    FreshCiphertexts,
+    HiddenCiphertexts,
     MaskedActivationProduct,
-    MaskedGradientProducts,
-    Message,
+    MaskedGradientProduct,
+    MaskedWeightGradient,
 )
 
 ROWS, WIDTH, OUT_WIDTH, PASSIVE = 4, 3, 2, "telco"
@@ -53,68 +58,79 @@ def run_step(*changes: Weakening) -> dict[str, Target]:
         share_u = layer.passive[PASSIVE].weights()[PASSIVE]
         layer.forward(0, {PASSIVE: alpha_BD}, transcript)
         layer.backward(0, d_z_BK, 3, transcript)
-    return {
-        "V": Target(_activation_view(layer, transcript, alpha_BD), share_v),
-        "U": Target(_gradient_view(layer, transcript, d_z_BK), np.ascontiguousarray(share_u.T)),
-        "alpha": Target(_reduction_view(layer, transcript, d_z_BK), alpha_BD),
-    }
+        return {
+            "V": Target(_activation_view(layer, transcript, alpha_BD), share_v),
+            "U": Target(_gradient_view(layer, transcript, d_z_BK), np.ascontiguousarray(share_u.T)),
+            "alpha": Target(_reduction_view(layer, transcript, d_z_BK), alpha_BD),
+        }
 
 
 def _activation_view(layer: Layer, transcript: Transcript, alpha_BD: np.ndarray) -> ReturnedProduct:
-    layout = plan_product(ROWS, WIDTH, OUT_WIDTH, PARAMETERS.degree)
-    sent = _message(transcript, EncryptedActivations)
+    layout = layer.shape.forward_layout(PASSIVE, ROWS, PARAMETERS)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys[PASSIVE],
-        sent=_expanded(sent.ct_alpha_CLN, sent.seeds_C),
+        sent=_sent(transcript, EncryptedActivations),
         plaintext=layout.source.pack(alpha_BD),
-        returned=_ciphertexts(_message(transcript, MaskedActivationProduct).ct_z_C2LN),
+        **_returned(transcript, MaskedActivationProduct, layout.product),
         product=lambda factor, ct: times_matrix(PARAMETERS, layout, ct, factor),
         factor_shape=(WIDTH, OUT_WIDTH),
-        unused=unused_coefficients(layout.product),
     )
 
 
 def _gradient_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> ReturnedProduct:
-    backward = plan_backward(ROWS, OUT_WIDTH, (WIDTH,), (WIDTH,), PARAMETERS.degree)
+    backward = layer.shape.backward_layout(ROWS, PARAMETERS)
     layout = product_layout(backward.rows, WIDTH)
-    sent = _message(transcript, EncryptedGradient)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys["active"],
-        sent=_expanded(sent.ct_by_rows_CLN, sent.seeds_by_rows_C),
+        sent=_sent(transcript, EncryptedGradientRows),
         plaintext=layout.source.pack(d_z_BK),
-        returned=_ciphertexts(_message(transcript, MaskedGradientProducts).ct_d_alpha_C2LN),
+        **_returned(transcript, MaskedGradientProduct, layout.product),
         product=lambda factor, ct: times_matrix(PARAMETERS, layout, ct, factor),
         factor_shape=(OUT_WIDTH, WIDTH),
-        unused=unused_coefficients(layout.product),
     )
 
 
 def _reduction_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> ReturnedProduct:
-    backward = plan_backward(ROWS, OUT_WIDTH, (WIDTH,), (WIDTH,), PARAMETERS.degree)
+    backward = layer.shape.backward_layout(ROWS, PARAMETERS)
     layout = reduction_layout(backward.blocks, WIDTH)
-    sent = _message(transcript, EncryptedGradient)
-    by_rows, by_blocks = (sent.ct_by_rows_CLN, sent.seeds_by_rows_C), (sent.ct_by_blocks_CLN, sent.seeds_by_blocks_C)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys["active"],
-        sent=_expanded(*(by_rows if backward.shared else by_blocks)),
+        sent=_sent(transcript, EncryptedGradientRows if backward.shared else EncryptedGradientBlocks),
         plaintext=layout.source.pack(d_z_BK),
-        returned=_ciphertexts(_message(transcript, MaskedGradientProducts).ct_d_w_C2LN),
+        **_returned(transcript, MaskedWeightGradient, layout.product),
         product=lambda factor, ct: transposed_times(PARAMETERS, layout, factor, ct),
         factor_shape=(ROWS, WIDTH),
-        unused=unused_coefficients(layout.product),
     )
 
 
-def _message(transcript: Transcript, kind: type[Message]) -> Message:
-    return next(message for _, _, message in transcript.sent if isinstance(message, kind))
+def _sent(transcript: Transcript, kind: type[FreshCiphertexts]) -> torch.Tensor:
+    """Fresh ciphertexts (C, 2, L, N) of a kind, of all its messages."""
+    parts = []
+    for message in transcript.of_kind(kind):
+        count = message.seeds_C.shape[0]
+        parts.append(seeded_from_wire(PARAMETERS, message.ct_first_CLW, message.seeds_C, count, "sender", "it"))
+    return torch.cat(parts)
 
 
-def _expanded(first: np.ndarray, seeds: np.ndarray) -> torch.Tensor:
-    return SeededCiphertexts(_ciphertexts(first), seeds).expanded(PARAMETERS)
+def _returned(
+    transcript: Transcript, kind: type[HiddenCiphertexts], packing: RowPacking | ReductionPacking
+) -> dict[str, Any]:
+    """What came back of a kind, in all its messages: the fields of ``ReturnedProduct`` that tell of it."""
+    whole = torch.cat([returned_ciphertexts(message, packing) for message in transcript.of_kind(kind)])
+    known = np.zeros(PARAMETERS.degree, dtype=bool)
+    known[packing.positions] = True
+    return {"returned": whole, "known": known, "unused": unused_coefficients(packing)}
 
 
-def _ciphertexts(words: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(words.astype(np.int64))
+def returned_ciphertexts(message: HiddenCiphertexts, packing: RowPacking | ReductionPacking) -> torch.Tensor:
+    """Hidden ciphertexts (C, 2, level, N), c0 zero where nothing was sent."""
+    count, level, _ = message.ct_second_CLW.shape
+    where = torch.from_numpy(packing.positions)
+    whole = torch.zeros((count, 2, level, PARAMETERS.degree), dtype=torch.int64)
+    first = from_wire(PARAMETERS, message.ct_first_CLW, (count, level, len(where)), "sender", "it")
+    whole[:, 0, :, where] = first
+    whole[:, 1] = from_wire(PARAMETERS, message.ct_second_CLW, (count, level, PARAMETERS.degree), "sender", "it")
+    return whole

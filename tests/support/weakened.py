@@ -15,8 +15,11 @@ import vfl.he.ciphertexts
 import vfl.he.keys
 from vfl.he.keys import PublicKey
 from vfl.he.noise import product_hiding, reduction_hiding
+from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
+from vfl.he.pool import Pool
 from vfl.interact import encrypted_active, encrypted_passive
+from vfl.interact.stream import Evaluator
 from vfl.randomness import SEED_BYTES
 
 
@@ -67,24 +70,36 @@ def with_zero_ternary(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mask_only_used_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks are zero in coefficients that hold no entry of the result."""
-    layouts = []
+    """Masks are zero in coefficients that hold no entry of the result. For products of one message each."""
+    unused: list[np.ndarray] = []
+    send, uniform_mask = Evaluator.send, vfl.he.ciphertexts.uniform_mask
 
-    def remembering(hiding):
-        def remember(parameters, layout):
-            layouts.append(layout)
-            return hiding(parameters, layout)
+    def remember(self, kind, packing, product, hiding, parts):
+        assert parts.end == parts.first + 1
+        unused.append(unused_coefficients(packing).all(axis=0))
+        return send(self, kind, packing, product, hiding, parts)
 
-        return remember
+    monkeypatch.setattr(Evaluator, "send", remember)
+    monkeypatch.setattr(vfl.he.ciphertexts, "uniform_mask", lambda p: np.where(unused[-1], 0, uniform_mask(p)))
 
-    def hide(parameters, owner, product, mask, hiding):
-        used = np.where(unused_coefficients(layouts[-1].product), 0, mask)
-        return vfl.he.ciphertexts.hide(parameters, owner, product, used, hiding)
 
-    for module in (encrypted_active, encrypted_passive):
-        monkeypatch.setattr(module, "product_hiding", remembering(module.product_hiding))
-        monkeypatch.setattr(module, "reduction_hiding", remembering(module.reduction_hiding))
-        monkeypatch.setattr(module, "hide", hide)
+def send_all_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both polynomials of a returned product are sent whole."""
+    for packing in (RowPacking, ReductionPacking):
+        assert isinstance(packing.positions, property)
+        monkeypatch.setattr(packing, "positions", property(lambda self: np.arange(self.degree)))
+
+
+def take_without_removing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool hands the same items out again and again."""
+
+    def peek(self: Pool, count: int) -> list:
+        while len(self) < count:
+            self.add_one()
+        return list(self._items)[:count]
+
+    assert callable(Pool.take)
+    monkeypatch.setattr(Pool, "take", peek)
 
 
 def unused_coefficients(packing) -> np.ndarray:

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from vfl.he.compute import kernel_device, spread
 from vfl.he.layout import ProductLayout, ReductionLayout
 from vfl.he.negacyclic import inverse_transform, product_error, transform
-from vfl.he.parallel import spread
 from vfl.he.parameters import Parameters
-from vfl.he.residues import centred, reduced
+from vfl.he.residues import centred, prime_column, reduce_in_place
 
 HALF_LIMB = 15
+
+PIECE_BYTES = 64 * 2**20
+"""Memory of one piece of kernel arithmetic, beside operands and result; each thread works on one piece at a time."""
 
 
 def times_matrix(
@@ -38,26 +43,48 @@ def times_matrix(
         w_DK: D x K weights.
 
     Returns:
-        (C', 2, L, N) packed as ``layout.product``.
+        (C', 2, L, N) packed as ``layout.product``: representatives, positive or negative, below 2^30.
     """
     source, product = layout.source, layout.product
     cells = parameters.degree // source.stride
     level = ct_x.shape[2]
     toeplitz = _toeplitz(layout, w_DK, cells)
+    halves = [torch.cat(_limbs(_centred_modulo(toeplitz, prime))).to(kernel_device()) for prime in parameters.primes]
     x = ct_x.view(source.blocks, source.groups, 2, level, cells, source.stride)
     y = torch.empty((product.blocks, product.groups, 2, level, cells, source.stride), dtype=torch.int64)
+    pieces = list(_column_pieces(source.blocks, source.stride, (source.groups + 3 * product.groups) * cells))
 
-    def multiply(index: int) -> None:
-        prime = torch.tensor(parameters.primes[index])
-        residues = centred(x[:, :, :, index], prime).to(torch.float64)
-        columns = residues.permute(1, 3, 0, 2, 4).reshape(source.groups * cells, -1)
-        low, high = (torch.matmul(half, columns) for half in _limbs(centred(torch.remainder(toeplitz, prime), prime)))
-        exact = (reduced(high, prime) << HALF_LIMB).add_(reduced(low, prime)).remainder_(prime)
-        tiles = exact.view(product.groups, cells, source.blocks, 2, source.stride)
-        y[:, :, :, index] = tiles.permute(2, 0, 3, 1, 4)
+    def multiply(unit: tuple[int, tuple[slice, slice]]) -> None:
+        index, (blocks, rows) = unit
+        # Cells before blocks: the columns of all blocks and of both polynomials are multiplied by the same matrix.
+        piece = x[blocks, :, :, index, :, rows].permute(1, 3, 0, 2, 4)
+        columns = torch.empty(piece.shape, dtype=torch.float64, device=kernel_device()).copy_(piece)
+        columns.sub_(parameters.primes[index] * (columns > parameters.primes[index] // 2))
+        products = torch.mm(halves[index], columns.view(source.groups * cells, -1))
+        combined = _combined(products, parameters.primes[index])
+        tiles = combined.view(product.groups, cells, *columns.shape[2:]).permute(2, 0, 3, 1, 4)
+        y[blocks, :, :, index, :, rows] = tiles.to(y.device)
 
-    spread(multiply, range(level))
+    spread(multiply, itertools.product(range(level), pieces))
     return y.view(product.ciphertexts, 2, level, parameters.degree)
+
+
+def _combined(products: torch.Tensor, prime: int) -> torch.Tensor:
+    """low + 2^15 high modulo a prime, from the products by both halves stacked; overwrites them."""
+    low, high = products.chunk(2)
+    nearest = torch.empty_like(low)
+    reduce_in_place(high, prime, nearest)
+    return reduce_in_place(low.add_(high, alpha=1 << HALF_LIMB), prime, nearest)
+
+
+def _column_pieces(blocks: int, stride: int, height: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks, and rows within them, whose float64 columns, ``height`` values each, fit in ``PIECE_BYTES``."""
+    columns = max(1, PIECE_BYTES // (2 * 8 * height))
+    at_once = max(1, columns // stride)
+    rows = min(stride, columns)
+    for block in range(0, blocks, at_once):
+        for row in range(0, stride, rows):
+            yield slice(block, block + at_once), slice(row, row + rows)
 
 
 def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) -> torch.Tensor:
@@ -81,6 +108,10 @@ def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) ->
     )
 
 
+def _centred_modulo(values: torch.Tensor, prime: int) -> torch.Tensor:
+    return centred(torch.remainder(values, prime), torch.tensor(prime))
+
+
 def _limbs(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Centred residues as low + 2^15 * high, both halves at most 2^14 in absolute value, in float64."""
     low = ((value + (1 << (HALF_LIMB - 1))) & ((1 << HALF_LIMB) - 1)) - (1 << (HALF_LIMB - 1))
@@ -100,22 +131,30 @@ def transposed_times(
         ct_y: (C, 2, L, N) packed as ``layout.source``.
 
     Returns:
-        (C', 2, L, N) packed as ``layout.product``.
+        (C', 2, L, N) packed as ``layout.product``: representatives, positive or negative, below 2^30.
     """
     source, product = layout.source, layout.product
     level, degree = ct_y.shape[2], parameters.degree
-    features = transform(torch.from_numpy(_feature_polynomials(layout, x_BD)).to(torch.float64))
+    polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD))
     y = ct_y.view(source.blocks, source.groups, 2 * level, degree)
-    out = torch.empty((source.groups, product.feature_groups, 2 * level, degree), dtype=torch.int64)
+    out = torch.zeros((source.groups, product.feature_groups, 2 * level, degree), dtype=torch.int64)
+    at_once = max(1, PIECE_BYTES // (8 * product.feature_groups * degree))
 
-    def multiply(unit: tuple[int, int]) -> None:
+    def multiply(blocks: slice, features: torch.Tensor, unit: tuple[int, int]) -> None:
         group, row = unit
-        prime = torch.tensor(parameters.primes[row % level])
-        limbs = torch.stack(_limbs(centred(y[:, group, row], prime)), dim=1)
+        prime = torch.tensor(parameters.primes[row % level], device=kernel_device())
+        limbs = torch.stack(_limbs(centred(y[blocks, group, row].to(kernel_device()), prime)), dim=1)
         low, high = inverse_transform(_sum_over_blocks(features, transform(limbs))).unbind(1)
-        out[group, :, row] = (reduced(high, prime) << HALF_LIMB).add_(low.to(torch.int64)).remainder_(prime)
+        combined = _combined(torch.cat((low, high)), parameters.primes[row % level]).to(out.device, torch.int64)
+        out[group, :, row] += combined
 
-    spread(multiply, itertools.product(range(source.groups), range(2 * level)))
+    for start in range(0, source.blocks, at_once):
+        blocks = slice(start, start + at_once)
+        features = transform(polynomials[blocks].to(kernel_device(), torch.float64))
+        spread(partial(multiply, blocks, features), itertools.product(range(source.groups), range(2 * level)))
+        # Keeps the sum over many pieces within the range of residues.
+        if source.blocks > at_once:
+            out.remainder_(prime_column(parameters, level).repeat(2, 1))
     return out.view(product.ciphertexts, 2, level, degree)
 
 
@@ -124,7 +163,7 @@ def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Te
 
     Elementwise rather than as a batched matrix product: the matrices are too small for one to pay off.
     """
-    total = torch.zeros(features.shape[1], spectrum.shape[1], spectrum.shape[2], dtype=spectrum.dtype)
+    total = spectrum.new_zeros(features.shape[1], spectrum.shape[1], spectrum.shape[2])
     for block in range(spectrum.shape[0]):
         total.addcmul_(features[block, :, None, :], spectrum[block, None, :, :])
     return total
@@ -153,5 +192,9 @@ def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
 
 
 def matrix_magnitude(parameters: Parameters, layout: ProductLayout) -> int:
-    """Largest absolute value that ``times_matrix`` accumulates in float64; must stay in the range of ``reduced``."""
-    return layout.terms * (max(parameters.primes) // 2) << (HALF_LIMB - 1)
+    """Largest absolute value that ``times_matrix`` accumulates in float64; must stay within ``REDUCIBLE``.
+
+    A product by the low half, plus the product by the high half once it is reduced.
+    """
+    prime = max(parameters.primes)
+    return (layout.terms * (prime // 2) << (HALF_LIMB - 1)) + (prime << HALF_LIMB)

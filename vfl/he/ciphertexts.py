@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from vfl.errors import ProtocolError
-from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts, seeds_from_wire
-from vfl.he.noise import Hiding
-from vfl.he.parallel import spread
+from vfl.he.bits import pack_bits, packed_words, unpack_bits
+from vfl.he.compute import spread
+from vfl.he.keys import PublicKey, SeededCiphertexts, seeds_from_wire
 from vfl.he.parameters import Parameters
 from vfl.he.residues import drop_primes, flooding_noise, prime_column, scaled_plaintext
 from vfl.randomness import uniform_ring
@@ -17,56 +20,109 @@ from vfl.randomness import uniform_ring
 IntArray = npt.NDArray[np.int64]
 
 
-def encrypt(parameters: Parameters, key: SecretKey, coefficients: IntArray) -> SeededCiphertexts:
-    """Fresh encryptions of coefficient vectors (C, N), taken modulo t."""
-    zeros = key.encrypt_zeros(coefficients.shape[0])
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What hides one ciphertext before it returns to the owner of its key; serves one ciphertext and never again.
+
+    Attributes:
+        residues: encryption of the mask, flooded, (2, L, N) int32.
+        mask: uniform in Z_t at every coefficient, (N,).
+    """
+
+    residues: torch.Tensor
+    mask: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Hidden ciphertexts as they are sent: all of c1, but c0 only where its owner will read.
+
+    Attributes:
+        first: c0 at U positions, (C, level, U).
+        second: c1, (C, level, N).
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def encrypt(parameters: Parameters, zeros: SeededCiphertexts, coefficients: IntArray) -> SeededCiphertexts:
+    """Fresh encryptions of coefficient vectors (C, N), taken modulo t, from as many unused encryptions of zero."""
     level = len(parameters.primes)
     first = zeros.first + scaled_plaintext(parameters, coefficients, level)
     return SeededCiphertexts(first.remainder_(prime_column(parameters, level)), zeros.seeds)
 
 
-def uniform_mask(parameters: Parameters, count: int) -> IntArray:
-    """Uniform elements of Z_t for every coefficient of ``count`` ciphertexts, used or not: (count, N)."""
-    return uniform_ring((count, parameters.degree), parameters.tau)
+def uniform_mask(parameters: Parameters) -> IntArray:
+    """Uniform elements of Z_t for every coefficient of a ciphertext, used or not: (N,)."""
+    return uniform_ring((parameters.degree,), parameters.tau)
+
+
+def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int) -> Cover:
+    """A cover for a ciphertext of ``owner``.
+
+    (a) Its mask makes every coefficient of the plaintext uniform; (b) a fresh public-key encryption of zero
+    re-randomises the second polynomial, which otherwise is a linear function of the plain factor; (c) flooding noise
+    drowns the noise, which otherwise is one too. None of it depends on what will be hidden.
+    """
+    level = len(parameters.primes)
+    mask = uniform_mask(parameters)
+    residues = owner.encrypt_zeros(1)[0]
+    residues[0] += scaled_plaintext(parameters, mask, level)
+    residues[0] += flooding_noise(parameters, mask.shape, flooding_bits, level)
+    return Cover(residues.remainder_(prime_column(parameters, level)).to(torch.int32), mask)
 
 
 def hide(
-    parameters: Parameters, owner: PublicKey, product: torch.Tensor, mask: IntArray, hiding: Hiding
-) -> torch.Tensor:
-    """Make a product safe to return to the owner of its key: (C, 2, L, N) to (C, 2, hiding.level, N).
+    parameters: Parameters, product: torch.Tensor, covers: Sequence[Cover], level: int, positions: IntArray
+) -> Returned:
+    """Make products (C, 2, L, N) safe to return to the owner of their key, each with a cover of its own.
 
-    (a) ``mask`` is added to every coefficient, so the plaintext is uniform; (b) a fresh public-key encryption of zero
-    re-randomises the second polynomial, which otherwise is a linear function of the plain factor; (c) flooding noise
-    drowns the noise, which otherwise is one too. The primes that correctness does not need are dropped last.
+    Args:
+        level: primes to keep; those that correctness does not need are dropped, last of all.
+        positions: the coefficients that the owner will read.
     """
-    level, primes = product.shape[2], prime_column(parameters, product.shape[2])
-    out = torch.empty((product.shape[0], 2, hiding.level, parameters.degree), dtype=torch.int64)
+    primes, where = prime_column(parameters, product.shape[2]), torch.from_numpy(positions)
+    first = torch.empty((len(covers), level, len(positions)), dtype=torch.int64)
+    second = torch.empty((len(covers), level, parameters.degree), dtype=torch.int64)
 
     # One ciphertext at a time stays in the processor's cache.
     def hide_one(index: int) -> None:
-        hidden = product[index] + owner.encrypt_zeros(1)[0]
-        hidden[0] += scaled_plaintext(parameters, mask[index], level)
-        hidden[0] += flooding_noise(parameters, mask[index].shape, hiding.flooding_bits, level)
-        out[index] = drop_primes(parameters, hidden.remainder_(primes), hiding.level)
+        hidden = (product[index] + covers[index].residues).remainder_(primes)
+        second[index] = drop_primes(parameters, hidden[1], level)
+        first[index] = drop_primes(parameters, hidden[0, :, where], level)
 
-    spread(hide_one, range(product.shape[0]))
-    return out
+    spread(hide_one, range(len(covers)))
+    return Returned(first, second)
 
 
-def to_wire(residues: torch.Tensor) -> npt.NDArray[np.uint32]:
-    """Residues as they are sent: 4 bytes each."""
-    return residues.numpy().astype(np.uint32)
+def to_wire(parameters: Parameters, residues: torch.Tensor) -> npt.NDArray[np.uint32]:
+    """Residues (C, L, n) as they are sent: packed to the bits of the primes, (C, L, words)."""
+    return pack_bits(residues.numpy(), parameters.settings.prime_bits)
 
 
 def from_wire(
-    parameters: Parameters, words: npt.NDArray[np.uint32], count: int, level: int, sender: str, what: str
+    parameters: Parameters, words: npt.NDArray[np.uint32], expected: tuple[int, int, int], sender: str, what: str
 ) -> torch.Tensor:
-    """Ciphertexts (C, 2, level, N) from a peer, checked against the expected number, primes and range.
+    """Residues (C, level, n) from a peer, checked against the ``expected`` shape and the range of each prime.
 
     Raises:
         ProtocolError: naming the sender; wrong shape or a residue not below its prime.
     """
-    return _checked(parameters, words, (count, 2, level, parameters.degree), sender, what)
+    count, level, values = expected
+    bits = parameters.settings.prime_bits
+    if words.shape != (packed := (count, level, packed_words(values, bits))):
+        raise ProtocolError(
+            f"{sender} sent {what} as ciphertexts of shape {words.shape}, expected {packed}",
+            remedy="check that every party runs the same version of vfl and the same job file",
+        )
+    residues = torch.from_numpy(unpack_bits(words, values, bits))
+    if words.size and bool((residues >= prime_column(parameters, level)).any()):
+        raise ProtocolError(
+            f"{sender} sent {what} with residues outside their modulus",
+            remedy="check that every party runs the same version of vfl and the same job file",
+        )
+    return residues
 
 
 def seeded_from_wire(
@@ -82,22 +138,5 @@ def seeded_from_wire(
     Raises:
         ProtocolError: naming the sender; wrong shape or a residue not below its prime.
     """
-    first = _checked(parameters, words, (count, len(parameters.primes), parameters.degree), sender, what)
+    first = from_wire(parameters, words, (count, len(parameters.primes), parameters.degree), sender, what)
     return SeededCiphertexts(first, seeds_from_wire(seeds, count, sender)).expanded(parameters)
-
-
-def _checked(
-    parameters: Parameters, words: npt.NDArray[np.uint32], expected: tuple[int, ...], sender: str, what: str
-) -> torch.Tensor:
-    if words.shape != expected:
-        raise ProtocolError(
-            f"{sender} sent {what} as ciphertexts of shape {words.shape}, expected {expected}",
-            remedy="check that every party runs the same version of vfl and the same job file",
-        )
-    residues = torch.from_numpy(words.astype(np.int64))
-    if words.size and bool((residues >= prime_column(parameters, expected[-2])).any()):
-        raise ProtocolError(
-            f"{sender} sent {what} with residues outside their modulus",
-            remedy="check that every party runs the same version of vfl and the same job file",
-        )
-    return residues

@@ -1,22 +1,24 @@
-"""Key pairs and encryptions of zero. Secret keys are made by SEAL, which also decrypts; encryption is done here.
+"""Key pairs, encryptions of zero, decryption. SEAL makes the secret keys; the arithmetic is done here.
 
-An encryption of zero needs one product of polynomials by a ternary one, which floating-point transforms give exactly
+Encryption and decryption need one product of polynomials by a ternary one, which floating-point transforms give exactly
 (``zero_product_error``), and random polynomials (``sampling``). Passing ciphertexts through SEAL's save and load
-streams instead costs several times more than the arithmetic (benchmarks/).
+streams instead costs several times more than the arithmetic, and holds the interpreter lock (benchmarks/).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from vfl.errors import ProtocolError
+from vfl.he.compute import spread
 from vfl.he.negacyclic import inverse_transform, product_error, transform
-from vfl.he.parallel import spread
 from vfl.he.parameters import Parameters
 from vfl.he.residues import centred, prime_column, reduced
 from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
@@ -35,6 +37,11 @@ class SeededCiphertexts:
 
     first: torch.Tensor
     seeds: npt.NDArray[np.uint8]
+
+    @classmethod
+    def together(cls, items: Sequence[SeededCiphertexts]) -> SeededCiphertexts:
+        """Ciphertexts of several objects, at least one, in one."""
+        return cls(torch.cat([item.first for item in items]), np.concatenate([item.seeds for item in items]))
 
     def expanded(self, parameters: Parameters) -> torch.Tensor:
         """The full ciphertexts (C, 2, L, N)."""
@@ -126,7 +133,54 @@ class SecretKey:
 
     def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
         """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
-        return self._seal.decrypt(residues)
+        return self.decrypt_at(residues[:, 0], residues[:, 1], np.arange(self._parameters.degree))
+
+    def decrypt_at(
+        self, first: torch.Tensor, second: torch.Tensor, positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Plaintext coefficients (C, N) of ciphertexts, in [0, t) at some positions and zero elsewhere.
+
+        round(t / q (c0 + c1 s)) mod t, prime by prime: with y_i = (c0 + c1 s) (q / q_i)^-1 mod q_i this is
+        sum_i t y_i / q_i modulo t, of which the whole parts are integers and only the rest needs floating point
+        (simplified from Halevi, Polyakov and Shoup, eprint 2018/117, section 2.4).
+
+        Args:
+            first: c0 at those positions only, (C, level, U).
+            second: c1, (C, level, N).
+        """
+        p, level = self._parameters, second.shape[1]
+        primes = prime_column(p, level)
+        inverses = _inverse_column(p, level)
+        out = np.zeros((first.shape[0], p.degree), dtype=np.int64)
+        where = torch.from_numpy(positions)
+
+        def decrypt_one(index: int) -> None:
+            spectrum = transform(centred(second[index], primes).to(torch.float64)) * self._spectrum
+            product = inverse_transform(spectrum)[:, where]
+            phase = reduced(product.add_(first[index]), primes)
+            out[index, positions] = _scaled_down(p, phase.mul_(inverses).remainder_(primes), primes).numpy()
+
+        spread(decrypt_one, range(first.shape[0]))
+        return out
+
+
+@lru_cache(maxsize=32)
+def _inverse_column(parameters: Parameters, level: int) -> torch.Tensor:
+    """(q / q_i)^-1 modulo each of the first ``level`` primes: (level, 1)."""
+    q = parameters.modulus(level)
+    return torch.tensor([pow(q // prime, -1, prime) for prime in parameters.primes[:level]]).unsqueeze(1)
+
+
+def _scaled_down(parameters: Parameters, y: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+    """round(sum_i t y_i / q_i) modulo t, for y (level, U) with y_i below q_i, in two halves of t."""
+    half = parameters.tau // 2
+    scaled = y << half
+    high = scaled.div(primes, rounding_mode="floor")
+    scaled = (scaled - high * primes) << half
+    low = scaled.div(primes, rounding_mode="floor")
+    rest = (scaled - low * primes).to(torch.float64).div_(primes).sum(dim=0)
+    total = ((high << half) + low).sum(dim=0) + torch.floor(rest + 0.5).to(torch.int64)
+    return total & (parameters.t - 1)
 
 
 def zero_product_error(parameters: Parameters) -> float:

@@ -1,4 +1,4 @@
-"""Which packing to use for a batch: the choice that needs the fewest expensive ciphertext operations.
+"""Which packing to use for a batch: the choice that takes the least time, computing and sending together.
 
 Candidates are enumerated, not searched cleverly: all sizes are powers of two, so there are at most a few hundred.
 """
@@ -6,17 +6,26 @@ Candidates are enumerated, not searched cleverly: all sizes are powers of two, s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from vfl.errors import ParameterError
 from vfl.he.packing import ReductionPacking, RowPacking
 
-# Relative costs, measured: a fresh ciphertext is one symmetric encryption; a returned one is one public-key encryption
-# of zero, masking, flooding and one decryption. A block costs one Fourier transform of its residues.
-COST_FRESH = 1.0
-COST_RETURNED = 1.5
-MAX_TERMS = 1024
+LINK_MBIT = 1000
+"""Assumed speed of the connection between two parties, in Mbit/s, where the job does not say."""
+
+_FRESH_SECONDS = 2.0e-3
+_RETURNED_SECONDS = 4.5e-3
+_MULTIPLICATION_SECONDS = 2.4e-9  # of one weight with one coefficient: all primes, halves, both polynomials
+_TRANSFORM_SECONDS = 1.2e-3  # all residues of one ciphertext
+_FEATURE_SECONDS = 5e-5
+_SUM_SECONDS = 2e-4  # one ciphertext times one polynomial, transformed
+_FRESH_POLYNOMIALS = 6  # residues modulo one prime
+_RETURNED_PRIMES = 3
+_RESIDUE_BITS = 30
+
+MAX_TERMS = 1000
 """Products added up in one float64 accumulation of the matrix kernel, so that it stays exact (see ``algebra``)."""
 
 MIN_STRIDE = 32
@@ -34,6 +43,22 @@ class ProductLayout:
     def terms(self) -> int:
         """Non-zero plaintext coefficients that one output coefficient adds up."""
         return self.source.groups * self.source.per_ciphertext * self.product.per_ciphertext
+
+    def slabs(self, ciphertexts: int) -> Iterator[tuple[slice, ProductLayout]]:
+        """The rows of the batch in runs of whole blocks, which are computed and sent independently of each other.
+
+        Args:
+            ciphertexts: a run has about so many; at least one block.
+
+        Yields:
+            The rows, and the layout of a batch of these rows alone.
+        """
+        blocks = max(1, ciphertexts // max(self.source.groups, self.product.groups))
+        run = blocks * self.source.stride
+        for start in range(0, self.source.rows, run):
+            rows = min(run, self.source.rows - start)
+            layout = ProductLayout(replace(self.source, rows=rows), replace(self.product, rows=rows))
+            yield slice(start, start + rows), layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +91,49 @@ class BackwardLayout:
         return self.rows == self.blocks
 
 
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds that a layout takes: arithmetic of both sides and transfer.
+
+    The constants were measured on one core of the reference machine (benchmarks/) with six 30-bit primes. A wrong
+    estimate costs time, nothing else; all parties must use the same.
+    """
+
+    degree: int
+    link_mbit: int
+
+    def fresh(self, packing: RowPacking) -> float:
+        """Encrypt, send, expand the seeds."""
+        return packing.ciphertexts * (_FRESH_SECONDS + self._transfer(_FRESH_POLYNOMIALS))
+
+    def product(self, layout: ProductLayout) -> float:
+        """Multiply by a matrix, hide, send, decrypt."""
+        cells = self.degree // layout.source.stride
+        columns = layout.source.blocks * layout.source.stride
+        multiplications = layout.product.groups * cells * layout.source.groups * cells * columns
+        returned = layout.product.ciphertexts * (_RETURNED_SECONDS + self._transfer(2 * _RETURNED_PRIMES))
+        return multiplications * _MULTIPLICATION_SECONDS + returned
+
+    def reduction(self, layout: ReductionLayout) -> float:
+        """Reduce over the rows, hide, send, decrypt."""
+        source, product = layout.source, layout.product
+        transforms = source.ciphertexts + product.ciphertexts
+        features = source.blocks * product.feature_groups
+        sums = source.ciphertexts * product.feature_groups
+        # Of the first polynomial only few coefficients are sent.
+        returned = product.ciphertexts * (_RETURNED_SECONDS + self._transfer(_RETURNED_PRIMES))
+        return transforms * _TRANSFORM_SECONDS + features * _FEATURE_SECONDS + sums * _SUM_SECONDS + returned
+
+    def _transfer(self, polynomials: int) -> float:
+        return polynomials * self.degree * _RESIDUE_BITS / (self.link_mbit * 1e6)
+
+
 @lru_cache(maxsize=64)
-def plan_product(rows: int, in_width: int, out_width: int, degree: int) -> ProductLayout:
+def plan_product(rows: int, in_width: int, out_width: int, degree: int, link_mbit: int = LINK_MBIT) -> ProductLayout:
     """Cheapest layout of Enc(X) W for X of rows x in_width and W of in_width x out_width.
+
+    Args:
+        link_mbit: speed of the connection between the parties, in Mbit/s.
 
     Raises:
         ParameterError: X is too wide for any exact layout.
@@ -77,38 +142,49 @@ def plan_product(rows: int, in_width: int, out_width: int, degree: int) -> Produ
     exact = [layout for layout in candidates if layout.terms <= MAX_TERMS]
     if not exact:
         raise _too_wide(in_width)
-    return min(exact, key=_product_cost)
+    costs = Costs(degree, link_mbit)
+    return min(exact, key=lambda layout: costs.fresh(layout.source) + costs.product(layout))
 
 
 @lru_cache(maxsize=64)
 def plan_backward(
-    rows: int, out_width: int, widths: tuple[int, ...], gradient_widths: tuple[int, ...], degree: int
+    rows: int,
+    out_width: int,
+    widths: tuple[int, ...],
+    gradient_widths: tuple[int, ...],
+    degree: int,
+    link_mbit: int = LINK_MBIT,
 ) -> BackwardLayout:
     """Cheapest packings of dL/dZ (rows x out_width) for passive parties of the given widths.
+
+    Passive parties compute at the same time, so the costliest of them counts, not their sum: a further party does not
+    change how dL/dZ is encrypted unless it is wider than the others.
 
     Args:
         widths: bottom widths of all passive parties; each returns alpha^T delta.
         gradient_widths: widths of those that also need d alpha; each returns delta U^T.
+        link_mbit: speed of the connection between the parties, in Mbit/s.
 
     Raises:
         ParameterError: dL/dZ is too wide for any exact layout.
     """
+    costs = Costs(degree, link_mbit)
     packings = list(_row_packings(rows, out_width, degree))
-    by_blocks = {p: sum(_reduction_cost(reduction_layout(p, d)) for d in widths) for p in packings}
+    by_blocks = {p: max(costs.reduction(reduction_layout(p, d)) for d in widths) for p in packings}
+    best_blocks = min(packings, key=lambda p: by_blocks[p] + costs.fresh(p))
     if not gradient_widths:
-        return BackwardLayout(None, min(packings, key=lambda p: by_blocks[p] + _fresh_cost(p)))
+        return BackwardLayout(None, best_blocks)
     by_rows = {
-        p: sum(_returned_cost(product_layout(p, d)) for d in gradient_widths)
+        p: max(costs.product(product_layout(p, d)) for d in gradient_widths)
         for p in packings
         if all(product_layout(p, d).terms <= MAX_TERMS for d in gradient_widths)
     }
     if not by_rows:
         raise _too_wide(out_width)
-    best_rows = min(by_rows, key=lambda p: by_rows[p] + _fresh_cost(p))
-    best_blocks = min(packings, key=lambda p: by_blocks[p] + _fresh_cost(p))
-    best_shared = min(by_rows, key=lambda p: by_rows[p] + by_blocks[p] + _fresh_cost(p))
-    apart = by_rows[best_rows] + _fresh_cost(best_rows) + by_blocks[best_blocks] + _fresh_cost(best_blocks)
-    together = by_rows[best_shared] + by_blocks[best_shared] + _fresh_cost(best_shared)
+    best_rows = min(by_rows, key=lambda p: by_rows[p] + costs.fresh(p))
+    best_shared = min(by_rows, key=lambda p: by_rows[p] + by_blocks[p] + costs.fresh(p))
+    apart = by_rows[best_rows] + costs.fresh(best_rows) + by_blocks[best_blocks] + costs.fresh(best_blocks)
+    together = by_rows[best_shared] + by_blocks[best_shared] + costs.fresh(best_shared)
     if together <= apart:
         return BackwardLayout(best_shared, best_shared)
     return BackwardLayout(best_rows, best_blocks)
@@ -152,19 +228,3 @@ def _too_wide(width: int) -> ParameterError:
 
 def _power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
-
-
-def _fresh_cost(source: RowPacking) -> float:
-    return COST_FRESH * source.ciphertexts
-
-
-def _returned_cost(layout: ProductLayout) -> float:
-    return COST_RETURNED * layout.product.ciphertexts
-
-
-def _product_cost(layout: ProductLayout) -> float:
-    return _fresh_cost(layout.source) + _returned_cost(layout)
-
-
-def _reduction_cost(layout: ReductionLayout) -> float:
-    return COST_RETURNED * layout.product.ciphertexts

@@ -12,6 +12,7 @@ from vfl.errors import ParameterError
 from vfl.he.algebra import matrix_magnitude, transform_error
 from vfl.he.keys import zero_product_error
 from vfl.he.layout import (
+    LINK_MBIT,
     BackwardLayout,
     ProductLayout,
     ReductionLayout,
@@ -96,10 +97,12 @@ def check_bounds(
     widths: tuple[int, ...],
     out_width: int,
     gradient_widths: tuple[int, ...] | None = None,
+    link_mbit: int = LINK_MBIT,
 ) -> None:
     """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
 
-    ``gradient_widths`` are the widths of those whose bottoms train; all of them where left out.
+    ``gradient_widths`` are the widths of those whose bottoms train; all of them where left out. ``link_mbit`` is the
+    speed that layouts are chosen for.
 
     Layouts depend on the batch mostly through the next power of two, so those are checked; what else they depend on
     stays within the factor of two that the limits leave.
@@ -114,9 +117,9 @@ def check_bounds(
         )
     trained = widths if gradient_widths is None else gradient_widths
     for size in (1 << bits for bits in range((rows - 1).bit_length() + 1)):
-        backward = plan_backward(size, out_width, widths, trained, parameters.degree)
+        backward = plan_backward(size, out_width, widths, trained, parameters.degree, link_mbit)
         for width in widths:
-            _check_product(parameters, plan_product(size, width, out_width, parameters.degree))
+            _check_product(parameters, plan_product(size, width, out_width, parameters.degree, link_mbit))
             _check_backward(parameters, backward, width)
 
 

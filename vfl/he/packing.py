@@ -50,6 +50,12 @@ class RowPacking:
         """Ciphertexts in all."""
         return self.blocks * self.groups
 
+    @property
+    def positions(self) -> IntArray:
+        """The coefficients that hold entries of the matrix in some ciphertext, in increasing order."""
+        rows = np.arange(min(self.rows, self.stride))
+        return (np.arange(min(self.columns, self.per_ciphertext))[:, None] * self.spacing + rows).ravel()
+
     def pack(self, matrix_BC: IntArray) -> IntArray:
         """Matrix to coefficients (ciphertexts, N); unused coefficients are zero."""
         padded = np.zeros((self.blocks * self.stride, self.groups * self.per_ciphertext), dtype=np.int64)
@@ -100,6 +106,14 @@ class ReductionPacking:
     def ciphertexts(self) -> int:
         """Ciphertexts in all."""
         return self.output_groups * self.feature_groups
+
+    @property
+    def positions(self) -> IntArray:
+        """The coefficients that hold entries of the matrix in some ciphertext, in increasing order."""
+        features = np.arange(min(self.features, self.features_per_ciphertext))[:, None]
+        outputs = np.arange(min(self.outputs, self.outputs_per_ciphertext))
+        positions: IntArray = (features * self.outputs_per_ciphertext + outputs) * self.stride
+        return positions.ravel()
 
     def unpack(self, coefficients: IntArray) -> IntArray:
         """Coefficients (ciphertexts, N) to the D x K matrix they hold."""

@@ -39,6 +39,16 @@ def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     return centre.add_((centre >> 63).bitwise_and_(primes))
 
 
+def reduce_in_place(values: torch.Tensor, prime: int, scratch: torch.Tensor) -> torch.Tensor:
+    """Integers up to ``REDUCIBLE`` in float64 to representatives of absolute value below ``prime``; exact.
+
+    Args:
+        scratch: overwritten; of the shape of ``values``.
+    """
+    torch.mul(values, 1 / prime, out=scratch).round_()
+    return values.sub_(scratch, alpha=prime)
+
+
 def scaled_plaintext(parameters: Parameters, values: npt.NDArray[np.int64], level: int) -> torch.Tensor:
     """round(q m / t) modulo every prime, for m in Z_t: what is added to a ciphertext to add m to its plaintext.
 

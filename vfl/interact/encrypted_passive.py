@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
-from vfl.he.layout import BackwardLayout, plan_product, product_layout, reduction_layout
+from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
 from vfl.he.noise import product_hiding, reduction_hiding
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
+from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.interact.fixed_point import IntArray, centre
 from vfl.interact.layer import InteractionShape, initial_contribution, pending
+from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
 from vfl.messages import (
     EncryptedActivations,
-    EncryptedGradient,
+    EncryptedGradientBlocks,
+    EncryptedGradientRows,
     ForwardShare,
     MaskedActivationGradient,
     MaskedActivationProduct,
-    MaskedGradientProducts,
+    MaskedGradientProduct,
+    MaskedWeightGradient,
     WeightShareOffer,
 )
 from vfl.privacy.pairwise_masks import PairwiseMasks
@@ -38,6 +40,7 @@ class EncryptedPassive:
         key: this party's own key pair, for its activations.
         active_key: public encryption key of the active party.
         masks: pairwise masks with the other passive parties.
+        pools: keep what is made in advance.
     """
 
     def __init__(
@@ -49,12 +52,13 @@ class EncryptedPassive:
         key: SecretKey,
         active_key: PublicKey,
         masks: PairwiseMasks,
+        pools: Pools,
     ) -> None:
         self._name = name
         self._shape = shape
         self._parameters = parameters
-        self._key = key
-        self._active_key = active_key
+        self._owner = KeyOwner(parameters, key, pools)
+        self._evaluator = Evaluator(parameters, shape.active, active_key, pools)
         self._masks = masks
         self._width = shape.widths[name]
         self._trains = name in shape.gradient_receivers
@@ -73,13 +77,17 @@ class EncryptedPassive:
     def forward(self, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
         """F1 to F3: s = Dec(F2) + alpha U + pairwise masks."""
         p, active = self._parameters, self._shape.active
-        layout = plan_product(alpha_BD.shape[0], self._width, self._shape.out_width, p.degree)
-        ct_alpha = encrypt(p, self._key, layout.source.pack(alpha_BD))
-        yield Send((active,), EncryptedActivations(to_wire(ct_alpha.first), ct_alpha.seeds))
-        reply = yield from receive(active, MaskedActivationProduct)
+        layout = self._shape.forward_layout(self._name, alpha_BD.shape[0], p)
+        self._owner.expect(layout.source.ciphertexts)
+        # Everything is on its way before the first answer is awaited.
+        parts = Parts(layout.source.ciphertexts)
+        yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_BD), parts)
+        sh_z_BK = alpha_BD @ self._share_u
         level = product_hiding(p, layout).level
-        hidden = from_wire(p, reply.ct_z_C2LN, layout.product.ciphertexts, level, active, "a masked activation product")
-        sh_z_BK = layout.product.unpack(self._key.decrypt(hidden)) + alpha_BD @ self._share_u
+        for run in slabs(layout):
+            sh_z_BK[run.rows] += yield from self._owner.receive(
+                active, MaskedActivationProduct, run.layout.product, level, run.parts
+            )
         sh_z_BK += self._masks.total(key, ForwardShare.kind, sh_z_BK.shape)
         yield Send((active,), ForwardShare(centre(sh_z_BK, p.tau)))
         self._alpha = alpha_BD
@@ -89,14 +97,15 @@ class EncryptedPassive:
         p, active = self._parameters, self._shape.active
         alpha_BD = pending(self._alpha, key)
         self._alpha = None
-        gradient = yield from receive(active, EncryptedGradient)
         layout = self._shape.backward_layout(alpha_BD.shape[0], p)
-        ct_rows, ct_blocks = self._gradient_ciphertexts(layout, gradient)
-        ct_d_alpha, rho_BD = self._masked_d_alpha(layout.rows, ct_rows)
-        ct_d_w, phi_DK = self._masked_d_w(layout.blocks, alpha_BD, ct_blocks)
-        yield Send((active,), MaskedGradientProducts(to_wire(ct_d_alpha), to_wire(ct_d_w)))
+        arriving = self._arriving_gradient(layout)
+        self._expect_products(layout)
+        rho_BD = None
+        if self._trains and layout.rows is not None:
+            rho_BD = yield from self._masked_d_alpha(layout.rows, arriving[layout.rows])
+        phi_DK = yield from self._masked_d_w(layout.blocks, alpha_BD, arriving[layout.blocks])
         d_alpha_BD = None
-        if self._trains:
+        if rho_BD is not None:
             reply = yield from receive(active, MaskedActivationGradient)
             check_shape(reply.sh_d_alpha_BD.shape, alpha_BD.shape, active, "a masked activation gradient")
             d_alpha_BD = centre(reply.sh_d_alpha_BD - rho_BD, p.tau)
@@ -104,44 +113,45 @@ class EncryptedPassive:
         self._share_u = centre(self._share_u + multiplier * phi_DK, p.tau)
         return d_alpha_BD
 
-    def _gradient_ciphertexts(
-        self, layout: BackwardLayout, gradient: EncryptedGradient
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        p = self._parameters
-        counts = (
-            0 if layout.rows is None else layout.rows.ciphertexts,
-            0 if layout.shared else layout.blocks.ciphertexts,
-        )
-        by_rows, by_blocks = (
-            seeded_from_wire(p, words, seeds, count, self._shape.active, "an encrypted gradient")
-            for words, seeds, count in (
-                (gradient.ct_by_rows_CLN, gradient.seeds_by_rows_C, counts[0]),
-                (gradient.ct_by_blocks_CLN, gradient.seeds_by_blocks_C, counts[1]),
-            )
-        )
-        return by_rows, by_rows if layout.shared else by_blocks
+    def _arriving_gradient(self, layout: BackwardLayout) -> dict[RowPacking, Arriving]:
+        """B1: Enc(delta) in each packing; one entry where one packing serves both products."""
+        arriving = {layout.blocks: self._evaluator.arriving(EncryptedGradientBlocks, layout.blocks.ciphertexts)}
+        if layout.rows is not None:
+            arriving[layout.rows] = self._evaluator.arriving(EncryptedGradientRows, layout.rows.ciphertexts)
+        return arriving
 
-    def _masked_d_alpha(self, rows: RowPacking | None, ct_d_z: torch.Tensor) -> tuple[torch.Tensor, IntArray]:
-        """Enc(delta) U^T + rho and rho (B, D); nothing when this party's bottom is frozen."""
+    def _expect_products(self, layout: BackwardLayout) -> None:
         p = self._parameters
-        if not self._trains or rows is None:
-            return ct_d_z[:0], np.zeros((0, self._width), dtype=np.int64)
+        reduction = reduction_layout(layout.blocks, self._width)
+        needs = [(reduction_hiding(p, reduction), reduction.product.ciphertexts)]
+        if self._trains and layout.rows is not None:
+            product = product_layout(layout.rows, self._width)
+            needs.append((product_hiding(p, product), product.product.ciphertexts))
+        self._evaluator.expect(*needs)
+
+    def _masked_d_alpha(self, rows: RowPacking, arriving: Arriving) -> Exchange[IntArray]:
+        """B2: return Enc(delta) U^T + rho; rho (B, D)."""
+        p = self._parameters
         layout = product_layout(rows, self._width)
-        product = times_matrix(p, layout, ct_d_z, np.ascontiguousarray(self._share_u.T))
-        mask = uniform_mask(p, layout.product.ciphertexts)
-        hidden = hide(p, self._active_key, product, mask, product_hiding(p, layout))
-        return hidden, layout.product.unpack(mask)
+        hiding = product_hiding(p, layout)
+        weights_KD = np.ascontiguousarray(self._share_u.T)
+        rho_BD = np.empty((rows.rows, self._width), dtype=np.int64)
+        for run in slabs(layout):
+            product = times_matrix(p, run.layout, (yield from arriving.take(run.source)), weights_KD)
+            rho_BD[run.rows] = yield from self._evaluator.send(
+                MaskedGradientProduct, run.layout.product, product, hiding, run.parts
+            )
+        return rho_BD
 
-    def _masked_d_w(
-        self, blocks: RowPacking, alpha_BD: IntArray, ct_d_z: torch.Tensor
-    ) -> tuple[torch.Tensor, IntArray]:
-        """alpha^T Enc(delta) + phi and phi (D, K)."""
+    def _masked_d_w(self, blocks: RowPacking, alpha_BD: IntArray, arriving: Arriving) -> Exchange[IntArray]:
+        """B2: return alpha^T Enc(delta) + phi; phi (D, K)."""
         p = self._parameters
         layout = reduction_layout(blocks, self._width)
+        hiding = reduction_hiding(p, layout)
+        ct_d_z = yield from arriving.take(slice(0, blocks.ciphertexts))
         product = transposed_times(p, layout, alpha_BD, ct_d_z)
-        mask = uniform_mask(p, layout.product.ciphertexts)
-        hidden = hide(p, self._active_key, product, mask, reduction_hiding(p, layout))
-        return hidden, layout.product.unpack(mask)
+        parts = Parts(layout.product.ciphertexts)
+        return (yield from self._evaluator.send(MaskedWeightGradient, layout.product, product, hiding, parts))
 
     def weights(self) -> dict[str, IntArray]:
         """The share U."""

@@ -19,7 +19,7 @@ Received = TypeVar("Received", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Ask the driver to deliver a message to these parties. Resumed with None once it is handed over."""
+    """Ask the driver to deliver a message to these parties. Resumed with None; it may still be on its way."""
 
     to: tuple[str, ...]
     message: Message

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from vfl.errors import ProtocolError
-from vfl.he.layout import BackwardLayout, plan_backward
+from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange
@@ -30,6 +30,7 @@ class InteractionShape:
         out_width: width K of Z.
         own_width: bottom width of the active party (0 without features); counts for the scale of initial weights.
         gradient_receivers: passive parties whose bottoms train and therefore need d alpha.
+        link_mbit: speed of the connections between parties in Mbit/s, for the choice of layouts.
     """
 
     active: str
@@ -37,6 +38,7 @@ class InteractionShape:
     out_width: int
     own_width: int
     gradient_receivers: frozenset[str]
+    link_mbit: int = LINK_MBIT
 
     @property
     def passive(self) -> tuple[str, ...]:
@@ -53,10 +55,14 @@ class InteractionShape:
         """Standard deviation of initial interaction weights: 1 / sqrt(all bottom widths)."""
         return float((sum(self.widths.values()) + self.own_width) ** -0.5)
 
+    def forward_layout(self, name: str, rows: int, parameters: Parameters) -> ProductLayout:
+        """How alpha and Z of a party are packed; both sides derive it, so it has to be the same at both."""
+        return plan_product(rows, self.widths[name], self.out_width, parameters.degree, self.link_mbit)
+
     def backward_layout(self, rows: int, parameters: Parameters) -> BackwardLayout:
-        """How dL/dZ of a batch is packed; both sides derive it, so it has to be the same at both."""
+        """How dL/dZ of a batch is packed; likewise the same at all parties."""
         widths = tuple(self.widths.values())
-        return plan_backward(rows, self.out_width, widths, self.gradient_widths, parameters.degree)
+        return plan_backward(rows, self.out_width, widths, self.gradient_widths, parameters.degree, self.link_mbit)
 
 
 class ActiveInteraction(Protocol):

@@ -72,7 +72,9 @@ class ActiveParty:
         generators = {name: state.generator("interaction", name) for name in shape.passive}
         if state.keys.secret is None:
             return OracleActive(shape, parameters, generators)
-        return EncryptedActive(shape, parameters, generators, state.keys.secret, state.keys.peer_encryption)
+        return EncryptedActive(
+            shape, parameters, generators, state.keys.secret, state.keys.peer_encryption, state.pools
+        )
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``PartyRole``."""

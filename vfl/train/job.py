@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from vfl.configuration import Configuration, LocalPath, load_toml
 from vfl.errors import ConfigError, MismatchError
+from vfl.he.layout import LINK_MBIT
 from vfl.he.parameters import RingSettings
 from vfl.models.config import TaskConfig, TopConfig
 from vfl.transport.config import NAME_PATTERN, FederationConfig
@@ -56,6 +57,7 @@ class InteractionConfig(Configuration):
 
     protocol: Literal["encrypted", "oracle"] = "encrypted"
     learning_rate: Rate = 0.5
+    link_mbit: Annotated[int, Field(ge=1)] = LINK_MBIT
 
 
 class SplitConfig(Configuration):

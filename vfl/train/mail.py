@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vfl.errors import InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message
+from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 
 Result = TypeVar("Result")
+
+DELIVERIES_AT_ONCE = 4
+"""Messages that may be on their way while the arithmetic goes on; bounds what a slow connection keeps in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,25 @@ class Mail:
         own_name: sender of what is sent.
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
+        idle: what to do while waiting for a message.
         timeout: seconds to wait for one message or one delivery.
         encrypted: whether the job is; then nothing leaves in the clear.
     """
 
     def __init__(
-        self, own_name: str, clients: Mapping[str, PeerClient], inbox: Inbox, timeout: float, *, encrypted: bool
+        self,
+        own_name: str,
+        clients: Mapping[str, PeerClient],
+        inbox: Inbox,
+        idle: IdleWork,
+        timeout: float,
+        *,
+        encrypted: bool,
     ) -> None:
         self._own_name = own_name
         self._clients = clients
         self._inbox = inbox
+        self._idle = idle
         self._timeout = timeout
         self._encrypted = encrypted
 
@@ -52,23 +65,70 @@ class Mail:
         Raises:
             VflError: what the exchange raises, or what happens to its messages.
         """
+        deliveries = _Deliveries()
         received: Message | None = None
-        while True:
-            request = await asyncio.to_thread(_advance, exchange, received)
-            received = None
-            match request:
-                case _Finished(result):
-                    return result
-                case Send(to, message, part):
-                    await self._deliver(to, message, Address(key, message.kind, self._own_name, part))
-                case Receive(sender, message_type, part):
-                    address = Address(key, message_type.kind, sender, part)
-                    received = await self._inbox.take(address, self._timeout, purpose)
+        try:
+            while True:
+                request = await asyncio.to_thread(_advance, exchange, received)
+                received = None
+                match request:
+                    case _Finished(result):
+                        await deliveries.finish()
+                        return result
+                    case Send(to, message, part):
+                        address = Address(key, message.kind, self._own_name, part)
+                        await deliveries.start([self._deliver(name, message, address) for name in to])
+                    case Receive(sender, message_type, part):
+                        address = Address(key, message_type.kind, sender, part)
+                        with self._idle.waiting():
+                            taking = self._inbox.take(address, self._timeout, purpose)
+                            received = await deliveries.beside(taking)
+        finally:
+            deliveries.cancel()
 
-    async def _deliver(self, to: tuple[str, ...], message: Message, address: Address) -> None:
+    async def _deliver(self, to: str, message: Message, address: Address) -> None:
         if self._encrypted and message.in_the_clear:
             raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
-        await asyncio.gather(*(self._clients[name].deliver(address, message, self._timeout) for name in to))
+        await self._clients[to].deliver(address, message, self._timeout)
+
+
+class _Deliveries:
+    """Messages on their way. The first that fails ends the exchange, whatever that is doing."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self, deliveries: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Deliver a message to its receivers; returns when fewer than ``DELIVERIES_AT_ONCE`` messages are under way."""
+        self._running |= {asyncio.create_task(delivery) for delivery in deliveries}
+        while len(self._running) >= DELIVERIES_AT_ONCE * len(deliveries):
+            await self._next()
+
+    async def beside(self, waiting: Coroutine[Any, Any, Result]) -> Result:
+        """The result of ``waiting``, unless a delivery fails first."""
+        task = asyncio.create_task(waiting)
+        try:
+            while not task.done():
+                await self._next(task)
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def finish(self) -> None:
+        """Until all have arrived."""
+        while self._running:
+            await self._next()
+
+    async def _next(self, *others: asyncio.Task[Any]) -> None:
+        done, _ = await asyncio.wait({*self._running, *others}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & self._running:
+            self._running.remove(task)
+            task.result()
+
+    def cancel(self) -> None:
+        """Give up what is still on its way."""
+        for task in self._running:
+            task.cancel()
 
 
 def _advance(exchange: Exchange[Result], received: Message | None) -> Send | Receive | _Finished[Result]:

@@ -44,6 +44,7 @@ class PartyConfig(Configuration):
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
+    pool_memory_mb: Annotated[int, Field(ge=0)] = 128
     optimiser: OptimiserConfig | None = None
 
 
@@ -97,7 +98,7 @@ def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]
     parameters = Parameters.validated(job.ring)
     widths = tuple(job.model.widths[party.name] for party in federation.passives)
     rows = max(job.training.batch_size, job.training.evaluation_batch_size)
-    check_bounds(parameters, rows, widths, job.model.interaction_width)
+    check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
     return job, federation, parameters
 
 

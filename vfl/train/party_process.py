@@ -13,7 +13,7 @@ import structlog
 import torch
 
 from vfl.errors import VflError
-from vfl.he.parallel import use_threads
+from vfl.he.compute import use_device, use_threads
 from vfl.train.memory import keep_freed_memory
 from vfl.train.party_config import PartySetup, check_acceptable, required_tls
 from vfl.train.service import PartyService
@@ -42,6 +42,7 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
     keep_freed_memory()
     torch.set_num_threads(setup.config.model_threads)
     use_threads(setup.config.threads or os.cpu_count() or 1)
+    _use_device(setup.config.device)
     _warn_of_refusal(setup)
     with _signals() as stopping:
         while True:
@@ -49,6 +50,14 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
                 error = await _outcome(service, stopping)
             if not keep_serving or stopping.is_set():
                 return error
+
+
+def _use_device(name: str) -> None:
+    try:
+        use_device(name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        # A device that is not there at all is refused when the job is prepared, so that all hear of it.
+        _log.info("ciphertext kernels stay on the CPU", device=name, reason=str(error))
 
 
 def _warn_of_refusal(setup: PartySetup) -> None:

@@ -62,7 +62,7 @@ class PassiveParty:
         others = {peer: state.keys.shared[peer] for peer in shape.passive if peer != name}
         masks = PairwiseMasks(name, others, parameters.tau)
         active_key = state.keys.peer_encryption[shape.active]
-        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks)
+        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools)
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``PartyRole``. The top and scoring are the active party's alone."""

@@ -10,6 +10,7 @@ import torch
 
 from vfl.data.table import Table, load_table
 from vfl.he.noise import check_bounds
+from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Role, Split, StepKey
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
@@ -52,9 +53,10 @@ class PartyRole(Protocol):
 class JobState:
     """State of one party in one job that does not depend on its role."""
 
-    def __init__(self, setup: PartySetup, mail: Mail) -> None:
+    def __init__(self, setup: PartySetup, mail: Mail, pools: Pools) -> None:
         self.setup = setup
         self.mail = mail
+        self.pools = pools
         self.encrypted = setup.job.interaction.protocol == "encrypted"
         self.keys = Keys(setup.name, setup.parameters, encrypted=self.encrypted)
         self._private_seed = load_private_seed(setup.config.private_seed)
@@ -134,10 +136,11 @@ class JobState:
             out_width=model.interaction_width,
             own_width=model.widths[active],
             gradient_receivers=gradient_receivers,
+            link_mbit=setup.job.interaction.link_mbit,
         )
         rows = max(training.batch_size, training.evaluation_batch_size)
         widths = tuple(shape.widths.values())
-        check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths)
+        check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
         return shape
 
     def alpha(self, batch: Batch) -> torch.Tensor | None:

@@ -12,7 +12,9 @@ import structlog
 
 from vfl import messages as m
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
+from vfl.he.pool import Pools
 from vfl.ids import Role, StepKey
+from vfl.train.idle import IdleWork
 from vfl.train.job import check_digest, job_digest
 from vfl.train.mail import Mail
 from vfl.train.memory import peak_memory_bytes
@@ -22,6 +24,7 @@ from vfl.train.roles import SETUP_STEP, JobState, PartyRole
 from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
+from vfl.transport.limits import MEBIBYTE
 from vfl.transport.traffic import TrafficMeter
 from vfl.version import PROTOCOL_VERSION
 
@@ -96,6 +99,7 @@ class PartyService:
         self._keep_serving = keep_serving
         self._digest = job_digest(setup.job, setup.federation)
         self._job: _Job | None = None
+        self._idle: IdleWork | None = None
         self._started = time.monotonic()
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
@@ -237,13 +241,18 @@ class PartyService:
             return
         if self._job is not None:
             self._inbox.fail(self._job.name, error or JobAborted("the job is over at this party"))
+        if self._idle is not None:
+            self._idle.close()
         self.outcome.set_result(error)
 
     def _make_role(self) -> PartyRole:
         setup = self._setup
         encrypted = setup.job.interaction.protocol == "encrypted"
         timeout = setup.job.deadlines.phase
-        state = JobState(setup, Mail(setup.name, self._clients, self._inbox, timeout, encrypted=encrypted))
+        pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
+        self._idle = IdleWork(pools)
+        mail = Mail(setup.name, self._clients, self._inbox, self._idle, timeout, encrypted=encrypted)
+        state = JobState(setup, mail, pools)
         if setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
         from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory

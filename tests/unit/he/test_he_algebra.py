@@ -6,8 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vfl.he.algebra
 from vfl.errors import ParameterError
-from vfl.he.algebra import matrix_magnitude, times_matrix, transform_error, transposed_times
+from vfl.he.algebra import (
+    HALF_LIMB,
+    _column_pieces,
+    matrix_magnitude,
+    times_matrix,
+    transform_error,
+    transposed_times,
+)
 from vfl.he.layout import (
     MAX_TERMS,
     ProductLayout,
@@ -29,9 +37,22 @@ STYLES = ["uniform", "largest", "half", "above half", "zero"]
 
 def _residues(rng: np.random.Generator, ciphertexts: int, style: str) -> torch.Tensor:
     shape = (ciphertexts, 2, LEVEL, DEGREE)
-    fixed = {"largest": PRIMES - 1, "half": PRIMES // 2, "above half": PRIMES // 2 + 1, "zero": 0 * PRIMES}
+    fixed = {
+        "odd half": PRIMES // 2 - 1,
+        "odd largest": PRIMES - 2,
+        "largest": PRIMES - 1,
+        "half": PRIMES // 2,
+        "above half": PRIMES // 2 + 1,
+        "zero": 0 * PRIMES,
+    }
     values = rng.integers(0, PRIMES, shape) if style == "uniform" else np.broadcast_to(fixed[style], shape).copy()
     return torch.from_numpy(values)
+
+
+def _canonical(product: torch.Tensor) -> np.ndarray:
+    """Kernels return representatives of either sign."""
+    assert int(product.abs().max()) < 1 << 30
+    return product.numpy() % PRIMES
 
 
 def _coefficient(polynomial: np.ndarray, small: np.ndarray, position: int) -> np.ndarray:
@@ -76,7 +97,7 @@ def test_times_matrix_is_exact(layout, style, weights, seed):
     values = {"lowest": -limit, "highest": limit - 1}
     w_DK = rng.integers(-limit, limit, shape) if weights == "uniform" else np.full(shape, values[weights])
     ct_x = _residues(rng, layout.source.ciphertexts, style)
-    ct_y = times_matrix(PARAMETERS, layout, ct_x, w_DK).numpy()
+    ct_y = _canonical(times_matrix(PARAMETERS, layout, ct_x, w_DK))
     assert ct_y.shape == (layout.product.ciphertexts, 2, LEVEL, DEGREE)
     x = ct_x.numpy().reshape(layout.source.blocks, layout.source.groups, 2, LEVEL, DEGREE)
     group, position = int(rng.integers(layout.product.groups)), int(rng.integers(DEGREE))
@@ -124,7 +145,7 @@ def test_transposed_times_is_exact(layout, style, activations, seed):
         "signs": rng.choice(np.array([-limit, limit]), shape),
     }[activations]
     ct_y = _residues(rng, layout.source.ciphertexts, style)
-    ct_out = transposed_times(PARAMETERS, layout, x_BD, ct_y).numpy()
+    ct_out = _canonical(transposed_times(PARAMETERS, layout, x_BD, ct_y))
     assert ct_out.shape == (layout.product.ciphertexts, 2, LEVEL, DEGREE)
     y = ct_y.numpy().reshape(layout.source.blocks, layout.source.groups, 2, LEVEL, DEGREE)
     group, features = int(rng.integers(layout.source.groups)), int(rng.integers(layout.product.feature_groups))
@@ -137,19 +158,84 @@ def test_transposed_times_is_exact(layout, style, activations, seed):
     np.testing.assert_array_equal(got, expected % PRIMES[:, 0])
 
 
-def test_times_matrix_is_exact_with_as_many_terms_as_allowed():
-    """Every product has the same sign and nearly the largest size, so the float64 sums reach their bound."""
-    layout = product_layout(RowPacking(32, 128, DEGREE, 32, 32, 32), 8)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("style", ["odd half", "above half", "odd largest"])
+def test_times_matrix_is_exact_with_as_many_terms_as_allowed(style, sign):
+    """Every product has the same sign and nearly the largest size, so the float64 sums reach their bound.
+
+    Residues and both halves of the weights are odd, so that not even the lowest bit may be lost.
+    """
+    layout = product_layout(RowPacking(1024, MAX_TERMS // 8, DEGREE, 1024, 1, 1024), 8)
     assert layout.terms == MAX_TERMS
-    w_DK = np.full((128, 8), PARAMETERS.primes[0] // 2)
-    ct_x = _residues(np.random.default_rng(0), layout.source.ciphertexts, "half")
-    ct_y = times_matrix(PARAMETERS, layout, ct_x, w_DK).numpy()
+    low, high = (1 << (HALF_LIMB - 1)) - 1, ((PARAMETERS.primes[0] // 2 >> HALF_LIMB) - 1) | 1
+    w_DK = np.full((MAX_TERMS // 8, 8), sign * ((high << HALF_LIMB) + low))
+    assert abs(w_DK[0, 0]) <= PARAMETERS.primes[0] // 2
+    ct_x = _residues(np.random.default_rng(0), layout.source.ciphertexts, style)
+    ct_y = _canonical(times_matrix(PARAMETERS, layout, ct_x, w_DK))
     for position in (0, DEGREE // 2, DEGREE - 1):
         expected = sum(
             _coefficient(ct_x.numpy()[group], _weight_polynomial(layout, w_DK, group, 0), position)
             for group in range(layout.source.groups)
         )
         np.testing.assert_array_equal(ct_y[0, ..., position], expected % PRIMES[:, 0])
+
+
+TINY_PIECES = [1 << 12, 1 << 16, 1 << 20]
+"""The first is less than any single unit of work needs."""
+
+
+@settings(max_examples=12, deadline=None)
+@given(layout=product_layouts(), piece_bytes=st.sampled_from(TINY_PIECES), seed=st.integers(0, 2**32))
+def test_times_matrix_in_many_pieces_is_the_same(layout, piece_bytes, seed):
+    rng = np.random.default_rng(seed)
+    # Below 2^12, pieces of single columns would take long.
+    piece_bytes = max(piece_bytes, 2**18 if layout.source.stride > 1024 else 0)
+    w_DK = rng.integers(-(2**57), 2**57, (layout.source.columns, layout.product.columns))
+    ct_x = _residues(rng, layout.source.ciphertexts, "uniform")
+    whole = times_matrix(PARAMETERS, layout, ct_x, w_DK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vfl.he.algebra, "PIECE_BYTES", piece_bytes)
+        pieces = times_matrix(PARAMETERS, layout, ct_x, w_DK)
+    np.testing.assert_array_equal(_canonical(pieces), _canonical(whole))
+
+
+@pytest.mark.parametrize("piece_bytes", TINY_PIECES)
+@pytest.mark.parametrize(("rows", "stride", "per"), [(300, 64, 2), (100, 32, 4), (1500, 512, 1), (64, 64, 2)])
+def test_pieces_cover_every_column_once(monkeypatch, rows, stride, per, piece_bytes):
+    monkeypatch.setattr(vfl.he.algebra, "PIECE_BYTES", piece_bytes)
+    layout = product_layout(RowPacking(rows, 5, DEGREE, stride, per, stride), 3)
+    cells = DEGREE // stride
+    height = (layout.source.groups + 3 * layout.product.groups) * cells
+    covered, most = np.zeros((layout.source.blocks, stride), dtype=np.int64), 0
+    for blocks, within in _column_pieces(layout.source.blocks, stride, height):
+        covered[blocks, within] += 1
+        most = max(most, covered[blocks, within].size)
+    assert (covered == 1).all()
+    assert most == 1 or 2 * 8 * height * most <= piece_bytes
+
+
+@settings(max_examples=12, deadline=None)
+@given(layout=reduction_layouts(), piece_bytes=st.sampled_from(TINY_PIECES), seed=st.integers(0, 2**32))
+def test_transposed_times_in_many_pieces_is_the_same(layout, piece_bytes, seed):
+    rng = np.random.default_rng(seed)
+    x_BD = rng.integers(-1024, 1025, (layout.source.rows, layout.product.features))
+    ct_y = _residues(rng, layout.source.ciphertexts, "uniform")
+    whole = transposed_times(PARAMETERS, layout, x_BD, ct_y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vfl.he.algebra, "PIECE_BYTES", piece_bytes)
+        pieces = transposed_times(PARAMETERS, layout, x_BD, ct_y)
+    np.testing.assert_array_equal(_canonical(pieces), _canonical(whole))
+
+
+def test_transposed_times_over_more_pieces_than_residues_have_room_for(monkeypatch):
+    """Each piece adds nearly a prime; without reduction in between, ``out`` would outgrow what it promises."""
+    monkeypatch.setattr(vfl.he.algebra, "PIECE_BYTES", 1)
+    layout = reduction_layout(RowPacking(32 * 40, 1, DEGREE, 32, 1, 32), 1)
+    x_BD = np.zeros((32 * 40, 1), dtype=np.int64)
+    x_BD[::32] = 1
+    ct_y = _residues(np.random.default_rng(0), layout.source.ciphertexts, "half")
+    got = _canonical(transposed_times(PARAMETERS, layout, x_BD, ct_y))
+    np.testing.assert_array_equal(got[0], ct_y.numpy().sum(axis=0) % PRIMES)
 
 
 def test_the_bound_of_the_transform_holds_and_grows_with_its_inputs():
@@ -162,8 +248,10 @@ def test_the_bound_of_the_transform_holds_and_grows_with_its_inputs():
 
 
 def test_the_bound_of_the_matrix_kernel_is_what_it_accumulates():
-    layout = plan_product(64, 32, 32, DEGREE)
-    assert matrix_magnitude(PARAMETERS, layout) == layout.terms * (PARAMETERS.primes[-1] // 2) * 2**14
+    """The product by the low half, and 2^15 times what is left of the product by the high half."""
+    layout, prime = plan_product(64, 32, 32, DEGREE), PARAMETERS.primes[-1]
+    assert matrix_magnitude(PARAMETERS, layout) >= layout.terms * (prime // 2) * 2**14 + (prime // 2) * 2**15
+    assert matrix_magnitude(PARAMETERS, layout) <= layout.terms * (prime // 2) * 2**14 + prime * 2**15
 
 
 def test_shapes_beyond_the_bounds_are_refused():

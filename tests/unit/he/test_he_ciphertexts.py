@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support.ciphertexts import encrypted, hidden, uniform_plaintexts
+from support.uniformity import looks_uniform
 
 import vfl.he.ciphertexts
 from vfl.errors import ProtocolError
-from vfl.he.ciphertexts import encrypt, from_wire, hide, seeded_from_wire, to_wire, uniform_mask
+from vfl.he.bits import pack_bits, packed_words
+from vfl.he.ciphertexts import encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.noise import Hiding
 from vfl.he.parameters import Parameters, RingSettings
@@ -24,27 +27,27 @@ def key():
 
 @pytest.mark.parametrize("level", [3, 4, 5, 6])
 def test_decrypt_inverts_encrypt_at_every_level(key, level):
-    plaintext = uniform_mask(PARAMETERS, 3)
-    ciphertexts = drop_primes(PARAMETERS, encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS), level)
+    plaintext = uniform_plaintexts(PARAMETERS, 3)
+    ciphertexts = drop_primes(PARAMETERS, encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS), level)
     np.testing.assert_array_equal(key.decrypt(ciphertexts), plaintext % PARAMETERS.t)
 
 
 def test_nothing_to_encrypt_or_decrypt_is_fine(key):
-    empty = encrypt(PARAMETERS, key, np.zeros((0, DEGREE), dtype=np.int64))
+    empty = encrypted(PARAMETERS, key, np.zeros((0, DEGREE), dtype=np.int64))
     assert empty.first.shape == (0, LEVEL, DEGREE)
     assert empty.seeds.shape == (0, SEED_BYTES)
     assert key.decrypt(empty.expanded(PARAMETERS)).shape == (0, DEGREE)
 
 
 def test_another_key_does_not_decrypt(key):
-    plaintext = uniform_mask(PARAMETERS, 1)
-    other = SecretKey(PARAMETERS).decrypt(encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS))
+    plaintext = uniform_plaintexts(PARAMETERS, 1)
+    other = SecretKey(PARAMETERS).decrypt(encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS))
     assert (other != plaintext % PARAMETERS.t).mean() > 0.99
 
 
 def test_the_same_plaintext_is_never_encrypted_alike(key):
     plaintext = np.zeros((3, DEGREE), dtype=np.int64)
-    made = [encrypt(PARAMETERS, key, plaintext) for _ in range(2)]
+    made = [encrypted(PARAMETERS, key, plaintext) for _ in range(2)]
     polynomials = torch.cat([one.expanded(PARAMETERS) for one in made]).flatten(0, 2)
     assert len({polynomial.numpy().tobytes() for polynomial in polynomials}) == 6 * 2 * LEVEL
 
@@ -65,66 +68,134 @@ def test_every_ciphertext_is_hidden_by_an_encryption_of_zero_and_noise_of_its_ow
     monkeypatch.setattr(PublicKey, "encrypt_zeros", zeros)
     monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", flooding)
     product = torch.zeros((3, 2, LEVEL, DEGREE), dtype=torch.int64)
-    mask = np.zeros((3, DEGREE), dtype=np.int64)
-    hidden = hide(PARAMETERS, key.public, product, mask, Hiding(110, LEVEL))
+    returned, masks = hidden(PARAMETERS, key.public, product, Hiding(110, LEVEL))
     for kind in ("zeros", "noise"):
         assert sum(count for what, count, _ in drawn if what == kind) == 3
         assert len({value.numpy().tobytes() for what, _, value in drawn if what == kind}) == 3
-    assert len({polynomial.numpy().tobytes() for polynomial in hidden.flatten(0, 2)}) == 3 * 2 * LEVEL
+    assert len({polynomial.numpy().tobytes() for polynomial in returned.flatten(0, 2)}) == 3 * 2 * LEVEL
+    assert len({mask.tobytes() for mask in masks}) == 3
 
 
-def test_hiding_changes_neither_the_product_nor_the_mask(key):
-    product = encrypt(PARAMETERS, key, uniform_mask(PARAMETERS, 2)).expanded(PARAMETERS)
-    mask = uniform_mask(PARAMETERS, 2)
-    before = product.clone(), mask.copy()
-    hide(PARAMETERS, key.public, product, mask, Hiding(110, LEVEL))
+def test_a_mask_is_uniform_at_every_coefficient():
+    assert uniform_mask(PARAMETERS).shape == (DEGREE,)
+    masks = np.stack([uniform_mask(PARAMETERS) for _ in range(20)])
+    assert looks_uniform(masks, PARAMETERS.t)
+    assert len({mask.tobytes() for mask in masks}) == 20
+
+
+def test_a_cover_is_an_encryption_of_its_mask_of_full_size(key):
+    cover = make_cover(PARAMETERS, key.public, 110)
+    assert cover.residues.dtype == torch.int32
+    residues = cover.residues.to(torch.int64)
+    np.testing.assert_array_equal(key.decrypt(residues[None])[0], cover.mask % PARAMETERS.t)
+    for index, prime in enumerate(PARAMETERS.primes):
+        assert 0 <= int(residues[:, index].min()) <= int(residues[:, index].max()) < prime
+        assert all(looks_uniform(residues[part, index].numpy(), prime) for part in (0, 1))
+
+
+@pytest.mark.parametrize("level", [3, 6])
+@pytest.mark.parametrize("negative", [False, True])
+def test_hidden_products_are_the_product_and_the_mask_whatever_represents_them(key, level, negative):
+    """Kernels leave representatives of either sign; what is sent are residues."""
+    plaintext = uniform_plaintexts(PARAMETERS, 2)
+    product = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    if negative:
+        product -= torch.tensor(PARAMETERS.primes).unsqueeze(1)
+    returned, masks = hidden(PARAMETERS, key.public, product, Hiding(30, level))
+    primes = torch.tensor(PARAMETERS.primes[:level]).unsqueeze(1)
+    assert bool(((returned >= 0) & (returned < primes)).all())
+    np.testing.assert_array_equal(key.decrypt(returned), (plaintext + masks) % PARAMETERS.t)
+
+
+@pytest.mark.parametrize("positions", [[], [0], [DEGREE - 1], [5, 77, 4096], list(range(DEGREE))])
+def test_only_the_chosen_coefficients_of_the_first_polynomial_are_returned(key, positions):
+    product = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2)).expanded(PARAMETERS)
+    covers = [make_cover(PARAMETERS, key.public, 110) for _ in range(2)]
+    where = np.array(positions, dtype=np.int64)
+    whole = hide(PARAMETERS, product, covers, 3, np.arange(DEGREE))
+    some = hide(PARAMETERS, product, covers, 3, where)
+    assert some.first.shape == (2, 3, len(positions))
+    assert torch.equal(some.first, whole.first[:, :, torch.from_numpy(where)])
+    assert torch.equal(some.second, whole.second)
+
+
+def test_hiding_changes_neither_the_product_nor_the_cover(key):
+    product = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2)).expanded(PARAMETERS)
+    covers = [make_cover(PARAMETERS, key.public, 110) for _ in range(2)]
+    before = product.clone(), [cover.residues.clone() for cover in covers], [cover.mask.copy() for cover in covers]
+    hide(PARAMETERS, product, covers, LEVEL, np.arange(DEGREE))
     assert torch.equal(product, before[0])
-    np.testing.assert_array_equal(mask, before[1])
+    for cover, residues, mask in zip(covers, before[1], before[2], strict=True):
+        assert torch.equal(cover.residues, residues)
+        np.testing.assert_array_equal(cover.mask, mask)
+
+
+def test_encrypting_leaves_the_encryptions_of_zero_alone(key):
+    zeros = key.encrypt_zeros(2)
+    before = zeros.first.clone()
+    encrypt(PARAMETERS, zeros, uniform_plaintexts(PARAMETERS, 2))
+    assert torch.equal(zeros.first, before)
 
 
 # --- the wire ---
 
+BITS = PARAMETERS.settings.prime_bits
+WORDS = packed_words(DEGREE, BITS)
+
+
+def _packed(shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape, dtype=np.uint32)
+
 
 def test_wire_form_keeps_every_residue(key):
-    ciphertexts = encrypt(PARAMETERS, key, uniform_mask(PARAMETERS, 2))
+    ciphertexts = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2))
     full = ciphertexts.expanded(PARAMETERS)
-    words = to_wire(full)
-    assert words.dtype == np.uint32
-    assert torch.equal(from_wire(PARAMETERS, words, 2, LEVEL, "bank", "a product"), full)
-    first = to_wire(ciphertexts.first)
+    first = to_wire(PARAMETERS, ciphertexts.first)
+    assert first.dtype == np.uint32
+    assert first.nbytes == 2 * LEVEL * DEGREE * BITS // 8
+    assert torch.equal(from_wire(PARAMETERS, first, (2, LEVEL, DEGREE), "bank", "a product"), ciphertexts.first)
     assert torch.equal(seeded_from_wire(PARAMETERS, first, ciphertexts.seeds, 2, "bank", "a product"), full)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 300])
+def test_wire_form_keeps_residues_at_some_positions(count):
+    residues = torch.from_numpy(np.random.default_rng(count).integers(0, PARAMETERS.primes[0], (3, 2, count)))
+    words = to_wire(PARAMETERS, residues)
+    assert torch.equal(from_wire(PARAMETERS, words, (3, 2, count), "bank", "a product"), residues)
 
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 2, LEVEL, DEGREE), (3, 2, LEVEL, DEGREE), (2, 3, LEVEL, DEGREE), (2, 2, 3, DEGREE), (2, 2, LEVEL, 4096)],
-)
+    [(1, LEVEL, WORDS), (3, LEVEL, WORDS), (2, 3, WORDS), (2, LEVEL + 1, WORDS), (2, LEVEL, WORDS - 1),
+     (2, LEVEL, WORDS + 1), (2, LEVEL, DEGREE), (2, LEVEL, 0), (0, LEVEL, WORDS), (LEVEL, 2, WORDS)],
+)  # fmt: skip
 def test_wire_form_of_another_shape_is_refused(shape):
     with pytest.raises(ProtocolError, match="bank sent a product as ciphertexts of shape"):
-        from_wire(PARAMETERS, np.zeros(shape, dtype=np.uint32), 2, LEVEL, "bank", "a product")
-    first, seeds = np.zeros((shape[0], *shape[2:]), dtype=np.uint32), np.zeros((2, SEED_BYTES), dtype=np.uint8)
-    if first.shape != (2, LEVEL, DEGREE):
-        with pytest.raises(ProtocolError, match="bank sent activations as ciphertexts of shape"):
-            seeded_from_wire(PARAMETERS, first, seeds, 2, "bank", "activations")
+        from_wire(PARAMETERS, _packed(shape), (2, LEVEL, DEGREE), "bank", "a product")
+    seeds = np.zeros((2, SEED_BYTES), dtype=np.uint8)
+    with pytest.raises(ProtocolError, match="bank sent activations as ciphertexts of shape"):
+        seeded_from_wire(PARAMETERS, _packed(shape), seeds, 2, "bank", "activations")
 
 
 @pytest.mark.parametrize("shape", [(1, 32), (3, 32), (2, 31), (2, 33), (2, 0), (0, 32)])
 def test_other_numbers_and_lengths_of_seeds_are_refused(shape):
-    first = np.zeros((2, LEVEL, DEGREE), dtype=np.uint32)
+    words = _packed((2, LEVEL, WORDS))
     with pytest.raises(ProtocolError, match="bank sent seeds of shape"):
-        seeded_from_wire(PARAMETERS, first, np.zeros(shape, dtype=np.uint8), 2, "bank", "activations")
+        seeded_from_wire(PARAMETERS, words, np.zeros(shape, dtype=np.uint8), 2, "bank", "activations")
 
 
 @pytest.mark.parametrize("index", range(LEVEL))
 def test_wire_form_with_residues_out_of_range_is_refused(index):
-    words = np.zeros((1, 2, LEVEL, DEGREE), dtype=np.uint32)
     seeds = np.zeros((1, SEED_BYTES), dtype=np.uint8)
-    for value in (PARAMETERS.primes[index], 2**32 - 1):
-        words[0, 1, index, 77] = value
-        with pytest.raises(ProtocolError, match="bank sent a product with residues outside"):
-            from_wire(PARAMETERS, words, 1, LEVEL, "bank", "a product")
+    values = np.zeros((1, LEVEL, DEGREE), dtype=np.int64)
+    for value in (PARAMETERS.primes[index], (1 << BITS) - 1):
+        values[0, index, 77] = value
+        words = pack_bits(values, BITS)
+        with pytest.raises(ProtocolError, match="bank sent a product with residues outside") as caught:
+            from_wire(PARAMETERS, words, (1, LEVEL, DEGREE), "bank", "a product")
+        assert str(value) not in str(caught.value)
         with pytest.raises(ProtocolError, match="bank sent activations with residues outside"):
-            seeded_from_wire(PARAMETERS, words[:, 1], seeds, 1, "bank", "activations")
-    words[0, 1, index, 77] = PARAMETERS.primes[index] - 1
-    from_wire(PARAMETERS, words, 1, LEVEL, "bank", "a product")
-    seeded_from_wire(PARAMETERS, words[:, 1], seeds, 1, "bank", "activations")
+            seeded_from_wire(PARAMETERS, words, seeds, 1, "bank", "activations")
+    values[0, index, 77] = PARAMETERS.primes[index] - 1
+    from_wire(PARAMETERS, pack_bits(values, BITS), (1, LEVEL, DEGREE), "bank", "a product")
+    seeded_from_wire(PARAMETERS, pack_bits(values, BITS), seeds, 1, "bank", "activations")

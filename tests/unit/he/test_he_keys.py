@@ -9,7 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.key_owner import exact_product, phase, secret_coefficients
+from support.ciphertexts import encrypted, uniform_plaintexts
+from support.key_owner import (
+    exact_product,
+    negacyclic,
+    phase,
+    scaled_noise,
+    secret_coefficients,
+    to_residues,
+)
 from support.uniformity import looks_uniform
 
 import vfl.he.keys
@@ -85,6 +93,93 @@ def test_a_secret_key_shows_nothing(key):
     assert repr(key).startswith("<vfl.he.keys.SecretKey object")
 
 
+# --- decryption ---
+
+
+def _with_noise(secret: np.ndarray, plaintext: np.ndarray, noise: np.ndarray, level: int) -> torch.Tensor:
+    """Ciphertexts (C, 2, level, N) of plaintexts (C, N) whose noise is these Python integers (C, N) divided by t."""
+    q = PARAMETERS.modulus(level)
+    # The phase is the integer next to q / t m + noise.
+    phases = (2 * (q * plaintext.astype(object) + noise) + PARAMETERS.t) // (2 * PARAMETERS.t)
+    primes = np.array(PRIMES[:level])[:, None]
+    c1 = np.random.default_rng(level).integers(0, primes, (plaintext.shape[0], level, DEGREE))
+    c0 = to_residues(PARAMETERS, phases, level) - negacyclic(c1, secret)
+    return torch.from_numpy(np.stack([c0 % primes, c1], axis=1))
+
+
+@pytest.mark.parametrize("level", range(3, LEVEL + 1))
+def test_decryption_is_that_of_seal_bit_for_bit(key, secret, level):
+    """Without noise, with random noise and with the largest there may be in every coefficient: q / 2, divided by t."""
+    q = PARAMETERS.modulus(level)
+    # Within this of half a step neither rounding is certain; a bound of noise stays further away.
+    largest = (q >> 1) - (q >> 30)
+    random = np.array([int(v) for v in np.random.default_rng(0).integers(-(2**62), 2**62, DEGREE)], dtype=object)
+    noises = np.stack([0 * random, random * largest >> 62, 0 * random + largest, 0 * random - largest])
+    plaintext = uniform_plaintexts(PARAMETERS, 4) % PARAMETERS.t
+    plaintext[:, :4] = (0, 1, PARAMETERS.t - 1, PARAMETERS.t // 2)
+    ciphertexts = _with_noise(secret, plaintext, noises, level)
+    assert np.abs(scaled_noise(PARAMETERS, secret, ciphertexts, plaintext)).max() > 0.99999 * (q >> 1)
+    ours = key.decrypt(ciphertexts)
+    np.testing.assert_array_equal(ours, key._seal.decrypt(ciphertexts))
+    np.testing.assert_array_equal(ours, plaintext)
+
+
+@pytest.mark.parametrize("level", range(3, LEVEL + 1))
+def test_more_noise_than_half_a_step_decrypts_to_the_neighbour(key, secret, level):
+    """The test above can fail."""
+    q = PARAMETERS.modulus(level)
+    noise = np.full((1, DEGREE), (q >> 1) + (q >> 30), dtype=object)
+    plaintext = uniform_plaintexts(PARAMETERS, 1) % PARAMETERS.t
+    ciphertexts = _with_noise(secret, plaintext, noise, level)
+    np.testing.assert_array_equal(key.decrypt(ciphertexts), (plaintext + 1) % PARAMETERS.t)
+    np.testing.assert_array_equal(key._seal.decrypt(ciphertexts), (plaintext + 1) % PARAMETERS.t)
+
+
+@settings(max_examples=30, deadline=None)
+@given(level=st.integers(2, LEVEL), seed=st.integers(0, 2**32), style=st.sampled_from(["uniform", "largest", "zero"]))
+def test_any_residues_decrypt_as_the_exact_quotient_says(key, secret, level, seed, style):
+    """Residues that nobody encrypted too: round(t / q (c0 + c1 s)) modulo t, in Python integers."""
+    primes = np.array(PRIMES[:level])[:, None]
+    shape = (1, 2, level, DEGREE)
+    values = {"uniform": np.random.default_rng(seed).integers(0, primes, shape)}
+    values |= {"largest": np.broadcast_to(primes - 1, shape).copy(), "zero": np.zeros(shape, dtype=np.int64)}
+    ciphertexts, q = torch.from_numpy(values[style]), PARAMETERS.modulus(level)
+    quotient = (2 * PARAMETERS.t * phase(PARAMETERS, secret, ciphertexts) + q) // (2 * q)
+    np.testing.assert_array_equal(key.decrypt(ciphertexts), (quotient % PARAMETERS.t).astype(np.int64))
+
+
+@pytest.mark.parametrize("ring", OTHERS, ids=lambda ring: f"{ring.degree}-{ring.primes}x{ring.prime_bits}")
+def test_decryption_is_that_of_seal_for_other_parameters(ring):
+    parameters = Parameters.validated(ring)
+    key = SecretKey(parameters)
+    plaintext = uniform_plaintexts(parameters, 2) % parameters.t
+    full = encrypted(parameters, key, plaintext).expanded(parameters)
+    for level in range(-(-parameters.tau // ring.prime_bits) + 1, ring.primes + 1):
+        ciphertexts = drop_primes(parameters, full, level)
+        np.testing.assert_array_equal(key.decrypt(ciphertexts), key._seal.decrypt(ciphertexts))
+        np.testing.assert_array_equal(key.decrypt(ciphertexts), plaintext)
+
+
+@settings(max_examples=20, deadline=None)
+@given(positions=st.lists(st.integers(0, DEGREE - 1), unique=True, max_size=200), level=st.integers(2, LEVEL))
+def test_some_coefficients_decrypt_as_they_do_among_all(key, positions, level):
+    """Others are zero and need no c0: it is not even given."""
+    where = np.array(sorted(positions), dtype=np.int64)
+    fresh = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2)).expanded(PARAMETERS)
+    ciphertexts = drop_primes(PARAMETERS, fresh, level)
+    some = key.decrypt_at(ciphertexts[:, 0, :, torch.from_numpy(where)], ciphertexts[:, 1], where)
+    assert some.shape == (2, DEGREE)
+    np.testing.assert_array_equal(some[:, where], key.decrypt(ciphertexts)[:, where])
+    assert np.count_nonzero(np.delete(some, where, axis=1)) == 0
+
+
+def test_decryption_leaves_its_input_alone(key):
+    ciphertexts = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 1)).expanded(PARAMETERS)
+    before = ciphertexts.clone()
+    key.decrypt(ciphertexts)
+    assert torch.equal(ciphertexts, before)
+
+
 # --- encryptions of zero ---
 
 
@@ -116,7 +211,7 @@ def test_public_encryptions_are_exactly_what_their_draws_give(monkeypatch, key, 
 def test_seal_decrypts_encryptions_of_zero_at_every_level(key, level):
     for zeros in (key.encrypt_zeros(2).expanded(PARAMETERS), key.public.encrypt_zeros(2)):
         assert zeros.shape == (2, 2, LEVEL, DEGREE)
-        assert (key.decrypt(drop_primes(PARAMETERS, zeros, level)) == 0).all()
+        assert (key._seal.decrypt(drop_primes(PARAMETERS, zeros, level)) == 0).all()
 
 
 @pytest.mark.parametrize("ring", OTHERS, ids=lambda ring: f"{ring.degree}-{ring.primes}x{ring.prime_bits}")
@@ -125,7 +220,7 @@ def test_encryptions_of_zero_are_right_for_other_parameters(ring):
     key = SecretKey(parameters)
     secret = secret_coefficients(parameters, key)
     symmetric, public = key.encrypt_zeros(1).expanded(parameters), key.public.encrypt_zeros(1)
-    assert (key.decrypt(torch.cat((symmetric, public))) == 0).all()
+    assert (key._seal.decrypt(torch.cat((symmetric, public))) == 0).all()
     assert 5 < np.abs(phase(parameters, secret, symmetric)).max() <= MAX_ERROR
     assert 5 * MAX_ERROR < np.abs(phase(parameters, secret, public)).max() <= zero_encryption_noise(parameters)
 

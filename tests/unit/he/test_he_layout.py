@@ -8,9 +8,10 @@ from support.interaction import PARAMETERS
 from vfl.errors import ParameterError
 from vfl.he.algebra import matrix_magnitude
 from vfl.he.layout import (
-    COST_FRESH,
-    COST_RETURNED,
+    LINK_MBIT,
     MAX_TERMS,
+    MIN_STRIDE,
+    Costs,
     ProductLayout,
     plan_backward,
     plan_product,
@@ -24,13 +25,15 @@ DEGREE = 8192
 
 
 def _cost(layout: ProductLayout) -> float:
-    return COST_FRESH * layout.source.ciphertexts + COST_RETURNED * layout.product.ciphertexts
+    costs = Costs(DEGREE, LINK_MBIT)
+    return costs.fresh(layout.source) + costs.product(layout)
 
 
 def _column_per_ciphertext(rows: int, width: int, out_width: int) -> ProductLayout:
-    """The naive layout: every column of every 8192 rows has a ciphertext of its own."""
-    source = RowPacking(rows, width, DEGREE, DEGREE, 1, DEGREE)
-    return ProductLayout(source, RowPacking(rows, out_width, DEGREE, DEGREE, 1, DEGREE))
+    """The naive layout: every column of every 8192 rows, or of all rows, has a ciphertext of its own."""
+    stride = min(DEGREE, max(MIN_STRIDE, 1 << (rows - 1).bit_length()))
+    source = RowPacking(rows, width, DEGREE, stride, 1, stride)
+    return ProductLayout(source, RowPacking(rows, out_width, DEGREE, stride, 1, stride))
 
 
 @settings(max_examples=80, deadline=None)
@@ -52,6 +55,55 @@ def test_terms_count_the_non_zero_coefficients_of_a_plaintext_row():
     layout = product_layout(RowPacking(64, 8, DEGREE, 64, 4, 64), 16)
     assert layout.product.per_ciphertext == 16
     assert layout.terms == 2 * 4 * 16
+
+
+def _polynomials(layout: ProductLayout) -> int:
+    """Residues that are sent, a polynomial modulo one prime each."""
+    return 6 * layout.source.ciphertexts + 6 * layout.product.ciphertexts
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 70_000), width=st.integers(1, 128), out_width=st.integers(1, 128))
+def test_a_slower_connection_never_gets_more_to_send(rows, width, out_width):
+    plans = [plan_product(rows, width, out_width, DEGREE, link) for link in (10, LINK_MBIT, 100_000)]
+    sent = [_polynomials(plan) for plan in plans]
+    assert sent == sorted(sent)
+
+
+def test_the_speed_of_the_connection_matters():
+    slow, fast = (plan_product(2048, 32, 32, DEGREE, link) for link in (10, 100_000))
+    assert _polynomials(slow) < _polynomials(fast)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 20_000), out_width=st.integers(1, 64), width=st.integers(1, 64), narrower=st.integers(0, 63))
+def test_a_further_party_no_wider_does_not_change_how_the_gradient_is_encrypted(rows, out_width, width, narrower):
+    alone = plan_backward(rows, out_width, (width,), (width,), DEGREE)
+    others = (width, max(1, width - narrower))
+    assert plan_backward(rows, out_width, others, others, DEGREE) == alone
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 70_000),
+    width=st.integers(1, 128),
+    out_width=st.integers(1, 128),
+    ciphertexts=st.integers(1, 40),
+)
+def test_slabs_cover_every_row_once_in_whole_blocks(rows, width, out_width, ciphertexts):
+    plan = plan_product(rows, width, out_width, DEGREE)
+    runs = list(plan.slabs(ciphertexts))
+    assert [rows.start for rows, _ in runs] == [0, *(rows.stop for rows, _ in runs[:-1])]
+    assert runs[-1][0].stop == rows
+    for where, layout in runs:
+        assert layout.source.rows == layout.product.rows == where.stop - where.start
+        assert where.start % plan.source.stride == 0
+        assert max(layout.source.ciphertexts, layout.product.ciphertexts) <= max(
+            ciphertexts, plan.source.groups, plan.product.groups
+        )
+    for packing in ("source", "product"):
+        counts = [getattr(layout, packing).ciphertexts for _, layout in runs]
+        assert sum(counts) == getattr(plan, packing).ciphertexts
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,5 +142,7 @@ def test_impossible_shapes_are_refused(plan):
     assert caught.value.remedy
 
 
-def test_the_widest_possible_layer_is_planned():
-    assert plan_product(64, MAX_TERMS, 4, DEGREE).terms <= MAX_TERMS
+@pytest.mark.parametrize(("rows", "width"), [(8192, MAX_TERMS), (64, MAX_TERMS // 128 * 128)])
+def test_the_widest_possible_layer_is_planned(rows, width):
+    """Many rows leave room for one column in a ciphertext; columns that share one come in powers of two."""
+    assert plan_product(rows, width, 4, DEGREE).terms <= MAX_TERMS

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.ciphertexts import encrypted, hidden, uniform_plaintexts
 from support.key_owner import (
     integers,
     largest_noise,
@@ -18,7 +19,6 @@ from support.key_owner import (
 import vfl.he.ciphertexts
 import vfl.he.keys
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.ciphertexts import encrypt, hide, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import plan_product, product_layout, reduction_layout
 from vfl.he.noise import FRESH_NOISE, Hiding, product_hiding, reduction_hiding, zero_encryption_noise
@@ -54,8 +54,8 @@ def _worst_fresh(secret: np.ndarray, plaintext: np.ndarray, signs: np.ndarray) -
 
 def test_the_secret_is_ternary_and_decrypts_what_the_key_encrypted(key, secret):
     assert set(np.unique(secret)) == {-1, 0, 1}
-    plaintext = uniform_mask(PARAMETERS, 1)
-    ciphertext = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    plaintext = uniform_plaintexts(PARAMETERS, 1)
+    ciphertext = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
     q = PARAMETERS.modulus(LEVEL)
     decrypted = [
         (2 * PARAMETERS.t * int(v) + q) // (2 * q) % PARAMETERS.t for v in phase(PARAMETERS, secret, ciphertext)[0]
@@ -64,8 +64,8 @@ def test_the_secret_is_ternary_and_decrypts_what_the_key_encrypted(key, secret):
 
 
 def test_fresh_encryptions_stay_within_the_error_bound(key, secret):
-    plaintext = uniform_mask(PARAMETERS, 40)
-    ciphertexts = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    plaintext = uniform_plaintexts(PARAMETERS, 40)
+    ciphertexts = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
     noise = scaled_noise(PARAMETERS, secret, ciphertexts, plaintext) / PARAMETERS.t
     assert np.abs(noise).max() <= FRESH_NOISE
     errors = np.rint(noise.astype(float))
@@ -158,10 +158,10 @@ def test_hidden_products_decrypt_right_with_the_worst_noise(monkeypatch, key, se
     ct_x = _worst_fresh(secret, plaintext, np.full(plaintext.shape, -extreme))
     w_DK = np.full((width, out_width), -LARGEST)
     monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", _constant_noise(extreme))
-    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
-    hidden = hide(PARAMETERS, key.public, times_matrix(PARAMETERS, layout, ct_x, w_DK), mask, hiding)
-    assert hidden.shape == (layout.product.ciphertexts, 2, hiding.level, DEGREE)
-    result = layout.product.unpack(key.decrypt(hidden) - mask) % PARAMETERS.t
+    product = times_matrix(PARAMETERS, layout, ct_x, w_DK)
+    returned, mask = hidden(PARAMETERS, key.public, product, hiding)
+    assert returned.shape == (layout.product.ciphertexts, 2, hiding.level, DEGREE)
+    result = layout.product.unpack(key.decrypt(returned) - mask) % PARAMETERS.t
     np.testing.assert_array_equal(result, (x_BD @ w_DK) % PARAMETERS.t)
 
 
@@ -175,10 +175,9 @@ def test_hidden_reductions_decrypt_right_with_the_worst_noise(
     plaintext = layout.source.pack(y_BK)
     ct_y = _worst_fresh(secret, plaintext, np.full(plaintext.shape, -extreme))
     monkeypatch.setattr(vfl.he.ciphertexts, "flooding_noise", _constant_noise(extreme))
-    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
     product = transposed_times(PARAMETERS, layout, x_BD, ct_y)
-    hidden = hide(PARAMETERS, key.public, product, mask, reduction_hiding(PARAMETERS, layout))
-    result = layout.product.unpack(key.decrypt(hidden) - mask) % PARAMETERS.t
+    returned, mask = hidden(PARAMETERS, key.public, product, reduction_hiding(PARAMETERS, layout))
+    result = layout.product.unpack(key.decrypt(returned) - mask) % PARAMETERS.t
     np.testing.assert_array_equal(result, (x_BD.T @ y_BK) % PARAMETERS.t)
 
 
@@ -194,21 +193,19 @@ def test_one_prime_fewer_would_decrypt_wrong(key):
     """The level is as low as the bound allows: the test above can fail."""
     layout = plan_product(64, 4, 4, DEGREE)
     hiding = product_hiding(PARAMETERS, layout)
-    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
     zeros = torch.zeros((layout.product.ciphertexts, 2, LEVEL, DEGREE), dtype=torch.int64)
     for level, right in ((hiding.level, True), (hiding.level - 1, False)):
-        hidden = hide(PARAMETERS, key.public, zeros, mask, Hiding(hiding.flooding_bits, level))
-        assert (key.decrypt(hidden) == mask % PARAMETERS.t).all() == right
+        returned, mask = hidden(PARAMETERS, key.public, zeros, Hiding(hiding.flooding_bits, level))
+        assert (key.decrypt(returned) == mask % PARAMETERS.t).all() == right
 
 
 def test_returned_noise_is_flooded(key, secret):
     """At the full modulus the noise fills the flooding range and exceeds all other noise by 2^40."""
     layout = plan_product(64, 4, 4, DEGREE)
     hiding = product_hiding(PARAMETERS, layout)
-    mask = uniform_mask(PARAMETERS, layout.product.ciphertexts)
-    product = torch.zeros((mask.shape[0], 2, LEVEL, DEGREE), dtype=torch.int64)
-    hidden = hide(PARAMETERS, key.public, product, mask, Hiding(hiding.flooding_bits, LEVEL))
-    assert bool((hidden < prime_column(PARAMETERS, LEVEL)).all())
-    noise = largest_noise(PARAMETERS, secret, hidden, mask)
+    product = torch.zeros((layout.product.ciphertexts, 2, LEVEL, DEGREE), dtype=torch.int64)
+    returned, mask = hidden(PARAMETERS, key.public, product, Hiding(hiding.flooding_bits, LEVEL))
+    assert bool(((returned >= 0) & (returned < prime_column(PARAMETERS, LEVEL))).all())
+    noise = largest_noise(PARAMETERS, secret, returned, mask)
     assert 0.99 * 2.0**hiding.flooding_bits < noise < 1.01 * 2.0**hiding.flooding_bits
     assert noise > 0.99 * 2.0**FLOODING_BITS * layout.terms * LARGEST * FRESH_NOISE

@@ -54,6 +54,29 @@ def test_reduction_packing_reads_each_entry_from_its_own_coefficient(features, o
     np.testing.assert_array_equal(read, ciphertext * DEGREE + position)
 
 
+def _where_entries_stand(packing: RowPacking | ReductionPacking) -> np.ndarray:
+    indices = np.broadcast_to(np.arange(DEGREE), (packing.ciphertexts, DEGREE))
+    return np.unique(packing.unpack(indices))
+
+
+@settings(max_examples=60, deadline=None)
+@given(packing=row_packings())
+def test_positions_of_a_row_packing_are_those_that_hold_entries(packing):
+    np.testing.assert_array_equal(packing.positions, _where_entries_stand(packing))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=st.integers(1, 40), outputs=st.integers(1, 40), stride=st.sampled_from([32, 256, 1024]), shared=st.data()
+)
+def test_positions_of_a_reduction_packing_are_those_that_hold_entries(features, outputs, stride, shared):
+    room = (DEGREE // stride).bit_length() - 1
+    outputs_bits = shared.draw(st.integers(0, room))
+    features_bits = shared.draw(st.integers(0, room - outputs_bits))
+    packing = ReductionPacking(features, outputs, DEGREE, stride, 1 << features_bits, 1 << outputs_bits)
+    np.testing.assert_array_equal(packing.positions, _where_entries_stand(packing))
+
+
 @settings(max_examples=80, deadline=None)
 @given(rows=st.integers(1, 70_000), width=st.integers(1, 130), out_width=st.integers(1, 70))
 def test_planned_packings_are_consistent(rows, width, out_width):

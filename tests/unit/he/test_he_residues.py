@@ -9,9 +9,19 @@ from support.key_owner import integers, to_residues
 from support.uniformity import looks_uniform
 
 from vfl.he.algebra import HALF_LIMB
+from vfl.he.layout import MAX_TERMS
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.primes import ntt_primes
-from vfl.he.residues import REDUCIBLE, centred, drop_primes, flooding_noise, prime_column, reduced, scaled_plaintext
+from vfl.he.residues import (
+    REDUCIBLE,
+    centred,
+    drop_primes,
+    flooding_noise,
+    prime_column,
+    reduce_in_place,
+    reduced,
+    scaled_plaintext,
+)
 
 PARAMETERS = Parameters.validated(RingSettings())
 SMALL_RING = Parameters.validated(RingSettings(tau=40, activation_bits=6, weight_bits=24, gradient_bits=6))
@@ -68,11 +78,35 @@ def test_reduced_is_exact_next_to_multiples_and_at_the_ends_of_its_range():
 
 
 def test_the_matrix_kernel_stays_within_what_can_be_reduced():
-    """It accumulates up to 2^53 by its bound of 2^29 for centred residues, which are smaller by more than is needed."""
-    largest_terms = 2**53 // (2**29 * 2 ** (HALF_LIMB - 1))
+    """With as many terms as a layout may have, the largest primes and the largest halves of weights."""
     for degree in MAX_MODULUS_BITS:
-        prime = ntt_primes(30, degree, 1)[0]
-        assert largest_terms * (prime // 2) * 2 ** (HALF_LIMB - 1) <= REDUCIBLE
+        prime = max(ntt_primes(30, degree, 12))
+        assert MAX_TERMS * (prime // 2) * 2 ** (HALF_LIMB - 1) + prime * 2**HALF_LIMB <= REDUCIBLE
+
+
+def _in_place(values: list[int], prime: int) -> list[int]:
+    tensor = torch.tensor(values, dtype=torch.float64)
+    reduce_in_place(tensor, prime, torch.empty_like(tensor))
+    return [int(value) for value in tensor.tolist()]
+
+
+def _check_in_place(values: list[int]) -> None:
+    for prime in PARAMETERS.primes:
+        got = _in_place(values, prime)
+        assert [value % prime for value in got] == [value % prime for value in values]
+        assert max(map(abs, got)) < prime
+
+
+def test_reduction_in_place_keeps_the_residue_and_is_small():
+    _check_in_place(_near_multiples(REDUCIBLE, range(-6, 7)))
+    ends = [REDUCIBLE, REDUCIBLE - 1, 2**52 + 1, 2**52, 2**52 - 1]
+    _check_in_place(ends + [-value for value in ends])
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(st.integers(-REDUCIBLE, REDUCIBLE), min_size=1, max_size=50))
+def test_any_reduction_in_place_keeps_the_residue_and_is_small(values):
+    _check_in_place(values)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,18 +7,24 @@ import pytest
 from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 from vfl.errors import ProtocolError
+from vfl.he.bits import packed_words
+from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
+from vfl.he.packing import RowPacking
 from vfl.ids import StepKey
 from vfl.interact.exchange import Receive, Send
+from vfl.interact.layer import InteractionShape
 from vfl.messages import (
     ClearActivationGradient,
     ClearActivations,
     ClearWeights,
     EncryptedActivations,
-    EncryptedGradient,
+    EncryptedGradientBlocks,
+    EncryptedGradientRows,
     ForwardShare,
     MaskedActivationGradient,
     MaskedActivationProduct,
-    MaskedGradientProducts,
+    MaskedGradientProduct,
+    MaskedWeightGradient,
     Message,
     WeightShareOffer,
 )
@@ -26,14 +32,35 @@ from vfl.randomness import SEED_BYTES
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2
 _STEPS = count()
-N, L, RETURNED = PARAMETERS.degree, len(PARAMETERS.primes), 3
+N, L, RETURNED, BITS = PARAMETERS.degree, len(PARAMETERS.primes), 3, PARAMETERS.settings.prime_bits
+WORDS = packed_words(N, BITS)
+SHAPE = make_shape({"bank": WIDTH}, OUT_WIDTH)
+FORWARD = SHAPE.forward_layout("bank", ROWS, PARAMETERS).product
+SOURCE = RowPacking(ROWS, OUT_WIDTH, N, 32, OUT_WIDTH, 32)
+GRADIENT, WEIGHT = product_layout(SOURCE, WIDTH).product, reduction_layout(SOURCE, WIDTH).product
 ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
 D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
 def layer():
-    return encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
+    return encrypted_layer(SHAPE)
+
+
+@pytest.fixture(autouse=True)
+def packing(monkeypatch):
+    """One encryption of the gradient serves both products, packed as ``SOURCE``."""
+    _pack_backward(monkeypatch, BackwardLayout(SOURCE, SOURCE))
+
+
+@pytest.fixture
+def apart(packing, monkeypatch):
+    """Each product has an encryption of the gradient of its own."""
+    _pack_backward(monkeypatch, BackwardLayout(SOURCE, RowPacking(ROWS, OUT_WIDTH, N, 64, OUT_WIDTH, 64)))
+
+
+def _pack_backward(monkeypatch, layout: BackwardLayout) -> None:
+    monkeypatch.setattr(InteractionShape, "backward_layout", lambda self, rows, parameters: layout)
 
 
 def _key() -> StepKey:
@@ -41,13 +68,18 @@ def _key() -> StepKey:
     return StepKey("job", next(_STEPS), 0)
 
 
-def _ct(count: int = 1, level: int = L, polynomials: int = 2, degree: int = N, value: int = 0) -> np.ndarray:
-    return np.full((count, polynomials, level, degree), value, dtype=np.uint32)
+def _words(count: int = 1, level: int = L, words: int = WORDS, value: int = 0) -> np.ndarray:
+    """Packed polynomials; all bits set is more than any prime."""
+    return np.full((count, level, words), value, dtype=np.uint32)
 
 
-def _fresh(count: int = 1, level: int = L, degree: int = N, value: int = 0) -> np.ndarray:
-    """First polynomials of fresh ciphertexts."""
-    return np.full((count, level, degree), value, dtype=np.uint32)
+def _first(packing, level: int = RETURNED, **changes) -> np.ndarray:
+    """c0 of returned products."""
+    return _words(packing.ciphertexts, level, packed_words(len(packing.positions), BITS), **changes)
+
+
+def _second(packing) -> np.ndarray:
+    return _words(packing.ciphertexts, RETURNED)
 
 
 def _seeds(count: int = 1, length: int = SEED_BYTES) -> np.ndarray:
@@ -72,64 +104,103 @@ def _refused(exchange, sender: str, *messages: Message) -> ProtocolError:
     return caught.value
 
 
-BAD_FRESH = [_fresh(2), _fresh(0), _fresh(level=L - 1), _fresh(degree=N // 2), _fresh(value=2**32 - 1)]
+BAD_FRESH = [
+    _words(2), _words(0), _words(level=L - 1), _words(words=WORDS - 1), _words(words=N), _words(value=2**32 - 1)
+]  # fmt: skip
 BAD_SEEDS = [_seeds(0), _seeds(2), _seeds(length=31), _seeds(length=33), _seeds(length=0)]
-NOTHING = (_fresh(0), _seeds(0))
-BAD_RETURNED = [_ct(2, RETURNED), _ct(0, RETURNED), _ct(level=L), _ct(1, RETURNED, 1), _ct(1, RETURNED, value=2**30)]
+BAD_SECOND = [
+    _words(2, RETURNED), _words(0, RETURNED), _words(1, L), _words(1, RETURNED, WORDS - 1), _words(1, RETURNED, N),
+    _words(1, RETURNED, value=2**32 - 1),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
+def _bad_firsts(packing) -> list[np.ndarray]:
+    """The last two: c0 sent whole, and residues beyond their prime."""
+    count = packed_words(len(packing.positions), BITS)
+    shapes = [(2, RETURNED, count), (0, RETURNED, count), (1, L, count), (1, RETURNED, count + 1), (1, RETURNED, 0)]
+    wrong = [_words(*shape) for shape in [*shapes, (1, RETURNED, WORDS)]]
+    return [*wrong, _first(packing, value=2**32 - 1)]
+
+
+def _bad_products(kind, packing) -> list[Message]:
+    return [
+        *(kind(first, _second(packing)) for first in _bad_firsts(packing)),
+        *(kind(_first(packing), second) for second in BAD_SECOND),
+    ]
+
+
+def _words_id(words: np.ndarray) -> str:
+    return f"{words.shape}-{words.flat[0] if words.size else ''}"
+
+
+@pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)
 def test_active_refuses_malformed_activations(layer, words):
     _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(words, _seeds()))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, OUT_WIDTH), (ROWS, OUT_WIDTH + 1), (OUT_WIDTH, ROWS), (0, 0)])
 def test_active_refuses_malformed_forward_shares(layer, shape):
-    messages = EncryptedActivations(_fresh(), _seeds()), ForwardShare(_ring(*shape))
+    messages = EncryptedActivations(_words(), _seeds()), ForwardShare(_ring(*shape))
     _refused(layer.active.forward(_key(), ROWS), "bank", *messages)
 
 
-@pytest.mark.parametrize("words", BAD_RETURNED, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
-def test_both_refuse_malformed_products(layer, words):
+@pytest.mark.parametrize("at", range(13))
+def test_both_refuse_malformed_products(layer, at):
     passive = layer.passive["bank"]
-    _refused(passive.forward(_key(), ALPHA), "active", MaskedActivationProduct(words))
-    good = _ct(1, RETURNED)
-    for products in (MaskedGradientProducts(words, good), MaskedGradientProducts(good, words)):
-        _refused(layer.active.backward(_key(), D_Z, 1), "bank", products)
+    bad = _bad_products(MaskedActivationProduct, FORWARD)
+    assert len(bad) == 13
+    error = _refused(passive.forward(_key(), ALPHA), "active", bad[at])
+    assert "'masked_activation_product'" in error.summary
+    bad_rows, bad_weights = _bad_products(MaskedGradientProduct, GRADIENT), _bad_products(MaskedWeightGradient, WEIGHT)
+    error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", bad_rows[at])
+    assert "'masked_gradient_product'" in error.summary
+    good = MaskedGradientProduct(_first(GRADIENT), _second(GRADIENT))
+    before = layer.active.weights()["bank"].copy()
+    error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", good, bad_weights[at])
+    assert "'masked_weight_gradient'" in error.summary
+    np.testing.assert_array_equal(layer.active.weights()["bank"], before)
 
 
-@pytest.mark.parametrize("words", BAD_FRESH, ids=lambda w: f"{w.shape}-{w.flat[0] if w.size else ''}")
+@pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)
 def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(words, _seeds(), *NOTHING))
+    before = passive.weights()["bank"].copy()
+    error = _refused(passive.backward(_key(), 1), "active", EncryptedGradientRows(words, _seeds()))
+    assert "'encrypted_gradient_rows'" in error.summary
+    np.testing.assert_array_equal(passive.weights()["bank"], before)
+
+
+@pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)
+def test_passive_refuses_malformed_gradients_packed_for_the_other_product(layer, apart, words):
+    passive = layer.passive["bank"]
     _forward_done(passive)
-    blocks = words if words.shape[0] else _fresh()
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), _seeds(), blocks, _seeds(0)))
+    rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(words, _seeds())
+    error = _refused(passive.backward(_key(), 1), "active", rows, blocks)
+    assert "'encrypted_gradient_blocks'" in error.summary
 
 
 @pytest.mark.parametrize("seeds", BAD_SEEDS, ids=lambda s: str(s.shape))
-def test_both_refuse_malformed_seeds(layer, seeds):
-    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(_fresh(), seeds))
+def test_both_refuse_malformed_seeds(layer, apart, seeds):
+    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(_words(), seeds))
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), seeds, *NOTHING))
+    _refused(passive.backward(_key(), 1), "active", EncryptedGradientRows(_words(), seeds))
     _forward_done(passive)
-    blocks = seeds if seeds.shape[0] else _seeds(1)
-    refusal = _refused(passive.backward(_key(), 1), "active", EncryptedGradient(_fresh(), _seeds(), _fresh(0), blocks))
-    assert "seeds of shape" in refusal.summary
+    rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(_words(), seeds)
+    assert "seeds of shape" in _refused(passive.backward(_key(), 1), "active", rows, blocks).summary
 
 
 def _forward_done(passive) -> None:
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA), MaskedActivationProduct(_ct(1, RETURNED)))
+        _answer(passive.forward(_key(), ALPHA), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
 def test_passive_refuses_malformed_activation_gradients(layer, shape):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    messages = EncryptedGradient(_fresh(), _seeds(), *NOTHING), MaskedActivationGradient(_ring(*shape))
+    messages = EncryptedGradientRows(_words(), _seeds()), MaskedActivationGradient(_ring(*shape))
     _refused(passive.backward(_key(), 1), "active", *messages)
 
 
@@ -153,10 +224,10 @@ def test_a_message_of_another_kind_is_refused(layer):
 
 
 def test_a_backward_pass_needs_its_forward_pass():
-    passive = encrypted_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).passive["bank"]
+    passive = encrypted_layer(SHAPE).passive["bank"]
     with pytest.raises(ProtocolError, match="step 4"):
         next(passive.backward(StepKey("job", 4, 0), 1))
-    active = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH)).active
+    active = oracle_layer(SHAPE).active
     with pytest.raises(ProtocolError, match="step 4"):
         next(active.backward(StepKey("job", 4, 0), D_Z, 1))
 
@@ -171,7 +242,7 @@ def test_one_forward_pass_serves_one_backward_pass(layer):
 
 
 def test_oracle_refuses_other_shapes():
-    layer = oracle_layer(make_shape({"bank": WIDTH}, OUT_WIDTH))
+    layer = oracle_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
     _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH)))
     passive = layer.passive["bank"]

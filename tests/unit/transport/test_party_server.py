@@ -43,19 +43,26 @@ def unused_port() -> int:
 
 
 def ciphertexts(count: int, sender: str = "shop"):
-    values = np.random.default_rng(count).integers(0, 1 << 30, (count, 2, 6, 8192), dtype=np.uint32)
-    return Address(STEP, "masked_activation_product", sender), m.MaskedActivationProduct(values)
+    rng = np.random.default_rng(count)
+    first, second = (rng.integers(0, 1 << 32, (count, 6, words), dtype=np.uint32) for words in (960, 7680))
+    return Address(STEP, "masked_activation_product", sender), m.MaskedActivationProduct(first, second)
 
 
-@pytest.mark.parametrize("count", [0, 1, 77], ids=["empty", "small", "30 MB"])
+def assert_same(got, expected):
+    assert type(got) is type(expected)
+    for name, values in expected.tensors().items():
+        np.testing.assert_array_equal(got.tensors()[name], values, strict=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 145], ids=["empty", "small", "30 MB"])
 async def test_tensors_arrive_unchanged(serving, inbox, count):
     received, sent = TrafficMeter(), TrafficMeter()
     address, message = ciphertexts(count)
     async with serving(traffic=received) as server, PeerClient(endpoint(server), "bank", None, traffic=sent) as client:
         await client.deliver(address, message, 20)
     got = await inbox.take(address, 1, "a test")
-    np.testing.assert_array_equal(got.ct_z_C2LN, message.ct_z_C2LN, strict=True)
-    size = count * 2 * 6 * 8192 * 4
+    assert_same(got, message)
+    size = count * 6 * (960 + 7680) * 4
     assert received.by_peer("job-1") == {"shop": Traffic(received=size)}
     assert sent.by_peer("job-1") == {"bank": Traffic(sent=size)}
 
@@ -74,7 +81,15 @@ async def test_health_is_answered_while_two_peers_deliver(serving, inbox):
         await asyncio.gather(*sends)
     for sender in ("shop", "telco"):
         address, message = ciphertexts(40, sender)
-        np.testing.assert_array_equal((await inbox.take(address, 1, "a test")).ct_z_C2LN, message.ct_z_C2LN)
+        assert_same(await inbox.take(address, 1, "a test"), message)
+
+
+async def test_parts_of_one_kind_arrive_in_any_order_and_are_told_apart(serving, inbox):
+    parts = [(Address(STEP, "masked_activation_product", "shop", n), ciphertexts(n + 1)[1]) for n in range(4)]
+    async with serving() as server, PeerClient(endpoint(server), "bank", None) as client:
+        await asyncio.gather(*(client.deliver(address, message, 20) for address, message in reversed(parts)))
+    for address, message in parts:
+        assert_same(await inbox.take(address, 1, "a test"), message)
 
 
 async def test_control_calls_arrive_and_are_answered(serving, handler):
@@ -124,7 +139,7 @@ async def test_a_refused_message_is_an_error_at_its_sender(serving, share):
 
 
 async def test_a_message_too_large_is_refused_at_both_ends(serving):
-    address, message = ciphertexts(4)
+    address, message = ciphertexts(8)
     inbox = Inbox(Limits(max_message_bytes=1 << 20))
     async with serving(inbox=inbox) as server:
         async with PeerClient(endpoint(server), "bank", None, Limits(max_message_bytes=1 << 20)) as careful:
@@ -157,8 +172,11 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
         address, message = ciphertexts(1)
         header = data_pb2.Header(
             protocol_version=1, job="job-1", kind=address.kind, sender="shop", receiver="bank",
-            total_bytes=message.ct_z_C2LN.nbytes,
-            tensors=[data_pb2.TensorSpec(name="ct_z_C2LN", dtype="uint32", shape=message.ct_z_C2LN.shape)],
+            total_bytes=sum(values.nbytes for values in message.tensors().values()),
+            tensors=[
+                data_pb2.TensorSpec(name=name, dtype="uint32", shape=values.shape)
+                for name, values in message.tensors().items()
+            ],
         )  # fmt: skip
         yield data_pb2.Chunk(header=header)
         await asyncio.sleep(30)

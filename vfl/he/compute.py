@@ -1,7 +1,8 @@
-"""Independent pieces of ciphertext arithmetic on several cores.
+"""Where ciphertext arithmetic runs: independent pieces on several cores, matrix and transform kernels on any device.
 
 Threads suffice: the arithmetic runs in torch, numpy and the stream cipher, which release the interpreter lock. Torch's
-own threads are left alone; splitting single small operations gains nothing.
+own threads are left alone; splitting single small operations gains nothing. Both settings hold for the whole process,
+like torch's own.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _pool: ThreadPoolExecutor | None = None
+_device = torch.device("cpu")
 
 
 def use_threads(count: int) -> None:
-    """Set how many threads ``spread`` uses from now on, for the whole process; 1 works in the calling thread."""
-    global _pool  # one pool a process, like torch's own
+    """Set how many threads ``spread`` uses from now on; 1 works in the calling thread."""
+    global _pool
     previous, _pool = _pool, ThreadPoolExecutor(count, "ciphertexts") if count > 1 else None
     if previous is not None:
         previous.shutdown(wait=False)
@@ -30,3 +34,19 @@ def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result
     if _pool is None or len(items) < 2:
         return [work(item) for item in items]
     return list(_pool.map(work, items))
+
+
+def use_device(name: str) -> None:
+    """Set the torch device of the matrix and transform kernels from now on. Everything secret is drawn on the CPU.
+
+    Raises:
+        RuntimeError: torch has no such device, or it lacks float64.
+    """
+    global _device
+    torch.zeros(1, dtype=torch.complex128, device=name)
+    _device = torch.device(name)
+
+
+def kernel_device() -> torch.device:
+    """The device of the kernels."""
+    return _device

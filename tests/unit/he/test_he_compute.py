@@ -1,16 +1,17 @@
-"""Work on several threads gives what it gives on one: results in order, errors passed on, no draw shared."""
+"""Work on several threads, or on a device, gives what it gives on one: results in order, errors passed on."""
 
 import threading
 
 import numpy as np
 import pytest
+import torch
+from support.ciphertexts import encrypted, hidden, uniform_plaintexts
 from support.key_owner import phase, secret_coefficients
 
 from vfl.errors import ParameterError
-from vfl.he.ciphertexts import encrypt, hide, uniform_mask
+from vfl.he.compute import kernel_device, spread, use_device, use_threads
 from vfl.he.keys import SecretKey
 from vfl.he.noise import Hiding, zero_encryption_noise
-from vfl.he.parallel import spread, use_threads
 from vfl.he.parameters import Parameters, RingSettings
 
 PARAMETERS = Parameters.validated(RingSettings())
@@ -49,12 +50,25 @@ def test_an_error_reaches_the_caller(threads):
 
 def test_encryption_and_hiding_are_right_and_every_draw_its_own(threads):
     key = SecretKey(PARAMETERS)
-    plaintext, mask = uniform_mask(PARAMETERS, 6), uniform_mask(PARAMETERS, 6)
-    fresh = encrypt(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    plaintext = uniform_plaintexts(PARAMETERS, 6)
+    fresh = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
     zeros = key.public.encrypt_zeros(6)
-    hidden = hide(PARAMETERS, key.public, fresh, mask, Hiding(110, 6))
-    np.testing.assert_array_equal(key.decrypt(hidden), (plaintext + mask) % PARAMETERS.t)
+    returned, mask = hidden(PARAMETERS, key.public, fresh, Hiding(110, 6))
+    np.testing.assert_array_equal(key.decrypt(returned), (plaintext + mask) % PARAMETERS.t)
     noise = phase(PARAMETERS, secret_coefficients(PARAMETERS, key), zeros)
     assert np.abs(noise).max() <= zero_encryption_noise(PARAMETERS)
-    every = [polynomial.numpy().tobytes() for made in (fresh, zeros, hidden) for polynomial in made.flatten(0, 2)]
+    every = [polynomial.numpy().tobytes() for made in (fresh, zeros, returned) for polynomial in made.flatten(0, 2)]
     assert len(set(every)) == len(every)
+
+
+@pytest.mark.parametrize("name", ["no_such_device", "cuda:99", "meta:x"])
+def test_a_device_that_does_not_exist_is_refused_and_changes_nothing(name):
+    before = kernel_device()
+    with pytest.raises((RuntimeError, AssertionError)):
+        use_device(name)
+    assert kernel_device() == before
+
+
+def test_the_device_is_the_one_that_was_chosen():
+    use_device("cpu")
+    assert kernel_device() == torch.device("cpu")

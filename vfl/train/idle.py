@@ -1,0 +1,64 @@
+"""Makes random material in advance while this party waits for a message of another."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vfl.he.pool import Pools
+
+_NICENESS = 10
+"""The other processes of this machine, such as a peer in a demo, come first."""
+
+
+class IdleWork:
+    """Fills pools in a thread of its own, only while ``waiting`` and one item at a time."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self._change = threading.Condition()
+        self._idle = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """This party has nothing else to do inside."""
+        self._set_idle(True)
+        try:
+            yield
+        finally:
+            self._set_idle(False)
+
+    def close(self) -> None:
+        """Stop for good and drop what was made and never used."""
+        with self._change:
+            self._closed = True
+            self._change.notify()
+        self._pools.close()
+
+    def _set_idle(self, idle: bool) -> None:
+        with self._change:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="idle-work", daemon=True)
+                self._thread.start()
+            self._idle = idle
+            self._change.notify()
+
+    def _run(self) -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        while self._may_work():
+            if not self._pools.fill_one():
+                # Full: nothing to do until something is taken, which ends the waiting.
+                with self._change:
+                    self._idle = False
+
+    def _may_work(self) -> bool:
+        """Wait for idle time; False once closed."""
+        with self._change:
+            self._change.wait_for(lambda: self._idle or self._closed)
+            return not self._closed
