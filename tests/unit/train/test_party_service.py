@@ -18,6 +18,7 @@ from vfl.errors import (
     RemoteError,
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
+from vfl.train.idle import IdleWork
 from vfl.train.job import job_digest
 from vfl.train.local_model import LocalBottom
 from vfl.train.party_config import load_party
@@ -47,8 +48,10 @@ async def _every_call_three_times(clients, call):
 
 
 async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation, monkeypatch):
-    run, updates = Run(), []
+    run, updates, made = Run(), [], []
     record_messages(run, monkeypatch)
+    make = IdleWork.__init__
+    monkeypatch.setattr(IdleWork, "__init__", lambda self, pools: (make(self, pools), made.append(self))[0])
     for kind, method in ((LocalBottom, "backward"), (UpperModel, "step"), (UpperModel, "score")):
         original = getattr(kind, method)
 
@@ -77,6 +80,8 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
         finished = await asyncio.gather(*(c.finish(m.Finish(JOB), SECONDS) for c in clients.values() for _ in range(2)))
         assert finished[0] == finished[1]
         assert [await party for party in parties.values()] == [None, None]
+    assert len(made) == 2
+    assert all(idle._closed and not idle._pools.stored_bytes for idle in made)
     assert sorted(updates) == ["LocalBottom.backward"] * 2 + ["UpperModel.score", "UpperModel.step"]
     addresses = [(address, receiver) for address, receiver, _ in run.sent]
     assert len(addresses) == len(set(addresses)) > 0
