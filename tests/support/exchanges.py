@@ -68,4 +68,6 @@ def run_exchanges(exchanges: dict[str, Exchange[Any]], transcript: Transcript | 
                 progressed = True
         if not progressed:
             raise AssertionError(f"deadlock: {waiting}")
+    # Over the network they would fill the receiver's inbox.
+    assert not any(mail.values()), "some messages were never taken"
     return results

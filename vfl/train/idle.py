@@ -50,7 +50,10 @@ class IdleWork:
 
     def _run(self) -> None:
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            thread = threading.get_native_id()
+            # Only root may lower the niceness that the operator gave the process.
+            niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while self._may_work():
             if not self._pools.fill_one():
                 # Full: nothing to do until something is taken, which ends the waiting.
