@@ -34,10 +34,16 @@ class IdleWork:
             self._set_idle(False)
 
     def close(self) -> None:
-        """Stop for good and drop what was made and never used."""
+        """Stop for good and drop what was made and never used. Waits for the item in the making, some milliseconds.
+
+        Every ``IdleWork`` must be closed: the end of the interpreter kills the process that still has a thread
+        inside torch.
+        """
         with self._change:
             self._closed = True
             self._change.notify()
+        if self._thread is not None:
+            self._thread.join()
         self._pools.close()
 
     def _set_idle(self, idle: bool) -> None:

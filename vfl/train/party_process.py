@@ -97,6 +97,7 @@ async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[Pa
             for peer in setup.peers
         }
         service = PartyService(setup, clients, inbox, traffic, keep_serving=keep_serving)
+        stack.callback(service.close)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,

@@ -241,9 +241,13 @@ class PartyService:
             return
         if self._job is not None:
             self._inbox.fail(self._job.name, error or JobAborted("the job is over at this party"))
+        self.close()
+        self.outcome.set_result(error)
+
+    def close(self) -> None:
+        """Leave nothing running. The end of a job does it by itself; a cancelled process must ask for it."""
         if self._idle is not None:
             self._idle.close()
-        self.outcome.set_result(error)
 
     def _make_role(self) -> PartyRole:
         setup = self._setup

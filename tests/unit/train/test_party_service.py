@@ -1,6 +1,7 @@
 """How a party answers its coordinator: once for every call, however often it comes, and with a reason when it stops."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,11 @@ async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federa
             await clients[CLINIC].prepare(_prepare(federation), SECONDS)
         assert raised.value.remote_code == ConfigError.code
         assert Path("table.csv").name not in str(raised.value)
+
+
+async def test_a_cancelled_process_leaves_no_thread_that_makes_material(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
+        await asyncio.gather(*(c.align(m.Align(JOB, 0), SECONDS) for c in clients.values()))
+        assert "idle-work" in {thread.name for thread in threading.enumerate()}
+    assert "idle-work" not in {thread.name for thread in threading.enumerate()}

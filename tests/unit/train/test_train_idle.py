@@ -36,12 +36,8 @@ def _until(condition) -> None:
         time.sleep(0.001)
 
 
-_of_others: set[threading.Thread] = set()
-"""Left by tests that stop a party in the middle of a job."""
-
-
 def _idle_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "idle-work" and t not in _of_others]
+    return [t for t in threading.enumerate() if t.name == "idle-work"]
 
 
 @pytest.fixture
@@ -62,11 +58,10 @@ def pool(pools, maker) -> Pool[int]:
 @pytest.fixture
 def work(pools):
     """Fails the test that leaves a thread behind."""
-    _of_others.update(_idle_threads())
     made = IdleWork(pools)
     yield made
     made.close()
-    _until(lambda: not _idle_threads())
+    assert not _idle_threads()
 
 
 def test_nothing_is_made_before_the_party_waits(work, pool, maker):
@@ -128,7 +123,6 @@ def test_closing_ends_the_thread_and_drops_what_was_made(work, pools, pool, make
     (thread,) = _idle_threads()
     work.close()
     work.close()
-    thread.join(SECONDS)
     assert not thread.is_alive()
     assert (len(pool), pools.stored_bytes) == (0, 0)
 
@@ -139,7 +133,6 @@ def test_closing_while_the_party_waits_ends_the_thread_and_harms_nobody(work, po
         _until(lambda: maker.made >= 3)
         (thread,) = _idle_threads()
         work.close()
-        thread.join(SECONDS)
         assert not thread.is_alive()
     made = maker.made
     time.sleep(0.02)
@@ -155,7 +148,6 @@ def test_closing_while_it_sleeps_over_a_full_pool_ends_the_thread(work, pool):
         time.sleep(0.01)
         (thread,) = _idle_threads()
         work.close()
-    thread.join(SECONDS)
     assert not thread.is_alive()
 
 
@@ -172,7 +164,24 @@ def test_a_wait_that_ends_just_after_closing_does_not_keep_the_thread(work):
         other = IdleWork(Pools())
         with other.waiting():
             other.close()
-    _until(lambda: not _idle_threads())
+        assert not _idle_threads()
+
+
+def test_closing_waits_for_the_item_in_the_making(work, pools):
+    begun = threading.Event()
+
+    def make() -> int:
+        begun.set()
+        time.sleep(0.2)
+        return 1
+
+    pool = pools.pool(make, 1)
+    pool.expect(1)
+    with work.waiting():
+        assert begun.wait(SECONDS)
+    work.close()
+    assert not _idle_threads()
+    assert (len(pool), pools.stored_bytes) == (0, 0)
 
 
 def test_an_error_of_the_party_while_it_waits_stops_the_filling(work, pool, maker):
