@@ -11,6 +11,7 @@ C ciphertexts, L primes of the ciphertext modulus, N ring degree.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,13 +31,29 @@ def tensor(dtype: str, ndim: int) -> Any:
     return field(metadata={"dtype": np.dtype(dtype), "ndim": ndim})
 
 
+class Protection(StrEnum):
+    """What keeps a message from telling more than it is meant to."""
+
+    ENCRYPTED = "encrypted"
+    """Under a key that the receiver does not have."""
+    MASKED = "masked"
+    """Uniformly random by itself; only who knows the mask reads what is under it."""
+    PUBLIC = "public"
+    """Meant to be read: public keys, counts, names, timings, published metrics. Nothing about a single row."""
+    CLEAR = "clear"
+    """Activations, gradients or weights that the receiver reads. The oracle's alone, never in an encrypted job."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. Those that show features or gradients ``in_the_clear`` belong to the oracle alone; a
-    party in an encrypted job never sends one."""
+    """Base of data messages. Every kind declares what protects it and what its receiver gets.
+
+    ``meaning`` is for people, with ``{sender}`` and ``{receiver}`` in it.
+    """
 
     kind: ClassVar[str]
-    in_the_clear: ClassVar[bool] = False
+    protection: ClassVar[Protection]
+    meaning: ClassVar[str]
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -62,6 +79,8 @@ class PublicKeys(Message):
     """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519)."""
 
     kind = "public_keys"
+    protection = Protection.PUBLIC
+    meaning = "public keys of {sender} for this job"
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
 
@@ -71,6 +90,8 @@ class IdSetDigest(Message):
     """Number of rows and keyed digest (HMAC-SHA-256 under a key of the two parties) of a party's set of ids."""
 
     kind = "id_set_digest"
+    protection = Protection.PUBLIC
+    meaning = "number of rows of {sender}, and a keyed digest of its ids: tells only whether both hold the same"
     rows: Array = tensor("int64", 1)
     digest: Array = tensor("uint8", 1)
 
@@ -80,6 +101,8 @@ class WeightShareOffer(Message):
     """The sender's contribution to the initial interaction weights is this uniform D x K share plus one it keeps."""
 
     kind = "weight_share_offer"
+    protection = Protection.MASKED
+    meaning = "a uniform random matrix, {sender}'s part in the initial interaction weights: tells nothing"
     share_DK: Array = tensor("int64", 2)
 
 
@@ -91,6 +114,8 @@ class EncryptedActivations(Message):
     """F1, passive to active: Enc_i(alpha_i), fresh: first polynomials, and the seeds of the second ones."""
 
     kind = "encrypted_activations"
+    protection = Protection.ENCRYPTED
+    meaning = "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ct_alpha_CLN: Array = tensor("uint32", 3)
     seeds_C: Array = tensor("uint8", 2)
 
@@ -100,6 +125,10 @@ class MaskedActivationProduct(Message):
     """F2, active to passive: Enc_i(alpha_i) V_i + r_i; masked, re-randomised and flooded."""
 
     kind = "masked_activation_product"
+    protection = Protection.MASKED
+    meaning = (
+        "product of {receiver}'s activations with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
+    )
     ct_z_C2LN: Array = tensor("uint32", 4)
 
 
@@ -108,6 +137,10 @@ class ForwardShare(Message):
     """F3, passive to active: s_i = alpha_i W_i + r_i (+ pairwise masks), B x K in Z_t."""
 
     kind = "forward_share"
+    protection = Protection.MASKED
+    meaning = (
+        "{sender}'s part of Z in each batch, masked: {receiver} reads the sum over all passive parties (stated leak 1)"
+    )
     sh_z_BK: Array = tensor("int64", 2)
 
 
@@ -120,6 +153,8 @@ class EncryptedGradient(Message):
     """
 
     kind = "encrypted_gradient"
+    protection = Protection.ENCRYPTED
+    meaning = "loss gradients of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ct_by_rows_CLN: Array = tensor("uint32", 3)
     seeds_by_rows_C: Array = tensor("uint8", 2)
     ct_by_blocks_CLN: Array = tensor("uint32", 3)
@@ -131,6 +166,8 @@ class MaskedGradientProducts(Message):
     """B2, passive to active: Enc_A(delta) U_i^T + rho_i and alpha_i^T Enc_A(delta) + phi_i, both hidden as in F2."""
 
     kind = "masked_gradient_products"
+    protection = Protection.MASKED
+    meaning = "products of {receiver}'s gradients with {sender}'s secrets, under {sender}'s masks: random to {receiver}"
     ct_d_alpha_C2LN: Array = tensor("uint32", 4)
     ct_d_w_C2LN: Array = tensor("uint32", 4)
 
@@ -140,6 +177,11 @@ class MaskedActivationGradient(Message):
     """B3, active to passive: d alpha_i + rho_i, B x D in Z_t; only the receiver knows rho_i."""
 
     kind = "masked_activation_gradient"
+    protection = Protection.MASKED
+    meaning = (
+        "{receiver}'s own activation gradient in each batch, under {receiver}'s mask: {receiver} reads "
+        "it (stated leak 2)"
+    )
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -151,7 +193,8 @@ class ClearWeights(Message):
     """Oracle only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
 
     kind = "clear_weights"
-    in_the_clear = True
+    protection = Protection.CLEAR
+    meaning = "{sender}'s part in the initial interaction weights, NOT PROTECTED"
     w_DK: Array = tensor("int64", 2)
 
 
@@ -160,7 +203,8 @@ class ClearActivations(Message):
     """Oracle only, passive to active: fixed-point activations in the clear."""
 
     kind = "clear_activations"
-    in_the_clear = True
+    protection = Protection.CLEAR
+    meaning = "activations of the rows in each batch, NOT PROTECTED"
     alpha_BD: Array = tensor("int64", 2)
 
 
@@ -169,7 +213,8 @@ class ClearActivationGradient(Message):
     """Oracle only, active to passive: fixed-point activation gradient in the clear."""
 
     kind = "clear_activation_gradient"
-    in_the_clear = True
+    protection = Protection.CLEAR
+    meaning = "activation gradients of the rows in each batch, NOT PROTECTED"
     d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -185,9 +230,21 @@ MESSAGE_TYPES = _data_message_types()
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class ControlMessage:
+    """Base of control messages and their replies. They carry no tensor; each declares the same as data messages do."""
+
+    kind: ClassVar[str]
+    protection: ClassVar[Protection]
+    meaning: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(ControlMessage):
     """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation."""
 
+    kind = "prepare"
+    protection = Protection.PUBLIC
+    meaning = "name of the job and digest of its configuration"
     job: str
     attempt: int
     digest: str
@@ -195,29 +252,38 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(ControlMessage):
     """Party to coordinator: it is the same job here, and the table is loaded."""
 
+    kind = "prepared"
+    protection = Protection.PUBLIC
+    meaning = "name, role and number of rows of {sender}"
     party: str
     role: Role
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
-class Align:
+class Align(ControlMessage):
     """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
 
+    kind = "align"
+    protection = Protection.PUBLIC
+    meaning = "request to compare ids and exchange keys"
     job: str
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class Aligned(ControlMessage):
     """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
 
     ``trainable`` is false for a frozen bottom, which then needs no gradient.
     """
 
+    kind = "aligned"
+    protection = Protection.PUBLIC
+    meaning = "numbers of rows in each split, width of {sender}'s bottom model and whether it trains"
     rows: int
     train_rows: int
     validation_rows: int
@@ -227,37 +293,49 @@ class Aligned:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(ControlMessage):
     """Coordinator to party: agree on initial interaction weights.
 
     ``gradient_receivers`` names the passive parties whose bottoms train.
     """
 
+    kind = "begin"
+    protection = Protection.PUBLIC
+    meaning = "which passive parties get activation gradients"
     job: str
     attempt: int
     gradient_receivers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(ControlMessage):
     """Party to coordinator: ready for the first batch."""
 
+    kind = "begun"
+    protection = Protection.PUBLIC
+    meaning = "{sender} is ready for the first batch"
     party: str
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseCall:
+class PhaseCall(ControlMessage):
     """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
 
+    kind = "phase_call"
+    protection = Protection.PUBLIC
+    meaning = "which phase of which batch comes next"
     key: StepKey
     phase: Phase
     batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseReport:
+class PhaseReport(ControlMessage):
     """Party to coordinator: the phase is done. Metrics are those that the active party publishes, empty elsewhere."""
 
+    kind = "phase_report"
+    protection = Protection.PUBLIC
+    meaning = "seconds and bytes of a phase; from the active party also the loss of the batch"
     seconds: float
     bytes_sent: int
     bytes_received: int
@@ -265,25 +343,34 @@ class PhaseReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Score(ControlMessage):
     """Coordinator to party: compute the metrics of everything scored since the last call."""
 
+    kind = "score"
+    protection = Protection.PUBLIC
+    meaning = "which split to compute metrics of"
     job: str
     split: Split
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(ControlMessage):
     """Active party to coordinator: published metrics of a split; empty at passive parties."""
 
+    kind = "scored"
+    protection = Protection.PUBLIC
+    meaning = "metrics of a split that {sender} publishes"
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(ControlMessage):
     """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose."""
 
+    kind = "abort"
+    protection = Protection.PUBLIC
+    meaning = "that the job stops, where and why"
     job: str
     origin: str
     code: str
@@ -291,18 +378,41 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class Failure(ControlMessage):
+    """A refusal in place of a reply: the safe part of an error, which travels as a gRPC status. Never the detail."""
+
+    kind = "failure"
+    protection = Protection.PUBLIC
+    meaning = "the safe summary of an error, and what to do"
+    party: str
+    code: str
+    summary: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(ControlMessage):
     """Coordinator to party: training is over, save your part of the model."""
 
+    kind = "finish"
+    protection = Protection.PUBLIC
+    meaning = "that training is over"
     job: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(ControlMessage):
     """Party to coordinator: saved. Only sums that the party publishes about itself."""
 
+    kind = "finished"
+    protection = Protection.PUBLIC
+    meaning = "bytes, peak memory and certified constant that {sender} publishes about itself"
     party: str
     bytes_sent: int
     bytes_received: int
     peak_memory_bytes: int
     certified_lipschitz: float
+
+
+CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
+"""Every control message by kind."""

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from vfl.errors import InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
-from vfl.messages import Message
+from vfl.messages import Message, Protection
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 
@@ -66,7 +66,7 @@ class Mail:
                     received = await self._inbox.take(address, self._timeout, purpose)
 
     async def _deliver(self, to: tuple[str, ...], message: Message, key: StepKey) -> None:
-        if self._encrypted and message.in_the_clear:
+        if self._encrypted and message.protection is Protection.CLEAR:
             raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
         address = Address(key, message.kind, self._own_name)
         await asyncio.gather(*(self._clients[name].deliver(address, message, self._timeout) for name in to))
