@@ -46,14 +46,10 @@ class Protection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. Every kind declares what protects it and what its receiver gets.
-
-    ``meaning`` is for people, with ``{sender}`` and ``{receiver}`` in it.
-    """
+    """Base of data messages. Every kind declares what protects it."""
 
     kind: ClassVar[str]
     protection: ClassVar[Protection]
-    meaning: ClassVar[str]
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -80,7 +76,6 @@ class PublicKeys(Message):
 
     kind = "public_keys"
     protection = Protection.PUBLIC
-    meaning = "public keys of {sender} for this job"
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
 
@@ -91,7 +86,6 @@ class IdSetDigest(Message):
 
     kind = "id_set_digest"
     protection = Protection.PUBLIC
-    meaning = "number of rows of {sender}, and a keyed digest of its ids: tells only whether both hold the same"
     rows: Array = tensor("int64", 1)
     digest: Array = tensor("uint8", 1)
 
@@ -102,7 +96,6 @@ class WeightShareOffer(Message):
 
     kind = "weight_share_offer"
     protection = Protection.MASKED
-    meaning = "a uniform random matrix, {sender}'s part in the initial interaction weights: tells nothing"
     share_DK: Array = tensor("int64", 2)
 
 
@@ -115,7 +108,6 @@ class EncryptedActivations(Message):
 
     kind = "encrypted_activations"
     protection = Protection.ENCRYPTED
-    meaning = "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ct_alpha_CLN: Array = tensor("uint32", 3)
     seeds_C: Array = tensor("uint8", 2)
 
@@ -126,9 +118,6 @@ class MaskedActivationProduct(Message):
 
     kind = "masked_activation_product"
     protection = Protection.MASKED
-    meaning = (
-        "product of {receiver}'s activations with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
-    )
     ct_z_C2LN: Array = tensor("uint32", 4)
 
 
@@ -138,9 +127,6 @@ class ForwardShare(Message):
 
     kind = "forward_share"
     protection = Protection.MASKED
-    meaning = (
-        "{sender}'s part of Z in each batch, masked: {receiver} reads the sum over all passive parties (stated leak 1)"
-    )
     sh_z_BK: Array = tensor("int64", 2)
 
 
@@ -154,7 +140,6 @@ class EncryptedGradient(Message):
 
     kind = "encrypted_gradient"
     protection = Protection.ENCRYPTED
-    meaning = "loss gradients of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ct_by_rows_CLN: Array = tensor("uint32", 3)
     seeds_by_rows_C: Array = tensor("uint8", 2)
     ct_by_blocks_CLN: Array = tensor("uint32", 3)
@@ -167,7 +152,6 @@ class MaskedGradientProducts(Message):
 
     kind = "masked_gradient_products"
     protection = Protection.MASKED
-    meaning = "products of {receiver}'s gradients with {sender}'s secrets, under {sender}'s masks: random to {receiver}"
     ct_d_alpha_C2LN: Array = tensor("uint32", 4)
     ct_d_w_C2LN: Array = tensor("uint32", 4)
 
@@ -178,10 +162,6 @@ class MaskedActivationGradient(Message):
 
     kind = "masked_activation_gradient"
     protection = Protection.MASKED
-    meaning = (
-        "{receiver}'s own activation gradient in each batch, under {receiver}'s mask: {receiver} reads "
-        "it (stated leak 2)"
-    )
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -194,7 +174,6 @@ class ClearWeights(Message):
 
     kind = "clear_weights"
     protection = Protection.CLEAR
-    meaning = "{sender}'s part in the initial interaction weights, NOT PROTECTED"
     w_DK: Array = tensor("int64", 2)
 
 
@@ -204,7 +183,6 @@ class ClearActivations(Message):
 
     kind = "clear_activations"
     protection = Protection.CLEAR
-    meaning = "activations of the rows in each batch, NOT PROTECTED"
     alpha_BD: Array = tensor("int64", 2)
 
 
@@ -214,7 +192,6 @@ class ClearActivationGradient(Message):
 
     kind = "clear_activation_gradient"
     protection = Protection.CLEAR
-    meaning = "activation gradients of the rows in each batch, NOT PROTECTED"
     d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -231,11 +208,10 @@ MESSAGE_TYPES = _data_message_types()
 
 @dataclass(frozen=True, slots=True)
 class ControlMessage:
-    """Base of control messages and their replies. They carry no tensor; each declares the same as data messages do."""
+    """Base of control messages and their replies. They carry no tensor; each declares what data messages declare."""
 
     kind: ClassVar[str]
     protection: ClassVar[Protection]
-    meaning: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +220,6 @@ class Prepare(ControlMessage):
 
     kind = "prepare"
     protection = Protection.PUBLIC
-    meaning = "name of the job and digest of its configuration"
     job: str
     attempt: int
     digest: str
@@ -257,7 +232,6 @@ class Prepared(ControlMessage):
 
     kind = "prepared"
     protection = Protection.PUBLIC
-    meaning = "name, role and number of rows of {sender}"
     party: str
     role: Role
     rows: int
@@ -269,7 +243,6 @@ class Align(ControlMessage):
 
     kind = "align"
     protection = Protection.PUBLIC
-    meaning = "request to compare ids and exchange keys"
     job: str
     attempt: int
 
@@ -283,7 +256,6 @@ class Aligned(ControlMessage):
 
     kind = "aligned"
     protection = Protection.PUBLIC
-    meaning = "numbers of rows in each split, width of {sender}'s bottom model and whether it trains"
     rows: int
     train_rows: int
     validation_rows: int
@@ -301,7 +273,6 @@ class Begin(ControlMessage):
 
     kind = "begin"
     protection = Protection.PUBLIC
-    meaning = "which passive parties get activation gradients"
     job: str
     attempt: int
     gradient_receivers: tuple[str, ...]
@@ -313,7 +284,6 @@ class Begun(ControlMessage):
 
     kind = "begun"
     protection = Protection.PUBLIC
-    meaning = "{sender} is ready for the first batch"
     party: str
 
 
@@ -323,7 +293,6 @@ class PhaseCall(ControlMessage):
 
     kind = "phase_call"
     protection = Protection.PUBLIC
-    meaning = "which phase of which batch comes next"
     key: StepKey
     phase: Phase
     batch: Batch
@@ -335,7 +304,6 @@ class PhaseReport(ControlMessage):
 
     kind = "phase_report"
     protection = Protection.PUBLIC
-    meaning = "seconds and bytes of a phase; from the active party also the loss of the batch"
     seconds: float
     bytes_sent: int
     bytes_received: int
@@ -348,7 +316,6 @@ class Score(ControlMessage):
 
     kind = "score"
     protection = Protection.PUBLIC
-    meaning = "which split to compute metrics of"
     job: str
     split: Split
     epoch: int
@@ -360,7 +327,6 @@ class Scored(ControlMessage):
 
     kind = "scored"
     protection = Protection.PUBLIC
-    meaning = "metrics of a split that {sender} publishes"
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -370,7 +336,6 @@ class Abort(ControlMessage):
 
     kind = "abort"
     protection = Protection.PUBLIC
-    meaning = "that the job stops, where and why"
     job: str
     origin: str
     code: str
@@ -383,7 +348,6 @@ class Failure(ControlMessage):
 
     kind = "failure"
     protection = Protection.PUBLIC
-    meaning = "the safe summary of an error, and what to do"
     party: str
     code: str
     summary: str
@@ -396,7 +360,6 @@ class Finish(ControlMessage):
 
     kind = "finish"
     protection = Protection.PUBLIC
-    meaning = "that training is over"
     job: str
 
 
@@ -406,7 +369,6 @@ class Finished(ControlMessage):
 
     kind = "finished"
     protection = Protection.PUBLIC
-    meaning = "bytes, peak memory and certified constant that {sender} publishes about itself"
     party: str
     bytes_sent: int
     bytes_received: int

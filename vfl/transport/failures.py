@@ -46,6 +46,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobAborted: grpc.StatusCode.ABORTED,
+    errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.RemoteError: grpc.StatusCode.ABORTED,
 }
