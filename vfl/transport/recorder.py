@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, Phase, StepKey
 from vfl.messages import ControlMessage, Failure, Message, PhaseCall, Protection
-from vfl.transport.codec import encode_payload, message_bytes
+from vfl.transport.codec import message_bytes, wire_bytes
 from vfl.transport.control_codec import to_proto
 
 SALT_BYTES = 32
@@ -103,8 +103,8 @@ def salted_digest(salt: bytes, kind: str, content_sha256: bytes) -> str:
 def message_sha256(message: Message) -> bytes:
     """SHA-256 of the tensors' bytes as the codec sends them, in their order."""
     content = hashlib.sha256()
-    for chunk in encode_payload(message):
-        content.update(chunk.payload)
+    for array in message.tensors().values():
+        content.update(wire_bytes(array).data)
     return content.digest()
 
 
