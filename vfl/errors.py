@@ -137,6 +137,13 @@ class JobAborted(VflError):
     exit_code = 15
 
 
+class AuditError(VflError):
+    """An audit log cannot be written or read, or does not hold together."""
+
+    code = "audit"
+    exit_code = 19
+
+
 class InternalError(VflError):
     """A defect in vfl. The details are in the log of the party where it happened."""
 

@@ -11,6 +11,7 @@ C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of pac
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,13 +31,25 @@ def tensor(dtype: str, ndim: int) -> Any:
     return field(metadata={"dtype": np.dtype(dtype), "ndim": ndim})
 
 
+class Protection(StrEnum):
+    """What keeps a message from telling more than it is meant to."""
+
+    ENCRYPTED = "encrypted"
+    """Under a key that the receiver does not have."""
+    MASKED = "masked"
+    """Uniformly random by itself; only who knows the mask reads what is under it."""
+    PUBLIC = "public"
+    """Meant to be read: public keys, counts, names, timings, published metrics. Nothing about a single row."""
+    CLEAR = "clear"
+    """Activations, gradients or weights that the receiver reads. The oracle's alone, never in an encrypted job."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. Those that show features or gradients ``in_the_clear`` belong to the oracle alone; a
-    party in an encrypted job never sends one."""
+    """Base of data messages. Every kind declares what protects it."""
 
     kind: ClassVar[str]
-    in_the_clear: ClassVar[bool] = False
+    protection: ClassVar[Protection]
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -62,6 +75,7 @@ class PublicKeys(Message):
     """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519)."""
 
     kind = "public_keys"
+    protection = Protection.PUBLIC
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
 
@@ -71,6 +85,7 @@ class IdSetDigest(Message):
     """Number of rows and keyed digest (HMAC-SHA-256 under a key of the two parties) of a party's set of ids."""
 
     kind = "id_set_digest"
+    protection = Protection.PUBLIC
     rows: Array = tensor("int64", 1)
     digest: Array = tensor("uint8", 1)
 
@@ -80,6 +95,7 @@ class WeightShareOffer(Message):
     """The sender's contribution to the initial interaction weights is this uniform D x K share plus one it keeps."""
 
     kind = "weight_share_offer"
+    protection = Protection.MASKED
     share_DK: Array = tensor("int64", 2)
 
 
@@ -93,6 +109,7 @@ class FreshCiphertexts(Message):
     Residues are packed to their bits, W words a polynomial and prime.
     """
 
+    protection = Protection.ENCRYPTED
     ct_first_CLW: Array = tensor("uint32", 3)
     seeds_C: Array = tensor("uint8", 2)
 
@@ -104,6 +121,7 @@ class HiddenCiphertexts(Message):
     Of the first polynomials only the coefficients that the owner reads, of the second ones all.
     """
 
+    protection = Protection.MASKED
     ct_first_CLW: Array = tensor("uint32", 3)
     ct_second_CLW: Array = tensor("uint32", 3)
 
@@ -127,6 +145,7 @@ class ForwardShare(Message):
     """F3, passive to active: s_i = alpha_i W_i + r_i (+ pairwise masks), B x K in Z_t."""
 
     kind = "forward_share"
+    protection = Protection.MASKED
     sh_z_BK: Array = tensor("int64", 2)
 
 
@@ -169,6 +188,7 @@ class MaskedActivationGradient(Message):
     """B3, active to passive: d alpha_i + rho_i, B x D in Z_t; only the receiver knows rho_i."""
 
     kind = "masked_activation_gradient"
+    protection = Protection.MASKED
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -180,7 +200,7 @@ class ClearWeights(Message):
     """Oracle only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
 
     kind = "clear_weights"
-    in_the_clear = True
+    protection = Protection.CLEAR
     w_DK: Array = tensor("int64", 2)
 
 
@@ -189,7 +209,7 @@ class ClearActivations(Message):
     """Oracle only, passive to active: fixed-point activations in the clear."""
 
     kind = "clear_activations"
-    in_the_clear = True
+    protection = Protection.CLEAR
     alpha_BD: Array = tensor("int64", 2)
 
 
@@ -198,7 +218,7 @@ class ClearActivationGradient(Message):
     """Oracle only, active to passive: fixed-point activation gradient in the clear."""
 
     kind = "clear_activation_gradient"
-    in_the_clear = True
+    protection = Protection.CLEAR
     d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -217,9 +237,18 @@ MESSAGE_TYPES = _data_message_types(Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class ControlMessage:
+    """Base of control messages and their replies. They carry no tensor, and nothing that not everybody may read."""
+
+    kind: ClassVar[str]
+    protection: ClassVar[Protection] = Protection.PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(ControlMessage):
     """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation."""
 
+    kind = "prepare"
     job: str
     attempt: int
     digest: str
@@ -227,29 +256,32 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(ControlMessage):
     """Party to coordinator: it is the same job here, and the table is loaded."""
 
+    kind = "prepared"
     party: str
     role: Role
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
-class Align:
+class Align(ControlMessage):
     """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
 
+    kind = "align"
     job: str
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class Aligned(ControlMessage):
     """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
 
     ``trainable`` is false for a frozen bottom, which then needs no gradient.
     """
 
+    kind = "aligned"
     rows: int
     train_rows: int
     validation_rows: int
@@ -259,37 +291,41 @@ class Aligned:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(ControlMessage):
     """Coordinator to party: agree on initial interaction weights.
 
     ``gradient_receivers`` names the passive parties whose bottoms train.
     """
 
+    kind = "begin"
     job: str
     attempt: int
     gradient_receivers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(ControlMessage):
     """Party to coordinator: ready for the first batch."""
 
+    kind = "begun"
     party: str
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseCall:
+class PhaseCall(ControlMessage):
     """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
 
+    kind = "phase_call"
     key: StepKey
     phase: Phase
     batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseReport:
+class PhaseReport(ControlMessage):
     """Party to coordinator: the phase is done. Metrics are those that the active party publishes, empty elsewhere."""
 
+    kind = "phase_report"
     seconds: float
     bytes_sent: int
     bytes_received: int
@@ -297,25 +333,28 @@ class PhaseReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Score(ControlMessage):
     """Coordinator to party: compute the metrics of everything scored since the last call."""
 
+    kind = "score"
     job: str
     split: Split
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(ControlMessage):
     """Active party to coordinator: published metrics of a split; empty at passive parties."""
 
+    kind = "scored"
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(ControlMessage):
     """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose."""
 
+    kind = "abort"
     job: str
     origin: str
     code: str
@@ -323,18 +362,35 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class Failure(ControlMessage):
+    """A refusal in place of a reply: the safe part of an error, which travels as a gRPC status. Never the detail."""
+
+    kind = "failure"
+    party: str
+    code: str
+    summary: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(ControlMessage):
     """Coordinator to party: training is over, save your part of the model."""
 
+    kind = "finish"
     job: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(ControlMessage):
     """Party to coordinator: saved. Only sums that the party publishes about itself."""
 
+    kind = "finished"
     party: str
     bytes_sent: int
     bytes_received: int
     peak_memory_bytes: int
     certified_lipschitz: float
+
+
+CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
+"""Every control message by kind."""

@@ -10,7 +10,7 @@ import pytest
 import vfl.messages
 from vfl.configuration import load_toml
 from vfl.ids import Role
-from vfl.messages import MESSAGE_TYPES, Message
+from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.train.job import job_digest
 from vfl.train.party_config import CoordinatorConfig, load_party
 from vfl.transport.certificates import make_federation_certificates
@@ -66,7 +66,7 @@ def test_messages_are_declared_in_one_file_and_carry_declared_tensors_only():
 
 
 def test_only_the_oracles_messages_are_in_the_clear():
-    in_the_clear = {message.__name__ for message in MESSAGE_TYPES.values() if message.in_the_clear}
+    in_the_clear = {message.__name__ for message in MESSAGE_TYPES.values() if message.protection is Protection.CLEAR}
     assert in_the_clear == {"ClearWeights", "ClearActivations", "ClearActivationGradient"}
 
 

@@ -15,6 +15,7 @@ from vfl.data.config import DataConfig
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
+from vfl.train.audit import AuditConfig
 from vfl.train.job import (
     DeadlineConfig,
     InteractionConfig,
@@ -111,6 +112,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "party": PartyConfig,
     "party: data": DataConfig,
     "party: policy": PolicyConfig,
+    "party: audit": AuditConfig,
     "party: tls": TlsFiles,
     "coordinator": CoordinatorConfig,
 }

@@ -8,6 +8,8 @@ import pytest
 from support.federation import ACTIVE, COORDINATOR, Federation, Processes
 from support.in_process import run_federation
 
+from vfl.messages import Protection
+
 OUR_MODELS = """
 from torch import nn
 
@@ -52,7 +54,7 @@ async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(fe
 
 async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation, monkeypatch):
     run = await _finished(federation, monkeypatch)
-    assert not any(message.in_the_clear for _, _, message in run.sent)
+    assert not any(message.protection is Protection.CLEAR for _, _, message in run.sent)
     before_training = {"public_keys", "weight_share_offer"}
     gradients = {"encrypted_gradient_rows", "masked_activation_gradient"}  # so small a batch shares one packing
     assert run.kinds(ACTIVE, CLINIC) == before_training | gradients | {"masked_activation_product"}

@@ -49,10 +49,10 @@ async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch
     setups = {name: load_party(federation.path(name)) for name in federation.names}
     parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
-    tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
+    own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
     run.errors[COORDINATOR] = None
     try:
-        run.outcome = await run_job(job, settings, tls, SilentObserver())
+        run.outcome = await run_job(job, settings, own.tls, SilentObserver(), audit=own.audit)
     except VflError as error:
         run.errors[COORDINATOR] = error
     run.errors |= {name: await party for name, party in parties.items()}

@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``check`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``check``, ``audit`` and ``demo``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from vfl.cli import audit
 from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(audit.app, name="audit")
 LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 
 
@@ -68,7 +70,7 @@ def run(
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
     from vfl.train.coordinator_process import run_job
-    from vfl.train.party_config import CoordinatorConfig, load_job_setup
+    from vfl.train.party_config import CoordinatorConfig, coordinator_beside, load_job_setup
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -79,9 +81,9 @@ def run(
             )
         beside = job.parent / "coordinator.toml"
         path = config or (beside if beside.exists() else None)
-        coordinator = load_toml(path, CoordinatorConfig) if path else CoordinatorConfig()
+        coordinator = load_toml(path, CoordinatorConfig) if path else coordinator_beside(job)
         with ProgressObserver(errors_console, settings.training.epochs) as observer:
-            outcome = asyncio.run(run_job(settings, federation, coordinator.tls, observer))
+            outcome = asyncio.run(run_job(settings, federation, coordinator.tls, observer, audit=coordinator.audit))
         if report:
             report.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
 

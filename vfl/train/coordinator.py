@@ -31,6 +31,8 @@ ABORT_SECONDS = 5.0
 
 ABORT_RETRY_SECONDS = 0.2
 
+FIRST_ATTEMPT = 0
+
 
 @dataclass
 class Outcome:
@@ -49,6 +51,11 @@ class Outcome:
     test: dict[str, float] = field(default_factory=dict)
     certified_lipschitz: float = 0.0
     peak_memory: dict[str, int] = field(default_factory=dict)
+
+
+def job_name(job: JobConfig, run_id: str) -> str:
+    """Name of one run of a job."""
+    return f"{job.name}-{run_id}"
 
 
 class Coordinator:
@@ -74,11 +81,11 @@ class Coordinator:
         self._federation = federation
         self._clients = clients
         self._observer = observer
-        self._attempt = 0
+        self._attempt = FIRST_ATTEMPT
         self._step = SETUP_STEP
         self._where = "connecting to the parties"
         self._connected = False
-        self.outcome = Outcome(job=f"{job.name}-{run_id}")
+        self.outcome = Outcome(job=job_name(job, run_id))
 
     async def run(self) -> Outcome:
         """Run the job to its end. Whatever stops it, every party that can be reached is told why.

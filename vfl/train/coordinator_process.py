@@ -9,8 +9,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
-from vfl.errors import JobAborted
-from vfl.train.coordinator import Coordinator, Outcome
+from vfl.errors import JobAborted, VflError
+from vfl.train.audit import AuditConfig, AuditTrail, Terms
+from vfl.train.coordinator import FIRST_ATTEMPT, Coordinator, Outcome, job_name
 from vfl.train.job import JobConfig
 from vfl.train.observer import Observer
 from vfl.train.party_config import tls_files
@@ -20,13 +21,19 @@ from vfl.transport.credentials import client_credentials
 
 
 async def run_job(
-    job: JobConfig, federation: FederationConfig, tls: TlsFiles | None, observer: Observer, run_id: str | None = None
+    job: JobConfig,
+    federation: FederationConfig,
+    tls: TlsFiles | None,
+    observer: Observer,
+    run_id: str | None = None,
+    audit: AuditConfig | None = None,
 ) -> Outcome:
     """Run one job over all parties of its federation.
 
     Args:
         tls: the coordinator's certificate files.
         run_id: makes the job's name unique; random where left out.
+        audit: where the coordinator's audit log goes; None keeps none.
 
     Raises:
         VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
@@ -34,18 +41,44 @@ async def run_job(
     files = tls_files(tls, mutual=federation.is_mutual_tls, file="coordinator.toml")
     identity = federation.identity(federation.coordinator)
     credentials = client_credentials(files, identity) if files else None
-    async with AsyncExitStack() as stack:
-        clients = {
-            party.name: await stack.enter_async_context(ControlClient(party.endpoint, party.name, credentials))
-            for party in federation.parties
-        }
-        coordinator = Coordinator(job, federation, clients, run_id or secrets.token_hex(4), observer)
-        task = asyncio.create_task(coordinator.run())
-        with _cancelled_by_signals(task):
-            try:
-                return await task
-            except asyncio.CancelledError:
-                raise JobAborted(f"stopped by the operator during {coordinator.where}; the parties were told") from None
+    run_id = run_id or secrets.token_hex(4)
+    with _audited(job, federation, run_id, audit) as trail:
+        async with AsyncExitStack() as stack:
+            clients = {
+                party.name: await stack.enter_async_context(
+                    ControlClient(party.endpoint, party.name, credentials, trail)
+                )
+                for party in federation.parties
+            }
+            coordinator = Coordinator(job, federation, clients, run_id, observer)
+            task = asyncio.create_task(coordinator.run())
+            with _cancelled_by_signals(task):
+                try:
+                    return await task
+                except asyncio.CancelledError:
+                    where = coordinator.where
+                    raise JobAborted(f"stopped by the operator during {where}; the parties were told") from None
+
+
+@contextlib.contextmanager
+def _audited(
+    job: JobConfig, federation: FederationConfig, run_id: str, audit: AuditConfig | None
+) -> Iterator[AuditTrail | None]:
+    """The coordinator's audit log, closed with what ended the job."""
+    if audit is None:
+        yield None
+        return
+    trail = AuditTrail(audit.directory, Terms(federation.coordinator, job, federation))
+    trail.open(job_name(job, run_id), FIRST_ATTEMPT)
+    error: VflError | None = JobAborted("the process was stopped")
+    try:
+        yield trail
+        error = None
+    except VflError as raised:
+        error = raised
+        raise
+    finally:
+        trail.close(error)
 
 
 @contextlib.contextmanager

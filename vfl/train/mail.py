@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from vfl.errors import InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
-from vfl.messages import Message
+from vfl.messages import Message, Protection
 from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
@@ -87,7 +87,7 @@ class Mail:
             deliveries.cancel()
 
     async def _deliver(self, to: str, message: Message, address: Address) -> None:
-        if self._encrypted and message.in_the_clear:
+        if self._encrypted and message.protection is Protection.CLEAR:
             raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
         await self._clients[to].deliver(address, message, self._timeout)
 

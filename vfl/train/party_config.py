@@ -16,6 +16,7 @@ from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
 from vfl.models.config import BottomConfig, MlpBottom
+from vfl.train.audit import AuditConfig
 from vfl.train.job import JobConfig, OptimiserConfig, check_widths, load_job
 from vfl.train.policy import PolicyConfig
 from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles, load_federation
@@ -28,6 +29,7 @@ class PartyConfig(Configuration):
         name: which party of the federation this is.
         private_seed: file with this party's own training seed, made on first use; keeps initial weights private.
         output: directory for the trained parts of this party.
+        audit: where this party keeps a log of everything that it sends and receives.
         threads: CPU threads for arithmetic on ciphertexts; all cores where left out.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimiser: overrides the job's for this party's own parameters.
@@ -41,6 +43,7 @@ class PartyConfig(Configuration):
     tls: TlsFiles | None = None
     private_seed: LocalPath = Path("private_seed")
     output: LocalPath = Path("models")
+    audit: AuditConfig = AuditConfig()
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
@@ -49,9 +52,15 @@ class PartyConfig(Configuration):
 
 
 class CoordinatorConfig(Configuration):
-    """coordinator.toml: the coordinator's certificate files; needed with ``tls.mode = "mutual"`` only."""
+    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its log."""
 
     tls: TlsFiles | None = None
+    audit: AuditConfig = AuditConfig()
+
+
+def coordinator_beside(job: Path) -> CoordinatorConfig:
+    """What holds for a coordinator without a file of its own: paths are relative to the job file."""
+    return CoordinatorConfig(audit=AuditConfig(directory=job.parent / AuditConfig().directory))
 
 
 @dataclass(frozen=True)

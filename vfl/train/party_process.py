@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 import torch
 
-from vfl.errors import VflError
+from vfl.errors import JobAborted, VflError
 from vfl.he.compute import use_device, use_threads
+from vfl.train.audit import AuditTrail, Terms
 from vfl.train.memory import keep_freed_memory
 from vfl.train.party_config import PartySetup, check_acceptable, required_tls
 from vfl.train.service import PartyService
@@ -88,15 +89,19 @@ async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[Pa
     files = required_tls(setup)
     identity = setup.federation.identity(setup.name)
     inbox, traffic = Inbox(), TrafficMeter()
+    policy = setup.config.policy.model_dump(mode="json")
+    trail = AuditTrail(setup.config.audit.directory, Terms(setup.name, setup.job, setup.federation, policy))
     async with AsyncExitStack() as stack:
         credentials = client_credentials(files, identity) if files else None
         clients = {
             peer: await stack.enter_async_context(
-                PeerClient(setup.federation.party(peer).endpoint, peer, credentials, traffic=traffic)
+                PeerClient(setup.federation.party(peer).endpoint, peer, credentials, traffic=traffic, recorder=trail)
             )
             for peer in setup.peers
         }
-        service = PartyService(setup, clients, inbox, traffic, keep_serving=keep_serving)
+        service = PartyService(setup, clients, inbox, traffic, trail, keep_serving=keep_serving)
+        # Last of all: until the server has stopped, answers may still leave.
+        stack.callback(_close, trail, service)
         stack.callback(service.close)
         server = PartyServer(
             setup.name,
@@ -106,11 +111,17 @@ async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[Pa
             server_credentials(files, identity) if files else None,
             setup.federation,
             traffic,
+            trail,
         )
         await server.start()
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
         _log.info("waiting for the coordinator", role=str(setup.entry.role), job=setup.job.name)
         yield service
+
+
+def _close(trail: AuditTrail, service: PartyService) -> None:
+    ended = service.outcome.done() and not service.outcome.cancelled()
+    trail.close(service.outcome.result() if ended else JobAborted("the process was stopped"))
 
 
 @contextlib.contextmanager

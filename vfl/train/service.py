@@ -14,6 +14,7 @@ from vfl import messages as m
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role, StepKey
+from vfl.train.audit import AuditTrail
 from vfl.train.idle import IdleWork
 from vfl.train.job import check_digest, job_digest
 from vfl.train.mail import Mail
@@ -77,6 +78,7 @@ class PartyService:
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
         traffic: counts bytes, shared with server and clients.
+        trail: the audit log; it begins when a job comes.
         keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
@@ -89,6 +91,7 @@ class PartyService:
         clients: Mapping[str, PeerClient],
         inbox: Inbox,
         traffic: TrafficMeter,
+        trail: AuditTrail,
         *,
         keep_serving: bool = False,
     ) -> None:
@@ -96,6 +99,7 @@ class PartyService:
         self._clients = clients
         self._inbox = inbox
         self._traffic = traffic
+        self._trail = trail
         self._keep_serving = keep_serving
         self._digest = job_digest(setup.job, setup.federation)
         self._job: _Job | None = None
@@ -114,6 +118,7 @@ class PartyService:
                 remedy="install the same version of vfl everywhere",
             )
         if self._job is None:
+            self._trail.open(call.job, call.attempt)
             self._job = _Job(call.job, call.attempt)
             self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
         elif (self._job.name, self._job.attempt) != (call.job, call.attempt):

@@ -13,18 +13,28 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from vfl import messages as m
-from vfl.errors import MismatchError, PeerUnreachable, VflError
-from vfl.ids import Address
+from vfl.errors import MismatchError, PeerUnreachable, RemoteError, VflError
+from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.transport.codec import encode_header, encode_payload
 from vfl.transport.control_codec import from_proto, to_proto
-from vfl.transport.failures import Call, from_rpc_error
+from vfl.transport.failures import Call, as_failure, from_rpc_error
 from vfl.transport.limits import Limits, channel_options
+from vfl.transport.recorder import (
+    Direction,
+    Recorder,
+    call_key,
+    control_crossing,
+    data_crossing,
+    fresh_salt,
+    message_sha256,
+    salt_metadata,
+)
 from vfl.transport.server import health_service_name
 from vfl.transport.traffic import TrafficMeter
 from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc
 
-ReplyT = TypeVar("ReplyT")
+ReplyT = TypeVar("ReplyT", bound=m.ControlMessage)
 
 _POLL_SECONDS = 0.1
 
@@ -36,11 +46,19 @@ class _Connection:
         endpoint: ``host:port``; with TLS the party's certificate must be valid for the host.
         peer_name: the party that answers there.
         credentials: of :func:`vfl.transport.credentials.client_credentials`; None only with ``insecure-loopback``.
+        recorder: is told of what crosses; None where nothing is recorded.
     """
 
-    def __init__(self, endpoint: str, peer_name: str, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        peer_name: str,
+        credentials: grpc.ChannelCredentials | None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.peer_name = peer_name
+        self._recorder = recorder
         options = channel_options(endpoint)
         self._channel: Any = (
             grpc.aio.insecure_channel(endpoint, options=options)
@@ -92,6 +110,25 @@ class _Connection:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout)) from None
 
+    async def _recorded_result(
+        self,
+        call: Awaitable[Any],
+        what: str,
+        timeout: float,  # noqa: ASYNC109
+        key: StepKey,
+        salt: bytes,
+    ) -> Any:
+        """As ``_result``; a refusal by the other party is recorded, for it has crossed as well."""
+        try:
+            return await self._result(call, what, timeout)
+        except RemoteError as error:
+            self._record_control(Direction.RECEIVED, key, as_failure(error, self.peer_name), salt)
+            raise
+
+    def _record_control(self, direction: Direction, key: StepKey, message: m.ControlMessage, salt: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.record(control_crossing(direction, self.peer_name, key, message, salt))
+
     async def close(self) -> None:
         """Close the connection; calls that still run are cancelled."""
         await self._channel.close()
@@ -114,6 +151,7 @@ class PeerClient(_Connection):
         credentials: of :func:`vfl.transport.credentials.client_credentials`; None only with ``insecure-loopback``.
         limits: bounds the size of a message.
         traffic: counts what is sent.
+        recorder: is told of a message before it leaves, so that nothing leaves unrecorded.
     """
 
     def __init__(
@@ -123,8 +161,9 @@ class PeerClient(_Connection):
         credentials: grpc.ChannelCredentials | None,
         limits: Limits | None = None,
         traffic: TrafficMeter | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        super().__init__(endpoint, peer_name, credentials)
+        super().__init__(endpoint, peer_name, credentials, recorder)
         self._stub = data_pb2_grpc.DataStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._limits = limits or Limits()
         self._traffic = traffic or TrafficMeter()
@@ -140,8 +179,12 @@ class PeerClient(_Connection):
         """
         limit = self._limits.max_message_bytes
         header = encode_header(address, message, receiver=self.peer_name, max_message_bytes=limit)
-        call = self._stub.Deliver(_chunks(header, message), timeout=timeout)
-        await self._result(call, f"deliver {address.kind}", timeout)
+        salt = fresh_salt()
+        if self._recorder is not None:
+            content = await asyncio.to_thread(message_sha256, message)
+            self._recorder.record(data_crossing(Direction.SENT, self.peer_name, address, message, salt, content))
+        call = self._stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
+        await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
         self._traffic.count_sent(address.key.job, self.peer_name, header.total_bytes)
 
 
@@ -158,8 +201,14 @@ class ControlClient(_Connection):
     longer than ``timeout`` seconds), AccessDenied or MismatchError (gRPC itself was refused).
     """
 
-    def __init__(self, endpoint: str, peer_name: str, credentials: grpc.ChannelCredentials | None) -> None:
-        super().__init__(endpoint, peer_name, credentials)
+    def __init__(
+        self,
+        endpoint: str,
+        peer_name: str,
+        credentials: grpc.ChannelCredentials | None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        super().__init__(endpoint, peer_name, credentials, recorder)
         self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
     async def prepare(self, call: m.Prepare, timeout: float) -> m.Prepared:  # noqa: ASYNC109
@@ -184,7 +233,7 @@ class ControlClient(_Connection):
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
         """Stop the job."""
-        await self._result(self._stub.Abort(to_proto(call), timeout=timeout), "abort", timeout)
+        await self._ask(self._stub.Abort, call, timeout, "abort", fresh_salt())
 
     async def finish(self, call: m.Finish, timeout: float) -> m.Finished:  # noqa: ASYNC109
         """Save the party's part of the model."""
@@ -193,11 +242,19 @@ class ControlClient(_Connection):
     async def _call(
         self,
         method: Any,
-        call: Any,
+        call: m.ControlMessage,
         reply_type: type[ReplyT],
         timeout: float,  # noqa: ASYNC109
         what: str = "",
     ) -> ReplyT:
-        what = what or type(call).__name__.lower()
-        reply = await self._result(method(to_proto(call), timeout=timeout), what, timeout)
-        return from_proto(reply, reply_type)
+        salt = fresh_salt()
+        proto = await self._ask(method, call, timeout, what or call.kind, salt)
+        reply = from_proto(proto, reply_type)
+        self._record_control(Direction.RECEIVED, call_key(call), reply, salt)
+        return reply
+
+    async def _ask(self, method: Any, call: m.ControlMessage, timeout: float, what: str, salt: bytes) -> Any:  # noqa: ASYNC109
+        key = call_key(call)
+        self._record_control(Direction.SENT, key, call, salt)
+        request = method(to_proto(call), timeout=timeout, metadata=salt_metadata(salt))
+        return await self._recorded_result(request, what, timeout, key, salt)

@@ -64,11 +64,15 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
     )
 
 
+def wire_bytes(array: Array) -> Array:
+    """The bytes of a tensor as they are sent, uint8; a view where the tensor is laid out so already."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
+
+
 def encode_payload(message: Message, chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.Chunk]:
     """The chunks after the header, made one at a time so that a large message is never copied whole."""
     for array in message.tensors().values():
-        wire = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        flat = wire.reshape(-1).view(np.uint8)
+        flat = wire_bytes(array)
         for start in range(0, flat.size, chunk_bytes):
             yield pb.Chunk(payload=flat[start : start + chunk_bytes].tobytes())
 

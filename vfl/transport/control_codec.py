@@ -44,7 +44,9 @@ def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
     Raises:
         ProtocolError: an enumeration is unset or of a later version, or a nested message is missing.
     """
-    return control(**{name: _decode(proto, name, hint) for name, hint in get_type_hints(control).items()})
+    hints = get_type_hints(control)
+    names = [spec.name for spec in fields(control)]  # type: ignore[arg-type]  # every control type is a dataclass
+    return control(**{name: _decode(proto, name, hints[name]) for name in names})
 
 
 def _encode(value: Any) -> Any:

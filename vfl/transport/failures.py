@@ -15,6 +15,7 @@ from grpc.aio import AioRpcError
 
 from vfl import errors
 from vfl.errors import InternalError, RemoteError, VflError
+from vfl.messages import Failure
 from vfl.transport.config import NAME_PATTERN
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobAborted: grpc.StatusCode.ABORTED,
+    errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.RemoteError: grpc.StatusCode.ABORTED,
 }
@@ -78,11 +80,21 @@ async def abort_call(context: Any, error: Exception, party: str) -> None:
     """Server side: log the error here, answer the caller with its safe part. Always raises."""
     if isinstance(error, VflError):
         _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail)
-        known = error
     else:
         _log.error("call failed: a defect in vfl", exc_info=error)
-        known = InternalError("an internal error occurred", remedy="look into the log of that party")
-    await context.abort(*to_status(known, party))
+    await context.abort(*to_status(_known(error), party))
+
+
+def _known(error: Exception) -> VflError:
+    if isinstance(error, VflError):
+        return error
+    return InternalError("an internal error occurred", remedy="look into the log of that party")
+
+
+def as_failure(error: Exception, party: str) -> Failure:
+    """What crosses of an error at ``party``, as :func:`abort_call` sends it and the caller gets it."""
+    texts = dict(to_status(_known(error), party).metadata)
+    return Failure(*(_text(texts[key]) for key in (_PARTY_KEY, _CODE_KEY, _SUMMARY_KEY, _REMEDY_KEY)))
 
 
 class Call(NamedTuple):

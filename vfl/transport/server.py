@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -14,18 +15,27 @@ from grpc_reflection.v1alpha import reflection
 from vfl import messages as m
 from vfl.errors import AccessDenied, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
+from vfl.messages import Message
 from vfl.transport.codec import MessageDecoder, decode_address
 from vfl.transport.config import FederationConfig, parse_endpoint
 from vfl.transport.control_codec import from_proto, to_proto
-from vfl.transport.failures import abort_call
+from vfl.transport.failures import abort_call, as_failure
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.recorder import (
+    Direction,
+    Recorder,
+    call_key,
+    control_crossing,
+    data_crossing,
+    received_salt,
+)
 from vfl.transport.traffic import TrafficMeter
 from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc
 
 _log = structlog.get_logger(__name__)
 
-RequestT = TypeVar("RequestT")
+RequestT = TypeVar("RequestT", bound=m.ControlMessage)
 
 
 class ControlHandler(Protocol):
@@ -91,11 +101,14 @@ def _identities(context: Any) -> list[str]:
 
 
 class _Control(control_pb2_grpc.ControlServicer):
-    def __init__(self, party: str, handler: ControlHandler, access: _Access, coordinator: str) -> None:
+    def __init__(
+        self, party: str, handler: ControlHandler, access: _Access, coordinator: str, recorder: Recorder | None
+    ) -> None:
         self._party = party
         self._handler = handler
         self._access = access
         self._coordinator = coordinator
+        self._recorder = recorder
 
     async def Prepare(self, request: control_pb2.PrepareRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
         return await self._answer(request, context, m.Prepare, self._handler.prepare)
@@ -123,18 +136,38 @@ class _Control(control_pb2_grpc.ControlServicer):
     ) -> Any:
         try:
             self._access.require(context, self._coordinator, "control calls")
-            reply = await method(from_proto(request, call_type))
+            reply = await self._recorded(from_proto(request, call_type), context, method)
             return control_pb2.AbortReply() if reply is None else to_proto(reply)
         except Exception as error:  # noqa: BLE001  # the boundary: whatever happened, the caller gets the safe part only
             await abort_call(context, error, self._party)
 
+    async def _recorded(
+        self, call: RequestT, context: Any, method: Callable[[RequestT], Awaitable[m.ControlMessage | None]]
+    ) -> m.ControlMessage | None:
+        if self._recorder is None:
+            return await method(call)
+        key, salt = call_key(call), received_salt(context)
+        self._recorder.record(control_crossing(Direction.RECEIVED, self._coordinator, key, call, salt))
+        try:
+            reply = await method(call)
+        except Exception as error:
+            failure = as_failure(error, self._party)
+            self._recorder.record(control_crossing(Direction.SENT, self._coordinator, key, failure, salt))
+            raise
+        if reply is not None:
+            self._recorder.record(control_crossing(Direction.SENT, self._coordinator, key, reply, salt))
+        return reply
+
 
 class _Data(data_pb2_grpc.DataServicer):
-    def __init__(self, party: str, inbox: Inbox, access: _Access, traffic: TrafficMeter) -> None:
+    def __init__(
+        self, party: str, inbox: Inbox, access: _Access, traffic: TrafficMeter, recorder: Recorder | None
+    ) -> None:
         self._party = party
         self._inbox = inbox
         self._access = access
         self._traffic = traffic
+        self._recorder = recorder
 
     async def Deliver(self, request_iterator: AsyncIterator[data_pb2.Chunk], context: Any) -> Any:  # noqa: N802
         try:
@@ -145,15 +178,31 @@ class _Data(data_pb2_grpc.DataServicer):
     async def _receive(self, chunks: AsyncIterator[data_pb2.Chunk], context: Any) -> data_pb2.Receipt:
         header = await _first_header(chunks)
         address = self._admit(header, context)
+        salt = b"" if self._recorder is None else received_salt(context)
+        try:
+            message, content = await self._decoded(header, chunks)
+            if self._recorder is not None:
+                crossing = data_crossing(Direction.RECEIVED, address.sender, address, message, salt, content)
+                self._recorder.record(crossing)
+            self._inbox.put(address, message)
+        except Exception as error:
+            if self._recorder is not None:
+                failure = as_failure(error, self._party)
+                self._recorder.record(control_crossing(Direction.SENT, address.sender, address.key, failure, salt))
+            raise
+        self._traffic.count_received(address.key.job, address.sender, header.total_bytes)
+        return data_pb2.Receipt(received_bytes=header.total_bytes)
+
+    async def _decoded(self, header: data_pb2.Header, chunks: AsyncIterator[data_pb2.Chunk]) -> tuple[Message, bytes]:
         decoder_limit = self._inbox.limits.max_message_bytes
+        content = hashlib.sha256()
         with self._inbox.reserve(min(header.total_bytes, decoder_limit)):
             decoder = MessageDecoder(header, max_message_bytes=decoder_limit)
             async for chunk in chunks:
                 decoder.feed(chunk)
-            message = decoder.finish()
-        self._inbox.put(address, message)
-        self._traffic.count_received(address.key.job, address.sender, header.total_bytes)
-        return data_pb2.Receipt(received_bytes=header.total_bytes)
+                if self._recorder is not None:
+                    content.update(chunk.payload)
+            return decoder.finish(), content.digest()
 
     def _admit(self, header: data_pb2.Header, context: Any) -> Address:
         self._access.require_member(header.sender)
@@ -180,6 +229,7 @@ class PartyServer:
         credentials: of :func:`vfl.transport.credentials.server_credentials`; None only with ``insecure-loopback``.
         federation: who takes part.
         traffic: counts what is received.
+        recorder: is told of what crosses; None where nothing is recorded.
 
     Raises:
         ConfigError: the credentials do not fit the federation's ``tls.mode``.
@@ -194,6 +244,7 @@ class PartyServer:
         credentials: grpc.ServerCredentials | None,
         federation: FederationConfig,
         traffic: TrafficMeter | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.party = party
         self.port = 0
@@ -201,8 +252,8 @@ class PartyServer:
         self._credentials = credentials
         self._check_credentials(federation)
         access = _Access(federation)
-        self._control = _Control(party, handler, access, federation.coordinator)
-        self._data = _Data(party, inbox, access, traffic or TrafficMeter())
+        self._control = _Control(party, handler, access, federation.coordinator, recorder)
+        self._data = _Data(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 

@@ -1,0 +1,158 @@
+"""The audit log as a file: private, never overwritten, complete up to the last record, and no log means no job."""
+
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.federation import ACTIVE
+from support.in_process import parties_in_process
+
+from vfl import messages as m
+from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
+from vfl.ids import StepKey
+from vfl.privacy.audit_log import Crossed, read_lines
+from vfl.privacy.audit_verify import verify
+from vfl.train.audit import EARLY_RECORDS, AuditTrail, Terms
+from vfl.train.job import job_digest
+from vfl.train.party_config import CoordinatorConfig, coordinator_beside, load_party
+from vfl.transport.recorder import Crossing, Direction
+from vfl.version import PROTOCOL_VERSION
+
+CROSSING = Crossing(
+    Direction.SENT, "bank", "forward_share", m.Protection.MASKED, StepKey("job-1", 1, 0), 0, (), 8, "ab" * 32
+)
+CLINIC = "clinic"
+
+
+@pytest.fixture
+def terms(federation):
+    setup = load_party(federation.write().path(CLINIC))
+    return Terms(CLINIC, setup.job, setup.federation, setup.config.policy.model_dump(mode="json"))
+
+
+@pytest.fixture
+def trail(tmp_path, terms):
+    return AuditTrail(tmp_path / "logs", terms)
+
+
+def lines(trail):
+    with trail.path.open("rb") as file:
+        return list(read_lines(file))
+
+
+def test_a_log_begins_and_ends_and_only_its_owner_reads_it(trail):
+    trail.open("job-1", 0)
+    trail.record(CROSSING)
+    trail.record(replace(CROSSING, key=StepKey("job-2", 1, 0)))  # of another job, which is none of this log's
+    trail.close(None)
+    found = verify(lines(trail))
+    assert (found.intact, found.records, found.closed.outcome, found.closed.bytes_sent) == (True, 3, "finished", 8)
+    assert found.opened.policy["allow_unencrypted"] is False
+    assert found.opened.terms["protocol"] == "encrypted"
+    assert stat.S_IMODE(trail.path.stat().st_mode) == 0o600
+    assert trail.path.name == "job-1.clinic.jsonl"
+
+
+def test_an_error_closes_the_log_with_its_code(trail):
+    trail.open("job-1", 0)
+    trail.close(DataError("x", detail="a value"))
+    assert verify(lines(trail)).closed.outcome == "data"
+    assert b"a value" not in trail.path.read_bytes()
+
+
+def test_what_came_before_its_job_is_written_within_bounds(trail):
+    trail.record(replace(CROSSING, kind="lost"))
+    for kind in ("other",) * (EARLY_RECORDS - 1):
+        trail.record(replace(CROSSING, kind=kind, key=StepKey("job-2", 0, 0)))
+    trail.record(replace(CROSSING, kind="kept"))
+    trail.open("job-1", 0)
+    trail.close(None)
+    kinds = [line.record.kind for line in lines(trail) if isinstance(line.record, Crossed)]
+    assert kinds == ["kept"]
+    assert verify(lines(trail)).closed.dropped == 1
+
+
+def test_a_log_is_never_written_over(tmp_path, terms):
+    names = []
+    for _ in range(3):
+        trail = AuditTrail(tmp_path, terms)
+        trail.open("job-1", 0)
+        trail.close(None)
+        names.append(trail.path.name)
+    assert names == ["job-1.clinic.jsonl", "job-1.clinic.2.jsonl", "job-1.clinic.3.jsonl"]
+
+
+@pytest.mark.parametrize("job", ["../job", "a/b", ".hidden", "", "x" * 200])
+def test_a_name_that_would_lead_elsewhere_is_refused(trail, job):
+    with pytest.raises(ProtocolError):
+        trail.open(job, 0)
+
+
+def test_a_full_disk_stops_the_message(trail, monkeypatch):
+    trail.open("job-1", 0)
+    monkeypatch.setattr(os, "write", lambda file, content: len(content) - 1)
+    with pytest.raises(AuditError, match="cannot be written"):
+        trail.record(CROSSING)
+
+
+def test_records_of_a_killed_process_are_all_there(tmp_path, federation):
+    party = federation.write().path(CLINIC)
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_audit_trail import AuditTrail, Terms, CROSSING, load_party
+setup = load_party(Path({str(party)!r}))
+trail = AuditTrail(Path({str(tmp_path / "logs")!r}), Terms("clinic", setup.job, setup.federation))
+trail.open("job-1", 0)
+for _ in range(100):
+    trail.record(CROSSING)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == -9
+    (path,) = (tmp_path / "logs").iterdir()
+    with path.open("rb") as file:
+        found = verify(read_lines(file))
+    assert (found.intact, found.records, found.closed) == (True, 101, None)
+
+
+async def test_without_a_log_there_is_no_job(federation):
+    federation.parties[CLINIC]["audit"] = {"directory": "table.csv/logs"}
+    setup = load_party(federation.write().path(ACTIVE))
+    prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+    async with parties_in_process(federation) as (_, clients):
+        with pytest.raises(RemoteError, match="the audit log cannot be written") as raised:
+            await clients[CLINIC].prepare(prepare, 30)
+        assert raised.value.remote_code == AuditError.code
+        assert "table.csv" not in str(raised.value)
+
+
+async def test_a_refused_job_leaves_a_log_that_says_so(federation):
+    del federation.tables[CLINIC]
+    setup = load_party(federation.write().path(ACTIVE))
+    prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+    async with parties_in_process(federation) as (parties, clients):
+        with pytest.raises(RemoteError):
+            await clients[CLINIC].prepare(prepare, 30)
+        await clients[CLINIC].abort(m.Abort("job-1", "coordinator", "data", "no table"), 30)
+        await parties[CLINIC]
+    with federation.path(CLINIC, "audit/job-1.clinic.jsonl").open("rb") as file:
+        records = [line.record for line in read_lines(file)]
+    assert [(r.kind, r.direction) for r in records[1:-1]] == [
+        ("prepare", "received"),
+        ("failure", "sent"),
+        ("abort", "received"),
+    ]
+    assert records[-1].outcome == "data"
+
+
+def test_the_default_directory_is_beside_the_file(federation, tmp_path):
+    setup = load_party(federation.write().path(CLINIC))
+    assert setup.config.audit.directory == federation.path(CLINIC, "audit")
+    assert coordinator_beside(tmp_path / "job.toml").audit.directory == tmp_path / "audit"
+    assert CoordinatorConfig().tls is None

@@ -1,0 +1,219 @@
+"""``vfl audit``: what left this organisation and what came in, for people who are not engineers; and checks of logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from vfl.cli.failures import reported
+from vfl.errors import AuditError
+from vfl.messages import Protection
+from vfl.privacy.audit_log import Line, read_lines
+from vfl.privacy.audit_summary import Flow, Summary, compare, read_half, summarise
+from vfl.privacy.audit_verify import Verification, verify
+
+PIECE_BYTES = 1 << 20
+SHOWN_DIFFERENCES = 50
+_SUMMARISE = "summary"
+
+PROTECTION_WORDS = {
+    Protection.ENCRYPTED: "encrypted",
+    Protection.MASKED: "masked",
+    Protection.PUBLIC: "meant to be read",
+    Protection.CLEAR: "IN THE CLEAR",
+}
+
+
+class _SummaryByDefault(TyperGroup):
+    """``vfl audit LOG`` is ``vfl audit summary LOG``; a log that is called like a command needs ``./`` before it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = [_SUMMARISE, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SummaryByDefault,
+    no_args_is_help=True,
+    help="What left this organisation and what came in: 'vfl audit LOG' (or a directory of logs) tells in plain words.",
+)
+LogArgument = Annotated[Path, typer.Argument(help="An audit log, JOB.PARTY.jsonl.")]
+
+
+def _lines(path: Path) -> Iterator[Line | None]:
+    """The lines of a file, read in pieces."""
+    try:
+        with path.open("rb") as file:
+            yield from read_lines(iter(lambda: file.read(PIECE_BYTES), b""))
+    except OSError as error:
+        raise AuditError(
+            "an audit log cannot be read", detail=f"{path}: {error}", remedy="correct its path or its permissions"
+        ) from error
+
+
+@app.command(_SUMMARISE)
+def summary(
+    log: Annotated[Path, typer.Argument(help="An audit log, or a directory of audit logs.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same as data to this file.")] = None,
+) -> None:
+    """Tell what left this organisation and what came in, to whom, how much, and how it was protected."""
+    with reported():
+        logs = sorted(log.glob("*.jsonl")) if log.is_dir() else [log]
+        if not logs:
+            raise AuditError("there is no audit log here", detail=str(log), remedy="name another directory")
+        found = [(path, summarise(_lines(path))) for path in logs]
+        console = Console(highlight=False)
+        for path, told in found:
+            _show(console, path, told)
+        if json_file:
+            _write_json(json_file, [_as_data(path, told) for path, told in found])
+        if not all(told.verification.intact for _, told in found):
+            raise AuditError("a log does not hold together", remedy="look at it with 'vfl audit verify'")
+
+
+def _show(console: Console, path: Path, told: Summary) -> None:
+    console.print(f"[bold]{escape(path.name)}[/bold]")
+    for line in _facts(told):
+        console.print(f"  {escape(line)}")
+    for title, flows in ((f"What left {told.party}", told.left()), (f"What came to {told.party}", told.came())):
+        table = Table(title=title, title_justify="left", show_edge=False)
+        for column in ("with", "what", "protection"):
+            table.add_column(column)
+        for column in ("messages", "bytes"):
+            table.add_column(column, justify="right")
+        for flow in sorted(flows, key=lambda flow: flow.peer):
+            words = PROTECTION_WORDS[flow.protection]
+            shown = f"[bold red]{words}[/bold red]" if flow.protection is Protection.CLEAR else words
+            table.add_row(flow.peer, escape(flow.meaning), shown, f"{flow.messages:,}", _size(flow.bytes))
+        console.print(table)
+        console.print()
+
+
+def _facts(told: Summary) -> Iterator[str]:
+    opened, closed = told.verification.opened, told.verification.closed
+    if opened:
+        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), job {opened.job}"
+        yield f"job: {_settings(opened.terms)}"
+        yield f"policy: {_settings(opened.policy) or 'none, a coordinator holds no data'}"
+    yield f"from {told.first_time} to {told.last_time}, " + (f"ended: {closed.outcome}" if closed else "NOT CLOSED")
+    for split in dict.fromkeys(split for split, _ in told.batches):
+        passes = [batches for (of, _), batches in told.batches.items() if of == split]
+        yield f"{split} rows: {len(passes)} passes, {sum(passes)} batches in all"
+    if clear := told.in_the_clear:
+        kinds = ", ".join(sorted({f"{flow.kind} {flow.direction}" for flow in clear}))
+        yield f"IN THE CLEAR: {sum(flow.messages for flow in clear)} messages ({kinds})"
+    else:
+        yield "in the clear: nothing"
+    yield from _integrity(told.verification)
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    """Names and values in words; what is not set is left out."""
+    words = {True: "yes", False: "no"}
+    shown = {name: words[value] if isinstance(value, bool) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+
+
+def _integrity(found: Verification) -> Iterator[str]:
+    if not found.intact:
+        yield f"THE LOG DOES NOT HOLD TOGETHER: {len(found.problems)} problems, see 'vfl audit verify'"
+        return
+    yield f"the log holds together: {found.records} records, head {found.head}"
+    if found.closed is None:
+        yield "it has no closing record: the process was killed, still runs, or the end was removed"
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _as_data(path: Path, told: Summary) -> dict[str, Any]:
+    found = told.verification
+    return {
+        "file": path.name,
+        "opened": found.opened.model_dump(mode="json") if found.opened else None,
+        "closed": found.closed.model_dump(mode="json") if found.closed else None,
+        "first_time": told.first_time,
+        "last_time": told.last_time,
+        "batches": [{"split": s, "epoch": e, "batches": count} for (s, e), count in told.batches.items()],
+        "sent": [_flow_data(flow) for flow in told.left()],
+        "received": [_flow_data(flow) for flow in told.came()],
+        "in_the_clear": sum(flow.messages for flow in told.in_the_clear),
+        "records": found.records,
+        "head": found.head,
+        "intact": found.intact,
+        "problems": found.problems,
+    }
+
+
+def _flow_data(flow: Flow) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(flow).items() if name != "direction"}
+
+
+def _write_json(path: Path, content: object) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AuditError("the summary cannot be written", detail=f"{path}: {error}", remedy="correct --json") from error
+
+
+@app.command("verify")
+def verify_log(
+    log: LogArgument,
+    head: Annotated[str | None, typer.Option(help="Hash of the last record, as it was noted elsewhere.")] = None,
+) -> None:
+    """Find a removed, changed, moved, inserted or cut-off record, as far as the log alone (and --head) can tell."""
+    with reported():
+        found = verify(_lines(log), head)
+        for problem in found.problems:
+            typer.echo(problem)
+        if found.torn:
+            typer.echo("the last line is incomplete, as when a process was killed while it wrote; it does not count")
+        if not found.intact:
+            raise AuditError("the audit log does not hold together", detail="; ".join(found.problems[:5]))
+        typer.echo(f"{found.records} records hold together; head {found.head}")
+        if head is not None:
+            typer.echo("the head is the one that was noted: nothing was removed, changed or added since")
+        elif found.closed is None:
+            raise AuditError(
+                "the audit log has no closing record, so its end may be missing",
+                remedy="a killed process leaves such a log; a head noted elsewhere (--head) tells it from a cut one",
+            )
+        else:
+            typer.echo("the closing record is there; only --head can show that the log was not written anew as a whole")
+
+
+@app.command("compare")
+def compare_logs(first: LogArgument, second: LogArgument) -> None:
+    """Check that what one party says it sent is what the other says it received, both ways."""
+    with reported():
+        found = compare(read_half(_lines(first)), read_half(_lines(second)))
+        one, other = found.parties
+        typer.echo(f"{one} and {other}: {found.agreed} messages are told alike by both logs")
+        words = {
+            "missing": "is not in the log of",
+            "unsent": "was not sent according to the other log, yet is in the log of",
+            "different": "is another one in the log of",
+        }
+        for gap in found.differences[:SHOWN_DIFFERENCES]:
+            typer.echo(f"'{gap.kind}' of step {gap.step} from {gap.sender} {words[gap.what]} {gap.receiver}")
+        if found.differences:
+            raise AuditError(
+                f"the logs of {one} and {other} differ in {len(found.differences)} messages",
+                remedy="a job that was stopped may leave its last messages in one log only; otherwise ask both sides",
+            )

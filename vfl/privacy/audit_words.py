@@ -1,0 +1,52 @@
+"""What every kind of message is, in words for people who are not engineers.
+
+``{sender}`` and ``{receiver}`` stand for names. A contract test compares the keys with the catalogue of messages.
+"""
+
+MEANINGS = {
+    "public_keys": "public keys of {sender} for this job",
+    "id_set_digest": "number of rows of {sender}, and a keyed digest of its ids: tells only whether both hold the same",
+    "weight_share_offer": "a uniform random matrix, {sender}'s part in the initial interaction weights: tells nothing",
+    "encrypted_activations": (
+        "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
+    ),
+    "masked_activation_product": (
+        "product of {receiver}'s activations with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
+    ),
+    "forward_share": (
+        "{sender}'s part of Z in each batch, masked: {receiver} reads the sum over all passive parties (stated leak 1)"
+    ),
+    "encrypted_gradient_rows": (
+        "loss gradients of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
+    ),
+    "encrypted_gradient_blocks": (
+        "the same loss gradients in another order, under {sender}'s own key: unreadable to {receiver}"
+    ),
+    "masked_gradient_product": (
+        "product of {receiver}'s gradients with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
+    ),
+    "masked_weight_gradient": (
+        "product of {receiver}'s gradients with {sender}'s activations, under {sender}'s mask: random to {receiver}"
+    ),
+    "masked_activation_gradient": (
+        "{receiver}'s own activation gradient in each batch, under {receiver}'s mask: {receiver} reads "
+        "it (stated leak 2)"
+    ),
+    "clear_weights": "{sender}'s part in the initial interaction weights, NOT PROTECTED",
+    "clear_activations": "activations of the rows in each batch, NOT PROTECTED",
+    "clear_activation_gradient": "activation gradients of the rows in each batch, NOT PROTECTED",
+    "prepare": "name of the job and digest of its configuration",
+    "prepared": "name, role and number of rows of {sender}",
+    "align": "request to compare ids and exchange keys",
+    "aligned": "numbers of rows in each split, width of {sender}'s bottom model and whether it trains",
+    "begin": "which passive parties get activation gradients",
+    "begun": "{sender} is ready for the first batch",
+    "phase_call": "which phase of which batch comes next",
+    "phase_report": "seconds and bytes of a phase; from the active party also the loss of the batch",
+    "score": "which split to compute metrics of",
+    "scored": "metrics of a split that {sender} publishes",
+    "abort": "that the job stops, where and why",
+    "finish": "that training is over",
+    "finished": "bytes, peak memory and certified constant that {sender} publishes about itself",
+    "failure": "the safe summary of an error, and what to do",
+}

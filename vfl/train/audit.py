@@ -1,0 +1,227 @@
+"""A party's audit log as a file: one for each job, append-only, readable by its owner only.
+
+A record is written in one piece before the message leaves or is used, so a killed process leaves every complete record
+behind. The file is flushed to the disk when it is opened and when it is closed; a machine that loses power may lose
+the last seconds in between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from pydantic import ConfigDict
+
+from vfl.configuration import Configuration, LocalPath
+from vfl.errors import AuditError, ProtocolError, VflError
+from vfl.ids import Role
+from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, Record
+from vfl.train.job import JobConfig, job_digest
+from vfl.transport.config import FederationConfig
+from vfl.transport.recorder import Crossing, Direction
+from vfl.version import PACKAGE_VERSION
+
+_log = structlog.get_logger("vfl.audit")
+
+EARLY_RECORDS = 256
+"""Messages remembered that came before their job was prepared here: as many as the inbox holds."""
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SAME_NAME = 1000
+
+
+class AuditConfig(Configuration):
+    """``[audit]`` of party.toml and coordinator.toml.
+
+    Attributes:
+        directory: where the audit logs are written, one file for each job.
+    """
+
+    # Also as a default inside another file's model, the path is made relative to that file.
+    model_config = ConfigDict(revalidate_instances="always")
+
+    directory: LocalPath = Path("audit")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an audit log says about its job in its first record.
+
+    Attributes:
+        party: whose log it is.
+        policy: the party's policy; empty at the coordinator.
+    """
+
+    party: str
+    job: JobConfig
+    federation: FederationConfig
+    policy: Mapping[str, object] = field(default_factory=dict)
+
+    def facts(self, job: str, attempt: int) -> dict[str, object]:
+        """Fields of the opening record."""
+        roles = {self.federation.coordinator: str(Role.COORDINATOR)}
+        training = self.job.training
+        return {
+            "party": self.party,
+            "job": job,
+            "attempt": attempt,
+            "federation": self.federation.name,
+            "roles": roles | {party.name: str(party.role) for party in self.federation.parties},
+            "policy": dict(self.policy),
+            "terms": {
+                "protocol": self.job.interaction.protocol,
+                "epochs": training.epochs,
+                "batch_size": training.batch_size,
+                "evaluation_batch_size": training.evaluation_batch_size,
+                "tls": self.federation.tls.mode,
+            },
+            "job_digest": job_digest(self.job, self.federation),
+            "version": PACKAGE_VERSION,
+        }
+
+
+class AuditTrail:
+    """Implements ``vfl.transport.recorder.Recorder`` with the file of one job. Used from one event loop.
+
+    Args:
+        directory: made when the first job is opened.
+        terms: what the log says about the job.
+    """
+
+    def __init__(self, directory: Path, terms: Terms) -> None:
+        self._directory = directory
+        self._terms = terms
+        self._early: deque[tuple[str, Crossing]] = deque(maxlen=EARLY_RECORDS)
+        self._dropped = 0
+        self._chain = Chain()
+        self._job: str | None = None
+        self._file: int | None = None
+        self._bytes = dict.fromkeys(Direction, 0)
+        self.path: Path | None = None
+
+    def open(self, job: str, attempt: int) -> None:
+        """Begin the log of a job; what has come for it already is written first.
+
+        Raises:
+            ProtocolError: the name of the job cannot be a file name.
+            AuditError: the file cannot be made. No log, no job.
+        """
+        self._file = self._new_file(job)
+        self._job = job
+        self._write(Opened, _now(), **self._terms.facts(job, attempt))
+        early, self._early = self._early, deque(maxlen=EARLY_RECORDS)
+        for time, crossing in early:
+            if crossing.key.job == job:
+                self._write_crossing(time, crossing)
+        self._flush()
+
+    def _new_file(self, job: str) -> int:
+        if not _FILE_NAME.fullmatch(job):
+            raise ProtocolError("the name of the job cannot name an audit log", detail=repr(job))
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for number in range(1, _SAME_NAME):
+                again = f".{number}" if number > 1 else ""  # the same job, begun again after a failure
+                path = self._directory / f"{job}.{self._terms.party}{again}.jsonl"
+                try:
+                    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                except FileExistsError:
+                    continue
+                self.path = path
+                return file
+        except OSError as error:
+            raise _not_writable(str(error)) from error
+        raise _not_writable(f"{self._directory} is full of logs of {job}")
+
+    def record(self, crossing: Crossing) -> None:
+        """See ``Recorder``. What belongs to no open job is remembered, within bounds, in case its job comes.
+
+        Raises:
+            AuditError: it cannot be written; the message must not leave, or be used, then.
+        """
+        if self._job is None:
+            self._dropped += len(self._early) == EARLY_RECORDS
+            self._early.append((_now(), crossing))
+        elif crossing.key.job == self._job:
+            self._write_crossing(_now(), crossing)
+
+    def _write_crossing(self, time: str, crossing: Crossing) -> None:
+        self._bytes[crossing.direction] += crossing.bytes
+        batch = crossing.batch
+        self._write(
+            Crossed,
+            time,
+            direction=str(crossing.direction),
+            peer=crossing.peer,
+            kind=crossing.kind,
+            protection=crossing.protection,
+            step=crossing.key.step,
+            attempt=crossing.key.attempt,
+            part=crossing.part,
+            tensors=[{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in crossing.tensors],
+            bytes=crossing.bytes,
+            digest=crossing.digest,
+            batch=None
+            if batch is None
+            else {"phase": str(crossing.phase), "split": str(batch.split), "epoch": batch.epoch, "index": batch.index},
+        )
+
+    def _write(self, event: type[Record], time: str, /, **facts: object) -> None:
+        if self._file is None:
+            raise AuditError("the audit log is closed")
+        line = self._chain.line(event, time, **facts)
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise _not_writable(str(error)) from error
+        if written != len(line):
+            raise _not_writable("the disk is full")
+
+    def close(self, error: VflError | None) -> None:
+        """End the log with its closing record, if a job was opened.
+
+        Raises:
+            AuditError: it cannot be written.
+        """
+        if self._file is None:
+            return
+        try:
+            self._write(
+                Closed,
+                _now(),
+                outcome=error.code if error else "finished",
+                records=self._chain.records,
+                bytes_sent=self._bytes[Direction.SENT],
+                bytes_received=self._bytes[Direction.RECEIVED],
+                dropped=self._dropped,
+            )
+            self._flush()
+        finally:
+            os.close(self._file)
+            self._file = None
+        _log.info("audit log closed", file=str(self.path), records=self._chain.records, head=self._chain.head)
+
+    def _flush(self) -> None:
+        if self._file is None:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise _not_writable(str(error)) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _not_writable(detail: str) -> AuditError:
+    return AuditError(
+        "the audit log cannot be written",
+        detail=detail,
+        remedy="make 'audit.directory' writable, and free disk space",
+    )
