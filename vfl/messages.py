@@ -59,11 +59,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys(Message):
-    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519)."""
+    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519).
+
+    Signed with the key of the sender's certificate (DER; intermediate ones in PEM, mostly none), over federation, job,
+    attempt, sender and both keys. Without certificates (``insecure-loopback``) the last three are empty.
+    """
 
     kind = "public_keys"
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
+    certificate: Array = tensor("uint8", 1)
+    intermediates: Array = tensor("uint8", 1)
+    signature: Array = tensor("uint8", 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``check`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``check``, ``demo`` and ``keys``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from vfl.cli import keys
 from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(keys.app, name="keys")
 LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 
 

@@ -13,10 +13,10 @@ from vfl.errors import JobAborted
 from vfl.train.coordinator import Coordinator, Outcome
 from vfl.train.job import JobConfig
 from vfl.train.observer import Observer
-from vfl.train.party_config import tls_files
+from vfl.train.party_config import load_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig, TlsFiles
-from vfl.transport.credentials import client_credentials
+from vfl.transport.credentials import watched
 
 
 async def run_job(
@@ -31,10 +31,9 @@ async def run_job(
     Raises:
         VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
     """
-    files = tls_files(tls, mutual=federation.is_mutual_tls, file="coordinator.toml")
-    identity = federation.identity(federation.coordinator)
-    credentials = client_credentials(files, identity) if files else None
+    credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(watched(credentials))
         clients = {
             party.name: await stack.enter_async_context(ControlClient(party.endpoint, party.name, credentials))
             for party in federation.parties

@@ -15,10 +15,10 @@ import torch
 from vfl.errors import VflError
 from vfl.he.parallel import use_threads
 from vfl.train.memory import keep_freed_memory
-from vfl.train.party_config import PartySetup, check_acceptable, required_tls
+from vfl.train.party_config import PartySetup, check_acceptable, party_credentials
 from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
-from vfl.transport.credentials import client_credentials, server_credentials
+from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
 from vfl.transport.traffic import TrafficMeter
@@ -43,9 +43,15 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
     torch.set_num_threads(setup.config.model_threads)
     use_threads(setup.config.threads or os.cpu_count() or 1)
     _warn_of_refusal(setup)
+    credentials = party_credentials(setup)
+    async with watched(credentials):
+        return await _serve(setup, credentials, keep_serving=keep_serving)
+
+
+async def _serve(setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool) -> VflError | None:
     with _signals() as stopping:
         while True:
-            async with _serving(setup, keep_serving=keep_serving) as service:
+            async with _serving(setup, credentials, keep_serving=keep_serving) as service:
                 error = await _outcome(service, stopping)
             if not keep_serving or stopping.is_set():
                 return error
@@ -75,25 +81,24 @@ async def _outcome(service: PartyService, stopping: asyncio.Event) -> VflError |
 
 
 @asynccontextmanager
-async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[PartyService]:
-    files = required_tls(setup)
-    identity = setup.federation.identity(setup.name)
+async def _serving(
+    setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool
+) -> AsyncIterator[PartyService]:
     inbox, traffic = Inbox(), TrafficMeter()
     async with AsyncExitStack() as stack:
-        credentials = client_credentials(files, identity) if files else None
         clients = {
             peer: await stack.enter_async_context(
                 PeerClient(setup.federation.party(peer).endpoint, peer, credentials, traffic=traffic)
             )
             for peer in setup.peers
         }
-        service = PartyService(setup, clients, inbox, traffic, keep_serving=keep_serving)
+        service = PartyService(setup, clients, inbox, traffic, credentials, keep_serving=keep_serving)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,
             service,
             inbox,
-            server_credentials(files, identity) if files else None,
+            credentials,
             setup.federation,
             traffic,
         )

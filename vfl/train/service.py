@@ -21,6 +21,7 @@ from vfl.train.passive import PassiveParty
 from vfl.train.roles import SETUP_STEP, JobState, PartyRole
 from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
+from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.traffic import TrafficMeter
 from vfl.version import PROTOCOL_VERSION
@@ -74,6 +75,7 @@ class PartyService:
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
         traffic: counts bytes, shared with server and clients.
+        credentials: the party's, shared with server and clients; None only with ``insecure-loopback``.
         keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
@@ -86,6 +88,7 @@ class PartyService:
         clients: Mapping[str, PeerClient],
         inbox: Inbox,
         traffic: TrafficMeter,
+        credentials: Credentials | None,
         *,
         keep_serving: bool = False,
     ) -> None:
@@ -93,6 +96,7 @@ class PartyService:
         self._clients = clients
         self._inbox = inbox
         self._traffic = traffic
+        self._credentials = credentials
         self._keep_serving = keep_serving
         self._digest = job_digest(setup.job, setup.federation)
         self._job: _Job | None = None
@@ -243,7 +247,8 @@ class PartyService:
         setup = self._setup
         encrypted = setup.job.interaction.protocol == "encrypted"
         timeout = setup.job.deadlines.phase
-        state = JobState(setup, Mail(setup.name, self._clients, self._inbox, timeout, encrypted=encrypted))
+        mail = Mail(setup.name, self._clients, self._inbox, timeout, encrypted=encrypted)
+        state = JobState(setup, mail, self._credentials)
         if setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
         from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
