@@ -14,7 +14,7 @@ from vfl.messages import MESSAGE_TYPES, Message
 from vfl.train.job import job_digest
 from vfl.train.party_config import CoordinatorConfig, load_party
 from vfl.transport.certificates import make_federation_certificates
-from vfl.transport.credentials import client_credentials
+from vfl.transport.credentials import Credentials
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
@@ -131,10 +131,10 @@ def test_the_example_certificates_are_where_the_example_files_name_them(tmp_path
     federation = setups["active"].federation
     coordinator = load_toml(ROOT / "parties" / "coordinator" / "coordinator.toml", CoordinatorConfig)
     named = {setup.name: setup.config.tls for setup in setups.values()} | {federation.coordinator: coordinator.tls}
-    made = make_federation_certificates(tmp_path, federation.name, named)
+    made = make_federation_certificates(tmp_path, federation.name, federation.members)
     for name, files in made.items():
-        client_credentials(files, federation.identity(name))
-        for key, path in files.model_dump().items():
+        Credentials(files, federation, name)
+        for key, path in files.model_dump(exclude_defaults=True).items():
             example = Path(os.path.normpath(getattr(named[name], key)))
             assert example.relative_to(ROOT / "parties" / "certificates") == path.relative_to(tmp_path)
 

@@ -141,9 +141,9 @@ def check_request(request: x509.CertificateSigningRequest, federation: Federatio
     claims = claims_of(request)
     owner = _owner_of(claims, federation)
     own_names = {federation.server_name(owner.name), *_derived(owner)}
-    for name in claims.dns_names:
-        others = {federation.server_name(member) for member in federation.members} - own_names
-        if name not in own_names and (name in others or name.lower().endswith(f".{SERVER_DOMAIN}")):
+    others = {federation.server_name(member) for member in federation.members} - own_names
+    for name in (asked.lower() for asked in claims.dns_names):
+        if name not in own_names and (name in others or name.endswith(f".{SERVER_DOMAIN}")):
             raise _request_refused("it asks for the server name of another party", name)
     hosts = [name for name in claims.dns_names if name not in _derived(owner)]
     return owner, [*hosts, *claims.addresses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,6 +15,10 @@ from cryptography.x509.oid import NameOID
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.transport.config import party_identity, party_server_name
+
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_PATTERN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_MAX_HOST = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,13 @@ def _host_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         pass
-    if "*" in host or not host.isascii() or host != host.strip() or not host:
+    if not _HOST_PATTERN.fullmatch(host) or len(host) > _MAX_HOST:
         raise ConfigError(
             "a host of a certificate is neither a DNS name nor an IP address",
             detail=repr(host),
             remedy="name each host in full, without wildcards",
         )
-    return x509.DNSName(host)
+    return x509.DNSName(host.lower())
 
 
 def claims_of(source: x509.Certificate | x509.CertificateSigningRequest) -> Claims:
