@@ -169,7 +169,7 @@ def check_certificate(path: Path, federation: Path | None, ca: Path | None, revo
     """Say whether peers would accept a certificate, wherever it comes from.
 
     Raises:
-        ConfigError: they would not; it says why.
+        ConfigError, CertificateRefused: they would not; it says why.
     """
     if federation is None or ca is None:
         raise ConfigError("a certificate is checked with both --federation and --ca", remedy="name both files")

@@ -1,3 +1,4 @@
+import asyncio
 import stat
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ from support.certificates import Issuer
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.transport.certificates import make_federation_certificates
-from vfl.transport.credentials import Credentials
+from vfl.transport.credentials import Credentials, watched
 from vfl.transport.keyfiles import PassphraseSource
 
 BANK = "spiffe://demo/party/bank"
@@ -206,6 +207,18 @@ def test_a_certificate_that_ends_soon_is_warned_of(issuer, federation, begins, l
     assert [(entry["event"], entry["whose"], entry["days_left"]) for entry in logs] == [
         ("a certificate ends soon; renew it", "own", 24 if lasts.days > 1 else 0)
     ]
+
+
+async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, federation, monkeypatch):
+    files = issuer.files("bank", begins=timedelta(hours=-20), lasts=timedelta(days=1))
+    credentials = Credentials(files, federation, "bank")
+    monkeypatch.setattr(Credentials.watch_expiry, "__defaults__", (0.01,))
+    with structlog.testing.capture_logs() as logs:
+        async with watched(credentials):
+            await asyncio.sleep(0.2)
+        so_far = len(logs)
+        await asyncio.sleep(0.05)
+    assert 2 <= so_far == len(logs)
 
 
 def test_a_stale_revocation_list_is_warned_of(issuer, federation, monkeypatch):

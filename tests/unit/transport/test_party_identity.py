@@ -12,10 +12,11 @@ from support.certificates import Issuer
 
 from vfl import messages as m
 from vfl.errors import ConfigError, PeerUnreachable, RemoteError
+from vfl.transport.access import Access
 from vfl.transport.certificates import make_federation_certificates
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
-from vfl.transport.trust import current_time
+from vfl.transport.trust import CertificateRefused, current_time
 
 FINISH = m.Finish("job-1")
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))
@@ -245,3 +246,25 @@ async def test_what_is_made_for_demos_works(serving_tls, calling, mutual, tmp_pa
         ControlClient(endpoint, "bank", calling("hub", files["hub"])) as hub,
     ):
         assert (await hub.finish(FINISH, 5)).party == "bank"
+
+
+class OldConnection:
+    """What gRPC tells of a connection that is no longer possible, as the tests of TLS versions show."""
+
+    def __init__(self, certificate: bytes, version: bytes | None) -> None:
+        self._properties = {"x509_pem_cert": [certificate], "ssl_tls_version": [version] if version else []}
+
+    def auth_context(self):
+        return self._properties
+
+    def peer(self):
+        return "somewhere"
+
+
+@pytest.mark.parametrize("version", [b"TLSv1.2", None])
+def test_a_call_over_an_older_version_would_be_refused(mutual, calling, certificates, version):
+    access = Access(mutual, calling("bank"))
+    pem = certificates["hub"].certificate.read_bytes()
+    assert access.require_caller(OldConnection(pem, b"TLSv1.3"), "a test") == "hub"
+    with pytest.raises(CertificateRefused, match=r"has not TLSv1\.3"):
+        access.require_caller(OldConnection(pem, version), "a test")
