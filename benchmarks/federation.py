@@ -22,7 +22,7 @@ from benchmarks.effort import Shape
 from vfl.cli.demo.federation import COORDINATOR, DemoFederation
 from vfl.configuration import load_toml
 from vfl.errors import VflError
-from vfl.ids import Batch
+from vfl.ids import Batch, Role
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_process import run_job
 from vfl.train.observer import SilentObserver
@@ -135,7 +135,8 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
     names = (ACTIVE, PASSIVE)
     for name in (*names, COORDINATOR):
         (folder / name).mkdir(parents=True)
-    certificates = make_federation_certificates(folder / "certificates", NAME, (*names, COORDINATOR))
+    roles = {ACTIVE: Role.ACTIVE, PASSIVE: Role.PASSIVE, COORDINATOR: Role.COORDINATOR}
+    certificates = make_federation_certificates(folder / "certificates", NAME, roles)
     _write(folder / "federation.toml", _federation(names))
     _write(folder / "job.toml", _job(names, shape, protocol, epochs))
     _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
@@ -196,7 +197,7 @@ def _write_table(path: Path, rows: int, *, labelled: bool) -> None:
 
 
 def _tls(files: TlsFiles) -> dict[str, str]:
-    return {key: str(path.absolute()) for key, path in files.model_dump().items()}
+    return {key: str(path.absolute()) for key, path in files.model_dump(exclude_defaults=True).items()}
 
 
 def _free_ports(count: int) -> list[int]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import vfl.messages
+import vfl.messages.data
 from vfl.configuration import load_toml
 from vfl.ids import Role
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.train.job import job_digest
 from vfl.train.party_config import CoordinatorConfig, load_party
 from vfl.transport.certificates import make_federation_certificates
-from vfl.transport.credentials import client_credentials
+from vfl.transport.credentials import Credentials
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
@@ -60,7 +60,7 @@ def test_every_message_type_is_in_the_catalogue_under_its_own_kind():
 
 def test_messages_are_declared_in_one_file_and_carry_declared_tensors_only():
     for message in MESSAGE_TYPES.values():
-        assert message.__module__ == vfl.messages.__name__
+        assert message.__module__ == vfl.messages.data.__name__
         assert fields(message)
         assert all({"dtype", "ndim"} <= spec.metadata.keys() for spec in fields(message)), message.kind
 
@@ -135,10 +135,10 @@ def test_the_example_certificates_are_where_the_example_files_name_them(tmp_path
     federation = setups["active"].federation
     coordinator = load_toml(ROOT / "parties" / "coordinator" / "coordinator.toml", CoordinatorConfig)
     named = {setup.name: setup.config.tls for setup in setups.values()} | {federation.coordinator: coordinator.tls}
-    made = make_federation_certificates(tmp_path, federation.name, named)
+    made = make_federation_certificates(tmp_path, federation.name, federation.members)
     for name, files in made.items():
-        client_credentials(files, federation.identity(name))
-        for key, path in files.model_dump().items():
+        Credentials(files, federation, name)
+        for key, path in files.model_dump(exclude_defaults=True).items():
             example = Path(os.path.normpath(getattr(named[name], key)))
             assert example.relative_to(ROOT / "parties" / "certificates") == path.relative_to(tmp_path)
 

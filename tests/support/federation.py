@@ -22,6 +22,7 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
+from vfl.ids import Role
 from vfl.interact.fixed_point import centre
 from vfl.transport.certificates import make_federation_certificates
 
@@ -64,12 +65,14 @@ class Federation:
     def write(self) -> Self:
         """Write one folder for each organisation, with its own copies of the common files."""
         everybody = (*self.names, COORDINATOR)
-        certificates = make_federation_certificates(self.folder / "certificates", self.federation["name"], everybody)
+        roles = {party["name"]: Role(party["role"]) for party in self.federation["parties"]}
+        roles[COORDINATOR] = Role.COORDINATOR
+        certificates = make_federation_certificates(self.folder / "certificates", self.federation["name"], roles)
         for name in everybody:
             (self.folder / name).mkdir()
             _write(self.path(name, "federation.toml"), self.federation)
             _write(self.path(name, "job.toml"), self.job_at.get(name, self.job))
-            tls = {key: str(path) for key, path in certificates[name].model_dump().items()}
+            tls = {key: str(path) for key, path in certificates[name].model_dump(exclude_defaults=True).items()}
             if name == COORDINATOR:
                 _write(self.path(name, "coordinator.toml"), {"tls": tls})
                 continue

@@ -20,7 +20,7 @@ from vfl.train.observer import SilentObserver
 from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
 from vfl.train.party_process import serve_party
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.credentials import client_credentials
+from vfl.transport.credentials import Credentials
 
 
 @dataclass
@@ -68,7 +68,8 @@ async def parties_in_process(
     tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
     assert tls is not None
     async with AsyncExitStack() as stack:
-        credentials = client_credentials(tls)
+        settings = next(iter(setups.values())).federation
+        credentials = Credentials(tls, settings, COORDINATOR)
         parties = {
             name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving)) for name, setup in setups.items()
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,8 +100,8 @@ def tap_servers(monkeypatch: pytest.MonkeyPatch) -> Tap:
         _STARTING.set(self.party)
         await start(self)
 
-    def tapped(**options: Any) -> Any:
-        return make(interceptors=(_Interceptor(_STARTING.get(), tap),), **options)
+    def tapped(interceptors: Sequence[grpc.aio.ServerInterceptor] = (), **options: Any) -> Any:
+        return make(interceptors=(_Interceptor(_STARTING.get(), tap), *interceptors), **options)
 
     monkeypatch.setattr(PartyServer, "start", starting)
     monkeypatch.setattr(grpc.aio, "server", tapped)

@@ -9,9 +9,8 @@ from vfl.configuration import load_toml
 from vfl.data.table import load_table
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.train.party_config import CoordinatorConfig, check_acceptable, load_job_setup, load_party, required_tls
+from vfl.train.party_config import CoordinatorConfig, check_acceptable, load_job_setup, load_party, party_credentials
 from vfl.transport.config import load_federation
-from vfl.transport.credentials import client_credentials
 
 
 def check_file(path: Path) -> str:
@@ -39,8 +38,7 @@ def check_file(path: Path) -> str:
 def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
-    if files := required_tls(setup):
-        client_credentials(files, setup.federation.identity(setup.name))
+    party_credentials(setup)
     table = load_table(setup.config.data, needs_label=setup.entry.role is Role.ACTIVE)
     setup.config.policy.check_rows(len(table))
     features = len(table.numeric_names) + len(table.categorical_names)

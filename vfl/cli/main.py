@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``check``, ``audit`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``check``, ``keys``, ``audit`` and ``demo``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from vfl.cli import audit
+from vfl.cli import audit, keys
 from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 

@@ -48,7 +48,7 @@ class ActiveParty:
     async def align(self, key: StepKey) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
-        await state.mail.run(state.keys.exchange(state.setup.peers), key, "exchanging public keys")
+        await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
         await state.mail.run(check_ids(state.setup.peers, state.ids, state.keys.shared), key, "alignment")
         aligned = await state.build()
         self._upper = await asyncio.to_thread(self._make_upper)

@@ -14,10 +14,10 @@ from vfl.train.audit import AuditConfig, AuditTrail, Terms
 from vfl.train.coordinator import FIRST_ATTEMPT, Coordinator, Outcome, job_name
 from vfl.train.job import JobConfig
 from vfl.train.observer import Observer
-from vfl.train.party_config import tls_files
+from vfl.train.party_config import load_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig, TlsFiles
-from vfl.transport.credentials import client_credentials
+from vfl.transport.credentials import watched
 
 
 async def run_job(
@@ -38,12 +38,11 @@ async def run_job(
     Raises:
         VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
     """
-    files = tls_files(tls, mutual=federation.is_mutual_tls, file="coordinator.toml")
-    identity = federation.identity(federation.coordinator)
-    credentials = client_credentials(files, identity) if files else None
+    credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
     run_id = run_id or secrets.token_hex(4)
     with _audited(job, federation, run_id, audit) as trail:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(watched(credentials))
             clients = {
                 party.name: await stack.enter_async_context(
                     ControlClient(party.endpoint, party.name, credentials, trail)

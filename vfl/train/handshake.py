@@ -5,19 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import structlog
 
 from vfl.align import check_same_ids, id_set_digest
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
+from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, receive
 from vfl.messages import IdSetDigest, PublicKeys
 from vfl.privacy.agreement import AgreementKey, SharedSecret
+from vfl.transport.credentials import Credentials
+from vfl.transport.identity import Signature, Statement
+
+_log = structlog.get_logger("vfl.party")
 
 ID_DIGEST_LABEL = "id-set-digest"
+KEYS_PURPOSE = "vfl/public-keys/1"
 
 
 class Keys:
     """This party's keys of one job and what it agreed on with its peers.
+
+    Keys that a peer did not sign are refused, so that nobody who relays messages can put its own in their place.
+
+    Args:
+        name: this party.
+        parameters: of the encryption.
+        encrypted: whether the job is.
+        federation: name of the federation.
+        credentials: sign own keys and check those of peers; None only with ``insecure-loopback``, where keys go
+            unsigned.
 
     Attributes:
         secret: own encryption key pair; None in jobs without encryption.
@@ -25,24 +42,59 @@ class Keys:
         shared: secret shared with each peer.
     """
 
-    def __init__(self, name: str, parameters: Parameters, *, encrypted: bool) -> None:
+    def __init__(
+        self, name: str, parameters: Parameters, *, encrypted: bool, federation: str, credentials: Credentials | None
+    ) -> None:
         self._name = name
+        self._federation = federation
+        self._credentials = credentials
         self._parameters = parameters
         self._agreement = AgreementKey()
         self.secret = SecretKey(parameters) if encrypted else None
         self.peer_encryption: dict[str, PublicKey] = {}
         self.shared: dict[str, SharedSecret] = {}
 
-    def exchange(self, peers: Sequence[str]) -> Exchange[None]:
-        """Send own public keys to every peer and take theirs."""
-        own = self.secret.public.to_bytes() if self.secret else b""
-        yield Send(tuple(peers), PublicKeys(_bytes(own), _bytes(self._agreement.public_bytes)))
+    def exchange(self, peers: Sequence[str], key: StepKey) -> Exchange[None]:
+        """Send own public keys to every peer and take theirs.
+
+        Args:
+            key: the job and attempt that the keys are for.
+
+        Raises:
+            AccessDenied: a peer's keys are not signed by that peer for this job and attempt.
+        """
+        yield Send(tuple(peers), self._signed(key))
         for peer in peers:
             theirs = yield from receive(peer, PublicKeys)
+            self._check(theirs, peer, key)
             self.shared[peer] = self._agreement.agree(theirs.agreement_key.tobytes(), self._name, peer)
             if self.secret:
-                key = theirs.he_public_key.tobytes()
-                self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, key, peer)
+                encryption = theirs.he_public_key.tobytes()
+                self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, encryption, peer)
+
+    def _signed(self, key: StepKey) -> PublicKeys:
+        encryption = self.secret.public.to_bytes() if self.secret else b""
+        agreement = self._agreement.public_bytes
+        statement = self._statement(self._name, key, encryption, agreement)
+        _log.info("own keys", fingerprint=statement.fingerprint(), signed=self._credentials is not None)
+        if self._credentials is None:
+            return PublicKeys(_bytes(encryption), _bytes(agreement), *(_bytes(b"") for _ in range(3)))
+        signed = self._credentials.sign(statement)
+        parts = (encryption, agreement, signed.certificate, signed.intermediates, signed.signature)
+        return PublicKeys(*map(_bytes, parts))
+
+    def _check(self, theirs: PublicKeys, peer: str, key: StepKey) -> None:
+        statement = self._statement(peer, key, theirs.he_public_key.tobytes(), theirs.agreement_key.tobytes())
+        if self._credentials is not None:
+            parts = (theirs.certificate, theirs.intermediates, theirs.signature)
+            self._credentials.verify(statement, Signature(*(part.tobytes() for part in parts)))
+        # Operators can read the fingerprints to each other: it must be the same one that the peer's log calls its own.
+        _log.info(
+            "keys of a peer", peer=peer, fingerprint=statement.fingerprint(), signed=self._credentials is not None
+        )
+
+    def _statement(self, sender: str, key: StepKey, encryption: bytes, agreement: bytes) -> Statement:
+        return Statement(KEYS_PURPOSE, self._federation, key.job, key.attempt, sender, (encryption, agreement))
 
 
 def show_ids(active: str, ids: Sequence[str], shared: Mapping[str, SharedSecret]) -> Exchange[None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import torch
 from pydantic import Field
 
@@ -20,6 +21,9 @@ from vfl.train.audit import AuditConfig
 from vfl.train.job import JobConfig, OptimiserConfig, check_widths, load_job
 from vfl.train.policy import PolicyConfig
 from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles, load_federation
+from vfl.transport.credentials import Credentials
+
+_log = structlog.get_logger("vfl.party")
 
 
 class PartyConfig(Configuration):
@@ -167,25 +171,30 @@ def _check_device(config: PartyConfig) -> None:
         ) from error
 
 
-def required_tls(setup: PartySetup) -> TlsFiles | None:
-    """The party's certificate files, which it must have unless the federation is insecure by name.
+def party_credentials(setup: PartySetup) -> Credentials | None:
+    """The party's credentials, which it must have unless the federation is insecure by name.
 
     Raises:
-        ConfigError: they are missing.
+        ConfigError: certificate files are missing or wrong.
     """
-    return tls_files(setup.config.tls, mutual=setup.federation.is_mutual_tls, file="party.toml")
+    return load_credentials(setup.config.tls, setup.federation, setup.name, file="party.toml")
 
 
-def tls_files(files: TlsFiles | None, *, mutual: bool, file: str) -> TlsFiles | None:
-    """Check that certificate files are given exactly when the federation needs them.
+def load_credentials(
+    files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
+) -> Credentials | None:
+    """Credentials of a party or of the coordinator; None where the federation is insecure by name.
 
     Raises:
-        ConfigError: they are missing.
+        ConfigError: certificate files are missing or wrong.
     """
-    if mutual and files is None:
+    if not federation.is_mutual_tls:
+        _log.warning("insecure-loopback: no encryption, no certificates, and keys of peers are not signed")
+        return None
+    if files is None:
         raise ConfigError(
             "the federation uses mutual TLS but no certificate files are configured",
             detail=f"{file}: [tls]",
             remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
         )
-    return files if mutual else None
+    return Credentials(files, federation, name)

@@ -16,10 +16,10 @@ from vfl.errors import JobAborted, VflError
 from vfl.he.compute import use_device, use_threads
 from vfl.train.audit import AuditTrail, Terms
 from vfl.train.memory import keep_freed_memory
-from vfl.train.party_config import PartySetup, check_acceptable, required_tls
+from vfl.train.party_config import PartySetup, check_acceptable, party_credentials
 from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
-from vfl.transport.credentials import client_credentials, server_credentials
+from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
 from vfl.transport.traffic import TrafficMeter
@@ -45,9 +45,15 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
     use_threads(setup.config.threads or os.cpu_count() or 1)
     _use_device(setup.config.device)
     _warn_of_refusal(setup)
+    credentials = party_credentials(setup)
+    async with watched(credentials):
+        return await _serve(setup, credentials, keep_serving=keep_serving)
+
+
+async def _serve(setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool) -> VflError | None:
     with _signals() as stopping:
         while True:
-            async with _serving(setup, keep_serving=keep_serving) as service:
+            async with _serving(setup, credentials, keep_serving=keep_serving) as service:
                 error = await _outcome(service, stopping)
             if not keep_serving or stopping.is_set():
                 return error
@@ -85,21 +91,20 @@ async def _outcome(service: PartyService, stopping: asyncio.Event) -> VflError |
 
 
 @asynccontextmanager
-async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[PartyService]:
-    files = required_tls(setup)
-    identity = setup.federation.identity(setup.name)
+async def _serving(
+    setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool
+) -> AsyncIterator[PartyService]:
     inbox, traffic = Inbox(), TrafficMeter()
     policy = setup.config.policy.model_dump(mode="json")
     trail = AuditTrail(setup.config.audit.directory, Terms(setup.name, setup.job, setup.federation, policy))
     async with AsyncExitStack() as stack:
-        credentials = client_credentials(files, identity) if files else None
         clients = {
             peer: await stack.enter_async_context(
                 PeerClient(setup.federation.party(peer).endpoint, peer, credentials, traffic=traffic, recorder=trail)
             )
             for peer in setup.peers
         }
-        service = PartyService(setup, clients, inbox, traffic, trail, keep_serving=keep_serving)
+        service = PartyService(setup, clients, inbox, traffic, trail, credentials, keep_serving=keep_serving)
         # Last of all: until the server has stopped, answers may still leave.
         stack.callback(_close, trail, service)
         stack.callback(service.close)
@@ -108,7 +113,7 @@ async def _serving(setup: PartySetup, *, keep_serving: bool) -> AsyncIterator[Pa
             setup.entry.listen_endpoint,
             service,
             inbox,
-            server_credentials(files, identity) if files else None,
+            credentials,
             setup.federation,
             traffic,
             trail,

@@ -42,7 +42,7 @@ class PassiveParty:
     async def align(self, key: StepKey) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
-        await state.mail.run(state.keys.exchange(state.setup.peers), key, "exchanging public keys")
+        await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
         active = state.setup.federation.active.name
         await state.mail.run(show_ids(active, state.ids, state.keys.shared), key, "alignment")
         return await state.build()

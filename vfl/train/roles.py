@@ -23,6 +23,7 @@ from vfl.train.local_model import LocalBottom
 from vfl.train.mail import Mail
 from vfl.train.party_config import PartySetup
 from vfl.train.private_seed import load_private_seed
+from vfl.transport.credentials import Credentials
 
 SETUP_STEP = 0
 """Messages before the first batch are addressed to this step; batches count from 1."""
@@ -51,14 +52,25 @@ class PartyRole(Protocol):
 
 
 class JobState:
-    """State of one party in one job that does not depend on its role."""
+    """State of one party in one job that does not depend on its role.
 
-    def __init__(self, setup: PartySetup, mail: Mail, pools: Pools) -> None:
+    Args:
+        pools: random material made in advance.
+        credentials: the party's; None only with ``insecure-loopback``.
+    """
+
+    def __init__(self, setup: PartySetup, mail: Mail, pools: Pools, credentials: Credentials | None) -> None:
         self.setup = setup
         self.mail = mail
         self.pools = pools
         self.encrypted = setup.job.interaction.protocol == "encrypted"
-        self.keys = Keys(setup.name, setup.parameters, encrypted=self.encrypted)
+        self.keys = Keys(
+            setup.name,
+            setup.parameters,
+            encrypted=self.encrypted,
+            federation=setup.federation.name,
+            credentials=credentials,
+        )
         self._private_seed = load_private_seed(setup.config.private_seed)
         self._table: Table | None = None
         self.dataset: Dataset

@@ -24,6 +24,7 @@ from vfl.train.passive import PassiveParty
 from vfl.train.roles import SETUP_STEP, JobState, PartyRole
 from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
+from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MEBIBYTE
 from vfl.transport.traffic import TrafficMeter
@@ -79,6 +80,7 @@ class PartyService:
         inbox: where the peers' messages arrive.
         traffic: counts bytes, shared with server and clients.
         trail: the audit log; it begins when a job comes.
+        credentials: the party's, shared with server and clients; None only with ``insecure-loopback``.
         keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
@@ -92,6 +94,7 @@ class PartyService:
         inbox: Inbox,
         traffic: TrafficMeter,
         trail: AuditTrail,
+        credentials: Credentials | None,
         *,
         keep_serving: bool = False,
     ) -> None:
@@ -100,6 +103,7 @@ class PartyService:
         self._inbox = inbox
         self._traffic = traffic
         self._trail = trail
+        self._credentials = credentials
         self._keep_serving = keep_serving
         self._digest = job_digest(setup.job, setup.federation)
         self._job: _Job | None = None
@@ -261,7 +265,7 @@ class PartyService:
         pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
         self._idle = IdleWork(pools)
         mail = Mail(setup.name, self._clients, self._inbox, self._idle, timeout, encrypted=encrypted)
-        state = JobState(setup, mail, pools)
+        state = JobState(setup, mail, pools, self._credentials)
         if setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
         from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory

@@ -18,6 +18,8 @@ from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.transport.codec import encode_header, encode_payload
 from vfl.transport.control_codec import from_proto, to_proto
+from vfl.transport.credentials import Credentials
+from vfl.transport.diagnose import explain_connection
 from vfl.transport.failures import Call, as_failure, from_rpc_error
 from vfl.transport.limits import Limits, channel_options
 from vfl.transport.recorder import (
@@ -37,15 +39,17 @@ from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc
 ReplyT = TypeVar("ReplyT", bound=m.ControlMessage)
 
 _POLL_SECONDS = 0.1
+_OLD_CHANNEL_GRACE = 3600.0
+"""Seconds that calls may still take on a connection whose certificates were renewed; their own deadlines end sooner."""
 
 
 class _Connection:
     """A channel to one party.
 
     Args:
-        endpoint: ``host:port``; with TLS the party's certificate must be valid for the host.
+        endpoint: ``host:port``; may be a proxy's, since TLS checks the party's server name and not the host.
         peer_name: the party that answers there.
-        credentials: of :func:`vfl.transport.credentials.client_credentials`; None only with ``insecure-loopback``.
+        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
         recorder: is told of what crosses; None where nothing is recorded.
     """
 
@@ -53,18 +57,34 @@ class _Connection:
         self,
         endpoint: str,
         peer_name: str,
-        credentials: grpc.ChannelCredentials | None,
+        credentials: Credentials | None,
         recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.peer_name = peer_name
+        self._credentials = credentials
         self._recorder = recorder
-        options = channel_options(endpoint)
-        self._channel: Any = (
-            grpc.aio.insecure_channel(endpoint, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(endpoint, credentials, options=options)
-        )
+        self._closing: set[asyncio.Task[None]] = set()
+        self._connect()
+
+    def _connect(self) -> None:
+        options = channel_options(self.endpoint)
+        if self._credentials is None:
+            self._channel: Any = grpc.aio.insecure_channel(self.endpoint, options=options)
+            return
+        self._generation = self._credentials.generation
+        self._channel = self._credentials.channel(self.endpoint, self.peer_name, options)
+
+    def _current(self) -> Any:
+        """The channel for the next call: a new one when certificates were renewed; calls on the old one may end."""
+        if self._credentials is not None:
+            self._credentials.refresh()
+            if self._credentials.generation != self._generation:
+                task = asyncio.create_task(self._channel.close(_OLD_CHANNEL_GRACE))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                self._connect()
+        return self._channel
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
         """Wait at most ``timeout`` seconds until the party answers and is serving.
@@ -72,6 +92,7 @@ class _Connection:
         Raises:
             PeerUnreachable: it did not; ``detail`` says what happened last.
             MismatchError: another party answers there.
+            RemoteError: it does not accept this process's certificate.
         """
         deadline = time.monotonic() + timeout
         last = "nothing answered"
@@ -83,19 +104,21 @@ class _Connection:
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     raise self._another_party() from None
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    raise from_rpc_error(error, Call(self.peer_name, self.endpoint, "health", timeout)) from None
                 # The last try always runs out of time, which says less than the failures before it.
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     last = f"{error.code().name}: {error.details()}"
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - time.monotonic(), 0)))
         raise PeerUnreachable(
             f"{self.peer_name} did not answer at {self.endpoint} within {timeout:g} s",
-            detail=last,
+            detail=await self._explained(last),
             remedy=f"start {self.peer_name} there; check its endpoint in federation.toml and the certificates of both",
         )
 
     async def _is_serving(self, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC ends the call itself
         request = health_pb2.HealthCheckRequest(service=health_service_name(self.peer_name))
-        reply = await health_pb2_grpc.HealthStub(self._channel).Check(request, timeout=timeout)
+        reply = await health_pb2_grpc.HealthStub(self._current()).Check(request, timeout=timeout)
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     def _another_party(self) -> VflError:
@@ -108,7 +131,17 @@ class _Connection:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout)) from None
+            known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout))
+        if isinstance(known, PeerUnreachable):
+            known.detail = await self._explained(known.detail)
+        raise known
+
+    async def _explained(self, detail: str) -> str:
+        """What gRPC says about a lost connection, and with TLS what another handshake shows."""
+        if self._credentials is None:
+            return detail
+        seen = await asyncio.to_thread(explain_connection, self.endpoint, self.peer_name, self._credentials)
+        return f"{detail}\n{seen}"
 
     async def _recorded_result(
         self,
@@ -131,6 +164,9 @@ class _Connection:
 
     async def close(self) -> None:
         """Close the connection; calls that still run are cancelled."""
+        for task in tuple(self._closing):
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -146,9 +182,9 @@ class PeerClient(_Connection):
     """Delivers messages to one party. A delivery is tried once; to repeat it is the coordinator's decision.
 
     Args:
-        endpoint: ``host:port``; with TLS the party's certificate must be valid for the host.
+        endpoint: ``host:port``; may be a proxy's, since TLS checks the party's server name and not the host.
         peer_name: the party that answers there.
-        credentials: of :func:`vfl.transport.credentials.client_credentials`; None only with ``insecure-loopback``.
+        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
         limits: bounds the size of a message.
         traffic: counts what is sent.
         recorder: is told of a message before it leaves, so that nothing leaves unrecorded.
@@ -158,13 +194,12 @@ class PeerClient(_Connection):
         self,
         endpoint: str,
         peer_name: str,
-        credentials: grpc.ChannelCredentials | None,
+        credentials: Credentials | None,
         limits: Limits | None = None,
         traffic: TrafficMeter | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         super().__init__(endpoint, peer_name, credentials, recorder)
-        self._stub = data_pb2_grpc.DataStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._limits = limits or Limits()
         self._traffic = traffic or TrafficMeter()
 
@@ -183,7 +218,8 @@ class PeerClient(_Connection):
         if self._recorder is not None:
             content = await asyncio.to_thread(message_sha256, message)
             self._recorder.record(data_crossing(Direction.SENT, self.peer_name, address, message, salt, content))
-        call = self._stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
+        stub = data_pb2_grpc.DataStub(self._current())  # type: ignore[no-untyped-call]  # generated
+        call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
         await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
         self._traffic.count_sent(address.key.job, self.peer_name, header.total_bytes)
 
@@ -201,15 +237,9 @@ class ControlClient(_Connection):
     longer than ``timeout`` seconds), AccessDenied or MismatchError (gRPC itself was refused).
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        peer_name: str,
-        credentials: grpc.ChannelCredentials | None,
-        recorder: Recorder | None = None,
-    ) -> None:
-        super().__init__(endpoint, peer_name, credentials, recorder)
-        self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+    @property
+    def _stub(self) -> Any:
+        return control_pb2_grpc.ControlStub(self._current())  # type: ignore[no-untyped-call]  # generated
 
     async def prepare(self, call: m.Prepare, timeout: float) -> m.Prepared:  # noqa: ASYNC109
         """Get ready for a job."""

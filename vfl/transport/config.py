@@ -14,7 +14,11 @@ from vfl.ids import Role
 MAX_PASSIVE_PARTIES = 8
 NAME_PATTERN = "[a-z0-9-]{1,63}"
 
-Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+Name = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""Of a federation, a party or the coordinator: a DNS label, since server names are made of them."""
+
+SERVER_DOMAIN = "vfl.internal"
+_DNS_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 
 
 class Endpoint(NamedTuple):
@@ -61,11 +65,31 @@ def _checked_listen(text: str | None) -> str | None:
 
 
 class TlsFiles(Configuration):
-    """PEM files of one party (in party.toml): the federation's CA, the party's certificate and its private key."""
+    """PEM files of one process (in party.toml or coordinator.toml).
+
+    Attributes:
+        ca: the CA that everybody's certificate must come from, or several in one file.
+        certificate: this process's certificate, followed by intermediate ones, if any.
+        key: its private key, readable by its owner only.
+        revoked: revocation lists (CRL) of the CAs.
+        passphrase_file: file with the passphrase of an encrypted key, readable by its owner only.
+        passphrase_env: environment variable with that passphrase.
+        warn_days: warn in the log when a certificate has so many days left, or a third of its life if that is less.
+    """
 
     ca: LocalPath
     certificate: LocalPath
     key: LocalPath
+    revoked: LocalPath | None = None
+    passphrase_file: LocalPath | None = None
+    passphrase_env: str | None = None
+    warn_days: Annotated[int, Field(ge=0)] = 30
+
+    @model_validator(mode="after")
+    def _one_passphrase(self) -> TlsFiles:
+        if self.passphrase_file and self.passphrase_env:
+            raise ValueError("tls.passphrase_file and tls.passphrase_env exclude each other: keep one of them")
+        return self
 
 
 class TlsPolicy(Configuration):
@@ -75,12 +99,16 @@ class TlsPolicy(Configuration):
 
 
 class PartyEntry(Configuration):
-    """One party: its name, its role, the endpoint that peers dial and, where different, the one it listens on."""
+    """One party: its name, its role, the endpoint that peers dial and, where different, the one it listens on.
+
+    ``server_name`` is the DNS name that its certificate carries, where that is not the one made from its identity.
+    """
 
     name: Name
     role: Literal[Role.ACTIVE, Role.PASSIVE]
     endpoint: Annotated[str, AfterValidator(_checked_endpoint)]
     listen: Annotated[str | None, AfterValidator(_checked_listen)] = None
+    server_name: Annotated[str, Field(pattern=_DNS_NAME, max_length=253)] | None = None
 
     @property
     def listen_endpoint(self) -> str:
@@ -102,6 +130,7 @@ class FederationConfig(Configuration):
         for what, values in (
             ("party and coordinator names", [self.coordinator, *self.names]),
             ("party endpoints", [p.endpoint for p in self.parties]),
+            ("server names", [self.server_name(p.name) for p in self.parties]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} must differ from each other")
@@ -162,10 +191,25 @@ class FederationConfig(Configuration):
         """The certificate identity (URI SAN) of a party or of the coordinator."""
         return party_identity(self.name, name)
 
+    @property
+    def members(self) -> dict[str, Role]:
+        """Role of every party and of the coordinator, by name: whom a certificate can be for."""
+        return {**{party.name: Role(party.role) for party in self.parties}, self.coordinator: Role.COORDINATOR}
+
+    def server_name(self, name: str) -> str:
+        """The DNS name (DNS SAN) by which callers make sure that the server is this party, wherever it answers."""
+        stated = next((party.server_name for party in self.parties if party.name == name), None)
+        return stated or party_server_name(self.name, name)
+
 
 def party_identity(federation: str, name: str) -> str:
     """The URI that a certificate must carry as its subject alternative name."""
     return f"spiffe://{federation}/party/{name}"
+
+
+def party_server_name(federation: str, name: str) -> str:
+    """The DNS name made from an identity. It never needs to resolve; it is what TLS checks, and the SNI."""
+    return f"{name}.{federation}.{SERVER_DOMAIN}"
 
 
 def load_federation(path: Path) -> FederationConfig:

@@ -1,74 +1,278 @@
-"""gRPC credentials from a party's PEM files, checked first: gRPC reports a bad file only as a lost connection."""
+"""What a process shows and whom it believes, from its PEM files; re-read when they change, so that a run goes on.
+
+Everything is checked when it is read: gRPC reports a bad file only as a lost connection.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import grpc
+import grpc.aio
+import structlog
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from vfl.errors import ConfigError
-from vfl.transport.config import TlsFiles
+from vfl.transport.config import FederationConfig, TlsFiles
+from vfl.transport.identity import Signature, Statement, sign, verify
+from vfl.transport.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
+from vfl.transport.profile import fingerprint
+from vfl.transport.trust import CertificateRefused, Trust, current_time, member_of, parse_trust
+
+_log = structlog.get_logger(__name__)
+
+EXPIRY_CHECK_SECONDS = 24 * 3600.0
 
 
-class _Pem(NamedTuple):
+@dataclass(frozen=True)
+class _Loaded:
+    """The content of all files at one moment."""
+
     ca: bytes
-    certificate: bytes
-    key: bytes
+    chain: tuple[x509.Certificate, ...]
+    chain_pem: bytes
+    key: PrivateKey
+    trust: Trust
+
+    @property
+    def key_pem(self) -> bytes:
+        """For gRPC, which takes no passphrase; in memory only."""
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def server_credentials(files: TlsFiles, identity: str | None = None) -> grpc.ServerCredentials:
-    """Credentials of a server that admits only callers with a certificate of the federation's CA.
-
-    Args:
-        files: the party's PEM files.
-        identity: the URI the certificate must carry (``FederationConfig.identity``); None: any.
-
-    Raises:
-        ConfigError: a file is missing, malformed or expired, or certificate, key and identity do not belong together.
-    """
-    pem = _load(files, identity)
-    return grpc.ssl_server_credentials([(pem.key, pem.certificate)], root_certificates=pem.ca, require_client_auth=True)
-
-
-def client_credentials(files: TlsFiles, identity: str | None = None) -> grpc.ChannelCredentials:
-    """Credentials of a caller that shows its certificate and admits only servers with one of the federation's CA.
+class Credentials:
+    """One process's certificate, key, and trust.
 
     Args:
-        files: the party's PEM files.
-        identity: the URI the certificate must carry (``FederationConfig.identity``); None: any.
+        files: its PEM files.
+        federation: who takes part.
+        name: which party this is, or the coordinator.
+
+    Attributes:
+        generation: grows whenever other files have been loaded; connections of an older one are to be replaced.
+        passphrase: of the key file; None if it is not encrypted.
 
     Raises:
-        ConfigError: as :func:`server_credentials`.
+        ConfigError: a file is missing, malformed, readable by others or expired; or certificate, key, CA and name do
+            not belong together, so that no peer would accept them.
     """
-    pem = _load(files, identity)
-    return grpc.ssl_channel_credentials(pem.ca, pem.key, pem.certificate)
 
+    def __init__(self, files: TlsFiles, federation: FederationConfig, name: str) -> None:
+        self.files = files
+        self.federation = federation
+        self.name = name
+        self.generation = 0
+        self._source = PassphraseSource(files.passphrase_file, files.passphrase_env)
+        self.passphrase: bytes | None = None
+        self._lock = threading.Lock()  # gRPC asks for a server's files in threads of its own
+        self._stamp = self._stamp_of_files()
+        self._loaded = self._load()
 
-def _load(files: TlsFiles, identity: str | None) -> _Pem:
-    pem = _Pem(_read(files.ca, "ca"), _read(files.certificate, "certificate"), _read(files.key, "key"))
-    certificate = _parse_certificate(pem.certificate, files.certificate, "certificate")
-    _parse_certificate(pem.ca, files.ca, "ca")
-    if _public_key_of(pem.key, files.key) != certificate.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    ):
-        raise ConfigError(
-            "the private key does not belong to the certificate",
-            detail=f"{files.key} and {files.certificate}",
-            remedy="correct tls.key or tls.certificate in party.toml",
+    # --- what it is used for ---
+
+    @property
+    def trust(self) -> Trust:
+        """CAs and revocation lists as they are now."""
+        self.refresh()
+        return self._loaded.trust
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Credentials of a server that admits only callers with a certificate of a CA of ``tls.ca``.
+
+        Every new connection is served with the files as they are then.
+        """
+        served = self.generation
+
+        def renewed() -> Any:
+            nonlocal served
+            self.refresh()
+            if self.generation == served:
+                return None
+            served = self.generation
+            return self._server_configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._server_configuration(), renewed, require_client_authentication=True
         )
-    if identity is not None and identity not in _identities(certificate):
+
+    def _server_configuration(self) -> Any:
+        now = self._loaded
+        return grpc.ssl_server_certificate_configuration([(now.key_pem, now.chain_pem)], root_certificates=now.ca)
+
+    def channel(self, endpoint: str, peer: str, options: Sequence[tuple[str, Any]]) -> Any:
+        """A connection that shows this certificate and goes on only if the server's is that of ``peer``.
+
+        Which host or port is dialled does not matter for that: the server name of the party is what is checked.
+        """
+        now = self._loaded
+        credentials = grpc.ssl_channel_credentials(now.ca, now.key_pem, now.chain_pem)
+        named = ("grpc.ssl_target_name_override", self.federation.server_name(peer))
+        return grpc.aio.secure_channel(endpoint, credentials, options=[*options, named])
+
+    def sign(self, statement: Statement) -> Signature:
+        """Sign a statement of this process."""
+        self.refresh()
+        return sign(statement, self._loaded.key, self._loaded.chain)
+
+    def verify(self, statement: Statement, signature: Signature) -> None:
+        """Whether the statement's sender has said it.
+
+        Raises:
+            CertificateRefused: see ``vfl.transport.identity.verify``.
+        """
+        verify(statement, signature, self.federation, self.trust)
+
+    # --- files that change ---
+
+    def refresh(self) -> None:
+        """Load the files again if one has changed. Files that are wrong are warned of, and the earlier ones kept."""
+        with self._lock:
+            stamp = self._stamp_of_files()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._loaded = self._load()
+            except ConfigError as error:
+                # Certificate and key are two files: between the two moves of a renewal they do not fit.
+                _log.warning("changed certificate files are not used", reason=str(error))
+                return
+            self.generation += 1
+            _log.info("certificate files loaded again", certificate=fingerprint(self._loaded.chain[0]))
+
+    def _stamp_of_files(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_stamp(path) for path in self._paths())
+
+    def _paths(self) -> list[Path]:
+        files = self.files
+        return [path for path in (files.ca, files.certificate, files.key, files.revoked) if path is not None]
+
+    def _load(self) -> _Loaded:
+        files = self.files
+        ca, chain_pem = _read(files.ca, "ca"), _read(files.certificate, "certificate")
+        revoked = _read(files.revoked, "revoked") if files.revoked else None
+        trust = parse_trust(ca, revoked, files.ca)
+        chain = _parse_chain(chain_pem, files.certificate)
+        loaded = _Loaded(ca, chain, chain_pem, self._load_key(), trust)
+        self._check(loaded)
+        return loaded
+
+    def _load_key(self) -> PrivateKey:
+        content = read_private(self.files.key, "the TLS file 'tls.key'")
+        key, self.passphrase = parse_private_key(content, self.files.key, self._source)
+        # One that was typed in serves renewed keys too: nobody is there to type it again.
+        self._source = replace(self._source, typed=self.passphrase)
+        return key
+
+    def _check(self, loaded: _Loaded) -> None:
+        certificate = loaded.chain[0]
+        if loaded.key.public_key() != certificate.public_key():
+            raise ConfigError(
+                "the private key does not belong to the certificate",
+                detail=f"{self.files.key} and {self.files.certificate}",
+                remedy="correct tls.key or tls.certificate in party.toml",
+            )
+        check_own_certificate(loaded.chain, self.federation, loaded.trust, self.name)
+
+    # --- expiry ---
+
+    def warn_of_expiry(self) -> None:
+        """Warn in the log of certificates that end soon and of stale revocation lists."""
+        loaded, now = self._loaded, current_time()
+        for what, certificate in (("own", loaded.chain[0]), *(("CA", ca) for ca in loaded.trust.authorities)):
+            left = certificate.not_valid_after_utc - now
+            life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+            if left < min(timedelta(days=self.files.warn_days), life / 3):
+                _log.warning(
+                    "a certificate ends soon; renew it",
+                    whose=what,
+                    subject=certificate.subject.rfc4514_string(),
+                    days_left=left.days,
+                    until=str(certificate.not_valid_after_utc),
+                )
+        for revoked in loaded.trust.lists:
+            if revoked.next_update_utc is not None and revoked.next_update_utc < now:
+                _log.warning(
+                    "a revocation list is stale; get a new one from the CA",
+                    issuer=revoked.issuer.rfc4514_string(),
+                    due=str(revoked.next_update_utc),
+                )
+
+    async def watch_expiry(self, every: float = EXPIRY_CHECK_SECONDS) -> None:
+        """Warn of expiry now and once a day, until cancelled."""
+        while True:
+            self.refresh()
+            self.warn_of_expiry()
+            await asyncio.sleep(every)
+
+
+@contextlib.asynccontextmanager
+async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
+    """Warn of expiry at the start and once a day, as long as the context lasts."""
+    task = asyncio.create_task(credentials.watch_expiry()) if credentials else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+
+
+def check_own_certificate(
+    chain: Sequence[x509.Certificate], federation: FederationConfig, trust: Trust, name: str
+) -> None:
+    """Whether every peer will accept a certificate as that of ``name``.
+
+    Raises:
+        ConfigError: they would not; it says why.
+    """
+    certificate, *intermediates = chain
+    remedy = "correct tls.certificate in party.toml, or have a certificate made for this party ('vfl keys')"
+    try:
+        owner = member_of(certificate, federation)
+        trust.check_chain(certificate, intermediates)
+    except CertificateRefused as error:
+        raise ConfigError(
+            f"no peer would accept this process's certificate: {error.summary}",
+            detail=error.detail,
+            remedy=error.remedy or remedy,
+        ) from None
+    if owner != name:
         raise ConfigError(
             "the certificate is not for this party of this federation",
-            detail=f"{files.certificate} does not carry {identity}",
-            remedy="correct tls.certificate in party.toml, or have a certificate made for this party",
+            detail=f"it is for {federation.identity(owner)}, not {federation.identity(name)}",
+            remedy=remedy,
         )
-    return pem
+    needed = federation.server_name(name)
+    if name in federation.names and not _is_for_server(certificate, needed):
+        raise ConfigError(
+            "the certificate lacks the server name by which callers know this party",
+            detail=f"DNS name {needed}",
+            remedy="have it made with that DNS name, or state one that it has as server_name in federation.toml",
+        )
+
+
+def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return server_name in names.get_values_for_type(x509.DNSName)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read(path: Path, key: str) -> bytes:
@@ -82,39 +286,12 @@ def _read(path: Path, key: str) -> bytes:
         ) from None
 
 
-def _parse_certificate(content: bytes, path: Path, key: str) -> x509.Certificate:
+def _parse_chain(content: bytes, path: Path) -> tuple[x509.Certificate, ...]:
     try:
-        certificate = x509.load_pem_x509_certificate(content)
+        return tuple(x509.load_pem_x509_certificates(content))
     except ValueError as error:
         raise ConfigError(
-            f"the TLS file 'tls.{key}' is not a PEM certificate",
+            "the TLS file 'tls.certificate' is not a PEM certificate",
             detail=f"{path}: {error}",
-            remedy=f"correct tls.{key} in party.toml",
+            remedy="correct tls.certificate in party.toml",
         ) from None
-    if not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
-        raise ConfigError(
-            f"the certificate 'tls.{key}' has expired or is not valid yet",
-            detail=f"{path}: {certificate.not_valid_before_utc} to {certificate.not_valid_after_utc}",
-            remedy="have new certificates made, or correct the clock",
-        )
-    return certificate
-
-
-def _public_key_of(content: bytes, path: Path) -> bytes:
-    try:
-        key = serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            "the TLS file 'tls.key' is not an unencrypted PEM private key",
-            detail=f"{path}: {error}",
-            remedy="correct tls.key in party.toml",
-        ) from None
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _identities(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.UniformResourceIdentifier)

@@ -13,12 +13,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from vfl import messages as m
-from vfl.errors import AccessDenied, ConfigError, ListenError, ProtocolError
+from vfl.errors import ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
+from vfl.transport.access import Access, Gate
 from vfl.transport.codec import MessageDecoder, decode_address
 from vfl.transport.config import FederationConfig, parse_endpoint
 from vfl.transport.control_codec import from_proto, to_proto
+from vfl.transport.credentials import Credentials
 from vfl.transport.failures import abort_call, as_failure
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
@@ -71,38 +73,9 @@ def health_service_name(party: str) -> str:
     return f"vfl.party.{party}"
 
 
-class _Access:
-    """Who may call what, decided by the URI in the caller's certificate."""
-
-    def __init__(self, federation: FederationConfig) -> None:
-        self._federation = federation
-
-    def require(self, context: Any, name: str, what: str) -> None:
-        """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is let in."""
-        if not self._federation.is_mutual_tls:
-            return
-        identities = _identities(context)
-        if identities != [self._federation.identity(name)]:
-            raise AccessDenied(
-                f"the caller's certificate does not allow {what}",
-                detail=f"caller {identities or 'without identity'} at {context.peer()}",
-                remedy="use the certificate of that party of this federation",
-            )
-
-    def require_member(self, sender: str) -> None:
-        """Raise AccessDenied unless ``sender`` is a party of the federation."""
-        if sender not in self._federation.names:
-            raise AccessDenied("the sender is not a party of this federation", detail=repr(sender))
-
-
-def _identities(context: Any) -> list[str]:
-    properties: dict[str, list[bytes]] = context.auth_context()
-    return [value.decode(errors="replace") for value in properties.get("peer_spiffe_id", [])]
-
-
 class _Control(control_pb2_grpc.ControlServicer):
     def __init__(
-        self, party: str, handler: ControlHandler, access: _Access, coordinator: str, recorder: Recorder | None
+        self, party: str, handler: ControlHandler, access: Access, coordinator: str, recorder: Recorder | None
     ) -> None:
         self._party = party
         self._handler = handler
@@ -161,7 +134,7 @@ class _Control(control_pb2_grpc.ControlServicer):
 
 class _Data(data_pb2_grpc.DataServicer):
     def __init__(
-        self, party: str, inbox: Inbox, access: _Access, traffic: TrafficMeter, recorder: Recorder | None
+        self, party: str, inbox: Inbox, access: Access, traffic: TrafficMeter, recorder: Recorder | None
     ) -> None:
         self._party = party
         self._inbox = inbox
@@ -226,7 +199,7 @@ class PartyServer:
         listen: ``host:port``; port 0 takes a free one.
         handler: does what the coordinator asks.
         inbox: gets the messages of the other parties.
-        credentials: of :func:`vfl.transport.credentials.server_credentials`; None only with ``insecure-loopback``.
+        credentials: this party's certificate and whom it believes; None only with ``insecure-loopback``.
         federation: who takes part.
         traffic: counts what is received.
         recorder: is told of what crosses; None where nothing is recorded.
@@ -241,7 +214,7 @@ class PartyServer:
         listen: str,
         handler: ControlHandler,
         inbox: Inbox,
-        credentials: grpc.ServerCredentials | None,
+        credentials: Credentials | None,
         federation: FederationConfig,
         traffic: TrafficMeter | None = None,
         recorder: Recorder | None = None,
@@ -251,7 +224,8 @@ class PartyServer:
         self._listen = listen
         self._credentials = credentials
         self._check_credentials(federation)
-        access = _Access(federation)
+        access = Access(federation, credentials)
+        self._gate = Gate(access, party)
         self._control = _Control(party, handler, access, federation.coordinator, recorder)
         self._data = _Data(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._health = health.aio.HealthServicer()
@@ -276,7 +250,9 @@ class PartyServer:
         Raises:
             ListenError: the port cannot be opened.
         """
-        server = grpc.aio.server(options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+        server = grpc.aio.server(
+            interceptors=[self._gate], options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        )
         # Generated code has no types.
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
@@ -296,7 +272,7 @@ class PartyServer:
         try:
             if self._credentials is None:
                 return int(server.add_insecure_port(self._listen))
-            return int(server.add_secure_port(self._listen, self._credentials))
+            return int(server.add_secure_port(self._listen, self._credentials.server_credentials()))
         except RuntimeError as error:
             port = parse_endpoint(self._listen, lowest_port=0).port
             raise ListenError(

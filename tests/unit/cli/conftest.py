@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from rich.console import Console
 from support.federation import Federation
+
+import vfl.cli.failures
 
 
 @pytest.fixture
@@ -21,3 +24,9 @@ def own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _errors_in_one_line(monkeypatch):
+    """A narrow terminal would break the sentences that tests look for."""
+    monkeypatch.setattr(vfl.cli.failures, "errors_console", Console(stderr=True, width=1000))

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
-import vfl.cli.failures
 from vfl.cli.main import app
 from vfl.errors import AuditError
 from vfl.ids import StepKey
@@ -17,9 +15,8 @@ from vfl.transport.recorder import Crossing, Direction
 
 
 @pytest.fixture
-def audit(monkeypatch):
+def audit():
     def run(*arguments):
-        monkeypatch.setattr(vfl.cli.failures, "errors_console", Console(stderr=True, width=1000))
         result = CliRunner().invoke(app, ["audit", *map(str, arguments)])
         return result.exit_code, result.output
 

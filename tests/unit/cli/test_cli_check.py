@@ -1,22 +1,19 @@
 """``vfl check``: what is valid is said in a line, what is not ends with its own exit code and a remedy."""
 
 import pytest
-from rich.console import Console
 from support.federation import ACTIVE, COORDINATOR
 from typer.testing import CliRunner
 
-import vfl.cli.failures
 from vfl.cli.main import app
 
 CLINIC = "clinic"
 
 
 @pytest.fixture
-def check(monkeypatch):
+def check():
     """Exit code, and what was printed to either stream."""
 
     def run(*files):
-        monkeypatch.setattr(vfl.cli.failures, "errors_console", Console(stderr=True, width=1000))
         result = CliRunner().invoke(app, ["check", *map(str, files)])
         return result.exit_code, result.output
 

@@ -4,10 +4,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from support.certificates import Issuer, Unchecked
 
 from vfl import messages as m
 from vfl.ids import Address, Role, StepKey
-from vfl.transport.config import FederationConfig
+from vfl.transport.config import FederationConfig, TlsFiles
+from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
 
@@ -111,3 +113,40 @@ def serving(handler, inbox, federation):
             await server.stop(0)
 
     return start
+
+
+@pytest.fixture
+def mutual() -> FederationConfig:
+    return make_federation("mutual")
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory) -> Issuer:
+    return Issuer.make(tmp_path_factory.mktemp("issuer"))
+
+
+@pytest.fixture(scope="module")
+def certificates(issuer) -> dict[str, TlsFiles]:
+    return {name: issuer.files(name) for name in ("hub", *NAMES)}
+
+
+@pytest.fixture
+def serving_tls(serving, mutual, certificates):
+    """Runs bank's server with TLS; gives its endpoint: ``async with serving_tls() as endpoint``."""
+
+    @asynccontextmanager
+    async def start(files=certificates["bank"], federation=mutual, kind=Unchecked) -> AsyncIterator[str]:
+        async with serving(credentials=kind(files, federation, "bank"), federation=federation) as server:
+            yield f"127.0.0.1:{server.port}"
+
+    return start
+
+
+@pytest.fixture
+def calling(mutual, certificates):
+    """A caller's credentials, right or wrong: ``calling("hub")``."""
+
+    def make(name: str, files: TlsFiles | None = None, federation: FederationConfig = mutual) -> Credentials:
+        return Unchecked(files or certificates[name], federation, name)
+
+    return make

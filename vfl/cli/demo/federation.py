@@ -14,6 +14,7 @@ import tomli_w
 
 from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData
 from vfl.errors import ConfigError
+from vfl.ids import Role
 from vfl.transport.certificates import make_federation_certificates
 from vfl.transport.config import TlsFiles
 
@@ -57,7 +58,7 @@ def write_federation(folder: Path, dataset: str, parties: int, source: Path | No
     for name in (*names, COORDINATOR):
         (folder / name).mkdir(parents=True, exist_ok=True)
     tables = data.make(source, folder, names)
-    certificates = _certificates(folder, (*names, COORDINATOR))
+    certificates = _certificates(folder, names)
     _write(folder / "federation.toml", _federation(names))
     _write(folder / "job.toml", _job(data, dataset, names, seed))
     _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
@@ -124,11 +125,12 @@ def _certificates(folder: Path, names: tuple[str, ...]) -> dict[str, TlsFiles]:
     directory = folder / "certificates"
     if directory.exists():
         shutil.rmtree(directory)
-    return make_federation_certificates(directory, FEDERATION, names)
+    roles = {name: Role.ACTIVE if name == ACTIVE else Role.PASSIVE for name in names}
+    return make_federation_certificates(directory, FEDERATION, {**roles, COORDINATOR: Role.COORDINATOR})
 
 
 def _tls(files: TlsFiles) -> dict[str, str]:
-    return {key: str(path.absolute()) for key, path in files.model_dump().items()}
+    return {key: str(path.absolute()) for key, path in files.model_dump(exclude_defaults=True).items()}
 
 
 def _write_seed(path: Path, name: str, seed: int) -> None:

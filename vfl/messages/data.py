@@ -1,8 +1,4 @@
-"""The message boundary: a value that has no type in this file cannot leave a party.
-
-Data messages travel from party to party and carry only the arrays declared here, with their element types and numbers
-of dimensions. Control messages travel between the coordinator and a party and carry names, counts, timings and the
-metrics that the active party publishes.
+"""Data messages: what the parties send each other. Arrays only, with declared element types and dimensions.
 
 Shape suffixes: B rows of the batch, D width of a party's bottom output, K width of the interaction output,
 C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of packed residues.
@@ -11,14 +7,13 @@ C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of pac
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vfl.errors import ProtocolError
-from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.messages.protection import Protection
 
 Array = npt.NDArray[Any]
 """A message tensor; the element type is declared by the field."""
@@ -29,19 +24,6 @@ MAX_DIMENSIONS = 4
 def tensor(dtype: str, ndim: int) -> Any:
     """Declare a message field that holds an array of exactly this element type and number of dimensions."""
     return field(metadata={"dtype": np.dtype(dtype), "ndim": ndim})
-
-
-class Protection(StrEnum):
-    """What keeps a message from telling more than it is meant to."""
-
-    ENCRYPTED = "encrypted"
-    """Under a key that the receiver does not have."""
-    MASKED = "masked"
-    """Uniformly random by itself; only who knows the mask reads what is under it."""
-    PUBLIC = "public"
-    """Meant to be read: public keys, counts, names, timings, published metrics. Nothing about a single row."""
-    CLEAR = "clear"
-    """Activations, gradients or weights that the receiver reads. The oracle's alone, never in an encrypted job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +54,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys(Message):
-    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519)."""
+    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519).
+
+    Signed with the key of the sender's certificate (DER; intermediate ones in PEM, mostly none), over federation, job,
+    attempt, sender and both keys. Without certificates (``insecure-loopback``) the last three are empty.
+    """
 
     kind = "public_keys"
     protection = Protection.PUBLIC
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
+    certificate: Array = tensor("uint8", 1)
+    intermediates: Array = tensor("uint8", 1)
+    signature: Array = tensor("uint8", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,166 +220,3 @@ def _data_message_types(base: type[Message]) -> dict[str, type[Message]]:
 
 MESSAGE_TYPES = _data_message_types(Message)
 """Every data message by kind; the codec refuses anything else."""
-
-
-# --- control ---
-
-
-@dataclass(frozen=True, slots=True)
-class ControlMessage:
-    """Base of control messages and their replies. They carry no tensor, and nothing that not everybody may read."""
-
-    kind: ClassVar[str]
-    protection: ClassVar[Protection] = Protection.PUBLIC
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare(ControlMessage):
-    """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation."""
-
-    kind = "prepare"
-    job: str
-    attempt: int
-    digest: str
-    protocol_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared(ControlMessage):
-    """Party to coordinator: it is the same job here, and the table is loaded."""
-
-    kind = "prepared"
-    party: str
-    role: Role
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Align(ControlMessage):
-    """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
-
-    kind = "align"
-    job: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Aligned(ControlMessage):
-    """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
-
-    ``trainable`` is false for a frozen bottom, which then needs no gradient.
-    """
-
-    kind = "aligned"
-    rows: int
-    train_rows: int
-    validation_rows: int
-    test_rows: int
-    width: int
-    trainable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Begin(ControlMessage):
-    """Coordinator to party: agree on initial interaction weights.
-
-    ``gradient_receivers`` names the passive parties whose bottoms train.
-    """
-
-    kind = "begin"
-    job: str
-    attempt: int
-    gradient_receivers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Begun(ControlMessage):
-    """Party to coordinator: ready for the first batch."""
-
-    kind = "begun"
-    party: str
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseCall(ControlMessage):
-    """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
-
-    kind = "phase_call"
-    key: StepKey
-    phase: Phase
-    batch: Batch
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseReport(ControlMessage):
-    """Party to coordinator: the phase is done. Metrics are those that the active party publishes, empty elsewhere."""
-
-    kind = "phase_report"
-    seconds: float
-    bytes_sent: int
-    bytes_received: int
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Score(ControlMessage):
-    """Coordinator to party: compute the metrics of everything scored since the last call."""
-
-    kind = "score"
-    job: str
-    split: Split
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scored(ControlMessage):
-    """Active party to coordinator: published metrics of a split; empty at passive parties."""
-
-    kind = "scored"
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Abort(ControlMessage):
-    """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose."""
-
-    kind = "abort"
-    job: str
-    origin: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failure(ControlMessage):
-    """A refusal in place of a reply: the safe part of an error, which travels as a gRPC status. Never the detail."""
-
-    kind = "failure"
-    party: str
-    code: str
-    summary: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish(ControlMessage):
-    """Coordinator to party: training is over, save your part of the model."""
-
-    kind = "finish"
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(ControlMessage):
-    """Party to coordinator: saved. Only sums that the party publishes about itself."""
-
-    kind = "finished"
-    party: str
-    bytes_sent: int
-    bytes_received: int
-    peak_memory_bytes: int
-    certified_lipschitz: float
-
-
-CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
-"""Every control message by kind."""

@@ -1,0 +1,87 @@
+"""Only TLS 1.3, and only with a certificate, as ``openssl`` sees it from outside."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+
+import pytest
+from support.federation import free_ports
+
+from vfl import messages as m
+from vfl.errors import PeerUnreachable
+from vfl.transport.client import ControlClient
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+
+
+async def s_client(endpoint, *options):
+    """What openssl prints, and whether the server talked HTTP/2 after the handshake."""
+    process = await asyncio.create_subprocess_exec(
+        "openssl", "s_client", "-connect", endpoint, "-alpn", "h2", "-ign_eof", *map(str, options),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    reading = asyncio.ensure_future(process.stdout.read())
+    await asyncio.wait([reading], timeout=1.5)  # a server that accepts keeps the connection open
+    stays_open = not reading.done()
+    if stays_open:
+        process.kill()
+    output = await reading
+    await process.wait()
+    return stays_open, output.decode(errors="replace")
+
+
+def own(files):
+    return ("-CAfile", files.ca, "-cert", files.certificate, "-key", files.key)
+
+
+async def test_tls_1_3_is_accepted_with_a_certificate(serving_tls, certificates):
+    async with serving_tls() as endpoint:
+        stays_open, output = await s_client(endpoint, "-tls1_3", *own(certificates["shop"]))
+    assert stays_open
+    assert "New, TLSv1.3" in output
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_1"])
+async def test_older_versions_are_refused(serving_tls, certificates, version):
+    async with serving_tls() as endpoint:
+        # The lowest security level, so that it is the server that refuses and not openssl itself.
+        options = (version, "-cipher", "ALL:@SECLEVEL=0", *own(certificates["shop"]))
+        stays_open, output = await s_client(endpoint, *options)
+    assert not stays_open
+    assert "Cipher is (NONE)" in output
+
+
+async def test_without_a_certificate_nothing_is_answered(serving_tls, certificates):
+    async with serving_tls() as endpoint:
+        stays_open, _ = await s_client(endpoint, "-tls1_3", "-CAfile", certificates["shop"].ca)
+    assert not stays_open
+
+
+async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, certificates):
+    (port,) = free_ports(1)
+    files = certificates["bank"]
+    process = await asyncio.create_subprocess_exec(
+        "openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-tls1_2", "-alpn", "h2", "-quiet",
+        "-cert", str(files.certificate), "-key", str(files.key),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with ControlClient(f"127.0.0.1:{port}", "bank", calling("hub")) as hub:
+            with pytest.raises(PeerUnreachable) as caught:
+                await hub.wait_ready(1.5)
+            with pytest.raises(PeerUnreachable):
+                await hub.finish(m.Finish("job-1"), 5)
+    finally:
+        process.kill()
+        errors = await process.stderr.read()
+        await process.wait()
+    assert "the TLS handshake fails" in caught.value.detail
+    assert b"unsupported protocol" in errors
+
+
+def test_it_holds_when_grpc_was_imported_first():
+    """gRPC reads the list of suites when it makes its first credentials, not when it is imported."""
+    program = "import grpc, grpc.aio, vfl.transport.server, os; print(os.environ['GRPC_SSL_CIPHER_SUITES'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["PSK-AES128-CBC-SHA"]

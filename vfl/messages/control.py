@@ -1,0 +1,169 @@
+"""Control messages: what the coordinator and a party tell each other. Names, counts, timings, published metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.messages.protection import Protection
+
+
+@dataclass(frozen=True, slots=True)
+class ControlMessage:
+    """Base of control messages and their replies. They carry no tensor, and nothing that not everybody may read."""
+
+    kind: ClassVar[str]
+    protection: ClassVar[Protection] = Protection.PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(ControlMessage):
+    """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation."""
+
+    kind = "prepare"
+    job: str
+    attempt: int
+    digest: str
+    protocol_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(ControlMessage):
+    """Party to coordinator: it is the same job here, and the table is loaded."""
+
+    kind = "prepared"
+    party: str
+    role: Role
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Align(ControlMessage):
+    """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
+
+    kind = "align"
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned(ControlMessage):
+    """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
+
+    ``trainable`` is false for a frozen bottom, which then needs no gradient.
+    """
+
+    kind = "aligned"
+    rows: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    width: int
+    trainable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(ControlMessage):
+    """Coordinator to party: agree on initial interaction weights.
+
+    ``gradient_receivers`` names the passive parties whose bottoms train.
+    """
+
+    kind = "begin"
+    job: str
+    attempt: int
+    gradient_receivers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun(ControlMessage):
+    """Party to coordinator: ready for the first batch."""
+
+    kind = "begun"
+    party: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCall(ControlMessage):
+    """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
+
+    kind = "phase_call"
+    key: StepKey
+    phase: Phase
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport(ControlMessage):
+    """Party to coordinator: the phase is done. Metrics are those that the active party publishes, empty elsewhere."""
+
+    kind = "phase_report"
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score(ControlMessage):
+    """Coordinator to party: compute the metrics of everything scored since the last call."""
+
+    kind = "score"
+    job: str
+    split: Split
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored(ControlMessage):
+    """Active party to coordinator: published metrics of a split; empty at passive parties."""
+
+    kind = "scored"
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort(ControlMessage):
+    """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose."""
+
+    kind = "abort"
+    job: str
+    origin: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(ControlMessage):
+    """A refusal in place of a reply: the safe part of an error, which travels as a gRPC status. Never the detail."""
+
+    kind = "failure"
+    party: str
+    code: str
+    summary: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(ControlMessage):
+    """Coordinator to party: training is over, save your part of the model."""
+
+    kind = "finish"
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(ControlMessage):
+    """Party to coordinator: saved. Only sums that the party publishes about itself."""
+
+    kind = "finished"
+    party: str
+    bytes_sent: int
+    bytes_received: int
+    peak_memory_bytes: int
+    certified_lipschitz: float
+
+
+CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
+"""Every control message by kind."""

@@ -1,0 +1,147 @@
+"""Who may call what: decided on every call, by identity, role, validity and revocation of the caller's certificate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from cryptography import x509
+
+from vfl.errors import AccessDenied
+from vfl.transport.config import FederationConfig
+from vfl.transport.credentials import Credentials
+from vfl.transport.failures import abort_call
+from vfl.transport.profile import fingerprint
+from vfl.transport.trust import CertificateRefused, Refusal, member_of
+
+_log = structlog.get_logger(__name__)
+
+_TLS_VERSION = "TLSv1.3"
+_REMEDY = "use the certificate of that party of this federation"
+
+
+class Access:
+    """The rules of one server.
+
+    Args:
+        federation: who takes part.
+        credentials: of this server; None only with ``insecure-loopback``, where nobody can tell who calls, and
+            everybody is let in.
+    """
+
+    def __init__(self, federation: FederationConfig, credentials: Credentials | None) -> None:
+        self._federation = federation
+        self._credentials = credentials
+
+    def require_caller(self, context: Any, what: str) -> str | None:
+        """Name of the caller, a party or the coordinator; None without TLS.
+
+        Raises:
+            AccessDenied: its certificate is not, or no longer, that of a member of the federation.
+        """
+        if self._credentials is None:
+            return None
+        certificate = None
+        try:
+            certificate = _certificate_of(context)
+            name = member_of(certificate, self._federation)
+            self._credentials.trust.check_now(certificate)
+        except CertificateRefused as error:
+            raise _denied(context, what, error, certificate) from None
+        return name
+
+    def require(self, context: Any, name: str, what: str) -> None:
+        """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is let in."""
+        caller = self.require_caller(context, what)
+        if caller is not None and caller != name:
+            error = CertificateRefused(Refusal.WRONG_MEMBER, f"it is the one of {caller}", remedy=_REMEDY)
+            raise _denied(context, what, error, _certificate_of(context))
+
+    def require_member(self, sender: str) -> None:
+        """Raise AccessDenied unless ``sender`` is a party of the federation."""
+        if sender not in self._federation.names:
+            raise AccessDenied("the sender is not a party of this federation", detail=repr(sender))
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Asks for a member's certificate before every call of every service, health and reflection too."""
+
+    def __init__(self, access: Access, party: str) -> None:
+        self._access = access
+        self._party = party
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """See ``grpc.aio.ServerInterceptor``."""
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        streams = (handler.request_streaming, handler.response_streaming)
+        field = "_".join("stream" if stream else "unary" for stream in streams)
+        method = getattr(handler, field)
+        # A method that streams replies is a generator, or writes them to the context by itself.
+        guarded = self._streaming(method) if inspect.isasyncgenfunction(method) else self._single(method)
+        return handler._replace(**{field: guarded})
+
+    def _single(self, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def guarded(request: Any, context: Any) -> Any:
+            await self._check(context)
+            return await method(request, context)
+
+        return guarded
+
+    def _streaming(self, method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+            await self._check(context)
+            async for reply in method(request, context):
+                yield reply
+
+        return guarded
+
+    async def _check(self, context: Any) -> None:
+        try:
+            self._access.require_caller(context, "any call")
+        except AccessDenied as error:
+            await abort_call(context, error, self._party)
+
+
+def _denied(
+    context: Any, what: str, error: CertificateRefused, certificate: x509.Certificate | None
+) -> CertificateRefused:
+    _log.warning(
+        "caller refused",
+        reason=str(error.reason),
+        call=what,
+        caller=context.peer(),
+        certificate=fingerprint(certificate) if certificate else "none",
+    )
+    return CertificateRefused(
+        error.reason,
+        f"the caller's certificate does not allow {what}: {error.summary}",
+        detail=error.detail,
+        remedy=error.remedy,
+    )
+
+
+def _certificate_of(context: Any) -> x509.Certificate:
+    properties: dict[str, list[bytes]] = context.auth_context()
+    version = b"".join(properties.get("ssl_tls_version", [])).decode()
+    if version != _TLS_VERSION:
+        raise CertificateRefused(Refusal.OLD_TLS, f"the connection has not {_TLS_VERSION}", detail=version)
+    pem = properties.get("x509_pem_cert", [])
+    if len(pem) != 1:
+        raise CertificateRefused(Refusal.NO_CERTIFICATE, "there is none")
+    return _parse(pem[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(pem: bytes) -> x509.Certificate:
+    """Of a certificate that TLS has checked already, so only members of the federation's CAs fill the cache."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise CertificateRefused(Refusal.NO_CERTIFICATE, "it cannot be read", detail=str(error)) from None

@@ -1,0 +1,109 @@
+"""A certificate authority on disk, and the PEM files that go to and from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from vfl.errors import ConfigError
+from vfl.transport.authority import AUTHORITY_DAYS, Authority
+from vfl.transport.keyfiles import PassphraseSource, parse_private_key, read_private, write_private_key
+
+CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl", "issued"
+
+
+def write_authority(
+    directory: Path, federation: str, passphrase: bytes | None, days: int = AUTHORITY_DAYS
+) -> Authority:
+    """Make a CA and its folder: key (mode 0600), certificate, an empty revocation list.
+
+    Raises:
+        ConfigError: there is one already; it is never overwritten.
+    """
+    if (directory / CA_FILE).exists():
+        raise ConfigError(
+            "there are certificates already", detail=str(directory), remedy="choose an empty directory, or remove them"
+        )
+    authority = Authority.create(federation, days)
+    (directory / ISSUED_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_private_key(directory / KEY_FILE, authority.key, passphrase)
+    (directory / CA_FILE).write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    (directory / LIST_FILE).write_bytes(authority.revoke([]))
+    return authority
+
+
+def load_authority(directory: Path, passphrase: PassphraseSource) -> Authority:
+    """Read what ``write_authority`` wrote.
+
+    Raises:
+        ConfigError: it is not there, is readable by others, or does not belong together.
+    """
+    key, _ = parse_private_key(read_private(directory / KEY_FILE, "the CA's key"), directory / KEY_FILE, passphrase)
+    certificate = read_certificate(directory / CA_FILE)
+    if certificate.public_key() != key.public_key():
+        raise ConfigError(
+            "the CA's key does not belong to its certificate", detail=str(directory), remedy="name the CA's own folder"
+        )
+    return Authority(key, certificate)
+
+
+def revoke_in(
+    directory: Path, authority: Authority, certificates: Sequence[x509.Certificate]
+) -> x509.CertificateRevocationList:
+    """Add certificates to the revocation list in a CA's folder; a reader never sees half a list.
+
+    Raises:
+        ConfigError: the list cannot be read, or a certificate is of another CA.
+    """
+    path = directory / LIST_FILE
+    try:
+        earlier = x509.load_pem_x509_crl(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    pem = authority.revoke(certificates, earlier)
+    written = path.with_suffix(".new")
+    written.write_bytes(pem)
+    written.replace(path)
+    return x509.load_pem_x509_crl(pem)
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return read_chain(path)[0]
+
+
+def read_chain(path: Path) -> list[x509.Certificate]:
+    """All certificates of a PEM file: a party's own, then intermediate ones.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_request(path: Path) -> x509.CertificateSigningRequest:
+    """A request in PEM.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_csr(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        "a certificate, request or list cannot be read", detail=f"{path}: {error}", remedy="name a file in PEM"
+    )

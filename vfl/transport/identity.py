@@ -1,0 +1,146 @@
+"""Binds what a party says, as plain bytes, to its identity: a signature with the key of its certificate.
+
+The connection authenticates the neighbour only. A signed statement stays authentic through whatever relays it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from vfl.transport.config import FederationConfig
+from vfl.transport.keyfiles import PrivateKey
+from vfl.transport.trust import CertificateRefused, Refusal, Trust, member_of
+
+_MAX_CERTIFICATE_BYTES = 16 * 1024
+_MAX_INTERMEDIATES_BYTES = 64 * 1024
+_PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=hashes.SHA256.digest_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is signed. Two different statements never have the same encoding.
+
+    Args:
+        purpose: separates uses, with a version: ``vfl/public-keys/1``.
+        federation: name of the federation.
+        job: the job of this run.
+        attempt: which attempt of it.
+        sender: the party that says it.
+        contents: what it says, in a fixed order.
+    """
+
+    purpose: str
+    federation: str
+    job: str
+    attempt: int
+    sender: str
+    contents: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Canonical: every part stands behind its length, 8 bytes, big-endian; the attempt is such a number too."""
+        names = (self.purpose, self.federation, self.job, str(self.attempt), self.sender)
+        parts = (*(name.encode() for name in names), *self.contents)
+        return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+    def fingerprint(self) -> str:
+        """128 bits of its SHA-256, in groups that two operators can read to each other by telephone."""
+        digest = hashlib.sha256(self.encode()).hexdigest()[:32]
+        return "-".join(digest[at : at + 4] for at in range(0, 32, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature and the certificate that it can be checked with.
+
+    Attributes:
+        certificate: DER.
+        intermediates: PEM certificates between it and a CA, in one text; mostly none.
+        signature: over the statement and the certificate.
+    """
+
+    certificate: bytes
+    intermediates: bytes
+    signature: bytes
+
+
+def sign(statement: Statement, key: PrivateKey, chain: Sequence[x509.Certificate]) -> Signature:
+    """Sign a statement: ECDSA with SHA-256, or RSA-PSS with SHA-256, by the kind of the key.
+
+    Args:
+        chain: the certificate of ``key`` first, then intermediate ones.
+    """
+    certificate = chain[0].public_bytes(Encoding.DER)
+    content = _signed_content(statement, certificate)
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(content, _PSS, hashes.SHA256())
+    else:
+        signature = key.sign(content, ec.ECDSA(hashes.SHA256()))
+    return Signature(certificate, b"".join(link.public_bytes(Encoding.PEM) for link in chain[1:]), signature)
+
+
+def verify(statement: Statement, signed: Signature, federation: FederationConfig, trust: Trust) -> None:
+    """Whether the party that a statement names as its sender has said it.
+
+    Raises:
+        CertificateRefused: the certificate is malformed, of somebody else, of another role or federation, not of a CA
+            of ``tls.ca``, not valid now or revoked; or the signature is not of its key over this statement.
+    """
+    certificate, intermediates = _parse(signed, statement.sender)
+    name = member_of(certificate, federation)
+    if name != statement.sender:
+        raise CertificateRefused(
+            Refusal.WRONG_MEMBER,
+            f"a statement of {statement.sender} is signed by {name}",
+            remedy="find out who relays messages between the parties, and do not go on before that is known",
+        )
+    trust.check_chain(certificate, intermediates)
+    try:
+        _check_signature(certificate.public_key(), signed.signature, _signed_content(statement, signed.certificate))
+    except InvalidSignature:
+        raise CertificateRefused(
+            Refusal.BAD_SIGNATURE,
+            f"what {statement.sender} is said to have sent is not what it signed for this job",
+            detail=f"purpose {statement.purpose}, job {statement.job}, attempt {statement.attempt}",
+            remedy="somebody between the parties changes or repeats messages; compare the fingerprints in both logs",
+        ) from None
+
+
+def _signed_content(statement: Statement, certificate: bytes) -> bytes:
+    """The certificate is covered too, so that the signature cannot be claimed for another key.
+
+    It starts with a zero byte, as nothing does that TLS or a certificate request signs with the same key.
+    """
+    return statement.encode() + hashlib.sha256(certificate).digest()
+
+
+def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, list[x509.Certificate]]:
+    try:
+        if len(signed.certificate) > _MAX_CERTIFICATE_BYTES or len(signed.intermediates) > _MAX_INTERMEDIATES_BYTES:
+            raise ValueError("too long")
+        certificate = x509.load_der_x509_certificate(signed.certificate)
+        intermediates = x509.load_pem_x509_certificates(signed.intermediates) if signed.intermediates else []
+    except ValueError as error:
+        raise CertificateRefused(
+            Refusal.NO_CERTIFICATE,
+            f"{sender} sent no certificate that can be read",
+            detail=str(error),
+            remedy="check that every party runs the same version of vfl, with tls.mode 'mutual'",
+        ) from None
+    return certificate, intermediates
+
+
+def _check_signature(key: object, signature: bytes, content: bytes) -> None:
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, content, _PSS, hashes.SHA256())
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+    else:
+        raise InvalidSignature

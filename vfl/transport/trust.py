@@ -1,0 +1,216 @@
+"""Whom this process believes: the CAs of ``tls.ca`` and their revocation lists, and what a certificate must say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from vfl.errors import AccessDenied, ConfigError
+from vfl.transport.config import FederationConfig
+from vfl.transport.keyfiles import is_usable
+from vfl.transport.profile import claims_of, fingerprint
+
+_CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+
+
+class Refusal(StrEnum):
+    """Why a certificate is not accepted; stands in the log as ``reason``."""
+
+    NO_CERTIFICATE = "no-certificate"
+    OLD_TLS = "old-tls"
+    IDENTITY = "identity"
+    OTHER_FEDERATION = "other-federation"
+    UNKNOWN_MEMBER = "unknown-member"
+    WRONG_ROLE = "wrong-role"
+    WRONG_MEMBER = "wrong-member"
+    UNUSABLE_KEY = "unusable-key"
+    NOT_YET_VALID = "not-yet-valid"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    UNTRUSTED = "untrusted"
+    BAD_SIGNATURE = "bad-signature"
+
+
+class CertificateRefused(AccessDenied):
+    """A certificate does not prove what it has to. ``reason`` says what is wrong, in one word."""
+
+    def __init__(self, reason: Refusal, summary: str, *, detail: str = "", remedy: str = "") -> None:
+        super().__init__(summary, detail=detail, remedy=remedy)
+        self.reason = reason
+
+
+class Trust:
+    """The content of ``tls.ca`` and ``tls.revoked``.
+
+    Attributes:
+        authorities: the CAs; a certificate that comes from any of them is believed.
+        lists: their revocation lists.
+    """
+
+    def __init__(
+        self, authorities: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] = ()
+    ) -> None:
+        self.authorities = tuple(authorities)
+        self.lists = tuple(lists)
+        self._store = Store(list(self.authorities))
+        self._revoked = {(crl.issuer.public_bytes(), entry.serial_number) for crl in lists for entry in crl}
+
+    def check_now(self, certificate: x509.Certificate) -> None:
+        """What can change while a connection lasts: validity and revocation.
+
+        Raises:
+            CertificateRefused: not valid yet, expired, or revoked.
+        """
+        now = current_time()
+        if now < certificate.not_valid_before_utc:
+            raise CertificateRefused(
+                Refusal.NOT_YET_VALID,
+                "the certificate is not valid yet",
+                detail=f"valid from {certificate.not_valid_before_utc}",
+                remedy="correct the clock of the machine that made the certificate, or of this one",
+            )
+        if now > certificate.not_valid_after_utc:
+            raise CertificateRefused(
+                Refusal.EXPIRED,
+                "the certificate has expired",
+                detail=f"valid until {certificate.not_valid_after_utc}",
+                remedy="have a new certificate signed for the same key ('vfl keys sign'), or correct the clock",
+            )
+        if (certificate.issuer.public_bytes(), certificate.serial_number) in self._revoked:
+            raise CertificateRefused(
+                Refusal.REVOKED,
+                "the certificate has been revoked by its CA",
+                detail=f"serial number {certificate.serial_number:x}",
+                remedy="make a new key and have its certificate signed ('vfl keys request', 'vfl keys sign')",
+            )
+
+    def check_chain(self, certificate: x509.Certificate, intermediates: Sequence[x509.Certificate] = ()) -> None:
+        """Whether a certificate comes from one of the CAs, and ``check_now`` of it and its intermediates.
+
+        Raises:
+            CertificateRefused: it does not.
+        """
+        for link in (certificate, *intermediates):
+            self.check_now(link)
+        verifier = PolicyBuilder().store(self._store).time(current_time()).build_client_verifier()
+        try:
+            verifier.verify(certificate, list(intermediates))
+        except VerificationError as error:
+            raise CertificateRefused(
+                Refusal.UNTRUSTED,
+                "the certificate does not come from a CA of tls.ca",
+                detail=f"{certificate.subject.rfc4514_string()} {fingerprint(certificate)}: {error}",
+                remedy="give everybody the same tls.ca, with the CA of every party, and all intermediate certificates",
+            ) from None
+
+
+def current_time() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
+def member_of(certificate: x509.Certificate, federation: FederationConfig) -> str:
+    """Which party, or the coordinator, a certificate is for. Says nothing about who issued it, or when.
+
+    Raises:
+        CertificateRefused: it has not exactly one identity, is for another federation, for nobody in this one, for
+            another role, or of a kind of key that cannot be used.
+    """
+    claims = claims_of(certificate)
+    shown = f"{certificate.subject.rfc4514_string()}, {', '.join(claims.identities) or 'no URI'}"
+    if len(claims.identities) != 1:
+        raise _refused(Refusal.IDENTITY, f"the certificate carries {len(claims.identities)} identities, not one", shown)
+    (identity,) = claims.identities
+    if not identity.startswith(federation.identity("")):
+        raise _refused(Refusal.OTHER_FEDERATION, "the certificate is for another federation", shown)
+    name = identity.removeprefix(federation.identity(""))
+    if name not in federation.members:
+        raise _refused(Refusal.UNKNOWN_MEMBER, "the certificate is for nobody in this federation", shown)
+    role = federation.members[name]
+    if role not in claims.roles:
+        stated = ", ".join(claims.roles) or "none"
+        raise _refused(
+            Refusal.WRONG_ROLE, f"the certificate is not for the role '{role}'", f"{shown}; roles (OU): {stated}"
+        )
+    if not is_usable(certificate.public_key()):
+        raise _refused(Refusal.UNUSABLE_KEY, "the certificate has a kind of key that cannot be used", shown)
+    return name
+
+
+def _refused(reason: Refusal, summary: str, detail: str) -> CertificateRefused:
+    remedy = "have a certificate made as 'vfl keys request' asks for: URI identity of this federation, role as OU"
+    return CertificateRefused(reason, summary, detail=detail, remedy=remedy)
+
+
+def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
+    """The CAs and revocation lists of two PEM files.
+
+    Raises:
+        ConfigError: a file has none or a malformed one, a CA is none, or a list is not signed by one of the CAs.
+    """
+    try:
+        authorities = x509.load_pem_x509_certificates(ca)
+    except ValueError as error:
+        raise ConfigError(
+            "the TLS file 'tls.ca' is not a PEM certificate",
+            detail=f"{where}: {error}",
+            remedy="correct tls.ca in party.toml",
+        ) from None
+    for authority in authorities:
+        if not _may_sign(authority):
+            raise ConfigError(
+                "the TLS file 'tls.ca' has a certificate that is not a CA",
+                detail=f"{where}: {authority.subject.rfc4514_string()}",
+                remedy="keep only CA certificates in tls.ca; a party's own one would admit that party as anybody",
+            )
+    lists = [] if revoked is None else [_parse_list(pem, authorities) for pem in _split_lists(revoked)]
+    return Trust(authorities, lists)
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _split_lists(content: bytes) -> list[bytes]:
+    found = _CRL_PATTERN.findall(content)
+    if not found:
+        raise ConfigError(
+            "the TLS file 'tls.revoked' holds no PEM revocation list",
+            remedy="get the revocation list from the CA again ('vfl keys revoke' writes it), in PEM",
+        )
+    return list(found)
+
+
+def _parse_list(pem: bytes, authorities: Sequence[x509.Certificate]) -> x509.CertificateRevocationList:
+    try:
+        revoked = x509.load_pem_x509_crl(pem)
+        if any(revoked.issuer == ca.subject and _signed(revoked, ca) for ca in authorities):
+            return revoked
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            "the TLS file 'tls.revoked' holds a malformed revocation list",
+            detail=str(error),
+            remedy="get the revocation list from the CA again",
+        ) from None
+    raise ConfigError(
+        "a revocation list is not signed by a CA of tls.ca",
+        detail=f"issuer {revoked.issuer.rfc4514_string()}",
+        remedy="correct tls.revoked, or add the CA that signed the list to tls.ca",
+    )
+
+
+def _signed(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    try:
+        return revoked.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # other kinds raise TypeError
+    except TypeError:
+        return False
