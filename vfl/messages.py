@@ -67,12 +67,43 @@ class PublicKeys(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class IdSetDigest(Message):
-    """Number of rows and keyed digest (HMAC-SHA-256 under a key of the two parties) of a party's set of ids."""
+class IdCount(Message):
+    """Number of ids of a party, to each other one."""
 
-    kind = "id_set_digest"
+    kind = "id_count"
     rows: Array = tensor("int64", 1)
-    digest: Array = tensor("uint8", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BlindedIdList(Message):
+    """To the next party of the ring: a part of a list of ids, blinded and shuffled by its owner and those before."""
+
+    kind = "blinded_id_list"
+    points: Array = tensor("uint8", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class FullyBlindedIdList(Message):
+    """Passive to active: a part of a list that all parties have blinded, 16 bytes of each entry."""
+
+    kind = "fully_blinded_id_list"
+    tags: Array = tensor("uint8", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonIdCount(Message):
+    """Active to passive: how many ids all parties have in common."""
+
+    kind = "common_id_count"
+    rows: Array = tensor("int64", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonIds(Message):
+    """Back along the ring: one bit for each entry of a list, in the order in which the receiver passed it on."""
+
+    kind = "common_ids"
+    members: Array = tensor("uint8", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,26 +227,32 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Party to coordinator: it is the same job here, and the table is loaded."""
+    """Party to coordinator: it is the same job here, and the table is loaded. Rows without an id are ``dropped``."""
 
     party: str
     role: Role
     rows: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
 class Align:
-    """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
+    """Coordinator to party: exchange public keys, find the common ids, build the models.
+
+    With ``count_only`` all learn how many ids are common, and nothing else happens.
+    """
 
     job: str
     attempt: int
+    count_only: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
     """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
 
-    ``trainable`` is false for a frozen bottom, which then needs no gradient.
+    ``trainable`` is false for a frozen bottom, which then needs no gradient. Where only the common ids were counted,
+    there are no splits and no bottom yet.
     """
 
     rows: int

@@ -20,13 +20,20 @@ from vfl.transport.credentials import client_credentials
 
 
 async def run_job(
-    job: JobConfig, federation: FederationConfig, tls: TlsFiles | None, observer: Observer, run_id: str | None = None
+    job: JobConfig,
+    federation: FederationConfig,
+    tls: TlsFiles | None,
+    observer: Observer,
+    run_id: str | None = None,
+    *,
+    count_only: bool = False,
 ) -> Outcome:
     """Run one job over all parties of its federation.
 
     Args:
         tls: the coordinator's certificate files.
         run_id: makes the job's name unique; random where left out.
+        count_only: only count the ids that the parties have in common.
 
     Raises:
         VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
@@ -40,7 +47,7 @@ async def run_job(
             for party in federation.parties
         }
         coordinator = Coordinator(job, federation, clients, run_id or secrets.token_hex(4), observer)
-        task = asyncio.create_task(coordinator.run())
+        task = asyncio.create_task(coordinator.count_common_ids() if count_only else coordinator.run())
         with _cancelled_by_signals(task):
             try:
                 return await task

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
 from vfl.he.parameters import RingSettings
 from vfl.models.config import TaskConfig, TopConfig
@@ -66,9 +67,16 @@ class SplitConfig(Configuration):
 
 
 class DeadlineConfig(Configuration):
-    """``[deadlines]`` in seconds: how long to wait for processes to start, and for one phase of one step."""
+    """``[deadlines]`` in seconds.
+
+    Attributes:
+        connect: for all processes to start.
+        alignment: for the whole alignment; 1,000,000 ids at each of two parties take minutes on few cores.
+        phase: for one message, and for one phase of one step.
+    """
 
     connect: Annotated[float, Field(gt=0)] = 120.0
+    alignment: Annotated[float, Field(gt=0)] = 7200.0
     phase: Annotated[float, Field(gt=0)] = 120.0
 
 
@@ -80,6 +88,7 @@ class JobConfig(Configuration):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: TaskConfig
     model: ModelConfig
+    ids: IdRules = IdRules()
     training: TrainingConfig = TrainingConfig()
     interaction: InteractionConfig = InteractionConfig()
     split: SplitConfig = SplitConfig()
