@@ -54,10 +54,10 @@ async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(fe
 async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation, monkeypatch):
     run = await _finished(federation, monkeypatch)
     assert not any(message.in_the_clear for _, _, message in run.sent)
-    before_training = {"public_keys", "weight_share_offer"}
+    before_training = {"public_keys", "weight_share_offer", "id_count", "blinded_id_list", "common_ids"}
     to_clinic = {"masked_activation_product", "encrypted_gradient", "masked_activation_gradient"}
-    assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic
-    to_bank = {"id_set_digest", "encrypted_activations", "forward_share", "masked_gradient_products"}
+    assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic | {"common_id_count"}
+    to_bank = {"fully_blinded_id_list", "encrypted_activations", "forward_share", "masked_gradient_products"}
     assert run.kinds(CLINIC, ACTIVE) == before_training | to_bank
 
 

@@ -42,8 +42,8 @@ class Run:
         return {address.kind for address, to, _ in self.sent if (address.sender, to) == (sender, receiver)}
 
 
-async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run one job. Not reproducible: parties that share a process share torch's generator."""
+async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch, *, count_only: bool = False) -> Run:
+    """Run one job, or only count the common ids. Not reproducible: parties that share a process share torch's generator."""
     run = Run()
     record_messages(run, monkeypatch)
     setups = {name: load_party(federation.path(name)) for name in federation.names}
@@ -52,7 +52,7 @@ async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch
     tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
     run.errors[COORDINATOR] = None
     try:
-        run.outcome = await run_job(job, settings, tls, SilentObserver())
+        run.outcome = await run_job(job, settings, tls, SilentObserver(), count_only=count_only)
     except VflError as error:
         run.errors[COORDINATOR] = error
     run.errors |= {name: await party for name, party in parties.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -96,10 +97,8 @@ class BlindingPool:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
         for helper in self._helpers:
-            if helper.stdin and helper.stdout:
-                helper.stdout.close()
-                helper.stdin.close()
-            helper.wait()
+            with contextlib.suppress(BrokenPipeError):  # of one that ended early
+                helper.communicate()
         self._helpers, self._threads, self._idle = [], None, queue.SimpleQueue()
 
     def __enter__(self) -> Self:

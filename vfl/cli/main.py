@@ -142,6 +142,7 @@ def demo(
     parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
+    overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
     """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
@@ -149,4 +150,4 @@ def demo(
 
     configure_logs(LogFormat.TEXT, party="demo")
     with reported():
-        run_demo(dataset, data, parties, out, seed, only_write=only_write)
+        run_demo(dataset, data, parties, out, seed, overlap, only_write=only_write)
