@@ -48,6 +48,7 @@ class Effort:
         ckks_rows: rows that the CKKS peer multiplies at once.
         paillier_rows: rows that the Paillier peer computes; its cost per sample follows from them.
         paillier_outputs: masked weight gradients that it computes, of d * K.
+        alignment_ids: ids of each of two parties.
         system: the last case is also the one that shows whether memory stays flat.
     """
 
@@ -61,6 +62,7 @@ class Effort:
     system: tuple[SystemCase, ...]
     sweeps: Sweeps
     epochs: int
+    alignment_ids: int
 
 
 _LARGE, _MIDDLE, _SMALL = Shape(8192, 32, 32), Shape(1024, 16, 16), Shape(256, 16, 16)
@@ -82,6 +84,7 @@ QUICK = Effort(
         Shape(2048, 16, 16), (256, 1024, 4096, 16384, 32768), (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 4, 8), 1
     ),
     epochs=1,
+    alignment_ids=20_000,
 )
 
 FULL = Effort(
@@ -106,4 +109,5 @@ FULL = Effort(
         3,
     ),
     epochs=2,
+    alignment_ids=100_000,
 )

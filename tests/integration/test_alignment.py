@@ -1,7 +1,5 @@
 """Alignment over real connections: overlapping tables, counting only, and what is refused."""
 
-import asyncio
-
 import numpy as np
 import polars as pl
 import pytest
@@ -152,29 +150,3 @@ async def test_parties_that_write_ids_differently_are_told_before_anything_is_bl
     run = await run_federation(federation.write(), monkeypatch)
     assert "file differs from the coordinator's in: ids" in run.errors[CLINIC].summary
     assert not run.sent
-
-
-async def test_health_checks_are_answered_while_ids_are_blinded(federation, monkeypatch):
-    """Blinding runs off the event loop: it never stands still for long."""
-    gaps = []
-
-    async def watch():
-        while True:
-            before = asyncio.get_running_loop().time()
-            await asyncio.sleep(0.01)
-            gaps.append(asyncio.get_running_loop().time() - before)
-
-    slow = sets.id_digests
-
-    def slowly(ids, job):
-        import time
-
-        time.sleep(1.0)
-        return slow(ids, job)
-
-    monkeypatch.setattr(sets, "id_digests", slowly)
-    watcher = asyncio.create_task(watch())
-    run = await run_federation(federation.write(), monkeypatch, count_only=True)
-    watcher.cancel()
-    assert set(run.errors.values()) == {None}, run.errors
-    assert max(gaps) < 0.8

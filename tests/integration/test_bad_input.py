@@ -54,7 +54,7 @@ def _repeated_ids(federation):
 
 def _other_ids(federation):
     table = federation.tables[CLINIC]
-    federation.tables[CLINIC] = table.with_columns("other-" + pl.col("id"))
+    federation.tables[CLINIC] = table.with_columns(pl.format("other-{}", pl.col("id")).alias("id"))
 
 
 def _few_common_ids(federation):

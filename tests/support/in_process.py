@@ -43,7 +43,10 @@ class Run:
 
 
 async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch, *, count_only: bool = False) -> Run:
-    """Run one job, or only count the common ids. Not reproducible: parties that share a process share torch's generator."""
+    """Run one job, or only count the common ids.
+
+    Not reproducible: parties that share a process share torch's generator.
+    """
     run = Run()
     record_messages(run, monkeypatch)
     setups = {name: load_party(federation.path(name)) for name in federation.names}
