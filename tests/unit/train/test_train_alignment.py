@@ -171,6 +171,14 @@ def test_a_table_that_is_too_small_is_refused_before_anything_is_blinded():
     assert {type(message) for _, _, message in transcript.sent} == {IdCount}
 
 
+def test_own_ids_leave_in_an_order_that_is_not_the_tables():
+    ids = pl.Series([str(number) for number in range(200)])
+    first_half = np.arange(200) < 100
+    orders = [BlindedIds(ids, JOB, 1).rows(first_half).tolist() for _ in range(2)]
+    assert orders[0] != orders[1]
+    assert all(len(set(order) - set(range(100))) > 25 for order in orders)
+
+
 # --- a repeated attempt ---
 
 

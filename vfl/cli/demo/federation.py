@@ -60,7 +60,7 @@ def write_federation(
     for name in (*names, COORDINATOR):
         (folder / name).mkdir(parents=True, exist_ok=True)
     tables = {
-        name: keep_some_rows(table, folder / f"{name}.csv", overlap, seed + at)
+        name: keep_some_rows(table, folder / f"{name}.csv", overlap, 1000 * seed + at)
         for at, (name, table) in enumerate(data.make(source, folder, names).items())
     }
     certificates = _certificates(folder, (*names, COORDINATOR))
