@@ -90,7 +90,7 @@ def _million_rows() -> list[Row]:
     what = f"alignment of {MILLION:,} x {MILLION:,} ids"
     memory = [
         Row("f", f"{what}, peak memory of {name}", peak / 1e9, "GB",
-            note="of the party's process with libraries and table; each helper takes about 15 MB more")
+            note="of the party's process with libraries and table; each helper takes about 30 MB more")
         for name, peak in outcome.peak_memory.items()
     ]  # fmt: skip
     return [Row("f", what, outcome.seconds_alignment, "s", note="once"), *memory]

@@ -84,7 +84,7 @@ QUICK = Effort(
         Shape(2048, 16, 16), (256, 1024, 4096, 16384, 32768), (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 4, 8), 1
     ),
     epochs=1,
-    alignment_ids=20_000,
+    alignment_ids=50_000,
 )
 
 FULL = Effort(

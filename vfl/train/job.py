@@ -71,7 +71,7 @@ class DeadlineConfig(Configuration):
 
     Attributes:
         connect: for all processes to start.
-        alignment: for the whole alignment; 1,000,000 ids at each of two parties take minutes on few cores.
+        alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
         phase: for one message, and for one phase of one step.
     """
 

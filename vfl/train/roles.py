@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from vfl.align.sets import BlindedIds
 from vfl.data.table import Table, load_table
 from vfl.he.noise import check_bounds
 from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.interact.exchange import Exchange
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
@@ -27,6 +28,8 @@ from vfl.train.local_model import LocalBottom
 from vfl.train.mail import Mail
 from vfl.train.party_config import PartySetup
 from vfl.train.private_seed import load_private_seed
+
+Result = TypeVar("Result")
 
 SETUP_STEP = 0
 """Messages before the first batch are addressed to this step; batches count from 1."""
@@ -98,7 +101,7 @@ class JobState:
             PolicyRefusal: too few for this party.
         """
         async with self._alignment(key) as alignment:
-            rows = await self.mail.run(alignment.count(), key, "counting the common ids")
+            rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
         return Aligned(rows, 0, 0, 0, self.setup.width, trainable=False)
 
     async def find_common_ids(self, key: StepKey) -> None:
@@ -108,9 +111,13 @@ class JobState:
             PolicyRefusal: too few for this party.
         """
         async with self._alignment(key) as alignment:
-            await self.mail.run(alignment.count(), key, "counting the common ids")
-            rows = await self.mail.run(alignment.reveal(), key, "finding the common ids")
+            await self._run_alignment(alignment.count(), key, "counting the common ids")
+            rows = await self._run_alignment(alignment.reveal(), key, "finding the common ids")
         self._table = self._loaded.select(rows)
+
+    async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
+        """A message may take as long as a slower party needs for the longest list."""
+        return await self.mail.run(exchange, key, purpose, self.setup.job.deadlines.alignment)
 
     @asynccontextmanager
     async def _alignment(self, key: StepKey) -> AsyncIterator[Alignment]:
