@@ -50,7 +50,7 @@ def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     assert (report["dataset"], report["task"], report["metric"]) == ("breast", "binary", "auc")
     assert report["party_rows"] == {"bank": 512, "clinic": 512}
     assert 455 <= report["rows"] < 512  # each party dropped other rows
-    assert report["joint_encrypted"] >= 0.99
+    assert report["joint_encrypted"] >= 0.98
     assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.01
     assert report["active_only"] <= report["joint_encrypted"] - 0.02
     assert 0.99 < report["certified_lipschitz"] <= 1.0 + 1e-4
