@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import kernels, machine, plots, report, scaling, step, system
+from benchmarks import alignment, kernels, machine, plots, report, scaling, step, system
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.findings import Findings
 from vfl.cli.logs import LogFormat, configure_logs
@@ -21,7 +21,7 @@ TABLE_WIDTH = 160
 """Columns where the output is no terminal."""
 
 
-def measure(effort: Effort, data: Path | None, only: list[str], progress: Console) -> Findings:
+def measure(effort: Effort, data: Path | None, only: list[str], progress: Console, *, million: bool) -> Findings:
     """Run the chosen benchmarks one after the other.
 
     Raises:
@@ -33,6 +33,7 @@ def measure(effort: Effort, data: Path | None, only: list[str], progress: Consol
         "system": lambda chosen: system.run(chosen, data),
         "scaling": scaling.run,
         "memory": system.run_long,
+        "alignment": lambda chosen: alignment.run(chosen, million=million),
     }
     if unknown := set(only) - set(benchmarks):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(benchmarks)}")
@@ -50,8 +51,10 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Write everything to this file, and plots beside it.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the default_credit tables.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="One of kernels, step, system, scaling, memory; repeatable.")
+        list[str] | None,
+        typer.Option(help="One of kernels, step, system, scaling, memory, alignment; repeatable."),
     ] = None,
+    million: Annotated[bool, typer.Option("--million", help="Also align a million ids with a million.")] = False,
 ) -> None:
     """Measure vfl side by side with its peers on this machine."""
     if json and not json.absolute().parent.is_dir():
@@ -59,7 +62,7 @@ def main(
     configure_logs(LogFormat.TEXT, party="benchmarks")
     machine.use_cores_like_a_party()
     effort, described, started = QUICK if quick else FULL, machine.description(), time.perf_counter()
-    findings = measure(effort, data, only or [], Console(stderr=True))
+    findings = measure(effort, data, only or [], Console(stderr=True), million=million)
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     report.show(console, findings, described)
     if json:

@@ -48,6 +48,7 @@ class Effort:
         ckks_rows: rows that the CKKS peer multiplies at once.
         paillier_rows: rows that the Paillier peer computes; its cost per sample follows from them.
         paillier_outputs: masked weight gradients that it computes, of d * K.
+        alignment_ids: ids of each of two parties.
         system: the last case also shows whether memory stays flat over a few steps.
         flat_steps: steps of the kernel shape over which memory has to stay flat; 0 leaves that out.
     """
@@ -63,6 +64,7 @@ class Effort:
     sweeps: Sweeps
     epochs: int
     flat_steps: int
+    alignment_ids: int
 
 
 _LARGE, _MIDDLE, _SMALL = Shape(8192, 32, 32), Shape(1024, 16, 16), Shape(256, 16, 16)
@@ -85,6 +87,7 @@ QUICK = Effort(
     ),
     epochs=1,
     flat_steps=0,
+    alignment_ids=50_000,
 )
 
 FULL = Effort(
@@ -110,4 +113,5 @@ FULL = Effort(
     ),
     epochs=2,
     flat_steps=1000,
+    alignment_ids=100_000,
 )

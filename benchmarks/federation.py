@@ -72,7 +72,7 @@ def run_federation(federation: DemoFederation) -> SystemRun:
     """
     job, parties, _ = load_job_setup(federation.job)
     tls = load_toml(federation.coordinator, CoordinatorConfig).tls
-    with _party_processes(federation) as processes:
+    with party_processes(federation) as processes:
         observer = _Recorder(processes)
         outcome = asyncio.run(run_job(job, parties, tls, observer))
     return SystemRun(outcome, observer.steps, observer.resident)
@@ -102,7 +102,8 @@ def _resident_bytes(pid: int) -> int | None:
 
 
 @contextmanager
-def _party_processes(federation: DemoFederation) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def party_processes(federation: DemoFederation) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """A process for every party, ended with the context."""
     with ExitStack() as stack:
         processes = {}
         for name in federation.parties:

@@ -43,7 +43,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        section: "a" to "e", as the README lists them.
+        section: "a" to "f", as the README lists them.
         measured: in ``unit``.
         against: what the reference is; empty where there is none.
         reference: in ``unit`` too; None where the row is compared with its target alone.

@@ -19,6 +19,7 @@ SECTIONS = {
     "c": "the whole system",
     "d": "how the cost of a step grows",
     "e": "bytes and memory",
+    "f": "alignment",
 }
 _MET = {True: "[green]yes[/green]", False: "[bold red]no[/bold red]", None: ""}
 

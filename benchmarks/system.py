@@ -12,7 +12,7 @@ from benchmarks.federation import SystemRun, change, run_federation, write_synth
 from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.memory import flatness_rows, peak_rows, traffic_rows
 from benchmarks.timing import seconds_of
-from vfl.cli.demo.baselines import train_plain
+from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.errors import ConfigError
 from vfl.train.party_config import PartySetup, load_party
@@ -99,7 +99,7 @@ def _credit(effort: Effort, data: Path | None) -> Findings:
         return Findings(skipped=[f"an epoch of {CREDIT}: say where its tables are with --data DIR"])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            federation = write_federation(Path(folder), CREDIT, 2, data, seed=3)
+            federation = write_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0)
         except ConfigError as error:
             return Findings(skipped=[f"an epoch of {CREDIT}: {error}"])
         return Findings(_credit_rows(federation, effort.epochs))
@@ -134,7 +134,7 @@ def _train(setups: list[PartySetup], epochs: int) -> None:
     active, *others = (
         replace(setup, job=setup.job.model_copy(update={"training": _training(setup, epochs)})) for setup in setups
     )
-    train_plain(active, others)
+    train_plain(active, others, common_ids([active, *others]))
 
 
 def _training(setup: PartySetup, epochs: int) -> object:

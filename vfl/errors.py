@@ -53,7 +53,7 @@ class DataError(VflError):
 
 
 class AlignmentError(VflError):
-    """The parties do not hold the same ids."""
+    """The parties have no id in common."""
 
     code = "alignment"
     exit_code = 4

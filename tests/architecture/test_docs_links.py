@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from vfl.configuration import Configuration
-from vfl.data.config import DataConfig
+from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
@@ -103,6 +103,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "job: task": TaskConfig,
     "job: model": ModelConfig,
     "job: model.top": TopConfig,
+    "job: ids": IdRules,
     "job: training": TrainingConfig,
     "job: training.optimiser": OptimiserConfig,
     "job: interaction": InteractionConfig,

@@ -53,7 +53,14 @@ def _repeated_ids(federation):
 
 
 def _other_ids(federation):
+    table = federation.tables[CLINIC]
+    federation.tables[CLINIC] = table.with_columns(pl.format("other-{}", pl.col("id")).alias("id"))
+
+
+def _few_common_ids(federation):
     federation.tables[CLINIC] = federation.tables[CLINIC][5:]
+    federation.parties[CLINIC]["policy"]["min_aligned_rows"] = 235
+    federation.tables[ACTIVE] = federation.tables[ACTIVE][:236]
 
 
 def _missing_labels(federation):
@@ -97,8 +104,9 @@ CASES = {
     "repeated ids": Case(
         _repeated_ids, "the id column has repeated values", "keep one row for each id", 3, "1 of 241 rows"
     ),
-    "other ids": Case(
-        _other_ids, "do not hold the same ids (240 rows here and 235 there)", "the same set", 4, at=ACTIVE
+    "other ids": Case(_other_ids, "the parties have no id in common", "name the same kind of id", 4, at=ACTIVE),
+    "few common ids": Case(
+        _few_common_ids, "rows are aligned, fewer than 235", "a lower policy.min_aligned_rows", 8, at=CLINIC
     ),
     "missing labels": Case(
         _missing_labels, "the label column has missing values", "remove the rows", 3, "defaulted", at=ACTIVE

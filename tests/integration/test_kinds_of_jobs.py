@@ -55,11 +55,12 @@ async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(fe
 async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation, monkeypatch):
     run = await _finished(federation, monkeypatch)
     assert not any(message.protection is Protection.CLEAR for _, _, message in run.sent)
-    before_training = {"public_keys", "weight_share_offer"}
+    before_training = {"public_keys", "weight_share_offer", "id_count", "blinded_id_list", "common_ids"}
     gradients = {"encrypted_gradient_rows", "masked_activation_gradient"}  # so small a batch shares one packing
-    assert run.kinds(ACTIVE, CLINIC) == before_training | gradients | {"masked_activation_product"}
+    to_clinic = gradients | {"masked_activation_product", "common_id_count"}
+    assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic
     products = {"masked_gradient_product", "masked_weight_gradient"}
-    to_bank = {"id_set_digest", "encrypted_activations", "forward_share"} | products
+    to_bank = {"fully_blinded_id_list", "encrypted_activations", "forward_share"} | products
     assert run.kinds(CLINIC, ACTIVE) == before_training | to_bank
 
 

@@ -134,20 +134,24 @@ class Processes:
 
     def start(self, *names: str) -> None:
         for name in names or (*self.federation.names, COORDINATOR):
-            arguments = (
-                ["run", "job.toml", "--report", "outcome.json"] if name == COORDINATOR else ["party", "party.toml"]
+            if name == COORDINATOR:
+                self.start_command(name, "run", "job.toml", "--report", "outcome.json")
+            else:
+                self.start_command(name, "party", "party.toml")
+
+    def start_command(self, name: str, *arguments: str) -> None:
+        """Start another command at a process's place; what looks like a file lies in its folder."""
+        # The folder stands in the arguments, so that a process that is left can be found.
+        placed = [str(self.federation.path(name, a)) if "." in a else a for a in arguments]
+        with self._log(name).open("wb") as log:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", "vfl", *placed],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+                start_new_session=True,
             )
-            # The folder stands in the arguments, so that a process that is left can be found.
-            arguments = [str(self.federation.path(name, a)) if "." in a else a for a in arguments]
-            with self._log(name).open("wb") as log:
-                self._running[name] = subprocess.Popen(
-                    [sys.executable, "-m", "vfl", *arguments],
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env=self._environment,
-                    start_new_session=True,
-                )
 
     def _log(self, name: str) -> Path:
         return self.federation.path(name, "output.log")

@@ -42,8 +42,11 @@ class Run:
         return {address.kind for address, to, _ in self.sent if (address.sender, to) == (sender, receiver)}
 
 
-async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run one job. Not reproducible: parties that share a process share torch's generator."""
+async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch, *, count_only: bool = False) -> Run:
+    """Run one job, or only count the common ids.
+
+    Not reproducible: parties that share a process share torch's generator.
+    """
     run = Run()
     record_messages(run, monkeypatch)
     setups = {name: load_party(federation.path(name)) for name in federation.names}
@@ -52,7 +55,7 @@ async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
     run.errors[COORDINATOR] = None
     try:
-        run.outcome = await run_job(job, settings, own.tls, SilentObserver(), audit=own.audit)
+        run.outcome = await run_job(job, settings, own.tls, SilentObserver(), audit=own.audit, count_only=count_only)
     except VflError as error:
         run.errors[COORDINATOR] = error
     run.errors |= {name: await party for name, party in parties.items()}

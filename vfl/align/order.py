@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 
-def canonical_order(ids: list[str]) -> npt.NDArray[np.int64]:
+def canonical_order(ids: pl.Series) -> npt.NDArray[np.int64]:
     """Positions of a party's rows in the order of their ids.
 
     Ids are compared as UTF-8 bytes: no locale and no meaning of digits, so parties with the same set of ids, however
-    their tables are sorted, get their rows in the same order.
+    their tables are sorted, get their rows in the same order. It follows from the common ids alone, which all of them
+    know, and tells nothing about the order of anybody's table.
 
     Args:
-        ids: n different ids.
+        ids: n different ids as text.
 
     Returns:
         (n,) positions in the party's own table.
     """
-    encoded = [identity.encode() for identity in ids]
-    return np.array(sorted(range(len(ids)), key=encoded.__getitem__), dtype=np.int64)
+    return ids.arg_sort().to_numpy().astype(np.int64)

@@ -39,11 +39,12 @@ def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
     party_credentials(setup)
-    table = load_table(setup.config.data, needs_label=setup.entry.role is Role.ACTIVE)
+    table = load_table(setup.config.data, setup.job.ids, needs_label=setup.entry.role is Role.ACTIVE)
     setup.config.policy.check_rows(len(table))
     features = len(table.numeric_names) + len(table.categorical_names)
     return (
-        f"party '{setup.name}', {setup.entry.role}, {len(table)} rows, {features} features, "
+        f"party '{setup.name}', {setup.entry.role}, {len(table)} rows, {table.dropped} without an id, "
+        f"{features} features, "
         f"job '{setup.job.name}': valid"
     )
 

@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``check``, ``keys``, ``audit`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``align``, ``check``, ``keys``, ``audit`` and ``demo``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from vfl.cli.progress import ProgressObserver
 from vfl.configuration import load_toml
 from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
+
+if TYPE_CHECKING:
+    from vfl.train.party_config import CoordinatorConfig
 
 app = typer.Typer(
     help="Vertical federated learning with an exact, homomorphically encrypted interaction layer.",
@@ -71,7 +74,7 @@ def run(
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
     from vfl.train.coordinator_process import run_job
-    from vfl.train.party_config import CoordinatorConfig, coordinator_beside, load_job_setup
+    from vfl.train.party_config import load_job_setup
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -80,13 +83,34 @@ def run(
             raise ConfigError(
                 "the report cannot be written", detail=f"{report.parent} is not a folder", remedy="correct --report"
             )
-        beside = job.parent / "coordinator.toml"
-        path = config or (beside if beside.exists() else None)
-        coordinator = load_toml(path, CoordinatorConfig) if path else coordinator_beside(job)
+        coordinator = _coordinator_settings(job, config)
         with ProgressObserver(errors_console, settings.training.epochs) as observer:
             outcome = asyncio.run(run_job(settings, federation, coordinator.tls, observer, audit=coordinator.audit))
         if report:
             report.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+def align(
+    job: Annotated[Path, typer.Argument(help="job.toml")],
+    config: Annotated[
+        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+    ] = None,
+    log: LogOption = LogFormat.TEXT,
+) -> None:
+    """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
+    from vfl.train.coordinator_process import run_job
+    from vfl.train.observer import SilentObserver
+    from vfl.train.party_config import load_job_setup
+
+    configure_logs(log, party="coordinator")
+    with reported():
+        settings, federation, _ = load_job_setup(job)
+        tls = _coordinator_settings(job, config).tls
+        outcome = asyncio.run(run_job(settings, federation, tls, SilentObserver(), count_only=True))
+        for party, rows in outcome.party_rows.items():
+            typer.echo(f"{party}: {rows} rows with an id, {outcome.rows_without_id[party]} without")
+        typer.echo(f"in common: {outcome.rows} rows ({outcome.seconds_alignment:.1f} s)")
 
 
 @app.command()
@@ -106,6 +130,14 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
     raise typer.Exit(failed)
 
 
+def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
+    from vfl.train.party_config import CoordinatorConfig
+
+    beside = job.parent / "coordinator.toml"
+    path = config or (beside if beside.exists() else None)
+    return load_toml(path, CoordinatorConfig) if path else CoordinatorConfig()
+
+
 @app.command()
 def demo(
     dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "breast",
@@ -113,6 +145,7 @@ def demo(
     parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
+    overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
     """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
@@ -120,4 +153,4 @@ def demo(
 
     configure_logs(LogFormat.TEXT, party="demo")
     with reported():
-        run_demo(dataset, data, parties, out, seed, only_write=only_write)
+        run_demo(dataset, data, parties, out, seed, overlap, only_write=only_write)

@@ -1,4 +1,4 @@
-"""One column of a file and its readings: as ids, as numbers, as categories."""
+"""One column of a file and its readings: as numbers, as categories. Ids are read in ``row_ids.py``."""
 
 from __future__ import annotations
 
@@ -47,35 +47,6 @@ class Column:
             raise self._is_date()
         return ColumnKind.CATEGORICAL  # its reading refuses what is no category
 
-    def to_ids(self) -> list[str]:
-        """Canonical ids: text without surrounding white space, integers as decimals.
-
-        Raises:
-            DataError: a type that has no canonical text; missing or repeated ids.
-        """
-        dtype = self.values.dtype
-        whole = dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
-        if not whole and not _is_text(dtype):
-            raise DataError(
-                "the id column has a type that cannot be compared between parties",
-                detail=self._place(f"type {dtype}"),
-                remedy="export the ids as text or as whole numbers, the same way at every party",
-            )
-        ids = self._as_text()
-        if ids.null_count():
-            raise DataError(
-                "the id column has missing values",
-                detail=self._place(self._count(ids.is_null(), "missing")),
-                remedy="remove the rows without an id",
-            )
-        if surplus := ids.len() - ids.n_unique():
-            raise DataError(
-                "the id column has repeated values",
-                detail=self._place(f"{surplus} of {ids.len()} rows repeat the id of another row"),
-                remedy="keep one row for each id",
-            )
-        return list(ids)
-
     def to_numeric(self) -> npt.NDArray[np.float64]:
         """(n,) values, NaN where missing. Whole numbers beyond 2^53 are rounded to the nearest double.
 
@@ -84,7 +55,7 @@ class Column:
         """
         if self.values.dtype.is_temporal():
             raise self._is_date()
-        if _is_text(self.values.dtype):
+        if is_text(self.values.dtype):
             numbers, bad = _parse_numbers(self._as_text())
         elif self.values.dtype.is_numeric() or self.values.dtype in (pl.Boolean, pl.Null):
             numbers, bad = self.values.cast(pl.Float64), pl.repeat(False, self.values.len(), eager=True)
@@ -161,7 +132,8 @@ class Column:
         )
 
 
-def _is_text(dtype: pl.DataType) -> bool:
+def is_text(dtype: pl.DataType) -> bool:
+    """Whether values of this type are texts."""
     return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
 
 

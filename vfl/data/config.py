@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vfl.configuration import LocalPath
+from vfl.configuration import Configuration, LocalPath
 
 ColumnName = Annotated[str, Field(min_length=1)]
 
@@ -19,13 +19,33 @@ class ColumnKind(StrEnum):
     CATEGORICAL = "categorical"
 
 
+class IdRules(Configuration):
+    """``[ids]`` of job.toml: how ids are written before they are compared; the same at every party.
+
+    In this order: text is stripped of surrounding white space, ``white_space``, ``case``, Unicode NFC, ``type``. A row
+    of which an id column is empty is left out and counted.
+
+    Attributes:
+        columns: how many columns make an id, in the order that every party lists them; joined with their lengths.
+        type: ``integer`` reads decimal digits, so that "007", "+7" and "7" are one id; ``string`` keeps them apart.
+        case: ``lower`` makes "Ab" and "aB" one id.
+        white_space: ``remove`` takes away white space inside an id, too: "AB 12" and "AB12" are one id.
+    """
+
+    columns: Annotated[int, Field(ge=1, le=16)] = 1
+    type: Literal["string", "integer"] = "string"
+    case: Literal["keep", "lower"] = "keep"
+    white_space: Literal["strip", "remove"] = "strip"
+
+
 class DataConfig(BaseModel):
     """A table and its columns. Column names are compared without surrounding white space, as headers are.
 
     Attributes:
         path: the file.
         format: ``auto`` goes by the file's suffix: ``.csv``, ``.parquet`` or ``.pq``.
-        id_column: the ids that the parties have in common; read as text, so that "007" stays "007".
+        id_column: the ids that the parties have in common, written as the job's ``[ids]`` says; a list where several
+            columns make an id.
         label_column: what is predicted; only at the active party.
         columns: the features and their kinds, in the order wanted; columns not named are left out. Without it every
             column other than id, label and ``drop`` is a feature: text and booleans categorical, numbers numeric.
@@ -36,14 +56,19 @@ class DataConfig(BaseModel):
 
     path: LocalPath
     format: Literal["auto", "csv", "parquet"] = "auto"
-    id_column: ColumnName
+    id_column: ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]
     label_column: ColumnName | None = None
     columns: dict[ColumnName, ColumnKind] | None = None
     drop: tuple[ColumnName, ...] = ()
 
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that make an id, in order."""
+        return (self.id_column,) if isinstance(self.id_column, str) else self.id_column
+
     @model_validator(mode="after")
     def _one_use_per_column(self) -> Self:
-        uses = [self.id_column, *(self.columns or {}), *self.drop]
+        uses = [*self.id_columns, *(self.columns or {}), *self.drop]
         if self.label_column is not None:
             uses.append(self.label_column)
         repeated = sorted({name for name in uses if uses.count(name) > 1})

@@ -32,6 +32,10 @@ class Source:
     positions: npt.NDArray[np.int64]
     unit: Literal["line", "row"]
 
+    def where(self, wanted: pl.Series) -> Source:
+        """The rows for which ``wanted`` is true."""
+        return Source(self.path, self.frame.filter(wanted), self.positions[wanted.to_numpy()], self.unit)
+
 
 def read_source(config: DataConfig) -> Source:
     """Read the whole file.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from vfl.data.columns import Column
-from vfl.data.config import ColumnKind, DataConfig
+from vfl.data.config import ColumnKind, DataConfig, IdRules
+from vfl.data.row_ids import check_unique, read_ids
 from vfl.data.source import Source, read_source
 from vfl.errors import ConfigError, DataError
 
@@ -18,20 +20,22 @@ class Table:
     """n rows of a party. Its repr tells sizes only, as rows must not reach a log.
 
     Attributes:
-        ids: n canonical ids, each once.
+        ids: n canonical ids as text, each once.
         numeric: (n, p) float64, NaN where missing, never infinite.
         numeric_names: p column names.
         categorical: (n, c) of str, None where missing.
         categorical_names: c column names.
         labels: (n,) float64, all finite; None at a passive party.
+        dropped: rows of the file that have no id and are left out.
     """
 
-    ids: list[str]
+    ids: pl.Series
     numeric: npt.NDArray[np.float64]
     numeric_names: tuple[str, ...]
     categorical: npt.NDArray[np.object_]
     categorical_names: tuple[str, ...]
     labels: npt.NDArray[np.float64] | None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,33 +47,37 @@ class Table:
     def select(self, rows: npt.NDArray[np.int64]) -> Table:
         """The rows at these positions, in this order."""
         return Table(
-            ids=[self.ids[row] for row in rows],
+            ids=self.ids.gather(rows),
             numeric=self.numeric[rows],
             numeric_names=self.numeric_names,
             categorical=self.categorical[rows],
             categorical_names=self.categorical_names,
             labels=None if self.labels is None else self.labels[rows],
+            dropped=self.dropped,
         )
 
 
-def load_table(config: DataConfig, *, needs_label: bool) -> Table:
-    """Read a party's table and check it whole.
+def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label: bool) -> Table:
+    """Read a party's table and check it whole. Rows without an id are left out and counted.
 
     In CSV the empty cell is missing; where a number is expected so are NA, N/A, NaN, null and none. Blank lines are
     skipped.
 
     Args:
         config: file and columns.
+        rules: how ids are written; the defaults where left out.
         needs_label: True at the active party, which may have no features at all.
 
     Raises:
         ConfigError: a label column is configured where none belongs, or none where one is needed; unknown format.
-        DataError: unreadable or empty file; missing columns; missing or repeated ids; values that do not fit their
-            column; labels that are missing or no finite numbers; no features at a passive party.
+        DataError: unreadable or empty file; missing columns; no ids at all or repeated ones; values that do not
+            fit their column; labels that are missing or no finite numbers; no features at a passive party.
     """
     _check_label_column(config, needs_label)
     source = read_source(config)
     _check_columns_exist(config, source)
+    rows = source.frame.height
+    source, ids = _with_ids(config, source, rules or IdRules())
     kinds = _feature_kinds(config, source)
     if not kinds and not needs_label:
         raise DataError(
@@ -86,13 +94,28 @@ def load_table(config: DataConfig, *, needs_label: bool) -> Table:
     for position, name in enumerate(categorical_names):
         categorical[:, position] = Column.of(source, name).to_categorical()
     return Table(
-        ids=Column.of(source, config.id_column).to_ids(),
+        ids=ids,
         numeric=numeric,
         numeric_names=numeric_names,
         categorical=categorical,
         categorical_names=categorical_names,
         labels=None if config.label_column is None else _labels(source, config.label_column),
+        dropped=rows - len(ids),
     )
+
+
+def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Source, pl.Series]:
+    ids = read_ids(source, config.id_columns, rules)
+    present = ids.is_not_null()
+    if not present.any():
+        raise DataError(
+            "no row of the table has an id",
+            detail=f"{source.path}: {', '.join(config.id_columns)} of all {ids.len()} rows empty",
+            remedy="correct data.id_column in party.toml, or export the table with its ids",
+        )
+    source, ids = source.where(present), ids.filter(present)
+    check_unique(ids, source)
+    return source, ids
 
 
 def _check_label_column(config: DataConfig, needs_label: bool) -> None:
@@ -112,7 +135,7 @@ def _check_label_column(config: DataConfig, needs_label: bool) -> None:
 
 def _check_columns_exist(config: DataConfig, source: Source) -> None:
     label = () if config.label_column is None else (config.label_column,)
-    wanted = (config.id_column, *label, *(config.columns or {}), *config.drop)
+    wanted = (*config.id_columns, *label, *(config.columns or {}), *config.drop)
     missing = [name for name in wanted if name not in source.frame.columns]
     if missing:
         raise DataError(
@@ -125,7 +148,7 @@ def _check_columns_exist(config: DataConfig, source: Source) -> None:
 def _feature_kinds(config: DataConfig, source: Source) -> dict[str, ColumnKind]:
     if config.columns is not None:
         return config.columns
-    others = {config.id_column, config.label_column, *config.drop}
+    others = {*config.id_columns, config.label_column, *config.drop}
     features = [name for name in source.frame.columns if name not in others]
     return {name: Column.of(source, name).infer_kind() for name in features}
 

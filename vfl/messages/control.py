@@ -30,28 +30,34 @@ class Prepare(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(ControlMessage):
-    """Party to coordinator: it is the same job here, and the table is loaded."""
+    """Party to coordinator: it is the same job here, and the table is loaded. Rows without an id are ``dropped``."""
 
     kind = "prepared"
     party: str
     role: Role
     rows: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
 class Align(ControlMessage):
-    """Coordinator to party: exchange public keys, check that all hold the same ids, build the models."""
+    """Coordinator to party: exchange public keys, find the common ids, build the models.
+
+    With ``count_only`` all learn how many ids are common, and nothing else happens.
+    """
 
     kind = "align"
     job: str
     attempt: int
+    count_only: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Aligned(ControlMessage):
     """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
 
-    ``trainable`` is false for a frozen bottom, which then needs no gradient.
+    ``trainable`` is false for a frozen bottom, which then needs no gradient. Where only the common ids were counted,
+    there are no splits and no bottom yet.
     """
 
     kind = "aligned"

@@ -70,13 +70,51 @@ class PublicKeys(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class IdSetDigest(Message):
-    """Number of rows and keyed digest (HMAC-SHA-256 under a key of the two parties) of a party's set of ids."""
+class IdCount(Message):
+    """Number of ids of a party, to each other one."""
 
-    kind = "id_set_digest"
+    kind = "id_count"
     protection = Protection.PUBLIC
     rows: Array = tensor("int64", 1)
-    digest: Array = tensor("uint8", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BlindedIdList(Message):
+    """To the next party of the ring: a part of a list of ids, blinded and shuffled by its owner and those before."""
+
+    kind = "blinded_id_list"
+    protection = Protection.ENCRYPTED
+    points: Array = tensor("uint8", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class FullyBlindedIdList(Message):
+    """Passive to active: a part of a list that all parties have blinded, 16 bytes of each entry."""
+
+    kind = "fully_blinded_id_list"
+    protection = Protection.ENCRYPTED
+    tags: Array = tensor("uint8", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonIdCount(Message):
+    """Active to passive: how many ids all parties have in common."""
+
+    kind = "common_id_count"
+    protection = Protection.PUBLIC
+    rows: Array = tensor("int64", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CommonIds(Message):
+    """Back along the ring: one bit for each entry of a list, in the order in which the receiver passed it on.
+
+    The mask is that order: only who shuffled the list can tell to which entry a bit belongs.
+    """
+
+    kind = "common_ids"
+    protection = Protection.MASKED
+    members: Array = tensor("uint8", 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,16 @@
 
 MEANINGS = {
     "public_keys": "public keys of {sender} for this job",
-    "id_set_digest": "number of rows of {sender}, and a keyed digest of its ids: tells only whether both hold the same",
+    "id_count": "number of ids of {sender}",
+    "blinded_id_list": (
+        "a list of ids, blinded with secret keys of {sender} and of the parties before it, and shuffled: {receiver} "
+        "reads its length"
+    ),
+    "fully_blinded_id_list": (
+        "a list of ids that all parties have blinded: {receiver} reads how many of them any of the lists share"
+    ),
+    "common_id_count": "how many ids all parties have in common",
+    "common_ids": "which entries of a shuffled list all parties have: {receiver} reads which of its own rows these are",
     "weight_share_offer": "a uniform random matrix, {sender}'s part in the initial interaction weights: tells nothing",
     "encrypted_activations": (
         "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
@@ -36,8 +45,8 @@ MEANINGS = {
     "clear_activations": "activations of the rows in each batch, NOT PROTECTED",
     "clear_activation_gradient": "activation gradients of the rows in each batch, NOT PROTECTED",
     "prepare": "name of the job and digest of its configuration",
-    "prepared": "name, role and number of rows of {sender}",
-    "align": "request to compare ids and exchange keys",
+    "prepared": "name and role of {sender}, and its numbers of rows with and without an id",
+    "align": "request to count or find the common ids and to exchange keys",
     "aligned": "numbers of rows in each split, width of {sender}'s bottom model and whether it trains",
     "begin": "which passive parties get activation gradients",
     "begun": "{sender} is ready for the first batch",

@@ -16,8 +16,7 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
-from vfl.train.handshake import check_ids
-from vfl.train.roles import JobState
+from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_active
 from vfl.train.upper import UpperModel
 
@@ -41,15 +40,17 @@ class ActiveParty:
             Phase.SCORE: self._score,
         }
 
-    async def load(self) -> int:
+    async def load(self) -> LoadedRows:
         """See ``PartyRole``."""
         return await self._state.load()
 
-    async def align(self, key: StepKey) -> Aligned:
+    async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
+        if count_only:
+            return await state.count_common_ids(key)
+        await state.find_common_ids(key)
         await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
-        await state.mail.run(check_ids(state.setup.peers, state.ids, state.keys.shared), key, "alignment")
         aligned = await state.build()
         self._upper = await asyncio.to_thread(self._make_upper)
         return aligned

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,11 +39,14 @@ class Outcome:
     """What a finished job has to show. Times in seconds, traffic in bytes."""
 
     job: str
+    party_rows: dict[str, int] = field(default_factory=dict)
+    rows_without_id: dict[str, int] = field(default_factory=dict)
     rows: int = 0
     train_rows: int = 0
     steps: int = 0
     trained_samples: int = 0
     seconds_setup: float = 0.0
+    seconds_alignment: float = 0.0
     seconds_training: float = 0.0
     seconds_evaluation: float = 0.0
     training_bytes_sent: dict[str, int] = field(default_factory=dict)
@@ -94,11 +97,31 @@ class Coordinator:
             VflError: what stopped it.
             asyncio.CancelledError: the operator stopped it; parties are told before this is raised.
         """
+        return await self._told_to_all(self._run())
+
+    async def count_common_ids(self) -> Outcome:
+        """How many rows the parties have in common, and nothing else: nobody learns which.
+
+        Raises:
+            VflError: what stopped it.
+            asyncio.CancelledError: the operator stopped it; parties are told before this is raised.
+        """
+        return await self._told_to_all(self._count_common_ids())
+
+    async def _run(self) -> None:
+        await self._setup()
+        await self._train()
+        await self._evaluate(Split.TEST, self._job.training.epochs)
+        await self._finish()
+
+    async def _count_common_ids(self) -> None:
+        aligned = await self._align(count_only=True)
+        self._check_aligned(aligned)
+        await self._finish()
+
+    async def _told_to_all(self, work: Coroutine[Any, Any, None]) -> Outcome:
         try:
-            await self._setup()
-            await self._train()
-            await self._evaluate(Split.TEST, self._job.training.epochs)
-            await self._finish()
+            await work
         except VflError as error:
             await self._abort(error)
             raise
@@ -120,21 +143,29 @@ class Coordinator:
 
     async def _setup(self) -> None:
         started = time.perf_counter()
-        await self._connect()
         name, deadlines = self.outcome.job, self._job.deadlines
-        digest = job_digest(self._job, self._federation)
-        prepare = m.Prepare(name, self._attempt, digest, PROTOCOL_VERSION)
-        self._where = "prepare"
-        await self._all(lambda client: client.prepare(prepare, deadlines.phase))
-        self._where = "alignment"
-        align = m.Align(name, self._attempt)
-        aligned = await self._all(lambda client: client.align(align, deadlines.phase))
-        receivers = self._check_aligned(aligned)
+        receivers = self._check_aligned(await self._align(count_only=False))
         self._where = "the initial weights"
         begin = m.Begin(name, self._attempt, receivers)
         await self._all(lambda client: client.begin(begin, deadlines.phase))
         self.outcome.seconds_setup = time.perf_counter() - started
         self._observer.ready(self.outcome.rows, self.outcome.train_rows, self._epoch_steps, receivers)
+
+    async def _align(self, *, count_only: bool) -> dict[str, m.Aligned]:
+        await self._connect()
+        name, deadlines = self.outcome.job, self._job.deadlines
+        prepare = m.Prepare(name, self._attempt, job_digest(self._job, self._federation), PROTOCOL_VERSION)
+        self._where = "prepare"
+        prepared = await self._all(lambda client: client.prepare(prepare, deadlines.phase))
+        self.outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
+        self.outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}
+        self._observer.event("tables", rows=self.outcome.party_rows, without_id=self.outcome.rows_without_id)
+        self._where = "alignment"
+        started = time.perf_counter()
+        align = m.Align(name, self._attempt, count_only)
+        aligned = await self._all(lambda client: client.align(align, deadlines.alignment))
+        self.outcome.seconds_alignment = time.perf_counter() - started
+        return aligned
 
     async def _connect(self) -> None:
         limit = self._job.deadlines.connect

@@ -27,6 +27,8 @@ async def run_job(
     observer: Observer,
     run_id: str | None = None,
     audit: AuditConfig | None = None,
+    *,
+    count_only: bool = False,
 ) -> Outcome:
     """Run one job over all parties of its federation.
 
@@ -34,6 +36,7 @@ async def run_job(
         tls: the coordinator's certificate files.
         run_id: makes the job's name unique; random where left out.
         audit: where the coordinator's audit log goes; None keeps none.
+        count_only: only count the ids that the parties have in common.
 
     Raises:
         VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
@@ -50,7 +53,7 @@ async def run_job(
                 for party in federation.parties
             }
             coordinator = Coordinator(job, federation, clients, run_id, observer)
-            task = asyncio.create_task(coordinator.run())
+            task = asyncio.create_task(coordinator.count_common_ids() if count_only else coordinator.run())
             with _cancelled_by_signals(task):
                 try:
                     return await task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vfl.align import canonical_order
+from vfl.align.order import canonical_order
 from vfl.data.preprocess import Features, Preprocessor
 from vfl.data.split import epoch_batches, split_rows
 from vfl.data.table import Table
@@ -19,7 +19,7 @@ class Dataset:
     """Aligned rows with fitted preprocessing.
 
     Args:
-        table: this party's table; its ids must be those of all parties.
+        table: the aligned rows of this party: those whose ids all parties have, in any order.
         job: gives split, batch sizes and the public seed.
     """
 

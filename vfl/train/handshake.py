@@ -1,25 +1,23 @@
-"""Before step 0: the parties exchange public keys and check that they hold the same ids."""
+"""Before step 0: the parties exchange public keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import structlog
 
-from vfl.align import check_same_ids, id_set_digest
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, receive
-from vfl.messages import IdSetDigest, PublicKeys
+from vfl.messages import PublicKeys
 from vfl.privacy.agreement import AgreementKey, SharedSecret
 from vfl.transport.credentials import Credentials
 from vfl.transport.identity import Signature, Statement
 
 _log = structlog.get_logger("vfl.party")
 
-ID_DIGEST_LABEL = "id-set-digest"
 KEYS_PURPOSE = "vfl/public-keys/1"
 
 
@@ -95,25 +93,6 @@ class Keys:
 
     def _statement(self, sender: str, key: StepKey, encryption: bytes, agreement: bytes) -> Statement:
         return Statement(KEYS_PURPOSE, self._federation, key.job, key.attempt, sender, (encryption, agreement))
-
-
-def show_ids(active: str, ids: Sequence[str], shared: Mapping[str, SharedSecret]) -> Exchange[None]:
-    """Passive side: send the number of ids and their keyed digest to the active party."""
-    digest = id_set_digest(list(ids), shared[active].derive_key(ID_DIGEST_LABEL))
-    yield Send((active,), IdSetDigest(np.array([len(ids)], dtype=np.int64), _bytes(digest)))
-
-
-def check_ids(passive: Sequence[str], ids: Sequence[str], shared: Mapping[str, SharedSecret]) -> Exchange[None]:
-    """Active side: compare own ids with every passive party's digest.
-
-    Raises:
-        AlignmentError: naming the party whose ids differ and both counts.
-    """
-    for peer in passive:
-        theirs = yield from receive(peer, IdSetDigest)
-        own_digest = id_set_digest(list(ids), shared[peer].derive_key(ID_DIGEST_LABEL))
-        rows = int(theirs.rows[0]) if theirs.rows.size == 1 else -1
-        check_same_ids(len(ids), own_digest, peer, rows, theirs.digest.tobytes())
 
 
 def _bytes(content: bytes) -> np.ndarray:

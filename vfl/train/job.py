@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
 from vfl.he.layout import LINK_MBIT
 from vfl.he.parameters import RingSettings
@@ -68,9 +69,16 @@ class SplitConfig(Configuration):
 
 
 class DeadlineConfig(Configuration):
-    """``[deadlines]`` in seconds: how long to wait for processes to start, and for one phase of one step."""
+    """``[deadlines]`` in seconds.
+
+    Attributes:
+        connect: for all processes to start.
+        alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
+        phase: for one message, and for one phase of one step.
+    """
 
     connect: Annotated[float, Field(gt=0)] = 120.0
+    alignment: Annotated[float, Field(gt=0)] = 7200.0
     phase: Annotated[float, Field(gt=0)] = 120.0
 
 
@@ -82,6 +90,7 @@ class JobConfig(Configuration):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: TaskConfig
     model: ModelConfig
+    ids: IdRules = IdRules()
     training: TrainingConfig = TrainingConfig()
     interaction: InteractionConfig = InteractionConfig()
     split: SplitConfig = SplitConfig()

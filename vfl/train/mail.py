@@ -55,12 +55,13 @@ class Mail:
         self._timeout = timeout
         self._encrypted = encrypted
 
-    async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
+    async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str, seconds: float | None = None) -> Result:
         """Run an exchange to its end. Its arithmetic runs in a thread, so that the process keeps answering.
 
         Args:
             key: addresses the messages.
             purpose: what it is for, in words, for errors about messages that do not come.
+            seconds: to wait for one message, where that is not this mail's ``timeout``.
 
         Raises:
             VflError: what the exchange raises, or what happens to its messages.
@@ -81,7 +82,7 @@ class Mail:
                     case Receive(sender, message_type, part):
                         address = Address(key, message_type.kind, sender, part)
                         with self._idle.waiting():
-                            taking = self._inbox.take(address, self._timeout, purpose)
+                            taking = self._inbox.take(address, seconds or self._timeout, purpose)
                             received = await deliveries.beside(taking)
         finally:
             deliveries.cancel()

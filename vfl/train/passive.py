@@ -15,8 +15,7 @@ from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.train.handshake import show_ids
-from vfl.train.roles import JobState
+from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_passive
 
 
@@ -35,16 +34,17 @@ class PassiveParty:
             Phase.BOTTOM_BACKWARD: self._bottom_backward,
         }
 
-    async def load(self) -> int:
+    async def load(self) -> LoadedRows:
         """See ``PartyRole``."""
         return await self._state.load()
 
-    async def align(self, key: StepKey) -> Aligned:
+    async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
+        if count_only:
+            return await state.count_common_ids(key)
+        await state.find_common_ids(key)
         await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
-        active = state.setup.federation.active.name
-        await state.mail.run(show_ids(active, state.ids, state.keys.shared), key, "alignment")
         return await state.build()
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:

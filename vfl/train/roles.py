@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
+from vfl.align.sets import BlindedIds
 from vfl.data.table import Table, load_table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.interact.exchange import Exchange
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.randomness import derive_entropy, derive_seed, training_generator
+from vfl.train.alignment import Alignment
 from vfl.train.dataset import Dataset
 from vfl.train.handshake import Keys
 from vfl.train.local_model import LocalBottom
@@ -25,18 +31,27 @@ from vfl.train.party_config import PartySetup
 from vfl.train.private_seed import load_private_seed
 from vfl.transport.credentials import Credentials
 
+Result = TypeVar("Result")
+
 SETUP_STEP = 0
 """Messages before the first batch are addressed to this step; batches count from 1."""
+
+
+class LoadedRows(NamedTuple):
+    """Rows of a party's table, and those left out because they have no id."""
+
+    rows: int
+    dropped: int
 
 
 class PartyRole(Protocol):
     """The active or the passive party of one job, as the service drives it."""
 
-    async def load(self) -> int:
+    async def load(self) -> LoadedRows:
         """Read the table; return the number of its rows."""
 
-    async def align(self, key: StepKey) -> Aligned:
-        """Exchange keys, check the ids, build the model."""
+    async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
+        """Find the common ids, exchange keys, build the model; or only count the common ids."""
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """Agree on initial interaction weights."""
@@ -73,6 +88,7 @@ class JobState:
         )
         self._private_seed = load_private_seed(setup.config.private_seed)
         self._table: Table | None = None
+        self._blinded: BlindedIds | None = None
         self.dataset: Dataset
         self.bottom: LocalBottom | None = None
 
@@ -84,16 +100,51 @@ class JobState:
         """A training generator of this party for one purpose, bound to the job's public seed."""
         return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, *labels))
 
-    async def load(self) -> int:
+    async def load(self) -> LoadedRows:
         """Read the table; raises DataError."""
-        is_active = self.setup.entry.role is Role.ACTIVE
-        self._table = await asyncio.to_thread(load_table, self.setup.config.data, needs_label=is_active)
-        return len(self._table)
+        setup = self.setup
+        is_active = setup.entry.role is Role.ACTIVE
+        table = await asyncio.to_thread(load_table, setup.config.data, setup.job.ids, needs_label=is_active)
+        self._table = table
+        return LoadedRows(len(table), table.dropped)
 
-    @property
-    def ids(self) -> list[str]:
-        """This party's ids."""
-        return self._loaded.ids
+    async def count_common_ids(self, key: StepKey) -> Aligned:
+        """How many ids all parties have in common; nobody learns which.
+
+        Raises:
+            PolicyRefusal: too few for this party.
+        """
+        async with self._alignment(key) as alignment:
+            rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
+        return Aligned(rows, 0, 0, 0, self.setup.width, trainable=False)
+
+    async def find_common_ids(self, key: StepKey) -> None:
+        """Keep of the table the rows whose ids all parties have. Which they are is told only if all accept the number.
+
+        Raises:
+            PolicyRefusal: too few for this party.
+        """
+        async with self._alignment(key) as alignment:
+            await self._run_alignment(alignment.count(), key, "counting the common ids")
+            rows = await self._run_alignment(alignment.reveal(), key, "finding the common ids")
+        self._table = self._loaded.select(rows)
+
+    async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
+        """A message may take as long as a slower party needs for the longest list."""
+        return await self.mail.run(exchange, key, purpose, self.setup.job.deadlines.alignment)
+
+    @asynccontextmanager
+    async def _alignment(self, key: StepKey) -> AsyncIterator[Alignment]:
+        """An alignment whose helper processes end with it; what is blinded is kept for another attempt of the job."""
+        setup = self.setup
+        parties = (setup.federation.active.name, *(party.name for party in setup.federation.passives))
+        if self._blinded is None:
+            processes = setup.config.threads or os.cpu_count() or 1
+            self._blinded = await asyncio.to_thread(BlindedIds, self._loaded.ids, key.job, processes)
+        try:
+            yield Alignment(parties, setup.name, self._blinded, setup.config.policy.check_rows)
+        finally:
+            await asyncio.to_thread(self._blinded.close)
 
     @property
     def _loaded(self) -> Table:
@@ -102,16 +153,15 @@ class JobState:
         return self._table
 
     async def build(self) -> Aligned:
-        """Once the ids are known to be the same: order, split, preprocess, build and probe the bottom.
+        """Of the aligned rows: order, split, preprocess; build and probe the bottom.
 
         Raises:
-            DataError, ModelError, PolicyRefusal: with what to change.
+            DataError, ModelError: with what to change.
         """
         return await asyncio.to_thread(self._build)
 
     def _build(self) -> Aligned:
         setup = self.setup
-        setup.config.policy.check_rows(len(self._loaded))
         torch.manual_seed(self.seed("layers that draw at random, like dropout"))
         self.dataset = Dataset(self._loaded, setup.job)
         if setup.width:

@@ -44,6 +44,7 @@ class _Job:
     Attributes:
         accepted_role: set when the job has been accepted.
         where: what was last asked for, in words.
+        trained: whether there is something to save.
         error: the first error that happened here.
     """
 
@@ -52,6 +53,7 @@ class _Job:
         self.attempt = attempt
         self.accepted_role: PartyRole | None = None
         self.where = "prepare"
+        self.trained = False
         self.error: VflError | None = None
         self.calls: dict[Hashable, asyncio.Task[Any]] = {}
         self.last_call = time.monotonic()
@@ -137,13 +139,21 @@ class PartyService:
         await asyncio.to_thread(make_output, self._setup.config.output)
         job.accepted_role = await asyncio.to_thread(self._make_role)
         _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
-        rows = await job.role.load()
-        _log.info("table loaded", rows=rows)
-        return m.Prepared(party=self._setup.name, role=Role(self._setup.entry.role), rows=rows)
+        loaded = await job.role.load()
+        _log.info("table loaded", rows=loaded.rows, rows_without_id=loaded.dropped)
+        role = Role(self._setup.entry.role)
+        return m.Prepared(party=self._setup.name, role=role, rows=loaded.rows, dropped=loaded.dropped)
 
     async def align(self, call: m.Align) -> m.Aligned:
-        """Exchange keys, check the ids, build the models."""
-        return await self._once(call.job, "align", "alignment", lambda job: job.role.align(job.setup_key))
+        """Find the common ids, exchange keys, build the models; or only count the common ids."""
+
+        async def work(job: _Job) -> m.Aligned:
+            aligned = await job.role.align(job.setup_key, count_only=call.count_only)
+            _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
+            job.trained = not call.count_only
+            return aligned
+
+        return await self._once(call.job, "align", "alignment", work)
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
@@ -186,9 +196,10 @@ class PartyService:
         return await self._once(call.job, "finish", "saving", self._finish)
 
     async def _finish(self, job: _Job) -> m.Finished:
-        lipschitz = await job.role.save(job.name)
+        lipschitz = await job.role.save(job.name) if job.trained else 0.0
         total = self._traffic.total(job.name)
-        _log.info("job finished", job=job.name, saved=str(self._setup.config.output / job.name))
+        saved = str(self._setup.config.output / job.name) if job.trained else "nothing, the common ids were counted"
+        _log.info("job finished", job=job.name, saved=saved)
         asyncio.get_running_loop().call_soon(self._end, None)
         return m.Finished(
             party=self._setup.name,

@@ -246,7 +246,7 @@ class ControlClient(_Connection):
         return await self._call(self._stub.Prepare, call, m.Prepared, timeout)
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
-        """Exchange keys, check the ids, build the models."""
+        """Find the common ids, exchange keys, build the models; or only count the common ids."""
         return await self._call(self._stub.Align, call, m.Aligned, timeout)
 
     async def begin(self, call: m.Begin, timeout: float) -> m.Begun:  # noqa: ASYNC109

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import kernels, memory, plots, report, scaling, step, system
+from benchmarks import alignment, kernels, memory, plots, report, scaling, step, system
 from benchmarks.effort import FULL, QUICK, Effort, Shape, Sweeps, SystemCase
 from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.layers import ACTIVE, PHASE_NAMES, EncryptedLayer
@@ -28,6 +28,7 @@ TINY = Effort(
     system=(SystemCase(Shape(64, 4, 4), 5, 2, 1.0),),
     sweeps=Sweeps(Shape(64, 4, 4), (32, 64), (2, 4), (2, 4), (1, 2), 1),
     epochs=1,
+    alignment_ids=200,
 )
 
 
@@ -110,6 +111,20 @@ def test_memory_growth_leaves_the_start_out_and_sees_a_leak():
     assert memory.growth([100 + step for step in range(100)]) > memory.MAX_GROWTH
     with pytest.raises(ValueError, match="fewer than five"):
         memory.growth([1, 2])
+
+
+@pytest.mark.slow
+def test_alignment_over_processes():
+    findings = alignment.run(TINY, peer=False)
+    assert [row.section for row in findings.rows] == ["f"]
+    assert findings.rows[0].measured > 0
+
+
+def test_a_peer_that_cannot_be_installed_is_skipped_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(alignment, "PEER_FOLDER", tmp_path / "file" / "venv")
+    (tmp_path / "file").touch()
+    (reason,) = alignment._beside_peer(10, 1.0).skipped
+    assert "openmined-psi, one core: cannot be installed or run" in reason
 
 
 @pytest.mark.slow

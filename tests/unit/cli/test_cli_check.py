@@ -31,8 +31,8 @@ def test_every_good_file_is_told_in_a_line(federation, check):
     assert (
         "job 'job', binary, 2 epochs of batches of 32, encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
     )
-    assert "party 'bank', active, 240 rows, 3 features, job 'job': valid" in lines[2]
-    assert "party 'clinic', passive, 240 rows, 3 features, job 'job': valid" in lines[3]
+    assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
+    assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
     assert "coordinator settings: valid" in lines[4]
 
 

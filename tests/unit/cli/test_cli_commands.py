@@ -121,7 +121,9 @@ def test_a_metric_that_is_not_defined_is_null_in_the_report(federation, tmp_path
     federation.write()
     outcome = {
         "job": "job-1",
+        "party_rows": {"bank": 250, "clinic": 245},
         "rows": 240,
+        "seconds_alignment": 0.5,
         "steps": 10,
         "trained_samples": 320,
         "seconds_setup": 1.0,

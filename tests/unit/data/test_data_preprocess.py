@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +23,14 @@ def make_table(numeric=None, categorical=None, n=None):
     texts = np.empty((n, len(categorical)), dtype=object)
     for position, values in enumerate(categorical.values()):
         texts[:, position] = values
-    return Table([str(row) for row in range(n)], numbers, tuple(numeric), texts, tuple(categorical), None)
+    return Table(
+        pl.Series([str(row) for row in range(n)], dtype=pl.String),
+        numbers,
+        tuple(numeric),
+        texts,
+        tuple(categorical),
+        None,
+    )
 
 
 def rows_of(*rows):

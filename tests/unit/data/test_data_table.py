@@ -5,13 +5,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from vfl.data.config import DataConfig
+from vfl.data.config import DataConfig, IdRules
 from vfl.data.table import load_table
 from vfl.errors import ConfigError, DataError
 
 
-def load(path, needs_label=False, **settings):
-    return load_table(DataConfig(path=path, **{"id_column": "id"} | settings), needs_label=needs_label)
+def load(path, needs_label=False, rules=None, **settings):
+    return load_table(DataConfig(path=path, **{"id_column": "id"} | settings), rules, needs_label=needs_label)
 
 
 def failure(path, needs_label=False, error=DataError, **settings):
@@ -28,7 +28,7 @@ def failure(path, needs_label=False, error=DataError, **settings):
 
 def test_csv_with_all_kinds_of_columns(csv):
     table = load(csv("id,y,age,city,vip\na,1,30,Bonn,true\nb,0,,,false\n"), needs_label=True, label_column="y")
-    assert table.ids == ["a", "b"]
+    assert table.ids.to_list() == ["a", "b"]
     assert table.labels.tolist() == [1.0, 0.0]
     assert table.numeric_names == ("age",)
     np.testing.assert_array_equal(table.numeric, [[30.0], [np.nan]])
@@ -38,23 +38,23 @@ def test_csv_with_all_kinds_of_columns(csv):
 
 def test_ids_in_csv_stay_text(csv):
     table = load(csv('id,x\n007,1\n7,1\n 1e3 ,1\n"a,b",1\n99999999999999999999999,1\n'))
-    assert table.ids == ["007", "7", "1e3", "a,b", "99999999999999999999999"]
+    assert table.ids.to_list() == ["007", "7", "1e3", "a,b", "99999999999999999999999"]
 
 
 def test_byte_order_mark_quotes_and_white_space_in_the_header(csv):
     table = load(csv(b'\xef\xbb\xbf" id ", x \r\n"1"," 2.5 "\r\n'), columns={" x": "numeric"})
-    assert table.ids == ["1"]
+    assert table.ids.to_list() == ["1"]
     assert table.numeric.tolist() == [[2.5]]
 
 
 def test_blank_lines_are_skipped(csv):
     table = load(csv("id,x\n1,1\n\n2,2\n\n\n"))
-    assert table.ids == ["1", "2"]
+    assert table.ids.to_list() == ["1", "2"]
 
 
 def test_file_name_is_no_pattern(csv):
     csv("id,x\n9,9\n", "t1.csv")
-    assert load(csv("id,x\n1,1\n", "t[1].csv")).ids == ["1"]
+    assert load(csv("id,x\n1,1\n", "t[1].csv")).ids.to_list() == ["1"]
 
 
 def test_marks_of_missing_numbers_are_categories_elsewhere(csv):
@@ -100,7 +100,7 @@ def test_parquet_types(parquet):
         text=[" a ", " "],
     )
     table = load(path, needs_label=True, label_column="y")
-    assert table.ids == ["7", "9223372036854775808"]
+    assert table.ids.to_list() == ["7", "9223372036854775808"]
     assert table.labels.tolist() == [1.0, 0.0]
     assert table.numeric_names == ("real", "price")
     np.testing.assert_array_equal(table.numeric, [[1.5, 1.25], [np.nan, np.nan]])
@@ -117,7 +117,7 @@ def test_parquet_types(parquet):
     ],
 )
 def test_ids_of_parquet_are_canonical(parquet, ids):
-    assert load(parquet(id=ids, x=[1, 2])).ids == ["7", "8"]
+    assert load(parquet(id=ids, x=[1, 2])).ids.to_list() == ["7", "8"]
 
 
 def test_whole_floats_and_integers_are_the_same_category(parquet):
@@ -126,15 +126,15 @@ def test_whole_floats_and_integers_are_the_same_category(parquet):
 
 
 def test_format_is_as_configured(csv, parquet):
-    assert load(csv("id,x\n1,1\n", "export.txt"), format="csv").ids == ["1"]
+    assert load(csv("id,x\n1,1\n", "export.txt"), format="csv").ids.to_list() == ["1"]
     path = parquet(id=["1"], x=[1])
-    assert load(path.rename(path.with_suffix(".pq"))).ids == ["1"]
+    assert load(path.rename(path.with_suffix(".pq"))).ids.to_list() == ["1"]
 
 
 def test_selected_rows_keep_their_values_together(csv):
     path = csv("id,y,a,c\np,1,10,u\nq,2,20,v\nr,3,30,w\n")
     table = load(path, needs_label=True, label_column="y").select(np.array([2, 0]))
-    assert table.ids == ["r", "p"]
+    assert table.ids.to_list() == ["r", "p"]
     assert table.labels.tolist() == [3.0, 1.0]
     assert table.numeric.tolist() == [[30.0], [10.0]]
     assert table.categorical.tolist() == [["w"], ["u"]]
@@ -233,10 +233,69 @@ def test_repeated_ids_are_counted_and_not_named(csv):
     assert "secret" not in str(error)
 
 
-def test_missing_ids(csv, parquet):
-    error = failure(csv("id,x\n1,1\n ,2\n,3\n"))
-    assert "2 of 3 values are missing, first in line 3" in error.detail
-    assert "first in row 2" in failure(parquet(id=["1", None], x=[1, 2])).detail
+def test_rows_without_an_id_are_left_out_and_counted_whatever_else_they_hold(csv, parquet):
+    table = load(csv("id,x,y\n1,1,0\n ,unknown,\n,3,\n2,2,1\n"), needs_label=True, label_column="y")
+    assert (table.ids.to_list(), table.dropped) == (["1", "2"], 2)
+    assert table.numeric[:, 0].tolist() == [1, 2]
+    assert load(parquet(id=["1", None, ""], x=[1, 2, 3])).dropped == 2
+    assert "no row of the table has an id" in failure(csv("id,x\n,1\n ,2\n")).summary
+
+
+@pytest.mark.parametrize(
+    ("rules", "written", "read"),
+    [
+        ({}, " Ab 1 ", "Ab 1"),
+        ({}, "007", "007"),
+        ({}, "e\u0301", "\u00e9"),
+        ({"case": "lower"}, "\u00c9A", "\u00e9a"),
+        ({"case": "lower"}, "E\u0301", "\u00e9"),
+        ({"white_space": "remove"}, "A\u00a0B 1\t2", "AB12"),
+        ({"type": "integer"}, " 007 ", "7"),
+        ({"type": "integer"}, "+0", "0"),
+        ({"type": "integer"}, "-0", "0"),
+        ({"type": "integer"}, "-012", "-12"),
+        ({"type": "integer"}, "000000000000000000000000000000123", "123"),
+        ({"type": "integer", "white_space": "remove"}, "1 000", "1000"),
+    ],
+)
+def test_ids_are_written_by_the_rules_of_the_job(parquet, rules, written, read):
+    assert load(parquet(id=[written], x=[1]), rules=IdRules(**rules)).ids.to_list() == [read]
+
+
+def test_different_ids_that_the_rules_make_one_are_counted_and_not_named(csv):
+    path = csv("id,x\nSecret,1\nsecret,2\nother,3\n")
+    assert len(load(path)) == 3
+    error = failure(path, rules=IdRules(case="lower"))
+    assert "1 of 3 rows" in error.detail
+    assert "[ids] of job.toml" in error.remedy
+    assert "ecret" not in str(error)
+
+
+def test_ids_that_are_no_numbers_where_the_job_says_so(csv):
+    error = failure(csv("id,x\n7,1\nsecret,2\n\u0667,3\n"), rules=IdRules(type="integer"))
+    assert "2 of 3 values, first in line 3" in error.detail
+    assert "secret" not in str(error)
+
+
+def test_several_columns_make_an_id_whose_parts_cannot_run_together(csv):
+    path = csv("a,b,x\nab,c,1\na,bc,2\n\u00e9,,3\n\u00e9,1,4\n")
+    table = load(path, id_column=["a", "b"], rules=IdRules(columns=2))
+    assert table.ids.to_list() == ["2:ab1:c", "1:a2:bc", "2:\u00e91:1"]
+    assert (table.dropped, table.numeric_names) == (1, ("x",))
+
+
+def test_the_job_says_how_many_columns_make_an_id(csv):
+    with pytest.raises(ConfigError, match="number of id columns is 1 here and 2 in the job"):
+        load(csv("id,x\n1,1\n"), rules=IdRules(columns=2))
+
+
+def test_ids_may_be_of_any_length_and_must_be_utf8(csv, parquet, tmp_path):
+    long = "x" * (1 << 20)
+    assert load(parquet(id=[long, f"{long}y"], x=[1, 2])).ids.to_list() == [long, f"{long}y"]
+    path = tmp_path / "latin.csv"
+    path.write_bytes(b"id,x\n\xe9,1\n")
+    assert "not text in UTF-8" in failure(path).summary
+    assert "cannot be compared" in failure(parquet(id=[b"\xff", b"1"], x=[1, 2])).summary
 
 
 @pytest.mark.parametrize("ids", [[1.0, 2.0], [True, False], [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)]])

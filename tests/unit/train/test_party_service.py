@@ -64,8 +64,8 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
     async with parties_in_process(federation.write()) as (parties, clients):
         prepare = _prepare(federation)
         prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare, SECONDS))
-        assert prepared == {name: m.Prepared(name, role, 240) for name, role in zip(clients, Role, strict=False)}
-        aligned = await _every_call_three_times(clients, lambda c: c.align(m.Align(JOB, 0), SECONDS))
+        assert prepared == {name: m.Prepared(name, role, 240, 0) for name, role in zip(clients, Role, strict=False)}
+        aligned = await _every_call_three_times(clients, lambda c: c.align(m.Align(JOB, 0, False), SECONDS))
         assert aligned[ACTIVE] == m.Aligned(240, 156, 24, 60, 4, True)
         await _every_call_three_times(clients, lambda c: c.begin(m.Begin(JOB, 0, (CLINIC,)), SECONDS))
         for phase in TRAINING_PHASES:
@@ -92,8 +92,8 @@ async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
         with pytest.raises(DeadlineExceeded):  # the active party waits for the keys of a party that was not called yet
-            await clients[ACTIVE].align(m.Align(JOB, 0), 0.3)
-        aligned = await asyncio.gather(*(c.align(m.Align(JOB, 0), SECONDS) for c in clients.values()))
+            await clients[ACTIVE].align(m.Align(JOB, 0, False), 0.3)
+        aligned = await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
         assert [reply.rows for reply in aligned] == [240, 240]
 
 
@@ -114,7 +114,7 @@ def _raise(error):
 async def test_calls_before_the_job_is_prepared_are_refused(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         for call in (
-            clients[CLINIC].align(m.Align(JOB, 0), SECONDS),
+            clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS),
             clients[CLINIC].run_phase(_phase_call(1, Phase.TOP, Split.TRAIN), SECONDS),
             clients[CLINIC].finish(m.Finish(JOB), SECONDS),
         ):
@@ -143,7 +143,7 @@ async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes
             await clients[CLINIC].prepare(_prepare(federation, **changes), SECONDS)
         assert raised.value.remote_code == code
         with pytest.raises(RemoteError):  # what was refused is not prepared
-            await clients[CLINIC].align(m.Align(JOB, 0), SECONDS)
+            await clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS)
 
 
 async def test_a_party_works_on_one_job_at_a_time(federation):
@@ -221,6 +221,6 @@ async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federa
 async def test_a_cancelled_process_leaves_no_thread_that_makes_material(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
-        await asyncio.gather(*(c.align(m.Align(JOB, 0), SECONDS) for c in clients.values()))
+        await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
         assert "idle-work" in {thread.name for thread in threading.enumerate()}
     assert "idle-work" not in {thread.name for thread in threading.enumerate()}

@@ -40,6 +40,7 @@ DIFFERENCES = {
     "seed": ({"seed": 2}, None),
     "task": ({"kind": "regression"}, "task"),
     "model": ({"widths": {"bank": 4, "clinic": 5}}, "model"),
+    "ids": ({"case": "lower"}, "ids"),
     "training": ({"batch_size": 255}, "training"),
     "interaction": ({"learning_rate": 0.25}, "interaction"),
     "split": ({"test": 0.2}, "split"),

@@ -34,7 +34,7 @@ class RecordingHandler:
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         await self._record(call)
-        return m.Prepared("bank", Role.ACTIVE, 10)
+        return m.Prepared("bank", Role.ACTIVE, 10, 2)
 
     async def align(self, call: m.Align) -> m.Aligned:
         await self._record(call)

@@ -14,7 +14,7 @@ INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNT = st.integers(0, (1 << 64) - 1)
 REAL = st.floats(allow_nan=False)
 NAMED = {
-    "rows": COUNT, "width": COUNT, "train_rows": COUNT, "validation_rows": COUNT, "test_rows": COUNT,
+    "rows": COUNT, "dropped": COUNT, "width": COUNT, "train_rows": COUNT, "validation_rows": COUNT, "test_rows": COUNT,
     "bytes_sent": COUNT, "bytes_received": COUNT, "peak_memory_bytes": COUNT,
     "seconds": REAL, "certified_lipschitz": REAL,
     "key": st.builds(StepKey, step=INT64, attempt=INT64), "batch": st.builds(Batch, epoch=INT64, index=INT64),

@@ -9,12 +9,12 @@ from hypothesis.extra import numpy as hnp
 
 from vfl.errors import MismatchError, ProtocolError
 from vfl.ids import Address, StepKey
-from vfl.messages import MESSAGE_TYPES, FreshCiphertexts, HiddenCiphertexts, IdSetDigest
+from vfl.messages import MESSAGE_TYPES, FreshCiphertexts, HiddenCiphertexts, PublicKeys
 from vfl.transport import codec
 from vfl.transport.v1 import data_pb2 as pb
 
 LIMIT = 1 << 20
-ADDRESS = Address(StepKey("job-1", 7, 2), "id_set_digest", "shop")
+ADDRESS = Address(StepKey("job-1", 7, 2), "public_keys", "shop")
 
 
 @st.composite
@@ -43,8 +43,8 @@ def decode(header, chunks):
     return address, decoder.finish()
 
 
-def digest_message(rows: int = 3) -> IdSetDigest:
-    return IdSetDigest(np.arange(rows, dtype=np.int64), np.arange(32, dtype=np.uint8))
+def keys_message() -> PublicKeys:
+    return PublicKeys(*(np.arange(size, dtype=np.uint8) for size in (24, 32, 0, 0, 0)))
 
 
 @given(addressed_messages(), st.integers(1, 64))
@@ -108,11 +108,11 @@ def _first_tensor(**values):
         (_set(receiver="telco"), MismatchError, "another party arrived at bank"),
         (_set(total_bytes=55), ProtocolError, "size that is not that"),
         (_set(total_bytes=57), ProtocolError, "size that is not that"),
-        (_first_tensor(name="row"), ProtocolError, "other tensors than 'rows'"),
-        (_first_tensor(dtype="float64"), ProtocolError, "other tensors than 'rows'"),
-        (_first_tensor(dtype="uint64"), ProtocolError, "other tensors than 'rows'"),
-        (_first_tensor(shape=[3, 1]), ProtocolError, "other tensors than 'rows'"),
-        (_first_tensor(shape=[]), ProtocolError, "other tensors than 'rows'"),
+        (_first_tensor(name="row"), ProtocolError, "other tensors than 'he_public_key'"),
+        (_first_tensor(dtype="float64"), ProtocolError, "other tensors than 'he_public_key'"),
+        (_first_tensor(dtype="uint64"), ProtocolError, "other tensors than 'he_public_key'"),
+        (_first_tensor(shape=[3, 1]), ProtocolError, "other tensors than 'he_public_key'"),
+        (_first_tensor(shape=[]), ProtocolError, "other tensors than 'he_public_key'"),
         (_first_tensor(shape=[-3]), ProtocolError, "refused shape"),
         (_first_tensor(shape=[1 << 62]), ProtocolError, "refused shape"),
         (lambda header: header.tensors.pop(), ProtocolError, "wrong number of tensors"),
@@ -120,15 +120,15 @@ def _first_tensor(**values):
     ],
 )
 def test_a_wrong_header_is_refused(change, error, says):
-    header = header_of(digest_message())
+    header = header_of(keys_message())
     change(header)
     with pytest.raises(error, match=says):
-        decode(header, codec.encode_payload(digest_message()))
+        decode(header, codec.encode_payload(keys_message()))
 
 
 def test_tensors_that_fit_one_by_one_but_not_together_are_refused():
-    header = header_of(digest_message())
-    sizes = (LIMIT // 8, 1)
+    header = header_of(keys_message())
+    sizes = (LIMIT, 1, 0, 0, 0)
     for tensor, size in zip(header.tensors, sizes, strict=True):
         tensor.shape[:] = [size]
     header.total_bytes = LIMIT + 1
@@ -137,9 +137,9 @@ def test_tensors_that_fit_one_by_one_but_not_together_are_refused():
 
 
 def test_nothing_is_allocated_for_a_refused_header(monkeypatch):
-    header = header_of(digest_message())
+    header = header_of(keys_message())
     header.tensors[0].shape[:] = [1 << 40]
-    header.total_bytes = (8 << 40) + 32
+    header.total_bytes = (1 << 40) + 32
     monkeypatch.setattr(np, "empty", lambda *_: pytest.fail("allocated before the check"))
     with pytest.raises(ProtocolError):
         codec.MessageDecoder(header, max_message_bytes=LIMIT)
@@ -172,20 +172,20 @@ def address_of(kind: str) -> Address:
 )
 def test_too_few_or_too_many_bytes_are_refused(chunks, says):
     with pytest.raises(ProtocolError, match=says):
-        decode(header_of(digest_message()), [pb.Chunk(payload=c) for c in chunks])
+        decode(header_of(keys_message()), [pb.Chunk(payload=c) for c in chunks])
 
 
 def test_a_second_header_is_refused():
-    header = header_of(digest_message())
+    header = header_of(keys_message())
     with pytest.raises(ProtocolError, match="without payload"):
         decode(header, [pb.Chunk(header=header)])
 
 
 def test_the_sender_refuses_its_own_oversized_or_misaddressed_message():
     with pytest.raises(ProtocolError, match="limit of 55 bytes"):
-        codec.encode_header(ADDRESS, digest_message(), receiver="bank", max_message_bytes=55)
+        codec.encode_header(ADDRESS, keys_message(), receiver="bank", max_message_bytes=55)
     with pytest.raises(ProtocolError, match="addressed as something else"):
-        header_of(digest_message(), address_of("forward_share"))
+        header_of(keys_message(), address_of("forward_share"))
 
 
 headers = st.builds(
@@ -223,10 +223,10 @@ def test_any_header_and_payload_is_a_message_or_a_protocol_error(header, payload
 @settings(max_examples=300)
 @given(st.data())
 def test_a_corrupted_header_is_a_message_or_a_refusal(data):
-    wire = bytearray(header_of(digest_message()).SerializeToString())
+    wire = bytearray(header_of(keys_message()).SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):
         wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decode(pb.Header.FromString(bytes(wire)), codec.encode_payload(digest_message()))
+        decode(pb.Header.FromString(bytes(wire)), codec.encode_payload(keys_message()))
     except (ProtocolError, MismatchError, DecodeError):
         return

@@ -94,8 +94,8 @@ async def test_parts_of_one_kind_arrive_in_any_order_and_are_told_apart(serving,
 
 async def test_control_calls_arrive_and_are_answered(serving, handler):
     calls = {
-        "prepare": (m.Prepare("job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10)),
-        "align": (m.Align("job-1", 0), m.Aligned(10, 6, 2, 2, 4, True)),
+        "prepare": (m.Prepare("job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10, 2)),
+        "align": (m.Align("job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
         "begin": (m.Begin("job-1", 0, ("shop",)), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
         "score": (m.Score("job-1", Split.TEST, 3), m.Scored({"auc": 0.75})),

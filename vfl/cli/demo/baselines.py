@@ -1,16 +1,17 @@
 """The same model trained in the clear in one process: by the active party alone, and on everybody's columns pooled.
 
-Same bottoms, top, optimisers, split and batches as the federation; the interaction layer is plain floating point.
+Same rows, bottoms, top, optimisers, split and batches as the federation; the interaction layer is plain floating point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import polars as pl
 import torch
 from torch import Tensor
 
-from vfl.data.table import load_table
+from vfl.data.table import Table, load_table
 from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
@@ -25,10 +26,10 @@ from vfl.train.upper import UpperModel
 class _PlainParty:
     """One party's columns and bottom."""
 
-    def __init__(self, setup: PartySetup) -> None:
+    def __init__(self, setup: PartySetup, common: pl.Series) -> None:
         self.setup = setup
-        needs_label = setup.config.data.label_column is not None
-        self.dataset = Dataset(load_table(setup.config.data, needs_label=needs_label), setup.job)
+        table = _load(setup)
+        self.dataset = Dataset(table.select(table.ids.is_in(common.implode()).arg_true().to_numpy()), setup.job)
         preprocessor = self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
         bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
@@ -67,10 +68,10 @@ class _PlainWeights:
 
 
 class _PlainModel:
-    def __init__(self, active: PartySetup, others: Sequence[PartySetup]) -> None:
+    def __init__(self, active: PartySetup, others: Sequence[PartySetup], common: pl.Series) -> None:
         self.job = active.job
-        self.own = _PlainParty(active)
-        self.others = [_PlainWeights(_PlainParty(setup)) for setup in others]
+        self.own = _PlainParty(active, common)
+        self.others = [_PlainWeights(_PlainParty(setup, common)) for setup in others]
         labels = self.own.dataset.labels
         if labels is None:
             raise RuntimeError("the active party's table is always loaded with labels")
@@ -102,17 +103,33 @@ class _PlainModel:
         return self.upper.metrics()
 
 
-def train_plain(active: PartySetup, others: Sequence[PartySetup]) -> tuple[list[float], dict[str, float]]:
+def common_ids(setups: Sequence[PartySetup]) -> pl.Series:
+    """The ids that all these parties have, from their tables side by side."""
+    ids, *others = (_load(setup).ids for setup in setups)
+    for other in others:
+        ids = ids.filter(ids.is_in(other.implode()))
+    return ids
+
+
+def _load(setup: PartySetup) -> Table:
+    data = setup.config.data
+    return load_table(data, setup.job.ids, needs_label=data.label_column is not None)
+
+
+def train_plain(
+    active: PartySetup, others: Sequence[PartySetup], common: pl.Series
+) -> tuple[list[float], dict[str, float]]:
     """Train on the columns of these parties in the clear.
 
     Args:
         active: the party with the labels, which has features too.
         others: parties whose columns are pooled with it; empty for the active party alone.
+        common: ids of the aligned rows; no others are used.
 
     Returns:
         Mean loss of every epoch, and the test metrics.
     """
-    model = _PlainModel(active, others)
+    model = _PlainModel(active, others, common)
     losses = []
     for epoch in range(active.job.training.epochs):
         batches = model.own.dataset.batches(Split.TRAIN, epoch)

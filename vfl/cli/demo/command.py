@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from vfl.cli.demo.baselines import train_plain
+from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.cli.demo.processes import FederationProcesses
 from vfl.cli.demo.report import Comparison, DemoResult
@@ -19,14 +19,16 @@ from vfl.train.party_config import PartySetup, load_party
 _console = Console()
 
 
-def run_demo(dataset: str, data: Path | None, parties: int, out: Path, seed: int, *, only_write: bool) -> None:
+def run_demo(
+    dataset: str, data: Path | None, parties: int, out: Path, seed: int, overlap: float, *, only_write: bool
+) -> None:
     """The whole demo; the arguments are the options of ``vfl demo``.
 
     Raises:
         ConfigError: the data set is unknown, not for this number of parties, or not there.
         JobAborted: the processes stopped early.
     """
-    federation = write_federation(out, dataset, parties, data, seed)
+    federation = write_federation(out, dataset, parties, data, seed, overlap)
     if only_write:
         _show_commands(federation)
         return
@@ -52,8 +54,9 @@ def _train_encrypted(federation: DemoFederation) -> dict[str, Any]:
 
 def _compare(dataset: str, setups: list[PartySetup], outcome: dict[str, Any]) -> DemoResult:
     active, others = setups[0], setups[1:]
-    alone_losses, alone = train_plain(active, [])
-    pooled_losses, pooled = train_plain(active, others)
+    common = common_ids(setups)
+    alone_losses, alone = train_plain(active, [], common)
+    pooled_losses, pooled = train_plain(active, others, common)
     return DemoResult(
         dataset=dataset,
         setups=setups,

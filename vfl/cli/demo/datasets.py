@@ -62,13 +62,12 @@ def _make_breast(source: Path | None, target: Path, parties: tuple[str, ...]) ->
     active, passive = parties
     files = {active: target / f"{active}.csv", passive: target / f"{passive}.csv"}
     frame.select(ids, labels, *own).write_csv(files[active])
-    # The other organisation keeps its rows in another order; alignment must not depend on it.
-    frame.select(ids, *rest).sample(fraction=1.0, shuffle=True, seed=1).write_csv(files[passive])
+    frame.select(ids, *rest).write_csv(files[passive])
     return files
 
 
 def _from_files(names: dict[int, tuple[str, ...]]) -> Callable[[Path | None, Path, tuple[str, ...]], dict[str, Path]]:
-    """Tables that lie ready, one file per party; read where they are."""
+    """Tables that lie ready, one file per party."""
 
     def make(source: Path | None, target: Path, parties: tuple[str, ...]) -> dict[str, Path]:
         if source is None:
@@ -82,6 +81,19 @@ def _from_files(names: dict[int, tuple[str, ...]]) -> Callable[[Path | None, Pat
         return {party: path.absolute() for party, path in files.items()}
 
     return make
+
+
+def keep_some_rows(table: Path, target: Path, share: float, seed: int) -> Path:
+    """Write a table with this share of its rows, in an order of its own, as organisations' tables differ in life.
+
+    Raises:
+        ConfigError: the share is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError("the share of rows that each party keeps is out of range", remedy="use --overlap 0.5 to 1.0")
+    rows = pl.read_csv(table, infer_schema=False)
+    rows.sample(fraction=share, shuffle=True, seed=seed).write_csv(target)
+    return target
 
 
 DATASETS: dict[str, DemoData] = {

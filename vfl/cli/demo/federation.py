@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData
+from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData, keep_some_rows
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.transport.certificates import make_federation_certificates
@@ -44,11 +44,14 @@ class DemoFederation:
         return self.folder / name / "party.toml"
 
 
-def write_federation(folder: Path, dataset: str, parties: int, source: Path | None, seed: int) -> DemoFederation:
+def write_federation(
+    folder: Path, dataset: str, parties: int, source: Path | None, seed: int, overlap: float
+) -> DemoFederation:
     """Write everything that the processes of a demo need.
 
     Args:
         source: folder with ready tables; None for the built-in data set.
+        overlap: share of the rows, above 0, that each party keeps; each drops others.
 
     Raises:
         ConfigError: the data set is unknown, not for this number of parties, or not there.
@@ -57,7 +60,10 @@ def write_federation(folder: Path, dataset: str, parties: int, source: Path | No
     names = (ACTIVE, *data.passive[parties])
     for name in (*names, COORDINATOR):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    tables = data.make(source, folder, names)
+    tables = {
+        name: keep_some_rows(table, folder / f"{name}.csv", overlap, 1000 * seed + at)
+        for at, (name, table) in enumerate(data.make(source, folder, names).items())
+    }
     certificates = _certificates(folder, names)
     _write(folder / "federation.toml", _federation(names))
     _write(folder / "job.toml", _job(data, dataset, names, seed))

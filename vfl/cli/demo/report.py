@@ -64,6 +64,8 @@ class DemoResult:
             "task": self.setups[0].job.task.kind,
             "metric": self.metric,
             "rows": outcome["rows"],
+            "party_rows": outcome["party_rows"],
+            "seconds_alignment": outcome["seconds_alignment"],
             "active_only": self.active_only.metrics[self.metric],
             "joint_encrypted": self.joint_encrypted.metrics[self.metric],
             "pooled_plain": self.pooled_plain.metrics[self.metric],
@@ -109,6 +111,8 @@ class DemoResult:
         outcome = self.outcome
         table = Table(title="the encrypted run", show_header=False)
         rows = {
+            **{f"{name} has": f"{rows:,} rows" for name, rows in outcome["party_rows"].items()},
+            "aligned": f"{outcome['rows']:,} rows that all have, in {outcome['seconds_alignment']:.1f} s",
             "set-up": f"{outcome['seconds_setup']:.1f} s",
             "training": f"{outcome['seconds_training']:.1f} s for {outcome['steps']} steps",
             "evaluation": f"{outcome['seconds_evaluation']:.1f} s",

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evfl/transport/v1/control.proto\x12\x10vfl.transport.v1\"5\n\x07StepKey\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"M\n\x05\x42\x61tch\x12&\n\x05split\x18\x01 \x01(\x0e\x32\x17.vfl.transport.v1.Split\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"^\n\x0ePrepareRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x18\n\x10protocol_version\x18\x04 \x01(\tJ\x04\x08\x05\x10\x10\"W\n\x0cPrepareReply\x12\r\n\x05party\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.vfl.transport.v1.Role\x12\x0c\n\x04rows\x18\x03 \x01(\x04J\x04\x08\x04\x10\x10\"2\n\x0c\x41lignRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03J\x04\x08\x03\x10\x10\"\x82\x01\n\nAlignReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\ntrain_rows\x18\x02 \x01(\x04\x12\x17\n\x0fvalidation_rows\x18\x03 \x01(\x04\x12\x11\n\ttest_rows\x18\x04 \x01(\x04\x12\r\n\x05width\x18\x05 \x01(\x04\x12\x11\n\ttrainable\x18\x06 \x01(\x08J\x04\x08\x07\x10\x10\"N\n\x0c\x42\x65ginRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x1a\n\x12gradient_receivers\x18\x03 \x03(\tJ\x04\x08\x04\x10\x10\"!\n\nBeginReply\x12\r\n\x05party\x18\x01 \x01(\tJ\x04\x08\x02\x10\x10\"\x8f\x01\n\x0fRunPhaseRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.vfl.transport.v1.StepKey\x12&\n\x05phase\x18\x02 \x01(\x0e\x32\x17.vfl.transport.v1.Phase\x12&\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x17.vfl.transport.v1.BatchJ\x04\x08\x04\x10\x10\"\xc1\x01\n\rRunPhaseReply\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x03 \x01(\x04\x12=\n\x07metrics\x18\x04 \x03(\x0b\x32,.vfl.transport.v1.RunPhaseReply.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x05\x10\x10\"X\n\x0cScoreRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12&\n\x05split\x18\x02 \x01(\x0e\x32\x17.vfl.transport.v1.Split\x12\r\n\x05\x65poch\x18\x03 \x01(\x03J\x04\x08\x04\x10\x10\"~\n\nScoreReply\x12:\n\x07metrics\x18\x01 \x03(\x0b\x32).vfl.transport.v1.ScoreReply.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x02\x10\x10\"O\n\x0c\x41\x62ortRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tJ\x04\x08\x05\x10\x10\"\x12\n\nAbortReplyJ\x04\x08\x01\x10\x10\"\"\n\rFinishRequest\x12\x0b\n\x03job\x18\x01 \x01(\tJ\x04\x08\x02\x10\x10\"\x86\x01\n\x0b\x46inishReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x03 \x01(\x04\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x04\x12\x1b\n\x13\x63\x65rtified_lipschitz\x18\x05 \x01(\x01J\x04\x08\x06\x10\x10*U\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ACTIVE\x10\x01\x12\x10\n\x0cROLE_PASSIVE\x10\x02\x12\x14\n\x10ROLE_COORDINATOR\x10\x03*\xb2\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14PHASE_BOTTOM_FORWARD\x10\x01\x12\x1d\n\x19PHASE_INTERACTION_FORWARD\x10\x02\x12\r\n\tPHASE_TOP\x10\x03\x12\x1e\n\x1aPHASE_INTERACTION_BACKWARD\x10\x04\x12\x19\n\x15PHASE_BOTTOM_BACKWARD\x10\x05\x12\x0f\n\x0bPHASE_SCORE\x10\x06*U\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x14\n\x10SPLIT_VALIDATION\x10\x02\x12\x0e\n\nSPLIT_TEST\x10\x03\x32\x8c\x04\n\x07\x43ontrol\x12K\n\x07Prepare\x12 .vfl.transport.v1.PrepareRequest\x1a\x1e.vfl.transport.v1.PrepareReply\x12\x45\n\x05\x41lign\x12\x1e.vfl.transport.v1.AlignRequest\x1a\x1c.vfl.transport.v1.AlignReply\x12\x45\n\x05\x42\x65gin\x12\x1e.vfl.transport.v1.BeginRequest\x1a\x1c.vfl.transport.v1.BeginReply\x12N\n\x08RunPhase\x12!.vfl.transport.v1.RunPhaseRequest\x1a\x1f.vfl.transport.v1.RunPhaseReply\x12\x45\n\x05Score\x12\x1e.vfl.transport.v1.ScoreRequest\x1a\x1c.vfl.transport.v1.ScoreReply\x12\x45\n\x05\x41\x62ort\x12\x1e.vfl.transport.v1.AbortRequest\x1a\x1c.vfl.transport.v1.AbortReply\x12H\n\x06\x46inish\x12\x1f.vfl.transport.v1.FinishRequest\x1a\x1d.vfl.transport.v1.FinishReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evfl/transport/v1/control.proto\x12\x10vfl.transport.v1\"5\n\x07StepKey\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"M\n\x05\x42\x61tch\x12&\n\x05split\x18\x01 \x01(\x0e\x32\x17.vfl.transport.v1.Split\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\"^\n\x0ePrepareRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x18\n\x10protocol_version\x18\x04 \x01(\tJ\x04\x08\x05\x10\x10\"h\n\x0cPrepareReply\x12\r\n\x05party\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.vfl.transport.v1.Role\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"F\n\x0c\x41lignRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x12\n\ncount_only\x18\x03 \x01(\x08J\x04\x08\x04\x10\x10\"\x82\x01\n\nAlignReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x12\n\ntrain_rows\x18\x02 \x01(\x04\x12\x17\n\x0fvalidation_rows\x18\x03 \x01(\x04\x12\x11\n\ttest_rows\x18\x04 \x01(\x04\x12\r\n\x05width\x18\x05 \x01(\x04\x12\x11\n\ttrainable\x18\x06 \x01(\x08J\x04\x08\x07\x10\x10\"N\n\x0c\x42\x65ginRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x1a\n\x12gradient_receivers\x18\x03 \x03(\tJ\x04\x08\x04\x10\x10\"!\n\nBeginReply\x12\r\n\x05party\x18\x01 \x01(\tJ\x04\x08\x02\x10\x10\"\x8f\x01\n\x0fRunPhaseRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.vfl.transport.v1.StepKey\x12&\n\x05phase\x18\x02 \x01(\x0e\x32\x17.vfl.transport.v1.Phase\x12&\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x17.vfl.transport.v1.BatchJ\x04\x08\x04\x10\x10\"\xc1\x01\n\rRunPhaseReply\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x03 \x01(\x04\x12=\n\x07metrics\x18\x04 \x03(\x0b\x32,.vfl.transport.v1.RunPhaseReply.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x05\x10\x10\"X\n\x0cScoreRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12&\n\x05split\x18\x02 \x01(\x0e\x32\x17.vfl.transport.v1.Split\x12\r\n\x05\x65poch\x18\x03 \x01(\x03J\x04\x08\x04\x10\x10\"~\n\nScoreReply\x12:\n\x07metrics\x18\x01 \x03(\x0b\x32).vfl.transport.v1.ScoreReply.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x02\x10\x10\"O\n\x0c\x41\x62ortRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tJ\x04\x08\x05\x10\x10\"\x12\n\nAbortReplyJ\x04\x08\x01\x10\x10\"\"\n\rFinishRequest\x12\x0b\n\x03job\x18\x01 \x01(\tJ\x04\x08\x02\x10\x10\"\x86\x01\n\x0b\x46inishReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\x03 \x01(\x04\x12\x19\n\x11peak_memory_bytes\x18\x04 \x01(\x04\x12\x1b\n\x13\x63\x65rtified_lipschitz\x18\x05 \x01(\x01J\x04\x08\x06\x10\x10*U\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ACTIVE\x10\x01\x12\x10\n\x0cROLE_PASSIVE\x10\x02\x12\x14\n\x10ROLE_COORDINATOR\x10\x03*\xb2\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14PHASE_BOTTOM_FORWARD\x10\x01\x12\x1d\n\x19PHASE_INTERACTION_FORWARD\x10\x02\x12\r\n\tPHASE_TOP\x10\x03\x12\x1e\n\x1aPHASE_INTERACTION_BACKWARD\x10\x04\x12\x19\n\x15PHASE_BOTTOM_BACKWARD\x10\x05\x12\x0f\n\x0bPHASE_SCORE\x10\x06*U\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPLIT_TRAIN\x10\x01\x12\x14\n\x10SPLIT_VALIDATION\x10\x02\x12\x0e\n\nSPLIT_TEST\x10\x03\x32\x8c\x04\n\x07\x43ontrol\x12K\n\x07Prepare\x12 .vfl.transport.v1.PrepareRequest\x1a\x1e.vfl.transport.v1.PrepareReply\x12\x45\n\x05\x41lign\x12\x1e.vfl.transport.v1.AlignRequest\x1a\x1c.vfl.transport.v1.AlignReply\x12\x45\n\x05\x42\x65gin\x12\x1e.vfl.transport.v1.BeginRequest\x1a\x1c.vfl.transport.v1.BeginReply\x12N\n\x08RunPhase\x12!.vfl.transport.v1.RunPhaseRequest\x1a\x1f.vfl.transport.v1.RunPhaseReply\x12\x45\n\x05Score\x12\x1e.vfl.transport.v1.ScoreRequest\x1a\x1c.vfl.transport.v1.ScoreReply\x12\x45\n\x05\x41\x62ort\x12\x1e.vfl.transport.v1.AbortRequest\x1a\x1c.vfl.transport.v1.AbortReply\x12H\n\x06\x46inish\x12\x1f.vfl.transport.v1.FinishRequest\x1a\x1d.vfl.transport.v1.FinishReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNPHASEREPLY_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_SCOREREPLY_METRICSENTRY']._loaded_options = None
   _globals['_SCOREREPLY_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=1505
-  _globals['_ROLE']._serialized_end=1590
-  _globals['_PHASE']._serialized_start=1593
-  _globals['_PHASE']._serialized_end=1771
-  _globals['_SPLIT']._serialized_start=1773
-  _globals['_SPLIT']._serialized_end=1858
+  _globals['_ROLE']._serialized_start=1542
+  _globals['_ROLE']._serialized_end=1627
+  _globals['_PHASE']._serialized_start=1630
+  _globals['_PHASE']._serialized_end=1808
+  _globals['_SPLIT']._serialized_start=1810
+  _globals['_SPLIT']._serialized_end=1895
   _globals['_STEPKEY']._serialized_start=52
   _globals['_STEPKEY']._serialized_end=105
   _globals['_BATCH']._serialized_start=107
@@ -48,35 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST']._serialized_start=186
   _globals['_PREPAREREQUEST']._serialized_end=280
   _globals['_PREPAREREPLY']._serialized_start=282
-  _globals['_PREPAREREPLY']._serialized_end=369
-  _globals['_ALIGNREQUEST']._serialized_start=371
-  _globals['_ALIGNREQUEST']._serialized_end=421
-  _globals['_ALIGNREPLY']._serialized_start=424
-  _globals['_ALIGNREPLY']._serialized_end=554
-  _globals['_BEGINREQUEST']._serialized_start=556
-  _globals['_BEGINREQUEST']._serialized_end=634
-  _globals['_BEGINREPLY']._serialized_start=636
-  _globals['_BEGINREPLY']._serialized_end=669
-  _globals['_RUNPHASEREQUEST']._serialized_start=672
-  _globals['_RUNPHASEREQUEST']._serialized_end=815
-  _globals['_RUNPHASEREPLY']._serialized_start=818
-  _globals['_RUNPHASEREPLY']._serialized_end=1011
-  _globals['_RUNPHASEREPLY_METRICSENTRY']._serialized_start=959
-  _globals['_RUNPHASEREPLY_METRICSENTRY']._serialized_end=1005
-  _globals['_SCOREREQUEST']._serialized_start=1013
-  _globals['_SCOREREQUEST']._serialized_end=1101
-  _globals['_SCOREREPLY']._serialized_start=1103
-  _globals['_SCOREREPLY']._serialized_end=1229
-  _globals['_SCOREREPLY_METRICSENTRY']._serialized_start=959
-  _globals['_SCOREREPLY_METRICSENTRY']._serialized_end=1005
-  _globals['_ABORTREQUEST']._serialized_start=1231
-  _globals['_ABORTREQUEST']._serialized_end=1310
-  _globals['_ABORTREPLY']._serialized_start=1312
-  _globals['_ABORTREPLY']._serialized_end=1330
-  _globals['_FINISHREQUEST']._serialized_start=1332
-  _globals['_FINISHREQUEST']._serialized_end=1366
-  _globals['_FINISHREPLY']._serialized_start=1369
-  _globals['_FINISHREPLY']._serialized_end=1503
-  _globals['_CONTROL']._serialized_start=1861
-  _globals['_CONTROL']._serialized_end=2385
+  _globals['_PREPAREREPLY']._serialized_end=386
+  _globals['_ALIGNREQUEST']._serialized_start=388
+  _globals['_ALIGNREQUEST']._serialized_end=458
+  _globals['_ALIGNREPLY']._serialized_start=461
+  _globals['_ALIGNREPLY']._serialized_end=591
+  _globals['_BEGINREQUEST']._serialized_start=593
+  _globals['_BEGINREQUEST']._serialized_end=671
+  _globals['_BEGINREPLY']._serialized_start=673
+  _globals['_BEGINREPLY']._serialized_end=706
+  _globals['_RUNPHASEREQUEST']._serialized_start=709
+  _globals['_RUNPHASEREQUEST']._serialized_end=852
+  _globals['_RUNPHASEREPLY']._serialized_start=855
+  _globals['_RUNPHASEREPLY']._serialized_end=1048
+  _globals['_RUNPHASEREPLY_METRICSENTRY']._serialized_start=996
+  _globals['_RUNPHASEREPLY_METRICSENTRY']._serialized_end=1042
+  _globals['_SCOREREQUEST']._serialized_start=1050
+  _globals['_SCOREREQUEST']._serialized_end=1138
+  _globals['_SCOREREPLY']._serialized_start=1140
+  _globals['_SCOREREPLY']._serialized_end=1266
+  _globals['_SCOREREPLY_METRICSENTRY']._serialized_start=996
+  _globals['_SCOREREPLY_METRICSENTRY']._serialized_end=1042
+  _globals['_ABORTREQUEST']._serialized_start=1268
+  _globals['_ABORTREQUEST']._serialized_end=1347
+  _globals['_ABORTREPLY']._serialized_start=1349
+  _globals['_ABORTREPLY']._serialized_end=1367
+  _globals['_FINISHREQUEST']._serialized_start=1369
+  _globals['_FINISHREQUEST']._serialized_end=1403
+  _globals['_FINISHREPLY']._serialized_start=1406
+  _globals['_FINISHREPLY']._serialized_end=1540
+  _globals['_CONTROL']._serialized_start=1898
+  _globals['_CONTROL']._serialized_end=2422
 # @@protoc_insertion_point(module_scope)

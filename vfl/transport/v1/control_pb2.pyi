@@ -79,22 +79,26 @@ class PrepareRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ...) -> None: ...
 
 class PrepareReply(_message.Message):
-    __slots__ = ("party", "role", "rows")
+    __slots__ = ("party", "role", "rows", "dropped")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     party: str
     role: Role
     rows: int
-    def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ...) -> None: ...
+    dropped: int
+    def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class AlignRequest(_message.Message):
-    __slots__ = ("job", "attempt")
+    __slots__ = ("job", "attempt", "count_only")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_ONLY_FIELD_NUMBER: _ClassVar[int]
     job: str
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    count_only: bool
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., count_only: _Optional[bool] = ...) -> None: ...
 
 class AlignReply(_message.Message):
     __slots__ = ("rows", "train_rows", "validation_rows", "test_rows", "width", "trainable")

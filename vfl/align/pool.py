@@ -1,0 +1,141 @@
+"""Spreads blinding over helper processes, one for each core; few points are blinded right here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from vfl.align.curve import POINT_BYTES, SmallOrderPoint, blind_digests, blind_points
+from vfl.align.worker import DIGESTS, HEADER, POINTS, REFUSED, SECRET
+from vfl.errors import InternalError
+
+PIECE_POINTS = 1024
+"""Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""
+FEW_POINTS = 1 << 12
+"""Lists shorter than this are blinded right here: helpers would take longer to start than to help."""
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class BlindingPool:
+    """Blinds with one secret scalar, which stays in the memory of this process and its helpers.
+
+    Helpers start at the first use, end in ``close`` and start again if there is more to do. If this process is killed,
+    the end of their input ends them.
+
+    Args:
+        processes: how many helpers, at least 1.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._secret = X25519PrivateKey.generate().private_bytes_raw()
+        self._processes = processes
+        self._helpers: list[subprocess.Popen[bytes]] = []
+        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def blind_digests(self, digests: bytes) -> bytes:
+        """Hash 32-byte digests of ids to the curve and blind them; 32 bytes for each, in order."""
+        return self._spread(DIGESTS, digests, blind_digests)
+
+    def blind_points(self, points: bytes) -> bytes:
+        """Blind what other parties blinded; 32 bytes for each, in order.
+
+        Raises:
+            SmallOrderPoint: one of them is of small order.
+        """
+        return self._spread(POINTS, points, blind_points)
+
+    def _spread(self, kind: bytes, content: bytes, here: Callable[[bytes, bytes], bytes]) -> bytes:
+        if self._threads is None and len(content) < FEW_POINTS * POINT_BYTES:
+            return here(self._secret, content)
+        if self._threads is None:
+            self._start()
+        size = PIECE_POINTS * POINT_BYTES
+        pieces = [content[start : start + size] for start in range(0, len(content), size)]
+        if self._threads is None:
+            raise RuntimeError("the helpers have been started")
+        return b"".join(self._threads.map(lambda piece: self._ask(kind, piece), pieces))
+
+    def _start(self) -> None:
+        inherited = os.environ.get("PYTHONPATH", "")
+        path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, inherited]))  # this package, wherever it was imported from
+        for _ in range(self._processes):
+            helper = subprocess.Popen(
+                [sys.executable, "-P", "-m", "vfl.align.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+                process_group=0,  # Ctrl-C at a terminal is for the party's process, which ends its helpers
+            )
+            self._helpers.append(helper)
+            _write(helper, SECRET, self._secret)
+            self._idle.put(helper)
+        self._threads = ThreadPoolExecutor(self._processes, thread_name_prefix="blinding")
+
+    def _ask(self, kind: bytes, piece: bytes) -> bytes:
+        helper = self._idle.get()
+        try:
+            _write(helper, kind, piece)
+            status, blinded = _read(helper)
+        finally:
+            self._idle.put(helper)
+        if status == REFUSED:
+            raise SmallOrderPoint("a point of small order")
+        return blinded
+
+    def close(self) -> None:
+        """End the helpers. The scalar stays, so that what was blinded with it remains of use."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        for helper in self._helpers:
+            with contextlib.suppress(BrokenPipeError):  # of one that ended early
+                helper.communicate()
+        self._helpers, self._threads, self._idle = [], None, queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _write(helper: subprocess.Popen[bytes], kind: bytes, content: bytes) -> None:
+    if helper.stdin is None:
+        raise RuntimeError("a helper always has an input")
+    try:
+        helper.stdin.write(HEADER.pack(kind, len(content)) + content)
+        helper.stdin.flush()
+    except BrokenPipeError as error:
+        raise _gone() from error
+
+
+def _read(helper: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    if helper.stdout is None:
+        raise RuntimeError("a helper always has an output")
+    header = helper.stdout.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise _gone()
+    status, size = HEADER.unpack(header)
+    content = helper.stdout.read(size)
+    if len(content) < size:
+        raise _gone()
+    return status, content
+
+
+def _gone() -> InternalError:
+    return InternalError(
+        "a helper process of the alignment ended early",
+        remedy="look whether the system ended it for want of memory; 'threads' in party.toml sets how many there are",
+    )

@@ -1,0 +1,179 @@
+"""Own ids blinded once, lists of blinded ids shuffled, fully blinded lists compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from vfl.align.curve import DIGEST_BYTES, POINT_BYTES, SmallOrderPoint, id_digests
+from vfl.align.pool import BlindingPool
+from vfl.errors import ProtocolError
+from vfl.randomness import secret_stream
+
+Points = npt.NDArray[np.uint8]
+"""(n, 32) blinded ids, or (n, 16) tags."""
+Bits = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]
+
+PART_POINTS = 1 << 14
+"""Blinded ids of one message: 512 KiB."""
+TAG_BYTES = 16
+"""What is kept of a fully blinded id. Two of 9 parties' 10^8 ids each would share a tag with probability 2^-69."""
+
+
+def part_count(rows: int) -> int:
+    """Messages that a list of so many blinded ids takes."""
+    return -(-rows // PART_POINTS)
+
+
+def part_of(part: int) -> slice:
+    """The rows of one message."""
+    return slice(part * PART_POINTS, (part + 1) * PART_POINTS)
+
+
+def secret_permutation(n: int) -> Positions:
+    """A uniform secret permutation of 0..n-1: random 64-bit keys, sorted."""
+    return np.argsort(np.frombuffer(secret_stream(8 * n), dtype=np.uint64)).astype(np.int64)
+
+
+class BlindedIds:
+    """This party's ids in a secret order, blinded with its secret scalar of the job.
+
+    What has been blinded is kept, so that a repeated attempt of the job continues where the last one stopped.
+
+    Args:
+        ids: n different ids as text.
+        job: what the hashes are bound to.
+        processes: helper processes, at least 1.
+    """
+
+    def __init__(self, ids: pl.Series, job: str, processes: int) -> None:
+        self._ids = ids
+        self._job = job
+        self._pool = BlindingPool(processes)
+        self._order = secret_permutation(len(ids))
+        self._points = np.empty((len(ids), POINT_BYTES), dtype=np.uint8)
+        self._parts_done = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def part(self, part: int) -> Points:
+        """Blinded ids of one message, (p, 32)."""
+        while self._parts_done <= part:
+            rows = part_of(self._parts_done)
+            digests = id_digests(self._ids.gather(self._order[rows]).to_list(), self._job)
+            self._points[rows] = _as_points(self._pool.blind_digests(digests))
+            self._parts_done += 1
+        return self._points[part_of(part)]
+
+    def reblind(self, points: Points, sender: str) -> Points:
+        """Blind the blinded ids of another party, (p, 32).
+
+        Raises:
+            ProtocolError: a point of small order, naming the sender.
+        """
+        try:
+            return _as_points(self._pool.blind_points(points.tobytes()))
+        except SmallOrderPoint:
+            raise ProtocolError(
+                f"{sender} sent a blinded id that is a point of small order",
+                remedy=f"check that {sender} runs the same version of vfl, unchanged",
+            ) from None
+
+    def rows(self, members: Bits) -> Positions:
+        """Ascending positions in the table, from which places of the secret order are members."""
+        return np.sort(self._order[members])
+
+    def close(self) -> None:
+        """End the helper processes."""
+        self._pool.close()
+
+
+def _as_points(content: bytes) -> Points:
+    return np.frombuffer(content, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+class Shuffled:
+    """A list that this party passes on in a secret order of its own.
+
+    Args:
+        points: (n, width); taken over, so that it is not kept twice.
+    """
+
+    def __init__(self, points: Points) -> None:
+        self._permutation = secret_permutation(len(points))
+        self.points = points[self._permutation]
+
+    def __len__(self) -> int:
+        return len(self._permutation)
+
+    def forget_points(self) -> None:
+        """They have been passed on; how they were shuffled is kept."""
+        self.points = self.points[:0]
+
+    def unshuffled(self, members: Bits) -> Bits:
+        """Membership in the order in which the list came, from that in the order in which it was passed on."""
+        before = np.empty_like(members)
+        before[self._permutation] = members
+        return before
+
+
+def members_of_all(tags: Sequence[Points]) -> list[Bits]:
+    """Which fully blinded ids are in every list.
+
+    Args:
+        tags: lists (n_j, 16), at least one.
+
+    Returns:
+        (n_j,) for each list, all with the same number of members.
+
+    Raises:
+        ProtocolError: a list has a tag twice, which different ids do not.
+    """
+    frames = [_frame(each) for each in tags]
+    columns = frames[0].columns
+    common = frames[0]
+    for frame in frames[1:]:
+        common = common.join(frame, on=columns, how="semi")
+    return [_marked(frame, common, columns) for frame in frames]
+
+
+def _frame(tags: Points) -> pl.DataFrame:
+    words = np.ascontiguousarray(tags).view(np.uint64)
+    frame = pl.DataFrame({str(column): words[:, column] for column in range(words.shape[1])})
+    if frame.n_unique() != frame.height:
+        raise ProtocolError(
+            "a list of blinded ids has an id twice", remedy="check that every party runs the same version of vfl"
+        )
+    return frame
+
+
+def _marked(frame: pl.DataFrame, common: pl.DataFrame, columns: list[str]) -> Bits:
+    positions = frame.with_row_index("row").join(common, on=columns, how="semi").get_column("row").to_numpy()
+    members = np.zeros(frame.height, dtype=np.bool_)
+    members[positions] = True
+    return members
+
+
+def pack_members(members: Bits) -> npt.NDArray[np.uint8]:
+    """One bit for each place, (ceil(n / 8),)."""
+    return np.packbits(members)
+
+
+def unpack_members(packed: npt.NDArray[np.uint8], n: int, count: int, sender: str) -> Bits:
+    """The membership of a list of n, which must have ``count`` members.
+
+    Raises:
+        ProtocolError: naming the sender: another length, or another number of members.
+    """
+    members = np.unpackbits(packed, count=n).astype(np.bool_) if packed.size == -(-n // 8) else None
+    if members is None or int(members.sum()) != count:
+        raise ProtocolError(
+            f"{sender} sent a list of members that does not fit the number of common ids",
+            remedy="check that every party runs the same version of vfl",
+        )
+    return members
