@@ -155,7 +155,7 @@ def _ciphertext_rows(kernel: MatrixKernel, effort: Effort) -> list[Row]:
     fresh, returned = len(kernel.coefficients), product.shape[0]
 
     def covers() -> list[Cover]:
-        return spread(lambda _: make_cover(PARAMETERS, key.public, hiding.flooding_bits), range(returned))
+        return spread(lambda _: make_cover(PARAMETERS, key.public, hiding.flooding_bits, positions), range(returned))
 
     ready = covers()
     hidden = hide(PARAMETERS, product, ready, hiding.level, positions)

@@ -314,7 +314,9 @@ async def _weakened(tmp_path, monkeypatch) -> Transcript:
 
 
 async def test_a_build_without_masks_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(vfl.he.ciphertexts, "uniform_mask", lambda p: np.zeros(p.degree, dtype=np.int64))
+    monkeypatch.setattr(
+        vfl.he.ciphertexts, "uniform_mask", lambda p, positions: np.zeros(positions.shape, dtype=np.int64)
+    )
     found = set(not_uniform(await _weakened(tmp_path, monkeypatch)))
     # Products with a weight share, which is uniform itself, look uniform one by one even so; that whole batches of them
     # give the share away is shown in test_attack_key_owner.py.

@@ -26,6 +26,7 @@ def hidden(
     parameters: Parameters, owner: PublicKey, product: torch.Tensor, hiding: Hiding
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Products (C, 2, L, N) hidden at every coefficient: ciphertexts (C, 2, level, N) and their masks (C, N)."""
-    covers = [make_cover(parameters, owner, hiding.flooding_bits) for _ in range(product.shape[0])]
-    returned = hide(parameters, product, covers, hiding.level, np.arange(parameters.degree))
+    everywhere = np.arange(parameters.degree)
+    covers = [make_cover(parameters, owner, hiding.flooding_bits, everywhere) for _ in range(product.shape[0])]
+    returned = hide(parameters, product, covers, hiding.level, everywhere)
     return torch.stack((returned.first, returned.second), dim=1), np.stack([cover.mask for cover in covers])

@@ -80,7 +80,9 @@ def mask_only_used_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
         return send(self, kind, packing, product, hiding, parts)
 
     monkeypatch.setattr(Evaluator, "send", remember)
-    monkeypatch.setattr(vfl.he.ciphertexts, "uniform_mask", lambda p: np.where(unused[-1], 0, uniform_mask(p)))
+    monkeypatch.setattr(
+        vfl.he.ciphertexts, "uniform_mask", lambda p, at: np.where(unused[-1][at], 0, uniform_mask(p, at))
+    )
 
 
 def send_all_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:

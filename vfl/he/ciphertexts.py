@@ -25,11 +25,13 @@ class Cover:
     """What hides one ciphertext before it returns to the owner of its key; serves one ciphertext and never again.
 
     Attributes:
-        residues: encryption of the mask, flooded, (2, L, N) int32.
-        mask: uniform in Z_t at every coefficient, (N,).
+        first: first polynomial of an encryption of the mask, flooded, at U positions: (L, U) int32.
+        second: its second polynomial, (L, N) int32.
+        mask: uniform in Z_t at each of the positions, (U,).
     """
 
-    residues: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
     mask: IntArray
 
 
@@ -53,24 +55,26 @@ def encrypt(parameters: Parameters, zeros: SeededCiphertexts, coefficients: IntA
     return SeededCiphertexts(first.remainder_(prime_column(parameters, level)), zeros.seeds)
 
 
-def uniform_mask(parameters: Parameters) -> IntArray:
-    """Uniform elements of Z_t for every coefficient of a ciphertext, used or not: (N,)."""
-    return uniform_ring((parameters.degree,), parameters.tau)
+def uniform_mask(parameters: Parameters, positions: IntArray) -> IntArray:
+    """Uniform elements of Z_t for every coefficient that is sent, (U,), whether it holds an entry or not."""
+    return uniform_ring(positions.shape, parameters.tau)
 
 
-def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int) -> Cover:
-    """A cover for a ciphertext of ``owner``.
+def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int, positions: IntArray) -> Cover:
+    """A cover for a ciphertext of ``owner`` of which the first polynomial is sent at these positions only.
 
-    (a) Its mask makes every coefficient of the plaintext uniform; (b) a fresh public-key encryption of zero
-    re-randomises the second polynomial, which otherwise is a linear function of the plain factor; (c) flooding noise
-    drowns the noise, which otherwise is one too. None of it depends on what will be hidden.
+    (a) Its mask makes every coefficient of the plaintext that can be decrypted uniform; (b) a fresh public-key
+    encryption of zero re-randomises the second polynomial, which otherwise is a linear function of the plain factor;
+    (c) flooding noise drowns the noise, which otherwise is one too. None of it depends on what will be hidden.
     """
     level = len(parameters.primes)
-    mask = uniform_mask(parameters)
-    residues = owner.encrypt_zeros(1)[0]
-    residues[0] += scaled_plaintext(parameters, mask, level)
-    residues[0] += flooding_noise(parameters, mask.shape, flooding_bits, level)
-    return Cover(residues.remainder_(prime_column(parameters, level)).to(torch.int32), mask)
+    mask = uniform_mask(parameters, positions)
+    zero = owner.encrypt_zeros(1)[0]
+    first = zero[0][:, torch.from_numpy(positions)]
+    first += scaled_plaintext(parameters, mask, level)
+    first += flooding_noise(parameters, mask.shape, flooding_bits, level)
+    first.remainder_(prime_column(parameters, level))
+    return Cover(first.to(torch.int32), zero[1].to(torch.int32), mask)
 
 
 def hide(
@@ -80,7 +84,7 @@ def hide(
 
     Args:
         level: primes to keep; those that correctness does not need are dropped, last of all.
-        positions: the coefficients that the owner will read.
+        positions: the coefficients that the owner will read, those that the covers were made for.
     """
     primes, where = prime_column(parameters, product.shape[2]), torch.from_numpy(positions)
     first = torch.empty((len(covers), level, len(positions)), dtype=torch.int64)
@@ -88,9 +92,11 @@ def hide(
 
     # One ciphertext at a time stays in the processor's cache.
     def hide_one(index: int) -> None:
-        hidden = (product[index] + covers[index].residues).remainder_(primes)
-        second[index] = drop_primes(parameters, hidden[1], level)
-        first[index] = drop_primes(parameters, hidden[0, :, where], level)
+        cover = covers[index]
+        hidden_first = (product[index, 0][:, where] + cover.first).remainder_(primes)
+        first[index] = drop_primes(parameters, hidden_first, level)
+        hidden_second = (product[index, 1] + cover.second).remainder_(primes)
+        second[index] = drop_primes(parameters, hidden_second, level)
 
     spread(hide_one, range(len(covers)))
     return Returned(first, second)

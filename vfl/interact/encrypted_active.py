@@ -85,7 +85,7 @@ class EncryptedActive:
         p, evaluator = self._parameters, self._evaluators[name]
         layout = self._shape.forward_layout(name, rows, p)
         hiding = product_hiding(p, layout)
-        evaluator.expect((hiding, layout.product.ciphertexts))
+        evaluator.expect((hiding, layout.product))
         mask_BK = np.empty((rows, self._shape.out_width), dtype=np.int64)
         arriving = evaluator.arriving(EncryptedActivations, layout.source.ciphertexts)
         for run in slabs(layout):

@@ -7,8 +7,8 @@ import numpy as np
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
-from vfl.he.noise import product_hiding, reduction_hiding
-from vfl.he.packing import RowPacking
+from vfl.he.noise import Hiding, product_hiding, reduction_hiding
+from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
@@ -123,10 +123,11 @@ class EncryptedPassive:
     def _expect_products(self, layout: BackwardLayout) -> None:
         p = self._parameters
         reduction = reduction_layout(layout.blocks, self._width)
-        needs = [(reduction_hiding(p, reduction), reduction.product.ciphertexts)]
+        needs: list[tuple[Hiding, RowPacking | ReductionPacking]]
+        needs = [(reduction_hiding(p, reduction), reduction.product)]
         if self._trains and layout.rows is not None:
             product = product_layout(layout.rows, self._width)
-            needs.append((product_hiding(p, product), product.product.ciphertexts))
+            needs.append((product_hiding(p, product), product.product))
         self._evaluator.expect(*needs)
 
     def _masked_d_alpha(self, rows: RowPacking, arriving: Arriving) -> Exchange[IntArray]:

@@ -8,6 +8,7 @@ Shapes: C ciphertexts, L primes, N ring degree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -157,19 +158,23 @@ class Evaluator:
         self._owner = owner
         self._key = key
         self._pools = pools
-        self._covers: dict[int, Pool[Cover]] = {}
+        self._covers: dict[tuple[int, bytes], Pool[Cover]] = {}
 
-    def expect(self, *needs: tuple[Hiding, int]) -> None:
-        """Products that will be returned in one step: how they are hidden, and how many."""
-        for hiding, _ in needs:
-            self._pool(hiding).expect(sum(n for other, n in needs if other.flooding_bits == hiding.flooding_bits))
+    def expect(self, *needs: tuple[Hiding, RowPacking | ReductionPacking]) -> None:
+        """Products that will be returned in one step: how they are hidden and packed."""
+        counts: Counter[Pool[Cover]] = Counter()
+        for hiding, packing in needs:
+            counts[self._pool(hiding, packing.positions)] += packing.ciphertexts
+        for pool, count in counts.items():
+            pool.expect(count)
 
-    def _pool(self, hiding: Hiding) -> Pool[Cover]:
+    def _pool(self, hiding: Hiding, positions: IntArray) -> Pool[Cover]:
         p, bits = self._parameters, hiding.flooding_bits
-        if bits not in self._covers:
-            item_bytes = (2 * 4 * len(p.primes) + 8) * p.degree
-            self._covers[bits] = self._pools.pool(partial(make_cover, p, self._key, bits), item_bytes)
-        return self._covers[bits]
+        key = bits, positions.tobytes()
+        if key not in self._covers:
+            item_bytes = 4 * len(p.primes) * (positions.size + p.degree) + 8 * positions.size
+            self._covers[key] = self._pools.pool(partial(make_cover, p, self._key, bits, positions), item_bytes)
+        return self._covers[key]
 
     def arriving(self, kind: type[FreshCiphertexts], count: int) -> Arriving:
         """``count`` fresh ciphertexts that the owner sends."""
@@ -185,10 +190,10 @@ class Evaluator:
     ) -> Exchange[IntArray]:
         """Hide products (C, 2, L, N) packed as ``packing`` and return them to their owner; the mask of the matrix."""
         p, positions = self._parameters, packing.positions
-        masks = np.empty((parts.count, p.degree), dtype=np.int64)
+        masks = np.zeros((parts.count, p.degree), dtype=np.int64)
         for number, part in parts:
-            covers = self._pool(hiding).take(part.stop - part.start)
-            masks[part] = np.stack([cover.mask for cover in covers])
+            covers = self._pool(hiding, positions).take(part.stop - part.start)
+            masks[part, positions] = np.stack([cover.mask for cover in covers])
             hidden = hide(p, product[part], covers, hiding.level, positions)
             yield Send((self._owner,), kind(to_wire(p, hidden.first), to_wire(p, hidden.second)), number)
         return packing.unpack(masks)

@@ -1,5 +1,7 @@
 """Ciphertexts decrypt to what was encrypted, cross the wire unchanged, and are checked when they come from a peer."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from support.uniformity import looks_uniform
 import vfl.he.ciphertexts
 from vfl.errors import ProtocolError
 from vfl.he.bits import pack_bits, packed_words
-from vfl.he.ciphertexts import encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire, uniform_mask
+from vfl.he.ciphertexts import Cover, encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.noise import Hiding
 from vfl.he.parameters import Parameters, RingSettings
@@ -18,6 +20,7 @@ from vfl.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())
 LEVEL, DEGREE = len(PARAMETERS.primes), PARAMETERS.degree
+EVERYWHERE = np.arange(DEGREE)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +79,18 @@ def test_every_ciphertext_is_hidden_by_an_encryption_of_zero_and_noise_of_its_ow
     assert len({mask.tobytes() for mask in masks}) == 3
 
 
-def test_a_mask_is_uniform_at_every_coefficient():
-    assert uniform_mask(PARAMETERS).shape == (DEGREE,)
-    masks = np.stack([uniform_mask(PARAMETERS) for _ in range(20)])
+@pytest.mark.parametrize("positions", [EVERYWHERE, EVERYWHERE[::7]])
+def test_a_mask_is_uniform_at_every_coefficient_that_is_sent(positions):
+    masks = np.stack([uniform_mask(PARAMETERS, positions) for _ in range(20)])
+    assert masks.shape == (20, positions.size)
     assert looks_uniform(masks, PARAMETERS.t)
     assert len({mask.tobytes() for mask in masks}) == 20
 
 
 def test_a_cover_is_an_encryption_of_its_mask_of_full_size(key):
-    cover = make_cover(PARAMETERS, key.public, 110)
-    assert cover.residues.dtype == torch.int32
-    residues = cover.residues.to(torch.int64)
+    cover = make_cover(PARAMETERS, key.public, 110, EVERYWHERE)
+    assert cover.first.dtype == cover.second.dtype == torch.int32
+    residues = torch.stack((cover.first, cover.second)).to(torch.int64)
     np.testing.assert_array_equal(key.decrypt(residues[None])[0], cover.mask % PARAMETERS.t)
     for index, prime in enumerate(PARAMETERS.primes):
         assert 0 <= int(residues[:, index].min()) <= int(residues[:, index].max()) < prime
@@ -110,10 +114,11 @@ def test_hidden_products_are_the_product_and_the_mask_whatever_represents_them(k
 @pytest.mark.parametrize("positions", [[], [0], [DEGREE - 1], [5, 77, 4096], list(range(DEGREE))])
 def test_only_the_chosen_coefficients_of_the_first_polynomial_are_returned(key, positions):
     product = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2)).expanded(PARAMETERS)
-    covers = [make_cover(PARAMETERS, key.public, 110) for _ in range(2)]
+    covers = [make_cover(PARAMETERS, key.public, 110, EVERYWHERE) for _ in range(2)]
     where = np.array(positions, dtype=np.int64)
-    whole = hide(PARAMETERS, product, covers, 3, np.arange(DEGREE))
-    some = hide(PARAMETERS, product, covers, 3, where)
+    parts = [Cover(cover.first[:, torch.from_numpy(where)], cover.second, cover.mask[where]) for cover in covers]
+    whole = hide(PARAMETERS, product, covers, 3, EVERYWHERE)
+    some = hide(PARAMETERS, product, parts, 3, where)
     assert some.first.shape == (2, 3, len(positions))
     assert torch.equal(some.first, whole.first[:, :, torch.from_numpy(where)])
     assert torch.equal(some.second, whole.second)
@@ -121,13 +126,24 @@ def test_only_the_chosen_coefficients_of_the_first_polynomial_are_returned(key, 
 
 def test_hiding_changes_neither_the_product_nor_the_cover(key):
     product = encrypted(PARAMETERS, key, uniform_plaintexts(PARAMETERS, 2)).expanded(PARAMETERS)
-    covers = [make_cover(PARAMETERS, key.public, 110) for _ in range(2)]
-    before = product.clone(), [cover.residues.clone() for cover in covers], [cover.mask.copy() for cover in covers]
-    hide(PARAMETERS, product, covers, LEVEL, np.arange(DEGREE))
+    covers = [make_cover(PARAMETERS, key.public, 110, EVERYWHERE) for _ in range(2)]
+    before = product.clone(), copy.deepcopy(covers)
+    hide(PARAMETERS, product, covers, LEVEL, EVERYWHERE)
     assert torch.equal(product, before[0])
-    for cover, residues, mask in zip(covers, before[1], before[2], strict=True):
-        assert torch.equal(cover.residues, residues)
-        np.testing.assert_array_equal(cover.mask, mask)
+    for cover, unchanged in zip(covers, before[1], strict=True):
+        assert torch.equal(cover.first, unchanged.first)
+        assert torch.equal(cover.second, unchanged.second)
+        np.testing.assert_array_equal(cover.mask, unchanged.mask)
+
+
+def test_a_cover_for_some_coefficients_hides_as_one_for_all_does(key):
+    plaintext, where = uniform_plaintexts(PARAMETERS, 1), np.arange(3, DEGREE, 5)
+    product = encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS)
+    cover = make_cover(PARAMETERS, key.public, 110, where)
+    assert cover.first.shape == (LEVEL, where.size)
+    returned = hide(PARAMETERS, product, [cover], 3, where)
+    read = key.decrypt_at(returned.first, returned.second, where)[0, where]
+    np.testing.assert_array_equal(read, (plaintext[0, where] + cover.mask) % PARAMETERS.t)
 
 
 def test_encrypting_leaves_the_encryptions_of_zero_alone(key):

@@ -263,7 +263,7 @@ def test_every_zero_and_cover_is_used_once_over_all_steps(monkeypatch, budget):
         _fill(made)
         layer.backward(step, np.ones((300, 3), dtype=np.int64), 1)
     contents = [
-        item.mask.tobytes() + item.residues.numpy().tobytes() if hasattr(item, "mask") else item.seeds.tobytes()
+        item.mask.tobytes() + item.second.numpy().tobytes() if hasattr(item, "mask") else item.seeds.tobytes()
         for item in taken
     ]
     assert len(contents) > 3 * 8
@@ -279,7 +279,7 @@ def test_a_pool_tells_how_much_memory_its_items_take():
         actual = 0
         for pool in pools._pools:
             for item in pool._items:
-                tensors = (item.residues, item.mask) if hasattr(item, "mask") else (item.first, item.seeds)
+                tensors = (item.first, item.second, item.mask) if hasattr(item, "mask") else (item.first, item.seeds)
                 actual += sum(tensor.nbytes for tensor in tensors)
         assert 0.99 * actual < pools.stored_bytes < 1.01 * actual
 
