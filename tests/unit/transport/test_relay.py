@@ -107,7 +107,9 @@ async def test_a_slow_reader_stops_the_sender(relayed):
 
 async def test_a_party_that_is_not_there_is_named(relayed):
     shop, _ = relayed
-    assert await _refused(await _to(shop, "telco")) == "bank: telco is not connected to bank, through which it is reached"
+    assert (
+        await _refused(await _to(shop, "telco")) == "bank: telco is not connected to bank, through which it is reached"
+    )
 
 
 async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
