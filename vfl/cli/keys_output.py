@@ -74,8 +74,9 @@ def write_request(
         )
     owner = Owner(federation.name, name, federation.members[name])
     if name in federation.names:
-        stated = federation.party(name).server_name
-        hosts = [parse_endpoint(federation.party(name).endpoint).host, *([stated] if stated else []), *hosts]
+        entry = federation.party(name)
+        dialled = [parse_endpoint(entry.endpoint).host] if entry.endpoint else []
+        hosts = [*dialled, *([entry.server_name] if entry.server_name else []), *hosts]
     key = new_private_key()
     request = make_request(key, owner, hosts)
     out.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -264,14 +264,21 @@ class Coordinator:
     async def _finish(self) -> None:
         self._where = "saving"
         finish = m.Finish(self.outcome.job)
-        finished = await self._all(lambda client: client.finish(finish, self._job.deadlines.phase))
+        finished: dict[str, m.Finished] = {}
+        # A party's process ends with its reply, and with it the way to the parties that are reached through it.
+        for outbound in (True, False):
+            names = [party.name for party in self._federation.parties if bool(party.via) == outbound]
+            finished |= await self._all(lambda client: client.finish(finish, self._job.deadlines.phase), names)
         self.outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
         self.outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())
         self._observer.event("finished", job=self.outcome.job)
 
-    async def _all(self, call: Callable[[ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
-        """Call every party at once. The first failure is raised; calls that still run are given up."""
-        tasks = {name: asyncio.ensure_future(call(client)) for name, client in self._clients.items()}
+    async def _all(
+        self, call: Callable[[ControlClient], Awaitable[Reply]], names: Iterable[str] | None = None
+    ) -> dict[str, Reply]:
+        """Call every party at once, or these. The first failure is raised; calls that still run are given up."""
+        clients = {name: self._clients[name] for name in (self._clients if names is None else names)}
+        tasks = {name: asyncio.ensure_future(call(client)) for name, client in clients.items()}
         try:
             await asyncio.gather(*tasks.values())
         finally:

@@ -18,6 +18,7 @@ from vfl.train.party_config import load_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import watched
+from vfl.transport.tunnel import dialled_endpoint
 
 
 async def run_job(
@@ -46,12 +47,11 @@ async def run_job(
     with _audited(job, federation, run_id, audit) as trail:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(watched(credentials))
-            clients = {
-                party.name: await stack.enter_async_context(
-                    ControlClient(party.endpoint, party.name, credentials, trail)
-                )
-                for party in federation.parties
-            }
+            clients = {}
+            for name in federation.names:
+                endpoint = await dialled_endpoint(stack, federation, federation.coordinator, name, credentials)
+                client = ControlClient(endpoint, name, credentials, trail)
+                clients[name] = await stack.enter_async_context(client)
             coordinator = Coordinator(job, federation, clients, run_id, observer)
             task = asyncio.create_task(coordinator.count_common_ids() if count_only else coordinator.run())
             with _cancelled_by_signals(task):

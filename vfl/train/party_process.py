@@ -23,6 +23,7 @@ from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
 from vfl.transport.traffic import TrafficMeter
+from vfl.transport.tunnel import dialled_endpoint, reachable_through_relay
 
 _log = structlog.get_logger("vfl.party")
 
@@ -98,12 +99,11 @@ async def _serving(
     policy = setup.config.policy.model_dump(mode="json")
     trail = AuditTrail(setup.config.audit.directory, Terms(setup.name, setup.job, setup.federation, policy))
     async with AsyncExitStack() as stack:
-        clients = {
-            peer: await stack.enter_async_context(
-                PeerClient(setup.federation.party(peer).endpoint, peer, credentials, traffic=traffic, recorder=trail)
-            )
-            for peer in setup.peers
-        }
+        clients = {}
+        for peer in setup.peers:
+            endpoint = await dialled_endpoint(stack, setup.federation, setup.name, peer, credentials)
+            client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trail)
+            clients[peer] = await stack.enter_async_context(client)
         service = PartyService(setup, clients, inbox, traffic, trail, credentials, keep_serving=keep_serving)
         # Last of all: until the server has stopped, answers may still leave.
         stack.callback(_close, trail, service)
@@ -119,6 +119,8 @@ async def _serving(
             trail,
         )
         await server.start()
+        relay = reachable_through_relay(setup.federation, setup.name, server.port, credentials)
+        await stack.enter_async_context(relay)
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
         _log.info("waiting for the coordinator", role=str(setup.entry.role), job=setup.job.name)
         yield service

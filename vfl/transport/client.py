@@ -34,7 +34,7 @@ from vfl.transport.recorder import (
 )
 from vfl.transport.server import health_service_name
 from vfl.transport.traffic import TrafficMeter
-from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc
+from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
 
 ReplyT = TypeVar("ReplyT", bound=m.ControlMessage)
 
@@ -222,6 +222,18 @@ class PeerClient(_Connection):
         call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
         await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
         self._traffic.count_sent(address.key.job, self.peer_name, header.total_bytes)
+
+
+class RelayClient(_Connection):
+    """Byte streams through a party that passes connections on, see ``vfl.transport.relay``."""
+
+    def accept(self) -> Any:
+        """Of a party behind it: wait for one connection. The gRPC stream."""
+        return relay_pb2_grpc.RelayStub(self._current()).Accept()  # type: ignore[no-untyped-call]  # generated
+
+    def connect(self) -> Any:
+        """Of a caller: one connection, to be opened with its first piece. The gRPC stream."""
+        return relay_pb2_grpc.RelayStub(self._current()).Connect()  # type: ignore[no-untyped-call]  # generated
 
 
 async def _chunks(header: data_pb2.Header, message: Message) -> AsyncIterator[data_pb2.Chunk]:

@@ -99,21 +99,37 @@ class TlsPolicy(Configuration):
 
 
 class PartyEntry(Configuration):
-    """One party: its name, its role, the endpoint that peers dial and, where different, the one it listens on.
+    """One party: its name, its role, and how it is reached.
 
-    ``server_name`` is the DNS name that its certificate carries, where that is not the one made from its identity.
+    Attributes:
+        endpoint: what others dial; None for a party that opens no port.
+        listen: what it listens on, where that is different.
+        via: for a party that opens no port: the party through which it is reached.
+        server_name: the DNS name that its certificate carries, where that is not the one made from its identity.
     """
 
     name: Name
     role: Literal[Role.ACTIVE, Role.PASSIVE]
-    endpoint: Annotated[str, AfterValidator(_checked_endpoint)]
+    endpoint: Annotated[str, AfterValidator(_checked_endpoint)] | None = None
     listen: Annotated[str | None, AfterValidator(_checked_listen)] = None
+    via: Name | None = None
     server_name: Annotated[str, Field(pattern=_DNS_NAME, max_length=253)] | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> PartyEntry:
+        if (self.endpoint is None) == (self.via is None):
+            raise ValueError(
+                f"party '{self.name}' needs either an endpoint that others dial or, if it opens no port, "
+                "the name of another party in 'via'"
+            )
+        if self.via is not None and self.listen is not None:
+            raise ValueError(f"party '{self.name}' has 'via' and so opens no port: remove 'listen'")
+        return self
 
     @property
     def listen_endpoint(self) -> str:
-        """Where the party opens its port."""
-        return self.listen or self.endpoint
+        """Where the party opens its port; one that opens none has its server on some port of loopback."""
+        return self.listen or self.endpoint or "127.0.0.1:0"
 
 
 class FederationConfig(Configuration):
@@ -129,14 +145,24 @@ class FederationConfig(Configuration):
         self._check_roles()
         for what, values in (
             ("party and coordinator names", [self.coordinator, *self.names]),
-            ("party endpoints", [p.endpoint for p in self.parties]),
+            ("party endpoints", [p.endpoint for p in self.parties if p.endpoint]),
             ("server names", [self.server_name(p.name) for p in self.parties]),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} must differ from each other")
+        self._check_via()
         if not self.is_mutual_tls:
             self._check_loopback()
         return self
+
+    def _check_via(self) -> None:
+        with_port = sorted(party.name for party in self.parties if party.endpoint)
+        for party in self.parties:
+            if party.via is not None and party.via not in with_port:
+                names = ", ".join(with_port)
+                raise ValueError(f"via of party '{party.name}' must name a party that has an endpoint: {names}")
+            if party.via is not None and not self.is_mutual_tls:
+                raise ValueError(f"via of party '{party.name}' needs tls.mode 'mutual'")
 
     def _check_roles(self) -> None:
         active = sum(p.role == Role.ACTIVE for p in self.parties)
@@ -148,7 +174,7 @@ class FederationConfig(Configuration):
 
     def _check_loopback(self) -> None:
         for party in self.parties:
-            endpoints = {"endpoint": party.endpoint, "listen": party.listen_endpoint}
+            endpoints = {"endpoint": party.endpoint or party.listen_endpoint, "listen": party.listen_endpoint}
             for key, endpoint in endpoints.items():
                 if not parse_endpoint(endpoint, lowest_port=0).is_loopback:
                     raise ValueError(

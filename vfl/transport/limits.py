@@ -11,7 +11,8 @@ MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
 """Payload of one chunk: large enough to amortise a gRPC message, small enough to keep the event loop responsive."""
 MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
-MAX_CONCURRENT_CALLS = 64
+MAX_CONCURRENT_CALLS = 256
+"""Of all callers; a connection that is passed on (``vfl.transport.relay``) takes two."""
 
 _KEEPALIVE_MS = 30_000
 

@@ -32,8 +32,9 @@ from vfl.transport.recorder import (
     data_crossing,
     received_salt,
 )
+from vfl.transport.relay import Relay
 from vfl.transport.traffic import TrafficMeter
-from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc
+from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2, relay_pb2_grpc
 
 _log = structlog.get_logger(__name__)
 
@@ -228,6 +229,7 @@ class PartyServer:
         self._gate = Gate(access, party)
         self._control = _Control(party, handler, access, federation.coordinator, recorder)
         self._data = _Data(party, inbox, access, traffic or TrafficMeter(), recorder)
+        self._relay = Relay(party, federation, access)
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
@@ -256,6 +258,7 @@ class PartyServer:
         # Generated code has no types.
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
+        relay_pb2_grpc.add_RelayServicer_to_server(self._relay, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_service_names(), server)
         try:
@@ -285,11 +288,13 @@ class PartyServer:
         """Report not serving, refuse new calls, and end those still running after ``grace`` seconds."""
         if self._server is None:
             return
+        self._relay.close()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
         self._server = None
 
 
 def _service_names() -> tuple[str, ...]:
-    services = (*control_pb2.DESCRIPTOR.services_by_name.values(), *data_pb2.DESCRIPTOR.services_by_name.values())
-    return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)
+    files = (control_pb2.DESCRIPTOR, data_pb2.DESCRIPTOR, relay_pb2.DESCRIPTOR)
+    services = (service.full_name for file in files for service in file.services_by_name.values())
+    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -28,6 +28,15 @@ def changed(**changes):
     return config
 
 
+BEHIND = changed(parties={0: {"endpoint": None, "via": "shop"}, 1: {"endpoint": "127.0.0.1:5001", "listen": None}})
+
+
+def test_a_party_without_a_port_listens_on_loopback_alone():
+    federation = FederationConfig.model_validate(BEHIND)
+    assert federation.party("bank").listen_endpoint == "127.0.0.1:0"
+    assert federation.server_name("bank") == "bank.demo.vfl.internal"
+
+
 def test_a_valid_federation_answers_who_is_who():
     federation = FederationConfig.model_validate(VALID)
     assert federation.is_mutual_tls
@@ -55,6 +64,12 @@ def test_a_valid_federation_answers_who_is_who():
         (changed(parties={0: {"name": "../x"}}), "parties.0.name"),
         (changed(parties={0: {"endpoint": "bank"}}), "host:port"),
         (changed(parties={0: {"endpoint": "bank:0"}}), "host:port"),
+        (changed(parties={0: {"endpoint": None}}), "'bank' needs either an endpoint .* or"),
+        (changed(parties={0: {"via": "shop"}}), "'bank' needs either an endpoint .* or"),
+        (changed(parties={1: {"endpoint": None, "via": "bank"}}), "'shop' has 'via' .* remove 'listen'"),
+        (changed(parties={0: {"endpoint": None, "via": "bank"}}), "via of party 'bank' must name .* endpoint: shop"),
+        (changed(parties={0: {"endpoint": None, "via": "hub"}}), "via of party 'bank' must name .* endpoint: shop"),
+        (BEHIND | {"tls": {"mode": "insecure-loopback"}}, "via of party 'bank' needs tls.mode 'mutual'"),
         (changed(tls={"mode": "none"}), "tls.mode"),
         (changed(tls={"mode": "insecure-loopback"}), "endpoint of party 'bank'"),
     ],

@@ -1,0 +1,92 @@
+"""A party that opens no port to the network takes part as if it did, through a relay that sees TLS bytes only."""
+
+import signal
+import struct
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes
+from support.in_process import run_federation
+
+from vfl.transport import relay as relay_module
+
+CLINIC, INSURER = "clinic", "insurer"
+TLS_RECORD_TYPES = {20, 21, 22, 23}
+"""RFC 8446, section 5.1."""
+
+
+def _behind(federation: Federation, name: str, relay: str) -> Federation:
+    entry = next(party for party in federation.federation["parties"] if party["name"] == name)
+    del entry["endpoint"]
+    entry["via"] = relay
+    return federation
+
+
+def _trained(federation: Federation) -> Federation:
+    federation.folder.mkdir()
+    with Processes(federation.write()) as processes:
+        processes.succeed()
+    return federation
+
+
+def test_the_trained_model_does_not_depend_on_who_opens_a_port(tmp_path):
+    passive = (CLINIC, INSURER)
+    direct = _trained(Federation(tmp_path / "direct", passive))
+    # Of the two without a port, each calls the other through a relay, too.
+    indirect = Federation(tmp_path / "indirect", passive)
+    indirect = _trained(_behind(_behind(indirect, ACTIVE, INSURER), CLINIC, INSURER))
+    for name in direct.names:
+        weights = indirect.saved(name)
+        assert weights
+        assert all((weights[key] == value).all() for key, value in direct.saved(name).items())
+
+
+async def test_the_relay_passes_on_tls_records_and_nothing_else(tmp_path, monkeypatch):
+    joined = []
+    make = relay_module._Joined.__init__
+
+    def remembering(self):
+        make(self)
+        ways = {"to_party": bytearray(), "to_caller": bytearray()}
+        joined.append(ways)
+        for name, passed in ways.items():
+            queue = getattr(self, name)
+
+            async def put(payload, passed=passed, put=queue.put):
+                passed.extend(payload or b"")
+                await put(payload)
+
+            queue.put = put
+
+    monkeypatch.setattr(relay_module._Joined, "__init__", remembering)
+    run = await run_federation(_behind(Federation(tmp_path), CLINIC, ACTIVE).write(), monkeypatch)
+    assert set(run.errors.values()) == {None}
+    busy = [passed for ways in joined for passed in ways.values() if len(passed) > 10_000]
+    assert len(busy) >= 2
+    for passed in busy:
+        assert _record_types(passed) <= TLS_RECORD_TYPES
+        assert ID_PREFIX.encode() not in passed
+        assert b"forward_share" not in passed  # the kind of a message, in its header
+
+
+def _record_types(content: bytearray) -> set[int]:
+    types, at = set(), 0
+    while at + 5 <= len(content):
+        kind, _, length = struct.unpack_from(">BHH", content, at)
+        types.add(kind)
+        at += 5 + length
+    return types
+
+
+@pytest.mark.parametrize("killed", [CLINIC, ACTIVE])
+def test_the_others_notice_when_the_party_or_its_relay_is_killed(federation, killed):
+    federation.job["training"]["epochs"] = 1000
+    federation.job["deadlines"]["phase"] = 12.0
+    with Processes(_behind(federation, CLINIC, ACTIVE).write()) as processes:
+        processes.start()
+        processes.wait_for(COORDINATOR, "epoch 1/1000")
+        processes.signal(killed, signal.SIGKILL)
+        codes = processes.wait()
+        for name in {COORDINATOR, CLINIC, ACTIVE} - {killed}:
+            assert codes[name] not in (0, 1)
+            assert "Traceback" not in processes.output(name)
+        assert "went away or does not answer" in processes.output(COORDINATOR)

@@ -1,0 +1,163 @@
+"""Who may use a relay, and what it does when nobody waits, too many wait, or somebody breaks off."""
+
+import asyncio
+
+import grpc
+import pytest
+from support.certificates import Unchecked
+
+from vfl.transport import relay as relay_module
+from vfl.transport.client import RelayClient
+from vfl.transport.config import FederationConfig
+from vfl.transport.failures import Call, from_rpc_error
+from vfl.transport.v1 import relay_pb2
+
+SECONDS = 10.0
+
+
+@pytest.fixture
+def federation() -> FederationConfig:
+    """Telco has no port and is reached through bank."""
+    parties = [
+        {"name": "bank", "role": "active", "endpoint": "127.0.0.1:5001"},
+        {"name": "shop", "role": "passive", "endpoint": "127.0.0.1:5002"},
+        {"name": "telco", "role": "passive", "via": "bank"},
+    ]
+    return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
+
+
+async def _refused(call) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(call.read(), SECONDS)
+    return from_rpc_error(caught.value, Call("bank", "it", "a test", 1)).summary
+
+
+async def _to(client, party):
+    call = client.connect()
+    await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=party)))
+    return call
+
+
+async def _pair(shop, telco):
+    accepting = telco.accept()
+    opening = asyncio.create_task(accepting.read())
+    await asyncio.sleep(0.1)
+    connecting = await _to(shop, "telco")
+    assert (await asyncio.wait_for(opening, SECONDS)).WhichOneof("part") == "opened"
+    return connecting, accepting
+
+
+@pytest.fixture
+async def relayed(serving_tls, calling, federation):
+    async with (
+        serving_tls(federation=federation) as endpoint,
+        RelayClient(endpoint, "bank", calling("shop")) as shop,
+        RelayClient(endpoint, "bank", calling("telco")) as telco,
+    ):
+        yield shop, telco
+
+
+async def test_bytes_pass_both_ways_in_order_and_the_end_too(relayed):
+    connecting, accepting = await _pair(*relayed)
+    sent = [bytes([number]) * 100_000 for number in range(20)]
+    for source, target in ((connecting, accepting), (accepting, connecting)):
+        reading = asyncio.create_task(_read(target, sum(map(len, sent))))
+        for payload in sent:
+            await source.write(relay_pb2.Piece(payload=payload))
+        assert await asyncio.wait_for(reading, SECONDS) == b"".join(sent)
+    await accepting.write(relay_pb2.Piece(payload=b"the last"))
+    await accepting.done_writing()
+    assert (await connecting.read()).payload == b"the last"
+    assert await asyncio.wait_for(connecting.read(), SECONDS) is grpc.aio.EOF
+
+
+async def _read(call, size) -> bytes:
+    content = b""
+    while len(content) < size:
+        content += (await call.read()).payload
+    return content
+
+
+async def test_one_that_breaks_off_ends_the_other(relayed):
+    for broken, other in ((0, 1), (1, 0)):
+        pair = await _pair(*relayed)
+        pair[broken].cancel()
+        assert await asyncio.wait_for(pair[other].read(), SECONDS) is grpc.aio.EOF
+
+
+async def test_a_slow_reader_stops_the_sender(relayed):
+    connecting, accepting = await _pair(*relayed)
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        while True:
+            await connecting.write(relay_pb2.Piece(payload=bytes(1 << 20)))
+            written += 1
+
+    writing = asyncio.create_task(write())
+    await asyncio.sleep(1)
+    before = written
+    await asyncio.sleep(0.5)
+    assert 0 < written == before < 40
+    writing.cancel()
+    connecting.cancel()
+    accepting.cancel()
+
+
+async def test_a_party_that_is_not_there_is_named(relayed):
+    shop, _ = relayed
+    assert (
+        await _refused(await _to(shop, "telco")) == "bank: telco is not connected to bank, through which it is reached"
+    )
+
+
+async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
+    shop, telco = relayed
+    given_up = telco.accept()
+    reading = asyncio.create_task(given_up.read())
+    await asyncio.sleep(0.2)
+    given_up.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await asyncio.sleep(0.2)
+    assert "not connected" in await _refused(await _to(shop, "telco"))
+
+
+async def test_only_the_party_behind_accepts_and_only_it_is_reached(relayed):
+    shop, telco = relayed
+    assert "only parties that are reached through this one" in await _refused(shop.accept())
+    for party in ("bank", "shop", "hub", "nobody", ""):
+        assert "not reached through this one" in await _refused(await _to(telco, party))
+
+
+async def test_the_first_piece_names_the_party(relayed):
+    shop, _ = relayed
+    call = shop.connect()
+    await call.write(relay_pb2.Piece(payload=b"x"))
+    assert "names no party" in await _refused(call)
+
+
+async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
+    monkeypatch.setattr(relay_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(relay_module, "MAX_JOINED", 1)
+    shop, telco = relayed
+    held = [await _pair(shop, telco)]
+    waiting = [telco.accept() for _ in range(2)]
+    held.append(waiting)
+    await asyncio.sleep(0.2)
+    assert "more than 2 connections" in await _refused(telco.accept())
+    assert "passes on 1 connections already" in await _refused(await _to(shop, "telco"))
+    for call in (*held[0], *waiting):
+        call.cancel()
+
+
+async def test_a_relay_that_stops_says_so(serving, calling, federation, certificates):
+    credentials = Unchecked(certificates["bank"], federation, "bank")
+    async with (
+        serving(credentials=credentials, federation=federation) as server,
+        RelayClient(f"127.0.0.1:{server.port}", "bank", calling("telco")) as telco,
+    ):
+        reading = asyncio.create_task(_refused(telco.accept()))
+        await asyncio.sleep(0.2)
+        await server.stop(1)
+        assert await reading == "bank: it stops"

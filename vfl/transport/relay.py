@@ -1,0 +1,166 @@
+"""A party with a port passes connections on to parties that have none. It sees their TLS bytes and nothing more.
+
+The party without a port keeps some ``Accept`` calls open (``vfl.transport.tunnel``). A caller's ``Connect`` is joined
+to one of them, and bytes flow until either side closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+
+from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
+from vfl.transport.access import Access
+from vfl.transport.config import FederationConfig
+from vfl.transport.failures import abort_call
+from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+MAX_WAITING = 16
+"""``Accept`` calls of one party that wait for callers."""
+MAX_JOINED = 64
+"""Connections passed on at once."""
+_PIECES_AHEAD = 4
+"""Pieces kept for a side that reads slowly; then the other side has to wait."""
+
+Pieces = AsyncIterator[relay_pb2.Piece]
+
+
+class _Joined:
+    """One connection: what each side has sent and the other not yet got. ``None`` is the end."""
+
+    def __init__(self) -> None:
+        self.to_party: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
+        self.to_caller: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
+        self.bytes = 0
+
+
+class Relay(relay_pb2_grpc.RelayServicer):
+    """The service of one party with a port.
+
+    Args:
+        party: its name.
+        federation: says who is reached through it.
+        access: who may call.
+    """
+
+    def __init__(self, party: str, federation: FederationConfig, access: Access) -> None:
+        self._party = party
+        self._behind = {entry.name for entry in federation.parties if entry.via == party}
+        self._access = access
+        self._waiting: dict[str, deque[asyncio.Future[_Joined]]] = {name: deque() for name in self._behind}
+        self._joined = 0
+
+    async def Accept(self, pieces: Pieces, context: Any) -> Pieces:  # noqa: N802  # name in the .proto
+        """Of a party behind this one: wait for a caller, then carry its connection."""
+        waiter: asyncio.Future[_Joined] = asyncio.get_running_loop().create_future()
+        try:
+            queue = self._queue_of(self._access.require_caller(context, "accepting connections"))
+            queue.append(waiter)
+            try:
+                joined = await waiter
+            finally:
+                with contextlib.suppress(ValueError):  # it has been taken
+                    queue.remove(waiter)
+        except VflError as error:
+            await abort_call(context, error, self._party)
+            return
+        yield relay_pb2.Piece(opened=relay_pb2.Opened())
+        async for piece in _carried(pieces, joined.to_caller, joined.to_party, joined):
+            yield piece
+
+    async def Connect(self, pieces: Pieces, context: Any) -> Pieces:  # noqa: N802
+        """Of a member that wants to reach a party behind this one."""
+        try:
+            caller = self._access.require_caller(context, "connections through this party")
+            target = await _target(pieces)
+            joined = self._join(target)
+        except VflError as error:
+            await abort_call(context, error, self._party)
+            return
+        _log.info("connection passed on", caller=caller, to=target)
+        try:
+            async for piece in _carried(pieces, joined.to_party, joined.to_caller, joined):
+                yield piece
+        finally:
+            self._joined -= 1
+            _log.info("connection ended", caller=caller, to=target, bytes=joined.bytes)
+
+    def close(self) -> None:
+        """Let no more callers in; connections that are being passed on may end by themselves."""
+        for waiter in (waiter for queue in self._waiting.values() for waiter in queue):
+            if not waiter.done():
+                waiter.set_exception(PeerUnreachable("it stops", remedy=f"start {self._party} again"))
+
+    def _queue_of(self, caller: str | None) -> deque[asyncio.Future[_Joined]]:
+        if caller not in self._behind:
+            raise AccessDenied(
+                "only parties that are reached through this one may accept connections here",
+                remedy=f"set via = '{self._party}' for that party in federation.toml, the same at every party",
+            )
+        queue = self._waiting[caller]
+        if len(queue) >= MAX_WAITING:
+            raise ProtocolError(f"more than {MAX_WAITING} connections are kept open ahead of callers")
+        return queue
+
+    def _join(self, target: str) -> _Joined:
+        if target not in self._behind:
+            raise AccessDenied(
+                "that party is not reached through this one", remedy="compare federation.toml at both parties"
+            )
+        if self._joined >= MAX_JOINED:
+            raise PeerUnreachable(f"{self._party} passes on {MAX_JOINED} connections already", remedy="try again later")
+        queue = self._waiting[target]
+        while queue:
+            waiter = queue.popleft()
+            if not waiter.done():
+                joined = _Joined()
+                waiter.set_result(joined)
+                self._joined += 1
+                return joined
+        raise PeerUnreachable(
+            f"{target} is not connected to {self._party}, through which it is reached", remedy=f"start {target}"
+        )
+
+
+async def _target(pieces: Pieces) -> str:
+    async for piece in pieces:
+        if piece.WhichOneof("part") == "open":
+            return piece.open.party
+        break
+    raise ProtocolError("a connection that names no party was refused")
+
+
+async def _carried(
+    pieces: Pieces, outgoing: asyncio.Queue[bytes | None], incoming: asyncio.Queue[bytes | None], joined: _Joined
+) -> Pieces:
+    """Take one side's pieces to the other; yield what the other sends, until it closes or either call ends."""
+
+    async def feed() -> None:
+        async for piece in pieces:
+            if piece.payload:
+                joined.bytes += len(piece.payload)
+                await outgoing.put(piece.payload)
+        await outgoing.put(None)
+
+    feeding = asyncio.create_task(feed())
+    try:
+        while (payload := await incoming.get()) is not None:
+            yield relay_pb2.Piece(payload=payload)
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)  # what can fail in it is this side's connection alone
+        _close(outgoing)
+
+
+def _close(queue: asyncio.Queue[bytes | None]) -> None:
+    """Tell the other side that nothing more comes; what it has not read by now it need not read."""
+    while queue.full():
+        queue.get_nowait()
+    queue.put_nowait(None)

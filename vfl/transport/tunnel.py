@@ -1,0 +1,216 @@
+"""Both ends of a connection that a relay passes on: the caller's, and that of a party that opens no port itself.
+
+Either end has a port on loopback: the caller's leads to the relay, the party's is that of its ordinary server. TLS runs
+from the caller to that server, so a connection is protected and checked as if it had been dialled directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc.aio
+import structlog
+
+from vfl.errors import VflError
+from vfl.transport.client import RelayClient
+from vfl.transport.config import FederationConfig, PartyEntry, parse_endpoint
+from vfl.transport.credentials import Credentials
+from vfl.transport.failures import Call, from_rpc_error
+from vfl.transport.v1 import relay_pb2
+
+_log = structlog.get_logger(__name__)
+
+ACCEPTS_AHEAD = 4
+"""Connections that a party without a port keeps open ahead of callers."""
+PIECE_BYTES = 256 * 1024
+_FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
+"""Seconds until the next attempt to reach the relay."""
+_LAST_BYTES_SECONDS = 5.0
+_LOOPBACK = "127.0.0.1"
+
+
+async def dialled_endpoint(
+    stack: AsyncExitStack, federation: FederationConfig, own_name: str, peer: str, credentials: Credentials | None
+) -> str:
+    """What this process dials to reach a party: its endpoint, or a loopback port that leads through its relay.
+
+    Args:
+        stack: closes that port.
+        own_name: this party, or the coordinator.
+    """
+    entry = federation.party(peer)
+    if entry.via is None or credentials is None:
+        return entry.endpoint or entry.listen_endpoint
+    relay = _relay_endpoint(federation.party(entry.via), own_name)
+    client = await stack.enter_async_context(RelayClient(relay, entry.via, credentials))
+    return await stack.enter_async_context(_forwarded(client, peer))
+
+
+def _relay_endpoint(relay: PartyEntry, own_name: str) -> str:
+    """The relay dials itself on its own machine: its public address may lead nowhere from there."""
+    public = relay.endpoint or ""
+    listen = parse_endpoint(relay.listen_endpoint, lowest_port=0)
+    if relay.name != own_name or listen.port == 0:
+        return public
+    here = {"0.0.0.0": _LOOPBACK, "::": "[::1]"}.get(listen.host)  # noqa: S104  # it says so, nothing is bound here
+    return f"{here}:{listen.port}" if here else relay.listen_endpoint
+
+
+@contextlib.asynccontextmanager
+async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
+    """A port on loopback; each connection to it is one to ``peer``."""
+
+    trouble = _Trouble(f"no connection to {peer} through its relay", client)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        call = client.connect()
+        try:
+            await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=peer)))
+            await _pump(call, reader, writer)
+            trouble.is_over()
+        except (grpc.aio.AioRpcError, OSError) as error:
+            trouble.note(error)
+        finally:
+            call.cancel()
+            writer.close()
+
+    server = await asyncio.start_server(serve, _LOOPBACK, 0)
+    try:
+        yield f"{_LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def reachable_through_relay(
+    federation: FederationConfig, name: str, port: int, credentials: Credentials | None
+) -> AsyncIterator[None]:
+    """As long as the context lasts, a party that opens no port is reached through its relay; others need nothing.
+
+    Args:
+        name: this party.
+        port: of its own server on loopback, which is to stop before the context ends.
+    """
+    via = federation.party(name).via
+    if via is None or credentials is None:
+        yield
+        return
+    relay = federation.party(via)
+    async with RelayClient(relay.endpoint or "", via, credentials) as client:
+        outbound = _Outbound(client, port)
+        keepers = [asyncio.create_task(outbound.keep()) for _ in range(ACCEPTS_AHEAD)]
+        try:
+            yield
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await outbound.end()
+
+
+class _Outbound:
+    """Connections to the relay that wait for callers of this party, and those that carry one."""
+
+    def __init__(self, client: RelayClient, port: int) -> None:
+        self._client = client
+        self._port = port
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._trouble = _Trouble("not connected to the relay; trying again", client)
+
+    async def keep(self) -> None:
+        """Wait for callers, one after the other, until cancelled."""
+        wait = _FIRST_RETRY
+        while True:
+            try:
+                await self._accept()
+                wait = _FIRST_RETRY
+            except (grpc.aio.AioRpcError, OSError) as error:
+                self._trouble.note(error)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LAST_RETRY)
+
+    async def _accept(self) -> None:
+        """Wait for one caller; its connection is carried while this party waits for the next."""
+        call = self._client.accept()
+        try:
+            await call.read()  # raises when the relay ends the call in place of opening a connection
+            self._trouble.is_over()
+            reader, writer = await asyncio.open_connection(_LOOPBACK, self._port)
+        except BaseException:
+            call.cancel()
+            raise
+        task = asyncio.create_task(self._carry(call, reader, writer))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def end(self) -> None:
+        """The server has stopped: let what it said last arrive, then drop what is left."""
+        if self._carrying:
+            await asyncio.wait(self._carrying, timeout=_LAST_BYTES_SECONDS)
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    async def _carry(self, call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await _pump(call, reader, writer)
+        except (grpc.aio.AioRpcError, OSError) as error:
+            _log.info("a connection through the relay broke off", relay=self._client.peer_name, reason=str(error))
+        finally:
+            call.cancel()
+            writer.close()
+
+
+class _Trouble:
+    """Tells the operator of trouble with a relay when it begins and when its reason changes, not at every attempt."""
+
+    def __init__(self, what: str, client: RelayClient) -> None:
+        self._what = what
+        self._client = client
+        self._reason = ""
+
+    def note(self, error: Exception) -> None:
+        """An attempt failed."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            call = Call(self._client.peer_name, self._client.endpoint, "pass connections on", 0.0)
+            error = from_rpc_error(error, call)
+        reason = error.summary if isinstance(error, VflError) else str(error)
+        if reason != self._reason:
+            _log.warning(self._what, relay=self._client.peer_name, reason=reason)
+        self._reason = reason
+
+    def is_over(self) -> None:
+        """An attempt worked."""
+        self._reason = ""
+
+
+async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes both ways until one side has closed and the other has had what was sent before that."""
+
+    async def send() -> None:
+        with contextlib.suppress(asyncio.InvalidStateError):  # the other side has closed; receive() says why
+            while payload := await reader.read(PIECE_BYTES):
+                await call.write(relay_pb2.Piece(payload=payload))
+            await call.done_writing()
+
+    async def receive() -> None:
+        while (piece := await call.read()) is not grpc.aio.EOF:
+            writer.write(piece.payload)
+            await writer.drain()
+
+    sending, receiving = asyncio.create_task(send()), asyncio.create_task(receive())
+    try:
+        await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and not sending.exception():
+            await asyncio.wait({receiving}, timeout=_LAST_BYTES_SECONDS)
+        for task in (sending, receiving):
+            if task.done():
+                task.result()
+    finally:
+        sending.cancel()
+        receiving.cancel()
+        await asyncio.gather(sending, receiving, return_exceptions=True)
