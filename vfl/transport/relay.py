@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import structlog
@@ -29,7 +29,7 @@ MAX_JOINED = 64
 _PIECES_AHEAD = 4
 """Pieces kept for a side that reads slowly; then the other side has to wait."""
 
-Pieces = AsyncIterator[relay_pb2.Piece]
+Pieces = AsyncGenerator[relay_pb2.Piece, None]
 
 
 class _Joined:
@@ -62,18 +62,17 @@ class Relay(relay_pb2_grpc.RelayServicer):
         waiter: asyncio.Future[_Joined] = asyncio.get_running_loop().create_future()
         try:
             queue = self._queue_of(self._access.require_caller(context, "accepting connections"))
-            queue.append(waiter)
-            try:
-                joined = await waiter
-            finally:
-                with contextlib.suppress(ValueError):  # it has been taken
-                    queue.remove(waiter)
+            joined = await _caller(queue, waiter)
         except VflError as error:
             await abort_call(context, error, self._party)
             return
-        yield relay_pb2.Piece(opened=relay_pb2.Opened())
-        async for piece in _carried(pieces, joined.to_caller, joined.to_party, joined):
-            yield piece
+        try:
+            yield relay_pb2.Piece(opened=relay_pb2.Opened())
+            async with contextlib.aclosing(_carried(pieces, joined.to_caller, joined.to_party, joined)) as carried:
+                async for piece in carried:
+                    yield piece
+        finally:
+            _close(joined.to_caller)
 
     async def Connect(self, pieces: Pieces, context: Any) -> Pieces:  # noqa: N802
         """Of a member that wants to reach a party behind this one."""
@@ -86,9 +85,11 @@ class Relay(relay_pb2_grpc.RelayServicer):
             return
         _log.info("connection passed on", caller=caller, to=target)
         try:
-            async for piece in _carried(pieces, joined.to_party, joined.to_caller, joined):
-                yield piece
+            async with contextlib.aclosing(_carried(pieces, joined.to_party, joined.to_caller, joined)) as carried:
+                async for piece in carried:
+                    yield piece
         finally:
+            _close(joined.to_party)
             self._joined -= 1
             _log.info("connection ended", caller=caller, to=target, bytes=joined.bytes)
 
@@ -129,6 +130,20 @@ class Relay(relay_pb2_grpc.RelayServicer):
         )
 
 
+async def _caller(queue: deque[asyncio.Future[_Joined]], waiter: asyncio.Future[_Joined]) -> _Joined:
+    """Wait in the queue for a caller. One that has just been joined to a party that is gone hears so."""
+    queue.append(waiter)
+    try:
+        return await waiter
+    except asyncio.CancelledError:
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            _close(waiter.result().to_caller)
+        raise
+    finally:
+        with contextlib.suppress(ValueError):  # it has been taken
+            queue.remove(waiter)
+
+
 async def _target(pieces: Pieces) -> str:
     async for piece in pieces:
         if piece.WhichOneof("part") == "open":
@@ -156,7 +171,6 @@ async def _carried(
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)  # what can fail in it is this side's connection alone
-        _close(outgoing)
 
 
 def _close(queue: asyncio.Queue[bytes | None]) -> None:

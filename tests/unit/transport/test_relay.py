@@ -96,10 +96,11 @@ async def test_a_slow_reader_stops_the_sender(relayed):
             written += 1
 
     writing = asyncio.create_task(write())
-    await asyncio.sleep(1)
-    before = written
-    await asyncio.sleep(0.5)
-    assert 0 < written == before < 40
+    before = -1
+    while before != written:
+        before = written
+        await asyncio.sleep(1)
+    assert 0 < written < 60  # MiB: buffers of gRPC on three connections and of the relay
     writing.cancel()
     connecting.cancel()
     accepting.cancel()
