@@ -21,6 +21,7 @@ from vfl.transport.codec import MessageDecoder, decode_address
 from vfl.transport.config import FederationConfig, parse_endpoint
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
+from vfl.transport.doctor import Doctor, DoctorHandler
 from vfl.transport.failures import abort_call, as_failure
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
@@ -33,7 +34,7 @@ from vfl.transport.recorder import (
     received_salt,
 )
 from vfl.transport.traffic import TrafficMeter
-from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc
+from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc, doctor_pb2
 
 _log = structlog.get_logger(__name__)
 
@@ -203,6 +204,7 @@ class PartyServer:
         federation: who takes part.
         traffic: counts what is received.
         recorder: is told of what crosses; None where nothing is recorded.
+        doctor: answers members that ask how this party is; None where nobody may.
 
     Raises:
         ConfigError: the credentials do not fit the federation's ``tls.mode``.
@@ -218,6 +220,7 @@ class PartyServer:
         federation: FederationConfig,
         traffic: TrafficMeter | None = None,
         recorder: Recorder | None = None,
+        doctor: DoctorHandler | None = None,
     ) -> None:
         self.party = party
         self.port = 0
@@ -228,6 +231,7 @@ class PartyServer:
         self._gate = Gate(access, party)
         self._control = _Control(party, handler, access, federation.coordinator, recorder)
         self._data = _Data(party, inbox, access, traffic or TrafficMeter(), recorder)
+        self._doctor = Doctor(party, doctor, access, federation.coordinator) if doctor else None
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
@@ -256,6 +260,8 @@ class PartyServer:
         # Generated code has no types.
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
+        if self._doctor is not None:
+            self._doctor.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_service_names(), server)
         try:
@@ -291,5 +297,6 @@ class PartyServer:
 
 
 def _service_names() -> tuple[str, ...]:
-    services = (*control_pb2.DESCRIPTOR.services_by_name.values(), *data_pb2.DESCRIPTOR.services_by_name.values())
+    files = (control_pb2, data_pb2, doctor_pb2)
+    services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
     return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -33,7 +33,7 @@ def test_every_good_file_is_told_in_a_line(federation, check):
     )
     assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
     assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
-    assert "coordinator settings: valid" in lines[4]
+    assert "coordinator settings, federation 'test': valid" in lines[4]
 
 
 def _no_table(federation):
