@@ -23,7 +23,7 @@ PROBE_SECONDS = 25.0
 _HERE = "here"
 
 
-def diagnose_party(file: Path) -> list[Finding]:
+async def diagnose_party(file: Path) -> list[Finding]:
     """A party's view: its own files, table and port, and what it finds at the other parties."""
     notes = Notes(_HERE, _HERE)
     try:
@@ -38,10 +38,10 @@ def diagnose_party(file: Path) -> list[Finding]:
     if _cannot_connect(credentials, setup.federation):
         return notes.findings
     own = _standpoint(setup.name, setup.job, setup.federation, credentials)
-    return [*notes.findings, *asyncio.run(_from_party(own, setup.entry.listen_endpoint))]
+    return [*notes.findings, *await _from_party(own, setup.entry.listen_endpoint)]
 
 
-def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) -> list[Finding]:
+async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) -> list[Finding]:
     """The coordinator's view: its own files, what it finds at every party, and what each of them finds at the others.
 
     Args:
@@ -60,7 +60,7 @@ def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) -> list[
     credentials = note_credentials(notes, tls, federation, name, file="coordinator.toml")
     if _cannot_connect(credentials, federation):
         return notes.findings
-    return [*notes.findings, *asyncio.run(_from_coordinator(_standpoint(name, job, federation, credentials)))]
+    return [*notes.findings, *await _from_coordinator(_standpoint(name, job, federation, credentials))]
 
 
 def _standpoint(name: str, job: JobConfig, federation: FederationConfig, credentials: Credentials | None) -> Standpoint:

@@ -138,6 +138,7 @@ def doctor(
         Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Leave out of the table what is well.")] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Find out what would stop a job, and who has to do what about it. The parties wait for a job; none is started."""
@@ -149,9 +150,9 @@ def doctor(
     with reported():
         match kind_of(file):
             case Kind.PARTY:
-                findings = diagnose_party(file)
+                findings = asyncio.run(diagnose_party(file))
             case Kind.JOB:
-                findings = diagnose_job(file, lambda: _coordinator_settings(file, config))
+                findings = asyncio.run(diagnose_job(file, lambda: _coordinator_settings(file, config)))
             case kind:
                 raise ConfigError(
                     "'vfl doctor' needs a job file or a party file",
@@ -161,7 +162,7 @@ def doctor(
         code = exit_code(findings)
         if json_file:
             write_findings(findings, code, json_file)
-        show_findings(findings, Console())
+        show_findings(findings, Console(), brief=brief)
     raise typer.Exit(code)
 
 

@@ -147,12 +147,15 @@ def _judge_job(notes: Notes, own: Standpoint, answer: Answer) -> None:
 def _judge_clock(notes: Notes, _: Standpoint, answer: Answer) -> None:
     middle = (answer.asked.timestamp() + answer.answered.timestamp()) / 2
     ahead = answer.diagnosis.time - middle
-    seen = f"the clock of {notes.target} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {notes.source}'s"
     if abs(ahead) <= MAX_CLOCK_SECONDS:  # not so for a time that is no number
-        notes.ok(Check.CLOCK, seen)
-    else:
-        remedy = f"set the clock there, or at {notes.source}, by a time service: certificates and logs depend on it"
-        notes.warning(Check.CLOCK, seen, side=notes.target, remedy=remedy)
+        notes.ok(Check.CLOCK, f"the clocks differ by {abs(ahead):.0f} s")
+        return
+    notes.warning(
+        Check.CLOCK,
+        f"the clock of {notes.target} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {notes.source}'s",
+        side=notes.target,
+        remedy=f"set the clock there, or at {notes.source}, by a time service: certificates and logs depend on it",
+    )
 
 
 def _judge_state(notes: Notes, _: Standpoint, answer: Answer) -> None:
