@@ -24,6 +24,7 @@ async def listening(answer):
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await asyncio.sleep(0.05)  # in which the handler sees that the caller has gone
 
 
 async def test_every_step_to_a_party_that_answers_is_told(serving_tls, calling):
