@@ -348,3 +348,30 @@ async def test_without_credentials_nobody_is_dialled_and_the_reason_is_told(fede
     assert marked(findings) == [(COORDINATOR, COORDINATOR, Check.CERTIFICATE, COORDINATOR)]
     assert "set tls.ca, tls.certificate and tls.key in coordinator.toml" in findings[-1].remedy
     assert pairs(findings) == set()
+
+
+async def test_without_tls_the_rest_is_checked_and_its_absence_is_a_warning(federation, monkeypatch):
+    federation.federation["tls"] = {"mode": "insecure-loopback"}
+    async with _unchecked_parties(federation.write(), monkeypatch):
+        findings = await from_coordinator(federation)
+    assert marked(findings) == []
+    assert marked(findings, Verdict.WARNING) == [(COORDINATOR, COORDINATOR, Check.CERTIFICATE, COORDINATOR)]
+    assert {f.check for f in findings if f.source == ACTIVE} == {
+        Check.NAME, Check.CONNECTION, Check.ANSWER, Check.VERSION, Check.JOB, Check.CLOCK, Check.STATE,
+    }  # fmt: skip
+
+
+async def test_without_tls_another_party_at_an_endpoint_is_found(federation, monkeypatch):
+    federation.federation["tls"] = {"mode": "insecure-loopback"}
+    federation.write()
+    endpoints = {party["name"]: party["endpoint"] for party in federation.federation["parties"]}
+
+    def swap(parties):
+        parties[ACTIVE]["endpoint"], parties[CLINIC]["endpoint"] = endpoints[CLINIC], endpoints[ACTIVE]
+
+    rewrite(federation, COORDINATOR, swap)
+    async with _unchecked_parties(federation, monkeypatch):
+        findings = await from_coordinator(federation)
+    found = {(f.target, f.check): f.summary for f in findings if f.verdict is Verdict.PROBLEM}
+    assert found[CLINIC, Check.ANSWER] == "another party than clinic answers"
+    assert found[ACTIVE, Check.ANSWER] == "another party than bank answers"
