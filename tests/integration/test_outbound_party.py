@@ -14,13 +14,6 @@ TLS_RECORD_TYPES = {20, 21, 22, 23}
 """RFC 8446, section 5.1."""
 
 
-def _behind(federation: Federation, name: str, relay: str) -> Federation:
-    entry = next(party for party in federation.federation["parties"] if party["name"] == name)
-    del entry["endpoint"]
-    entry["via"] = relay
-    return federation
-
-
 def _trained(federation: Federation) -> Federation:
     federation.folder.mkdir()
     with Processes(federation.write()) as processes:
@@ -33,7 +26,7 @@ def test_the_trained_model_does_not_depend_on_who_opens_a_port(tmp_path):
     direct = _trained(Federation(tmp_path / "direct", passive))
     # Of the two without a port, each calls the other through a relay, too.
     indirect = Federation(tmp_path / "indirect", passive)
-    indirect = _trained(_behind(_behind(indirect, ACTIVE, INSURER), CLINIC, INSURER))
+    indirect = _trained(indirect.put_behind(ACTIVE, INSURER).put_behind(CLINIC, INSURER))
     for name in direct.names:
         weights = indirect.saved(name)
         assert weights
@@ -58,7 +51,7 @@ async def test_the_relay_passes_on_tls_records_and_nothing_else(tmp_path, monkey
             queue.put = put
 
     monkeypatch.setattr(relay_module._Joined, "__init__", remembering)
-    run = await run_federation(_behind(Federation(tmp_path), CLINIC, ACTIVE).write(), monkeypatch)
+    run = await run_federation(Federation(tmp_path).put_behind(CLINIC, ACTIVE).write(), monkeypatch)
     assert set(run.errors.values()) == {None}
     busy = [passed for ways in joined for passed in ways.values() if len(passed) > 10_000]
     assert len(busy) >= 2
@@ -81,7 +74,7 @@ def _record_types(content: bytearray) -> set[int]:
 def test_the_others_notice_when_the_party_or_its_relay_is_killed(federation, killed):
     federation.job["training"]["epochs"] = 1000
     federation.job["deadlines"]["phase"] = 12.0
-    with Processes(_behind(federation, CLINIC, ACTIVE).write()) as processes:
+    with Processes(federation.put_behind(CLINIC, ACTIVE).write()) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/1000")
         processes.signal(killed, signal.SIGKILL)

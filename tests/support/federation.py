@@ -51,6 +51,13 @@ class Federation:
         self.parties = {name: _party(name) for name in self.names}
         self.tables = make_tables(self.names, rows)
 
+    def put_behind(self, name: str, relay: str) -> Self:
+        """The party opens no port; it is reached through another."""
+        entry = next(party for party in self.federation["parties"] if party["name"] == name)
+        del entry["endpoint"]
+        entry["via"] = relay
+        return self
+
     def other_job(self, name: str) -> dict[str, Any]:
         """A job.toml of its own for one process."""
         return self.job_at.setdefault(name, copy.deepcopy(self.job))

@@ -21,6 +21,7 @@ from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
 from vfl.train.party_process import serve_party
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.credentials import Credentials
+from vfl.transport.tunnel import dialled_endpoint
 
 
 @dataclass
@@ -76,10 +77,10 @@ async def parties_in_process(
         parties = {
             name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving)) for name, setup in setups.items()
         }
-        clients = {
-            name: await stack.enter_async_context(ControlClient(setup.entry.endpoint, name, credentials))
-            for name, setup in setups.items()
-        }
+        clients = {}
+        for name in setups:
+            endpoint = await dialled_endpoint(stack, settings, COORDINATOR, name, credentials)
+            clients[name] = await stack.enter_async_context(ControlClient(endpoint, name, credentials))
         try:
             await asyncio.gather(*(client.wait_ready(30) for client in clients.values()))
             yield parties, clients

@@ -3,50 +3,117 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 from vfl.configuration import load_toml
-from vfl.data.table import load_table
 from vfl.errors import ConfigError
-from vfl.ids import Role
-from vfl.train.party_config import CoordinatorConfig, check_acceptable, load_job_setup, load_party, party_credentials
-from vfl.transport.config import load_federation
+from vfl.train.job import load_job
+from vfl.train.own_checks import check_table
+from vfl.train.party_config import (
+    CoordinatorConfig,
+    PartyConfig,
+    check_acceptable,
+    load_credentials,
+    load_job_setup,
+    load_party,
+    party_credentials,
+)
+from vfl.transport.config import FederationConfig, load_federation
 
 
-def check_file(path: Path) -> str:
+class Kind(StrEnum):
+    """Of a configuration file."""
+
+    PARTY = "party"
+    JOB = "job"
+    FEDERATION = "federation"
+    COORDINATOR = "coordinator"
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell by its keys which kind of file it is.
+
+    Raises:
+        ConfigError: it is missing or cannot be read.
+    """
+    keys = _top_level_keys(path)
+    if keys & {"data", "job"}:
+        return Kind.PARTY
+    if "task" in keys or "training" in keys:
+        return Kind.JOB
+    return Kind.FEDERATION if "parties" in keys else Kind.COORDINATOR
+
+
+def check_file(path: Path, others: Sequence[Path] = ()) -> str:
     """Validate one file; return what it is and says, in one line.
+
+    Args:
+        others: files of the same command; coordinator.toml names no federation, and is checked against theirs.
 
     Raises:
         VflError: the first thing that is wrong, with file, key and remedy.
     """
-    keys = _top_level_keys(path)
-    if keys & {"data", "job"}:
-        return _check_party(path)
-    if "task" in keys or "training" in keys:
-        job, federation, parameters = load_job_setup(path)
-        return (
-            f"job '{job.name}', {job.task.kind}, {job.training.epochs} epochs of batches of {job.training.batch_size}, "
-            f"{job.interaction.protocol}, {len(federation.parties)} parties, ring 2^{parameters.tau} at 128 bits: valid"
-        )
-    if "parties" in keys:
-        federation = load_federation(path)
-        return f"federation '{federation.name}', {len(federation.parties)} parties, tls {federation.tls.mode}: valid"
-    load_toml(path, CoordinatorConfig)
-    return "coordinator settings: valid"
+    match kind_of(path):
+        case Kind.PARTY:
+            return _check_party(path)
+        case Kind.JOB:
+            return _check_job(path)
+        case Kind.FEDERATION:
+            federation = load_federation(path)
+            parties = len(federation.parties)
+            return f"federation '{federation.name}', {parties} parties, tls {federation.tls.mode}: valid"
+        case Kind.COORDINATOR:
+            return _check_coordinator(path, others)
+
+
+def _check_job(path: Path) -> str:
+    job, federation, parameters = load_job_setup(path)
+    return (
+        f"job '{job.name}', {job.task.kind}, {job.training.epochs} epochs of batches of {job.training.batch_size}, "
+        f"{job.interaction.protocol}, {len(federation.parties)} parties, ring 2^{parameters.tau} at 128 bits: valid"
+    )
 
 
 def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
     party_credentials(setup)
-    table = load_table(setup.config.data, setup.job.ids, needs_label=setup.entry.role is Role.ACTIVE)
-    setup.config.policy.check_rows(len(table))
-    features = len(table.numeric_names) + len(table.categorical_names)
-    return (
-        f"party '{setup.name}', {setup.entry.role}, {len(table)} rows, {table.dropped} without an id, "
-        f"{features} features, "
-        f"job '{setup.job.name}': valid"
-    )
+    return f"party '{setup.name}', {setup.entry.role}, {check_table(setup)}, job '{setup.job.name}': valid"
+
+
+def _check_coordinator(path: Path, others: Sequence[Path]) -> str:
+    tls = load_toml(path, CoordinatorConfig).tls
+    federation = _federation_for(path, others)
+    if federation is None:
+        if tls is None:
+            return "coordinator settings: valid"
+        raise ConfigError(
+            "the coordinator's certificate cannot be checked without its federation",
+            detail=f"no job.toml or federation.toml stands beside {path} or above",
+            remedy="name federation.toml or job.toml in the same command",
+        )
+    load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
+    return f"coordinator settings, federation '{federation.name}': valid"
+
+
+def _federation_for(path: Path, others: Sequence[Path]) -> FederationConfig | None:
+    """Of the files of the same command, else of those beside a coordinator.toml or in the folder above."""
+    folders = (path.parent, path.absolute().parent.parent)
+    beside = [folder / name for folder in folders for name in ("federation.toml", "job.toml")]
+    for candidate in (*others, *(file for file in beside if file.is_file())):
+        try:
+            match kind_of(candidate):
+                case Kind.FEDERATION:
+                    return load_federation(candidate)
+                case Kind.JOB:
+                    return load_federation(load_job(candidate).federation)
+                case Kind.PARTY:
+                    return load_federation(load_job(load_toml(candidate, PartyConfig).job).federation)
+        except ConfigError:
+            continue  # what is wrong with that file is said about it, where it is named
+    return None
 
 
 def _top_level_keys(path: Path) -> set[str]:

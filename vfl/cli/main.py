@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``align``, ``check``, ``keys``, ``audit`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``align``, ``check``, ``doctor``, ``keys``, ``audit`` and ``demo``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from vfl.cli import audit, keys
 from vfl.cli.demo.datasets import DATASETS
@@ -123,11 +124,46 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
     with reported():
         for file in files:
             try:
-                typer.echo(f"{file}: {check_file(file)}")
+                typer.echo(f"{file}: {check_file(file, files)}")
             except VflError as error:
                 failed = failed or error.exit_code
                 show_error(error, str(file))
     raise typer.Exit(failed)
+
+
+@app.command()
+def doctor(
+    file: Annotated[Path, typer.Argument(help="job.toml for the coordinator's view, party.toml for a party's.")],
+    config: Annotated[
+        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Leave out of the table what is well.")] = False,
+    log: LogOption = LogFormat.TEXT,
+) -> None:
+    """Find out what would stop a job, and who has to do what about it. The parties wait for a job; none is started."""
+    from vfl.cli.check import Kind, kind_of
+    from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
+    from vfl.cli.doctor_output import show_findings, write_findings
+
+    configure_logs(log, party="doctor")
+    with reported():
+        match kind_of(file):
+            case Kind.PARTY:
+                findings = asyncio.run(diagnose_party(file))
+            case Kind.JOB:
+                findings = asyncio.run(diagnose_job(file, lambda: _coordinator_settings(file, config)))
+            case kind:
+                raise ConfigError(
+                    "'vfl doctor' needs a job file or a party file",
+                    detail=f"{file} looks like a {kind} file",
+                    remedy="give it job.toml as the coordinator, party.toml as a party",
+                )
+        code = exit_code(findings)
+        if json_file:
+            write_findings(findings, code, json_file)
+        show_findings(findings, Console(), brief=brief)
+    raise typer.Exit(code)
 
 
 def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:

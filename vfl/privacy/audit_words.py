@@ -57,5 +57,7 @@ MEANINGS = {
     "abort": "that the job stops, where and why",
     "finish": "that training is over",
     "finished": "bytes, peak memory and certified constant that {sender} publishes about itself",
+    "diagnose": "request for versions, clock and reachability, outside of any job",
+    "diagnosis": "versions, digest of the configuration, clock and state of {sender}, and which parties it reaches",
     "failure": "the safe summary of an error, and what to do",
 }

@@ -142,6 +142,12 @@ def job_digest(job: JobConfig, federation: FederationConfig) -> str:
     return ",".join(f"{name}={_hash(value)}" for name, value in sorted(tables.items()))
 
 
+def differing_tables(own: str, theirs: str) -> list[str]:
+    """The tables in which two digests differ, of those that this side has: names of others are not repeated."""
+    mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
+    return sorted(name for name in mine if mine[name] != other.get(name))
+
+
 def check_digest(own: str, theirs: str) -> None:
     """Compare two digests.
 
@@ -150,9 +156,7 @@ def check_digest(own: str, theirs: str) -> None:
     """
     if own == theirs:
         return
-    mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
-    different = sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))
-    shown = [name for name in different if name in mine]
+    shown = differing_tables(own, theirs)
     raise MismatchError(
         f"this party's job or federation file differs from the coordinator's in: {', '.join(shown) or 'its tables'}",
         remedy="give every party the same job.toml and federation.toml",

@@ -15,8 +15,11 @@ import torch
 from vfl.errors import JobAborted, VflError
 from vfl.he.compute import use_device, use_threads
 from vfl.train.audit import AuditTrail, Terms
+from vfl.train.job import job_digest
 from vfl.train.memory import keep_freed_memory
 from vfl.train.party_config import PartySetup, check_acceptable, party_credentials
+from vfl.train.party_doctor import PartyDoctor
+from vfl.train.probe import Standpoint
 from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched
@@ -108,6 +111,9 @@ async def _serving(
         # Last of all: until the server has stopped, answers may still leave.
         stack.callback(_close, trail, service)
         stack.callback(service.close)
+        own = Standpoint(setup.name, setup.federation, job_digest(setup.job, setup.federation), credentials)
+        doctor = PartyDoctor(own, lambda: service.activity)
+        stack.push_async_callback(doctor.close)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,
@@ -117,6 +123,7 @@ async def _serving(
             setup.federation,
             traffic,
             trail,
+            doctor,
         )
         await server.start()
         relay = reachable_through_relay(setup.federation, setup.name, server.port, credentials)

@@ -222,6 +222,13 @@ class PartyService:
 
     # --- the life of the process ---
 
+    @property
+    def activity(self) -> m.Activity:
+        """What this party is doing now."""
+        if self.outcome.done():
+            return m.Activity.STOPPED
+        return m.Activity.WAITING if self._job is None else m.Activity.BUSY
+
     def stop(self, reason: str) -> None:
         """Stop at the operator's wish; the coordinator learns it from the call in progress, or by the next."""
         where = f" during {self._job.where}" if self._job else " before a job began"

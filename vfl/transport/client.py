@@ -140,7 +140,7 @@ class _Connection:
         """What gRPC says about a lost connection, and with TLS what another handshake shows."""
         if self._credentials is None:
             return detail
-        seen = await asyncio.to_thread(explain_connection, self.endpoint, self.peer_name, self._credentials)
+        seen = await explain_connection(self.endpoint, self.peer_name, self._credentials)
         return f"{detail}\n{seen}"
 
     async def _recorded_result(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from vfl import messages as m
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, StepKey
 from vfl.transport.v1 import control_pb2 as pb
+from vfl.transport.v1 import doctor_pb2
 
 PROTO_TYPES: dict[type, Any] = {
     StepKey: pb.StepKey,
@@ -27,6 +28,9 @@ PROTO_TYPES: dict[type, Any] = {
     m.Abort: pb.AbortRequest,
     m.Finish: pb.FinishRequest,
     m.Finished: pb.FinishReply,
+    m.Finding: doctor_pb2.Finding,
+    m.Diagnose: doctor_pb2.DiagnoseRequest,
+    m.Diagnosis: doctor_pb2.DiagnoseReply,
 }
 """Every dataclass that control calls carry, with its proto message."""
 
@@ -52,6 +56,8 @@ def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
 def _encode(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return f"{_prefix(type(value))}{value.name}"
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
     return to_proto(value) if is_dataclass(value) else value
 
 
@@ -68,6 +74,8 @@ def _decode(proto: Any, name: str, hint: Any) -> Any:
             raise _malformed(proto, name)
         return from_proto(value, hint)  # type: ignore[arg-type]  # is_dataclass also admits instances; a hint is a type
     container = get_origin(hint)
+    if container is tuple and is_dataclass(item := get_args(hint)[0]):
+        return tuple(from_proto(each, item) for each in value)  # type: ignore[arg-type]  # as above
     return value if container is None else container(value)
 
 

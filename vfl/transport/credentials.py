@@ -184,27 +184,35 @@ class Credentials:
 
     # --- expiry ---
 
+    @property
+    def certificate(self) -> x509.Certificate:
+        """This process's own certificate."""
+        return self._loaded.chain[0]
+
+    def ends_soon(self, certificate: x509.Certificate) -> bool:
+        """Whether so little of a certificate's life is left that it is to be renewed (``tls.warn_days``)."""
+        left = certificate.not_valid_after_utc - current_time()
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        return left < min(timedelta(days=self.files.warn_days), life / 3)
+
     def warn_of_expiry(self) -> None:
         """Warn in the log of certificates that end soon and of stale revocation lists."""
         loaded, now = self._loaded, current_time()
         for what, certificate in (("own", loaded.chain[0]), *(("CA", ca) for ca in loaded.trust.authorities)):
-            left = certificate.not_valid_after_utc - now
-            life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-            if left < min(timedelta(days=self.files.warn_days), life / 3):
+            if self.ends_soon(certificate):
                 _log.warning(
                     "a certificate ends soon; renew it",
                     whose=what,
                     subject=certificate.subject.rfc4514_string(),
-                    days_left=left.days,
+                    days_left=(certificate.not_valid_after_utc - now).days,
                     until=str(certificate.not_valid_after_utc),
                 )
-        for revoked in loaded.trust.lists:
-            if revoked.next_update_utc is not None and revoked.next_update_utc < now:
-                _log.warning(
-                    "a revocation list is stale; get a new one from the CA",
-                    issuer=revoked.issuer.rfc4514_string(),
-                    due=str(revoked.next_update_utc),
-                )
+        for revoked in loaded.trust.stale_lists():
+            _log.warning(
+                "a revocation list is stale; get a new one from the CA",
+                issuer=revoked.issuer.rfc4514_string(),
+                due=str(revoked.next_update_utc),
+            )
 
     async def watch_expiry(self, every: float = EXPIRY_CHECK_SECONDS) -> None:
         """Warn of expiry now and once a day, until cancelled."""

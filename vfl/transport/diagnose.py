@@ -1,50 +1,236 @@
-"""Why a connection fails: gRPC says only that it was lost, so another handshake is tried here."""
+"""What happens when this process connects to a party, step by step: name, TCP, TLS. gRPC says only that it was lost.
+
+Nothing here uses the threads of the event loop's pool, which may be busy with arithmetic.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+from cryptography import x509
+
+from vfl.errors import ConfigError, PeerUnreachable
+from vfl.messages import Check
 from vfl.transport.config import parse_endpoint
 from vfl.transport.credentials import Credentials
 
-_SECONDS = 3.0
+STEP_SECONDS = 3.0
+"""For a name, for a connection to each of at most two addresses, for a handshake."""
+
+_THIS = "this process"
+_CLOCK_CODES = {9, 10}
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def explain_connection(endpoint: str, peer: str, credentials: Credentials) -> str:
-    """One sentence for the operator on what happens when this process connects to a party. Blocks for some seconds.
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Where a connection stopped. Names endpoints and what OpenSSL says, never a local path.
+
+    Attributes:
+        at_peer: whether the party at the other end has to act, or this one.
+        code: of the error that a job would end with.
+    """
+
+    check: Check
+    summary: str
+    remedy: str
+    at_peer: bool = True
+    code: str = PeerUnreachable.code
+
+
+@dataclass(slots=True)
+class Attempt:
+    """How far a connection came.
+
+    Attributes:
+        passed: the steps that worked, in order, with what was seen.
+        certificate: what the party showed; None without TLS, or where it was refused.
+    """
+
+    passed: dict[Check, str] = field(default_factory=dict)
+    obstacle: Obstacle | None = None
+    certificate: x509.Certificate | None = None
+
+
+class _Stopped(Exception):
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(obstacle.summary)
+        self.obstacle = obstacle
+
+
+async def explain_connection(endpoint: str, peer: str, credentials: Credentials) -> str:
+    """One sentence for the operator on what happens when this process connects to a party. Takes some seconds.
 
     Only this end can be seen: a server that does not accept our certificate hangs up and does not say why.
     """
+    obstacle = (await try_connection(endpoint, peer, credentials)).obstacle
+    return f"{obstacle.summary}. {obstacle.remedy}" if obstacle else "the TLS handshake works"
+
+
+async def try_connection(endpoint: str, peer: str, credentials: Credentials | None, own: str = _THIS) -> Attempt:
+    """Connect to a party as a job would, and let go again.
+
+    Args:
+        endpoint: ``host:port``.
+        peer: the party that should answer there.
+        credentials: of this process; None only with ``insecure-loopback``, where there is no TLS to try.
+        own: how this end is called in what is said.
+    """
+    attempt = Attempt()
+    try:
+        addresses = await _resolved(endpoint, peer, own)
+        attempt.passed[Check.NAME] = f"{parse_endpoint(endpoint).host} resolves"  # to what is nobody else's business
+        streams = await _connected(endpoint, peer, addresses)
+        attempt.passed[Check.CONNECTION] = f"a connection to {endpoint} opens"
+        try:
+            if credentials is not None:
+                await _try_handshake(streams, peer, credentials, own, attempt)
+                attempt.passed[Check.TLS] = f"{peer} and {own} accept each other's certificates"
+        finally:
+            await _let_go(streams[1])
+    except _Stopped as stopped:
+        attempt.obstacle = stopped.obstacle
+    return attempt
+
+
+async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]:
+    """One address of each family."""
     host, port = parse_endpoint(endpoint)
     try:
-        with socket.create_connection((host, port), _SECONDS) as plain:
-            return _try_handshake(plain, credentials, peer)
-    except OSError as error:
-        return f"no connection to {endpoint}: {error.strerror or error}"
+        async with asyncio.timeout(STEP_SECONDS):
+            found = await _look_up(host, port)
+    except (OSError, UnicodeError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or "no such name"
+        raise _Stopped(
+            Obstacle(
+                Check.NAME,
+                f"the name {host} does not resolve: {reason}",
+                f"correct the endpoint of {peer} in everybody's federation.toml, or the name service of {own}",
+                at_peer=False,
+            )
+        ) from None
+    return list({family: address for family, *_, address in reversed(found)}.items())
 
 
-def _try_handshake(plain: socket.socket, credentials: Credentials, peer: str) -> str:
-    server_name = credentials.federation.server_name(peer)
-    try:
-        with _context(credentials).wrap_socket(plain, server_hostname=server_name) as secured:
-            secured.settimeout(_SECONDS)
-            if secured.recv(1):
-                return "the TLS handshake works"
-    except ssl.SSLCertVerificationError as error:
-        return (
-            f"this process refuses the certificate shown there: {error.verify_message}. It must come from a CA of this "
-            f"process's tls.ca, be valid now, and carry the DNS name {server_name}"
-        )
-    except TimeoutError:
-        return "what answers there does not speak TLS, or is overloaded"
-    except (ssl.SSLError, OSError) as error:
-        return f"the TLS handshake fails: {getattr(error, 'reason', None) or error}; both ends need TLS 1.3"
-    return (
-        f"{peer} hangs up on this process's certificate: it comes from no CA of tls.ca there, or has expired or is not "
-        f"valid yet by the clock there. Standard error of {peer} has gRPC's reason ('Handshake failed'); compare 'vfl "
-        "keys show' of both certificates and of tls.ca at both ends"
+async def _look_up(host: str, port: int) -> list[Any]:
+    """``getaddrinfo`` in a thread that nobody waits for: it cannot be stopped, and may take a minute."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[Any]] = loop.create_future()
+
+    def settle(result: list[Any] | None, error: Exception | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error else future.set_result(result or [])
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="look-up", daemon=True).start()
+    return await future
+
+
+async def _connected(endpoint: str, peer: str, addresses: list[tuple[int, Any]]) -> Streams:
+    last: OSError = ConnectionError("no address")
+    for family, address in addresses:
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        plain.setblocking(False)
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                await asyncio.get_running_loop().sock_connect(plain, address)
+            return await asyncio.open_connection(sock=plain)
+        except OSError as error:
+            last = error
+            plain.close()
+        except BaseException:
+            plain.close()
+            raise
+    raise _Stopped(_no_connection(endpoint, peer, last))
+
+
+def _no_connection(endpoint: str, peer: str, error: OSError) -> Obstacle:
+    if isinstance(error, ConnectionRefusedError):
+        reason, remedy = "nobody listens there", f"start {peer} there ('vfl party')"
+    else:
+        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+        remedy = "open the port in the firewalls on the way, those of the caller included"
+    return Obstacle(
+        Check.CONNECTION,
+        f"no connection to {endpoint}: {reason}",
+        f"{remedy}; or correct the endpoint of {peer} in everybody's federation.toml",
     )
+
+
+async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, own: str, attempt: Attempt) -> None:
+    reader, writer = streams
+    context = _context(credentials)
+    server_name = credentials.federation.server_name(peer)
+    with _handshake_errors(server_name, peer, own):
+        async with asyncio.timeout(STEP_SECONDS):
+            await writer.start_tls(context, server_hostname=server_name)
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    attempt.certificate = x509.load_der_x509_certificate(shown)
+    if not await _is_greeted(reader, peer):
+        raise _Stopped(
+            Obstacle(
+                Check.TLS,
+                f"{peer} hangs up on {own}'s certificate: it comes from no CA of tls.ca there, or has expired or is "
+                "not valid yet by the clock there",
+                f"standard error of {peer} has gRPC's reason ('Handshake failed'); compare 'vfl keys show' of both "
+                "certificates and of tls.ca at both ends",
+            )
+        )
+
+
+async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:
+    """Whether the server goes on after the handshake: in TLS 1.3 it looks at the caller's certificate only then."""
+    try:
+        async with asyncio.timeout(STEP_SECONDS):
+            return bool(await reader.read(1))
+    except TimeoutError:
+        raise _Stopped(
+            Obstacle(
+                Check.TLS,
+                f"{peer} says nothing after the TLS handshake",
+                f"see whether 'vfl party' answers there, and whether the machine of {peer} is overloaded",
+            )
+        ) from None
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _handshake_errors(server_name: str, peer: str, own: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        remedy = f"it must come from a CA of tls.ca at {own}, be valid now, and carry the DNS name {server_name}"
+        if error.verify_code in _CLOCK_CODES:
+            remedy = f"have a certificate that is valid now made for {peer} ('vfl keys sign'), or correct the clocks"
+        summary = f"{own} refuses the certificate shown there: {error.verify_message}"
+    except TimeoutError:
+        summary = "what answers there does not speak TLS, or is overloaded"
+        remedy = f"start {peer} there, or correct its endpoint in everybody's federation.toml"
+    except OSError as error:  # SSLError is one
+        reason = getattr(error, "reason", None) or error.strerror or "the connection was closed"
+        summary = f"the TLS handshake fails: {reason}"
+        remedy = f"both ends need TLS 1.3; see that {peer} itself answers there, and no proxy that ends TLS"
+    else:
+        return
+    raise _Stopped(Obstacle(Check.TLS, summary, remedy))
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:
@@ -53,6 +239,16 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC does: an intermediate CA may be the one trusted
     context.set_alpn_protocols(["h2"])
-    context.load_verify_locations(files.ca)
-    context.load_cert_chain(files.certificate, files.key, credentials.passphrase)
+    try:
+        context.load_verify_locations(files.ca)
+        context.load_cert_chain(files.certificate, files.key, credentials.passphrase)
+    except OSError:  # between the two moves of a renewal they do not fit
+        remedy = "put certificate and key that belong together in place, and try again"
+        summary = "the caller's own certificate files cannot be loaded"
+        raise _Stopped(Obstacle(Check.TLS, summary, remedy, at_peer=False, code=ConfigError.code)) from None
     return context
+
+
+async def _let_go(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()  # a farewell would wait for the other end
+    await asyncio.sleep(0)  # in which the socket is closed; wait_closed() never returns after a handshake cut short

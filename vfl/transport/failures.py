@@ -65,7 +65,7 @@ def to_status(error: VflError, party: str) -> Status:
     code, summary = error.code, error.summary
     if isinstance(error, RemoteError):
         party, code, summary = error.party, error.remote_code, error.remote_summary
-    summary, remedy = _printable(summary), _printable(error.remedy)
+    summary, remedy = printable(summary), printable(error.remedy)
     metadata = (
         (_CODE_KEY, code),
         (_PARTY_KEY, party),
@@ -129,7 +129,7 @@ def _remote_error(metadata: dict[str, str | bytes], peer: str) -> RemoteError | 
 
 
 def _transport_error(error: AioRpcError, call: Call) -> VflError:
-    detail = _printable(f"{error.code().name}: {error.details()}")
+    detail = printable(f"{error.code().name}: {error.details()}")
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlineExceeded(
@@ -156,9 +156,9 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
 
 
 def _text(value: str | bytes | None) -> str:
-    return _printable(value.decode(errors="replace") if isinstance(value, bytes) else value or "")
+    return printable(value.decode(errors="replace") if isinstance(value, bytes) else value or "")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One bounded line that cannot drive a terminal or forge a line of a log."""
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_CHARACTERS]).encode(errors="replace").decode()

@@ -21,6 +21,7 @@ from vfl.transport.codec import MessageDecoder, decode_address
 from vfl.transport.config import FederationConfig, parse_endpoint
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
+from vfl.transport.doctor import Doctor, DoctorHandler
 from vfl.transport.failures import abort_call, as_failure
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
@@ -34,7 +35,15 @@ from vfl.transport.recorder import (
 )
 from vfl.transport.relay import Relay
 from vfl.transport.traffic import TrafficMeter
-from vfl.transport.v1 import control_pb2, control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2, relay_pb2_grpc
+from vfl.transport.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    data_pb2,
+    data_pb2_grpc,
+    doctor_pb2,
+    relay_pb2,
+    relay_pb2_grpc,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -204,6 +213,7 @@ class PartyServer:
         federation: who takes part.
         traffic: counts what is received.
         recorder: is told of what crosses; None where nothing is recorded.
+        doctor: answers members that ask how this party is; None where nobody may.
 
     Raises:
         ConfigError: the credentials do not fit the federation's ``tls.mode``.
@@ -219,6 +229,7 @@ class PartyServer:
         federation: FederationConfig,
         traffic: TrafficMeter | None = None,
         recorder: Recorder | None = None,
+        doctor: DoctorHandler | None = None,
     ) -> None:
         self.party = party
         self.port = 0
@@ -230,6 +241,7 @@ class PartyServer:
         self._control = _Control(party, handler, access, federation.coordinator, recorder)
         self._data = _Data(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._relay = Relay(party, federation, access)
+        self._doctor = Doctor(party, doctor, access, federation.coordinator) if doctor else None
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
@@ -259,6 +271,8 @@ class PartyServer:
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
         relay_pb2_grpc.add_RelayServicer_to_server(self._relay, server)  # type: ignore[no-untyped-call]
+        if self._doctor is not None:
+            self._doctor.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_service_names(), server)
         try:
@@ -295,6 +309,6 @@ class PartyServer:
 
 
 def _service_names() -> tuple[str, ...]:
-    files = (control_pb2.DESCRIPTOR, data_pb2.DESCRIPTOR, relay_pb2.DESCRIPTOR)
-    services = (service.full_name for file in files for service in file.services_by_name.values())
-    return (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    files = (control_pb2, data_pb2, doctor_pb2, relay_pb2)
+    services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
+    return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -110,6 +110,11 @@ class Trust:
                 remedy="give everybody the same tls.ca, with the CA of every party, and all intermediate certificates",
             ) from None
 
+    def stale_lists(self) -> list[x509.CertificateRevocationList]:
+        """Revocation lists whose successor was due before now."""
+        now = current_time()
+        return [each for each in self.lists if each.next_update_utc is not None and each.next_update_utc < now]
+
 
 def current_time() -> datetime:
     """Now, in UTC."""

@@ -33,7 +33,7 @@ def test_every_good_file_is_told_in_a_line(federation, check):
     )
     assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
     assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
-    assert "coordinator settings: valid" in lines[4]
+    assert "coordinator settings, federation 'test': valid" in lines[4]
 
 
 def _no_table(federation):
@@ -94,6 +94,31 @@ def test_a_certificate_of_another_party_is_found(federation, check):
     code, output = check(path)
     assert code == 2
     assert "the certificate is not for this party of this federation" in output
+
+
+def test_the_certificate_of_the_coordinator_is_checked_against_the_job_beside_it(federation, check):
+    path = federation.write().path(COORDINATOR, "coordinator.toml")
+    assert check(path)[0] == 0
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("certificates/coordinator/", "certificates/bank/"), encoding="utf-8")
+    code, output = check(path)
+    assert code == 2
+    assert "the certificate is not for this party of this federation" in output
+    path.write_text("", encoding="utf-8")
+    assert "set tls.ca, tls.certificate and tls.key in coordinator.toml" in check(path)[1]
+
+
+def test_a_coordinator_file_without_a_federation_says_what_to_name(federation, check, tmp_path):
+    path = federation.write().path(COORDINATOR, "coordinator.toml")
+    alone = tmp_path / "away" / "from" / "coordinator.toml"
+    alone.parent.mkdir(parents=True)
+    alone.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    code, output = check(alone)
+    assert code == 2
+    assert "name federation.toml or job.toml in the same command" in output
+    assert check(alone, federation.path(ACTIVE))[0] == 0
+    alone.write_text("", encoding="utf-8")
+    assert check(alone) == (0, f"{alone}: coordinator settings: valid\n")
 
 
 def test_all_files_are_checked_and_the_first_failure_is_the_exit_code(federation, check, tmp_path):

@@ -20,6 +20,8 @@ NAMED = {
     "key": st.builds(StepKey, step=INT64, attempt=INT64), "batch": st.builds(Batch, epoch=INT64, index=INT64),
     "step": INT64, "attempt": INT64, "epoch": INT64, "index": INT64,
     "gradient_receivers": st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    "time": REAL,
+    "findings": st.lists(st.builds(m.Finding), max_size=3).map(tuple),
     "metrics": st.dictionaries(st.text(max_size=5), REAL, max_size=3),
 }  # fmt: skip
 
@@ -39,7 +41,7 @@ def test_every_control_message_survives_the_wire(control_type, data):
 
 def test_every_control_dataclass_has_a_proto_message_with_the_same_fields():
     control = set(m.CONTROL_TYPES.values()) - {m.Failure}  # which travels as a gRPC status
-    assert control | {StepKey, Batch} == PROTO_TYPES.keys()
+    assert control | {StepKey, Batch, m.Finding} == PROTO_TYPES.keys()
     for control_type, proto_type in PROTO_TYPES.items():
         assert [f.name for f in fields(control_type)] == [f.name for f in proto_type.DESCRIPTOR.fields]
 
@@ -58,3 +60,10 @@ def test_a_missing_nested_message_is_refused(missing):
     request.ClearField(missing)
     with pytest.raises(ProtocolError, match=f"no valid '{missing}'"):
         from_proto(request, m.PhaseCall)
+
+
+def test_a_finding_with_an_unknown_verdict_is_refused():
+    reply = to_proto(m.Diagnosis("bank", "1", "1", "", 0.0, m.Activity.WAITING))
+    reply.findings.add(check=1, verdict=9)
+    with pytest.raises(ProtocolError, match="Finding has no valid 'verdict'"):
+        from_proto(reply, m.Diagnosis)

@@ -1,0 +1,120 @@
+"""``vfl doctor``: what would stop a job, and who has to do what about it. Starts no job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from itertools import chain
+from pathlib import Path
+
+from vfl.errors import VflError, all_error_types
+from vfl.messages import Check, Diagnose, Finding
+from vfl.train.findings import Notes, problems
+from vfl.train.job import JobConfig, job_digest
+from vfl.train.own_checks import check_port, note_credentials, note_table
+from vfl.train.party_config import CoordinatorConfig, PartySetup, check_acceptable, load_job_setup, load_party
+from vfl.train.probe import Standpoint, note_refusal, probe, probe_others
+from vfl.transport.config import FederationConfig, PartyEntry
+from vfl.transport.credentials import Credentials
+from vfl.transport.doctor import ask_diagnosis
+from vfl.transport.tunnel import dialled_endpoint
+
+PROBE_SECONDS = 25.0
+"""For a party to try all others: two addresses, a handshake, an answer, a name; each has its own deadline."""
+_HERE = "here"
+
+
+async def diagnose_party(file: Path) -> list[Finding]:
+    """A party's view: its own files, table and port, and what it finds at the other parties."""
+    notes = Notes(_HERE, _HERE)
+    try:
+        setup = load_party(file)
+    except VflError as error:
+        notes.failed_here(Check.FILES, error)
+        return notes.findings
+    notes = Notes(setup.name, setup.name)
+    _note_acceptable(notes, setup)
+    credentials = note_credentials(notes, setup.config.tls, setup.federation, setup.name, file="party.toml")
+    note_table(notes, setup)
+    if _cannot_connect(credentials, setup.federation):
+        return notes.findings
+    own = _standpoint(setup.name, setup.job, setup.federation, credentials)
+    return [*notes.findings, *await _from_party(own, setup.entry)]
+
+
+async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) -> list[Finding]:
+    """The coordinator's view: its own files, what it finds at every party, and what each of them finds at the others.
+
+    Args:
+        settings: loads coordinator.toml.
+    """
+    notes = Notes(_HERE, _HERE)
+    try:
+        job, federation, _ = load_job_setup(file)
+        tls = settings().tls
+    except VflError as error:
+        notes.failed_here(Check.FILES, error)
+        return notes.findings
+    name = federation.coordinator
+    notes = Notes(name, name)
+    notes.ok(Check.FILES, f"job '{job.name}' and federation '{federation.name}' are valid")
+    credentials = note_credentials(notes, tls, federation, name, file="coordinator.toml")
+    if _cannot_connect(credentials, federation):
+        return notes.findings
+    return [*notes.findings, *await _from_coordinator(_standpoint(name, job, federation, credentials))]
+
+
+def _standpoint(name: str, job: JobConfig, federation: FederationConfig, credentials: Credentials | None) -> Standpoint:
+    return Standpoint(name, federation, job_digest(job, federation), credentials)
+
+
+def _cannot_connect(credentials: Credentials | None, federation: FederationConfig) -> bool:
+    return credentials is None and federation.is_mutual_tls
+
+
+def _note_acceptable(notes: Notes, setup: PartySetup) -> None:
+    try:
+        check_acceptable(setup)
+    except VflError as error:
+        notes.failed_here(Check.FILES, error)
+        return
+    notes.ok(Check.FILES, f"party, job '{setup.job.name}' and federation '{setup.federation.name}' are valid")
+
+
+async def _from_party(own: Standpoint, entry: PartyEntry) -> list[Finding]:
+    if entry.via is not None:
+        notes = Notes(own.name, own.name)
+        notes.ok(Check.LISTEN, f"{own.name} opens no port and is reached through {entry.via}")
+        return [*notes.findings, *await probe_others(own)]
+    port, others = await asyncio.gather(check_port(own, entry.listen_endpoint), probe_others(own))
+    return [*port, *others]
+
+
+async def _from_coordinator(own: Standpoint) -> list[Finding]:
+    views = await asyncio.gather(*(_at_party(own, peer) for peer in own.others))
+    direct, relayed = zip(*views, strict=True)
+    return [*chain.from_iterable(direct), *chain.from_iterable(relayed)]
+
+
+async def _at_party(own: Standpoint, peer: str) -> tuple[list[Finding], list[Finding]]:
+    """What the coordinator finds at a party, and what that party finds at the others if it answers."""
+    direct = await probe(own, peer)
+    if not any(finding.check is Check.STATE for finding in direct):
+        return direct, []
+    notes = Notes(own.name, peer)
+    call = Diagnose(probe_peers=True)
+    try:
+        async with AsyncExitStack() as stack:
+            endpoint = await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)
+            answer = await ask_diagnosis(endpoint, peer, own.credentials, call, own.federation, PROBE_SECONDS)
+    except VflError as error:
+        note_refusal(notes, error)
+        return direct, notes.findings
+    return direct, list(answer.diagnosis.findings)
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """0 when nothing stands in the way, else that of the error which a job would end with."""
+    found = problems(findings)
+    return all_error_types()[found[0].code].exit_code if found else 0

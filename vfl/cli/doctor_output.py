@@ -1,0 +1,54 @@
+"""How ``vfl doctor`` shows what it found: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vfl.errors import ConfigError
+from vfl.messages import Finding, Verdict
+
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
+
+
+def show_findings(findings: list[Finding], console: Console, *, brief: bool = False) -> None:
+    """One row for each check: who looked at whom, what was found, what to do and on which side.
+
+    Args:
+        brief: leave out what is well.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("who", "check", "", "found", "where to act", "what to do"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"who", "check", ""})
+    for finding in findings:
+        if brief and finding.verdict is Verdict.OK:
+            continue
+        who = finding.source if finding.source == finding.target else f"{finding.source} -> {finding.target}"
+        verdict = Text(str(finding.verdict), style=_STYLES[finding.verdict])
+        texts = (finding.summary, finding.side, finding.remedy)
+        table.add_row(Text(who), Text(str(finding.check)), verdict, *map(Text, texts))
+    if table.row_count:
+        console.print(table)
+    counts = Counter(finding.verdict for finding in findings)
+    found, warnings = counts[Verdict.PROBLEM], counts[Verdict.WARNING]
+    closing = f"{found} problem(s) stand in the way of a job" if found else "nothing stands in the way of a job"
+    console.print(Text(f"{closing}; {warnings} warning(s), {counts[Verdict.OK]} ok"))
+
+
+def write_findings(findings: list[Finding], code: int, path: Path) -> None:
+    """Write all findings as JSON.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    content = {"exit_code": code, "findings": [asdict(finding) for finding in findings]}
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("the findings cannot be written", detail=str(error), remedy="correct --json") from None

@@ -1,0 +1,62 @@
+"""What a party answers when a member of its federation asks how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from vfl.messages import Activity, Diagnose, Diagnosis, Finding
+from vfl.train.probe import Standpoint, probe_others
+from vfl.transport.trust import current_time
+from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
+
+REUSE_SECONDS = 5.0
+"""How long the findings of one probe of the others answer further requests, so that nobody is hammered with probes."""
+
+
+class PartyDoctor:
+    """Implements ``vfl.transport.doctor.DoctorHandler`` for one party. Leaves its job alone.
+
+    Args:
+        own: this party, with the files that it was started with.
+        activity: what the party is doing now.
+    """
+
+    def __init__(self, own: Standpoint, activity: Callable[[], Activity]) -> None:
+        self._own = own
+        self._activity = activity
+        self._probe: asyncio.Task[tuple[Finding, ...]] | None = None
+        self._probed_at = 0.0
+
+    async def diagnose(self, call: Diagnose) -> Diagnosis:
+        """Say what this party runs; on request also what it finds at the others."""
+        findings = await self._probed() if call.probe_peers else ()
+        return Diagnosis(
+            party=self._own.name,
+            protocol_version=PROTOCOL_VERSION,
+            package_version=PACKAGE_VERSION,
+            digest=self._own.digest,
+            time=current_time().timestamp(),
+            activity=self._activity(),
+            findings=findings,
+        )
+
+    async def _probed(self) -> tuple[Finding, ...]:
+        """One probe at a time, for all who ask."""
+        probe = self._probe
+        if probe is None or (probe.done() and time.monotonic() - self._probed_at > REUSE_SECONDS):
+            probe = self._probe = asyncio.create_task(self._probe_now())
+        return await asyncio.shield(probe)
+
+    async def _probe_now(self) -> tuple[Finding, ...]:
+        try:
+            return await probe_others(self._own)
+        finally:
+            self._probed_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Leave nothing running."""
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)

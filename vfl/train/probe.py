@@ -1,0 +1,184 @@
+"""What one member finds when it turns to a party: name, connection, TLS, and what the party says about itself.
+
+Starts no job and changes nothing at the party.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import chain
+
+from cryptography import x509
+
+from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
+from vfl.messages import Activity, Check, Diagnose, Finding
+from vfl.train.findings import Notes
+from vfl.train.job import differing_tables
+from vfl.transport.config import FederationConfig
+from vfl.transport.credentials import Credentials
+from vfl.transport.diagnose import Attempt, try_connection
+from vfl.transport.doctor import Answer, ask_diagnosis
+from vfl.transport.trust import CertificateRefused, Refusal, current_time, member_of
+from vfl.transport.tunnel import dialled_endpoint
+from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
+
+ANSWER_SECONDS = 5.0
+MAX_CLOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Standpoint:
+    """Who looks, and with what it compares.
+
+    Attributes:
+        digest: of this member's own job and federation, see ``job_digest``.
+        credentials: None only with ``insecure-loopback``.
+    """
+
+    name: str
+    federation: FederationConfig
+    digest: str
+    credentials: Credentials | None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The parties that this member can turn to."""
+        return tuple(party.name for party in self.federation.parties if party.name != self.name)
+
+
+async def probe_others(own: Standpoint) -> tuple[Finding, ...]:
+    """What this member finds at every other party. All are tried at once, each for some seconds."""
+    found = await asyncio.gather(*(probe(own, peer) for peer in own.others))
+    return tuple(chain.from_iterable(found))
+
+
+async def probe(own: Standpoint, peer: str, endpoint: str | None = None) -> list[Finding]:
+    """What this member finds at one party, up to the first step that fails.
+
+    Args:
+        endpoint: where to look for it; by default where ``federation.toml`` says.
+    """
+    notes = Notes(own.name, peer)
+    via = own.federation.party(peer).via
+    async with AsyncExitStack() as stack:
+        endpoint = endpoint or await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)
+        attempt = await try_connection(endpoint, peer, own.credentials, own.name)
+        _note_connection(notes, attempt, via)
+        if attempt.certificate is not None and own.credentials is not None:
+            _note_certificate(notes, attempt.certificate, own.credentials)
+        if attempt.obstacle is None:
+            await _ask(notes, own, endpoint)
+    return notes.findings
+
+
+def _note_connection(notes: Notes, attempt: Attempt, via: str | None) -> None:
+    for check, seen in attempt.passed.items():
+        # The first steps to a party without a port lead to this machine only: its relay is looked at by itself.
+        if via is None or check is Check.TLS:
+            notes.ok(check, seen)
+    if (stop := attempt.obstacle) is None:
+        return
+    if via is not None:
+        summary = f"no connection to {notes.target}, which is reached through {via}"
+        remedy = f"start {notes.target} and {via}; each of them says in its log why they are not connected"
+        notes.problem(stop.check, summary, side=notes.target, remedy=remedy, code=stop.code)
+        return
+    side = notes.target if stop.at_peer else notes.source
+    notes.problem(stop.check, stop.summary, side=side, remedy=stop.remedy, code=stop.code)
+
+
+def _note_certificate(notes: Notes, certificate: x509.Certificate, credentials: Credentials) -> None:
+    peer = notes.target
+    try:
+        if (owner := member_of(certificate, credentials.federation)) != peer:
+            raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate is the one of {owner}")
+        credentials.trust.check_now(certificate)
+    except CertificateRefused as error:
+        notes.failed(Check.CERTIFICATE, error, side=peer)
+        return
+    days = f"{(certificate.not_valid_after_utc - current_time()).days} days left"
+    if credentials.ends_soon(certificate):
+        remedy = "renew it ('vfl keys sign'); a running process loads it by itself"
+        notes.warning(Check.CERTIFICATE, f"the certificate of {peer} ends soon: {days}", side=peer, remedy=remedy)
+    else:
+        notes.ok(Check.CERTIFICATE, days)
+
+
+async def _ask(notes: Notes, own: Standpoint, endpoint: str) -> None:
+    try:
+        answer = await ask_diagnosis(
+            endpoint, notes.target, own.credentials, Diagnose(probe_peers=False), own.federation, ANSWER_SECONDS
+        )
+        if answer.diagnosis.party != notes.target:
+            raise MismatchError(
+                f"another party than {notes.target} answers", remedy="correct its endpoint in federation.toml"
+            )
+    except VflError as error:
+        note_refusal(notes, error)
+        return
+    notes.ok(Check.ANSWER, f"{notes.target} answers")
+    for judge in (_judge_version, _judge_job, _judge_clock, _judge_state):
+        judge(notes, own, answer)
+
+
+def note_refusal(notes: Notes, error: VflError) -> None:
+    """Note that a party refused a call or did not answer; who has to act follows from the error."""
+    refused = isinstance(error, RemoteError) and error.remote_code == AccessDenied.code
+    notes.failed(Check.ANSWER, error, side=notes.source if refused else notes.target)
+
+
+def _judge_version(notes: Notes, _: Standpoint, answer: Answer) -> None:
+    peer, said = notes.target, answer.diagnosis
+    both = f"{notes.source} runs vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}; {peer} runs vfl "
+    both += f"{said.package_version}, protocol {said.protocol_version}"
+    remedy = "install the same version of vfl everywhere"
+    if said.protocol_version != PROTOCOL_VERSION:
+        notes.problem(Check.VERSION, both, side=peer, remedy=remedy, code=MismatchError.code)
+    elif said.package_version != PACKAGE_VERSION:
+        notes.warning(Check.VERSION, both, side=peer, remedy=remedy)
+    else:
+        notes.ok(Check.VERSION, f"both run vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}")
+
+
+def _judge_job(notes: Notes, own: Standpoint, answer: Answer) -> None:
+    if answer.diagnosis.digest == own.digest:
+        notes.ok(Check.JOB, "the same job and federation")
+        return
+    tables = ", ".join(differing_tables(own.digest, answer.diagnosis.digest)) or "tables"
+    notes.problem(
+        Check.JOB,
+        f"job or federation of {notes.target}'s process differ from {notes.source}'s files in: {tables}",
+        side=notes.target,
+        remedy="give everybody the same job.toml and federation.toml; a party reads them when it starts",
+        code=MismatchError.code,
+    )
+
+
+def _judge_clock(notes: Notes, _: Standpoint, answer: Answer) -> None:
+    middle = (answer.asked.timestamp() + answer.answered.timestamp()) / 2
+    ahead = answer.diagnosis.time - middle
+    if abs(ahead) <= MAX_CLOCK_SECONDS:  # not so for a time that is no number
+        notes.ok(Check.CLOCK, f"the clocks differ by {abs(ahead):.0f} s")
+        return
+    notes.warning(
+        Check.CLOCK,
+        f"the clock of {notes.target} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {notes.source}'s",
+        side=notes.target,
+        remedy=f"set the clock there, or at {notes.source}, by a time service: certificates and logs depend on it",
+    )
+
+
+def _judge_state(notes: Notes, _: Standpoint, answer: Answer) -> None:
+    peer = notes.target
+    match answer.diagnosis.activity:
+        case Activity.WAITING:
+            notes.ok(Check.STATE, f"{peer} waits for a job")
+        case Activity.BUSY:
+            remedy = "wait until that job is over, or stop it"
+            what = f"{peer} is busy with a job and would refuse another"
+            notes.problem(Check.STATE, what, side=peer, remedy=remedy, code=PolicyRefusal.code)
+        case Activity.STOPPED:
+            what, remedy = f"the process of {peer} is about to end", "start it again ('vfl party')"
+            notes.problem(Check.STATE, what, side=peer, remedy=remedy, code=PeerUnreachable.code)

@@ -1,0 +1,121 @@
+"""The call by which a member asks a party what it runs, outside of any job. Not in the audit log, which is a job's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+
+from vfl import messages as m
+from vfl.errors import ProtocolError, all_error_types
+from vfl.transport.access import Access
+from vfl.transport.config import MAX_PASSIVE_PARTIES, FederationConfig
+from vfl.transport.control_codec import from_proto, to_proto
+from vfl.transport.credentials import Credentials
+from vfl.transport.failures import Call, abort_call, from_rpc_error, printable
+from vfl.transport.limits import channel_options
+from vfl.transport.trust import current_time
+from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+MAX_FINDINGS = MAX_PASSIVE_PARTIES * len(m.Check)
+
+
+class DoctorHandler(Protocol):
+    """What a party answers to a member that asks how it is."""
+
+    async def diagnose(self, call: m.Diagnose) -> m.Diagnosis:
+        """Versions, digest, clock and state; with ``probe_peers`` also what it finds at the other parties."""
+
+
+class Doctor(doctor_pb2_grpc.DoctorServicer):
+    """Answers any member of the federation; probes of other parties are for the coordinator only."""
+
+    def __init__(self, party: str, handler: DoctorHandler, access: Access, coordinator: str) -> None:
+        self._party = party
+        self._handler = handler
+        self._access = access
+        self._coordinator = coordinator
+
+    def register(self, server: Any) -> None:
+        """Add this service to a server."""
+        doctor_pb2_grpc.add_DoctorServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated
+
+    async def Diagnose(self, request: doctor_pb2.DiagnoseRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
+        """See the .proto."""
+        try:
+            caller = self._access.require_caller(context, "a diagnosis")
+            call = from_proto(request, m.Diagnose)
+            if call.probe_peers:
+                self._access.require(context, self._coordinator, "probes of other parties")
+            _log.info("asked for a diagnosis", caller=caller, probe_peers=call.probe_peers)
+            return to_proto(await self._handler.diagnose(call))
+        except Exception as error:  # noqa: BLE001  # the boundary: the caller gets the safe part only
+            await abort_call(context, error, self._party)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A diagnosis, and this process's clock around the call."""
+
+    diagnosis: m.Diagnosis
+    asked: datetime
+    answered: datetime
+
+
+async def ask_diagnosis(
+    endpoint: str,
+    peer: str,
+    credentials: Credentials | None,
+    call: m.Diagnose,
+    federation: FederationConfig,
+    timeout: float,  # noqa: ASYNC109  # part of the error
+) -> Answer:
+    """Ask a party, over a connection of its own.
+
+    Raises:
+        RemoteError: it refuses.
+        PeerUnreachable, DeadlineExceeded: it does not answer in ``timeout`` seconds.
+        MismatchError: it runs a version that does not know the call.
+        ProtocolError: the answer is malformed.
+    """
+    options = channel_options(endpoint)
+    opened = credentials.channel(endpoint, peer, options) if credentials else _insecure(endpoint, options)
+    asked = current_time()
+    async with opened as channel:
+        stub = doctor_pb2_grpc.DoctorStub(channel)  # type: ignore[no-untyped-call]  # generated
+        try:
+            reply = await stub.Diagnose(to_proto(call), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, Call(peer, endpoint, call.kind, timeout)) from None
+        answered = current_time()
+    return Answer(_checked(from_proto(reply, m.Diagnosis), peer, federation), asked, answered)
+
+
+def _insecure(endpoint: str, options: list[tuple[str, Any]]) -> Any:
+    return grpc.aio.insecure_channel(endpoint, options=options)
+
+
+def _checked(diagnosis: m.Diagnosis, peer: str, federation: FederationConfig) -> m.Diagnosis:
+    """The answer with texts that can be shown, and with findings of this party about members only."""
+    if len(diagnosis.findings) > MAX_FINDINGS:
+        raise ProtocolError(f"{peer} answers with more findings than there are checks")
+    for finding in diagnosis.findings:
+        named = {finding.target, finding.side or peer} <= federation.members.keys()
+        if finding.source != peer or not named or finding.code not in {"", *all_error_types()}:
+            raise ProtocolError(f"{peer} answers with a finding that is not its own, or about nobody")
+    return replace(
+        diagnosis,
+        party=printable(diagnosis.party),
+        protocol_version=printable(diagnosis.protocol_version),
+        package_version=printable(diagnosis.package_version),
+        findings=tuple(
+            replace(finding, summary=printable(finding.summary), remedy=printable(finding.remedy))
+            for finding in diagnosis.findings
+        ),
+    )
