@@ -274,7 +274,7 @@ class PartyServer:
         if self._doctor is not None:
             self._doctor.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(_service_names(), server)
+        reflection.enable_server_reflection(_service_names(with_doctor=self._doctor is not None), server)
         try:
             self.port = self._bind(server)
         except ListenError:
@@ -308,7 +308,7 @@ class PartyServer:
         self._server = None
 
 
-def _service_names() -> tuple[str, ...]:
-    files = (control_pb2, data_pb2, doctor_pb2, relay_pb2)
+def _service_names(*, with_doctor: bool) -> tuple[str, ...]:
+    files = (control_pb2, data_pb2, relay_pb2, *((doctor_pb2,) if with_doctor else ()))
     services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
     return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)
