@@ -137,7 +137,11 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
                 detail=detail,
                 remedy=f"look into the log of {call.peer}, or allow more time",
             )
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+        case (
+            grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN
+        ):
+            # Servers of vfl explain each error of theirs, so the last two are gRPC's own: a connection that broke while
+            # a message was being written.
             return errors.PeerUnreachable(
                 f"{call.peer} went away or does not answer at {call.endpoint}",
                 detail=detail,
