@@ -81,6 +81,8 @@ def bare(code: grpc.StatusCode) -> VflError:
     [
         (grpc.StatusCode.UNAVAILABLE, errors.PeerUnreachable),
         (grpc.StatusCode.CANCELLED, errors.PeerUnreachable),
+        (grpc.StatusCode.INTERNAL, errors.PeerUnreachable),
+        (grpc.StatusCode.UNKNOWN, errors.PeerUnreachable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.UNIMPLEMENTED, errors.MismatchError),
         (grpc.StatusCode.PERMISSION_DENIED, errors.AccessDenied),
