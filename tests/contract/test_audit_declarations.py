@@ -2,6 +2,7 @@
 
 import pytest
 
+from vfl.ids import Role
 from vfl.messages import CONTROL_TYPES, MESSAGE_TYPES, ControlMessage, Protection
 from vfl.privacy.audit_words import MEANINGS
 
@@ -15,6 +16,13 @@ def test_every_message_type_has_a_protection_and_words(kind):
     words = MEANINGS[kind]
     assert words.format(sender="clinic", receiver="bank")
     assert ("NOT PROTECTED" in words) == (message.protection is Protection.CLEAR)
+
+
+@pytest.mark.parametrize("kind", MESSAGE_TYPES)
+def test_every_data_message_says_between_whom_it_goes(kind):
+    assert MESSAGE_TYPES[kind].routes
+    assert (Role.ACTIVE, Role.ACTIVE) not in MESSAGE_TYPES[kind].routes
+    assert Role.COORDINATOR not in {role for route in MESSAGE_TYPES[kind].routes for role in route}
 
 
 def test_words_are_for_kinds_that_exist():

@@ -67,7 +67,7 @@ async def test_the_answer_of_a_server_holds_no_detail(error, code):
     async def abort(*status):
         answers.append(status)
 
-    await abort_call(SimpleNamespace(abort=abort), error, "bank")
+    await abort_call(SimpleNamespace(abort=abort, peer=lambda: "somewhere"), error, "bank")
     assert dict(answers[0][2])["vfl-code"] == code
     assert "4711" not in repr(answers)
 
@@ -81,6 +81,8 @@ def bare(code: grpc.StatusCode) -> VflError:
     [
         (grpc.StatusCode.UNAVAILABLE, errors.PeerUnreachable),
         (grpc.StatusCode.CANCELLED, errors.PeerUnreachable),
+        (grpc.StatusCode.INTERNAL, errors.PeerUnreachable),
+        (grpc.StatusCode.UNKNOWN, errors.PeerUnreachable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.UNIMPLEMENTED, errors.MismatchError),
         (grpc.StatusCode.PERMISSION_DENIED, errors.AccessDenied),

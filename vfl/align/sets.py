@@ -122,19 +122,20 @@ class Shuffled:
         return before
 
 
-def members_of_all(tags: Sequence[Points]) -> list[Bits]:
+def members_of_all(tags: Sequence[Points], senders: Sequence[str]) -> list[Bits]:
     """Which fully blinded ids are in every list.
 
     Args:
         tags: lists (n_j, 16), at least one.
+        senders: who sent each.
 
     Returns:
         (n_j,) for each list, all with the same number of members.
 
     Raises:
-        ProtocolError: a list has a tag twice, which different ids do not.
+        ProtocolError: naming the sender: a list has a tag twice, which different ids do not.
     """
-    frames = [_frame(each) for each in tags]
+    frames = [_frame(each, sender) for each, sender in zip(tags, senders, strict=True)]
     columns = frames[0].columns
     common = frames[0]
     for frame in frames[1:]:
@@ -142,12 +143,13 @@ def members_of_all(tags: Sequence[Points]) -> list[Bits]:
     return [_marked(frame, common, columns) for frame in frames]
 
 
-def _frame(tags: Points) -> pl.DataFrame:
+def _frame(tags: Points, sender: str) -> pl.DataFrame:
     words = np.ascontiguousarray(tags).view(np.uint64)
     frame = pl.DataFrame({str(column): words[:, column] for column in range(words.shape[1])})
     if frame.n_unique() != frame.height:
         raise ProtocolError(
-            "a list of blinded ids has an id twice", remedy="check that every party runs the same version of vfl"
+            f"{sender} sent a list of blinded ids that has an id twice",
+            remedy=f"check that {sender} runs the same version of vfl, unchanged",
         )
     return frame
 

@@ -14,7 +14,7 @@ from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Send, check_shape, receive
+from vfl.interact.exchange import Exchange, Send, check_share, receive
 from vfl.interact.fixed_point import IntArray, centre
 from vfl.interact.layer import InteractionShape, initial_contribution
 from vfl.interact.stream import Evaluator, KeyOwner, Parts, slabs
@@ -66,7 +66,7 @@ class EncryptedActive:
             given_away = uniform_ring(share.shape, self._parameters.tau)
             yield Send((name,), WeightShareOffer(given_away))
             offer = yield from receive(name, WeightShareOffer)
-            check_shape(offer.share_DK.shape, share.shape, name, "a share of initial weights")
+            check_share(offer.share_DK, share.shape, self._parameters.tau, name, "a share of initial weights")
             self._share_v[name] = centre(share - given_away + offer.share_DK, self._parameters.tau)
 
     def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
@@ -76,7 +76,7 @@ class EncryptedActive:
             z_BK -= yield from self._masked_product(name, rows)
         for name in self._shape.passive:
             share = yield from receive(name, ForwardShare)
-            check_shape(share.sh_z_BK.shape, z_BK.shape, name, "its share of Z")
+            check_share(share.sh_z_BK, z_BK.shape, self._parameters.tau, name, "its share of Z")
             z_BK += share.sh_z_BK
         return centre(z_BK, self._parameters.tau)
 

@@ -12,7 +12,7 @@ from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Send, check_shape, receive
+from vfl.interact.exchange import Exchange, Send, check_share, receive
 from vfl.interact.fixed_point import IntArray, centre
 from vfl.interact.layer import InteractionShape, initial_contribution, pending
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
@@ -71,7 +71,7 @@ class EncryptedPassive:
         given_away = uniform_ring(self._share_u.shape, self._parameters.tau)
         yield Send((active,), WeightShareOffer(given_away))
         offer = yield from receive(active, WeightShareOffer)
-        check_shape(offer.share_DK.shape, self._share_u.shape, active, "a share of initial weights")
+        check_share(offer.share_DK, self._share_u.shape, self._parameters.tau, active, "a share of initial weights")
         self._share_u = centre(self._share_u - given_away + offer.share_DK, self._parameters.tau)
 
     def forward(self, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
@@ -107,7 +107,7 @@ class EncryptedPassive:
         d_alpha_BD = None
         if rho_BD is not None:
             reply = yield from receive(active, MaskedActivationGradient)
-            check_shape(reply.sh_d_alpha_BD.shape, alpha_BD.shape, active, "a masked activation gradient")
+            check_share(reply.sh_d_alpha_BD, alpha_BD.shape, p.tau, active, "a masked activation gradient")
             d_alpha_BD = centre(reply.sh_d_alpha_BD - rho_BD, p.tau)
         # The share changes last, so that a step that fails on the way leaves it as it was.
         self._share_u = centre(self._share_u + multiplier * phi_DK, p.tau)

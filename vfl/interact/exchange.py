@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vfl.errors import ProtocolError
-from vfl.messages import Message
+from vfl.messages import Array, Message
 
 Result = TypeVar("Result")
 Received = TypeVar("Received", bound=Message)
@@ -57,4 +57,19 @@ def check_shape(array_shape: tuple[int, ...], expected: tuple[int, ...], sender:
         raise ProtocolError(
             f"{sender} sent {what} of shape {array_shape}, expected {expected}",
             remedy="check that every party uses the same job file and holds the same aligned rows",
+        )
+
+
+def check_share(share: Array, expected: tuple[int, ...], tau: int, sender: str, what: str) -> None:
+    """Refuse a matrix over Z_t, t = 2^tau, of another shape or with values that are no centred representatives.
+
+    Raises:
+        ProtocolError: naming the sender and the tensor, no value.
+    """
+    check_shape(share.shape, expected, sender, what)
+    limit = 1 << (tau - 1)
+    if share.size and not (-limit <= int(share.min()) and int(share.max()) < limit):
+        raise ProtocolError(
+            f"{sender} sent {what} with values outside the ring",
+            remedy="check that every party runs the same version of vfl and the same job file",
         )

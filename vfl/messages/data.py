@@ -13,12 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from vfl.errors import ProtocolError
+from vfl.ids import Role
 from vfl.messages.protection import Protection
 
 Array = npt.NDArray[Any]
 """A message tensor; the element type is declared by the field."""
 
 MAX_DIMENSIONS = 4
+
+Routes = frozenset[tuple[Role, Role]]
+"""Roles of sender and receiver between which a message goes; a party refuses it from anybody else."""
+
+_TO_ACTIVE: Routes = frozenset({(Role.PASSIVE, Role.ACTIVE)})
+_TO_PASSIVE: Routes = frozenset({(Role.ACTIVE, Role.PASSIVE)})
+_BOTH_WAYS = _TO_ACTIVE | _TO_PASSIVE
+_ALL = _BOTH_WAYS | {(Role.PASSIVE, Role.PASSIVE)}
 
 
 def tensor(dtype: str, ndim: int) -> Any:
@@ -28,10 +37,11 @@ def tensor(dtype: str, ndim: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. Every kind declares what protects it."""
+    """Base of data messages. Every kind declares what protects it and between whom it goes."""
 
     kind: ClassVar[str]
     protection: ClassVar[Protection]
+    routes: ClassVar[Routes]
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -62,6 +72,7 @@ class PublicKeys(Message):
 
     kind = "public_keys"
     protection = Protection.PUBLIC
+    routes = _ALL
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
     certificate: Array = tensor("uint8", 1)
@@ -75,6 +86,7 @@ class IdCount(Message):
 
     kind = "id_count"
     protection = Protection.PUBLIC
+    routes = _ALL
     rows: Array = tensor("int64", 1)
 
 
@@ -84,6 +96,7 @@ class BlindedIdList(Message):
 
     kind = "blinded_id_list"
     protection = Protection.ENCRYPTED
+    routes = _ALL
     points: Array = tensor("uint8", 2)
 
 
@@ -93,6 +106,7 @@ class FullyBlindedIdList(Message):
 
     kind = "fully_blinded_id_list"
     protection = Protection.ENCRYPTED
+    routes = _TO_ACTIVE
     tags: Array = tensor("uint8", 2)
 
 
@@ -102,6 +116,7 @@ class CommonIdCount(Message):
 
     kind = "common_id_count"
     protection = Protection.PUBLIC
+    routes = _TO_PASSIVE
     rows: Array = tensor("int64", 1)
 
 
@@ -114,6 +129,7 @@ class CommonIds(Message):
 
     kind = "common_ids"
     protection = Protection.MASKED
+    routes = _ALL
     members: Array = tensor("uint8", 1)
 
 
@@ -123,6 +139,7 @@ class WeightShareOffer(Message):
 
     kind = "weight_share_offer"
     protection = Protection.MASKED
+    routes = _BOTH_WAYS
     share_DK: Array = tensor("int64", 2)
 
 
@@ -158,6 +175,7 @@ class EncryptedActivations(FreshCiphertexts):
     """F1, passive to active, in parts: Enc_i(alpha_i)."""
 
     kind = "encrypted_activations"
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +183,7 @@ class MaskedActivationProduct(HiddenCiphertexts):
     """F2, active to passive, in parts: Enc_i(alpha_i) V_i + r_i."""
 
     kind = "masked_activation_product"
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +192,7 @@ class ForwardShare(Message):
 
     kind = "forward_share"
     protection = Protection.MASKED
+    routes = _TO_ACTIVE
     sh_z_BK: Array = tensor("int64", 2)
 
 
@@ -184,6 +204,7 @@ class EncryptedGradientRows(FreshCiphertexts):
     """
 
     kind = "encrypted_gradient_rows"
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +215,7 @@ class EncryptedGradientBlocks(FreshCiphertexts):
     """
 
     kind = "encrypted_gradient_blocks"
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +223,7 @@ class MaskedGradientProduct(HiddenCiphertexts):
     """B2, passive to active, in parts: Enc_A(delta) U_i^T + rho_i."""
 
     kind = "masked_gradient_product"
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +231,7 @@ class MaskedWeightGradient(HiddenCiphertexts):
     """B2, passive to active, in parts: alpha_i^T Enc_A(delta) + phi_i."""
 
     kind = "masked_weight_gradient"
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +240,7 @@ class MaskedActivationGradient(Message):
 
     kind = "masked_activation_gradient"
     protection = Protection.MASKED
+    routes = _TO_PASSIVE
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
@@ -228,6 +253,7 @@ class ClearWeights(Message):
 
     kind = "clear_weights"
     protection = Protection.CLEAR
+    routes = _TO_ACTIVE
     w_DK: Array = tensor("int64", 2)
 
 
@@ -237,6 +263,7 @@ class ClearActivations(Message):
 
     kind = "clear_activations"
     protection = Protection.CLEAR
+    routes = _TO_ACTIVE
     alpha_BD: Array = tensor("int64", 2)
 
 
@@ -246,6 +273,7 @@ class ClearActivationGradient(Message):
 
     kind = "clear_activation_gradient"
     protection = Protection.CLEAR
+    routes = _TO_PASSIVE
     d_alpha_BD: Array = tensor("int64", 2)
 
 

@@ -133,11 +133,13 @@ class Alignment:
             self._count = _read_number(message.rows, active)
             self._check_count()
             return
-        lists = {held: self._shuffled[held].points}
+        lists, senders = {held: self._shuffled[held].points}, {held: self._name(-1)}
         for stage in self._stages:
             owner = (stage + 1) % len(self._parties)
-            lists[owner] = yield from _fully_blinded(self._parties[stage], self._sizes[owner])
-        self._members = members_of_all([lists[owner] for owner in range(len(self._parties))])
+            senders[owner] = self._parties[stage]
+            lists[owner] = yield from _fully_blinded(senders[owner], self._sizes[owner])
+        owners = range(len(self._parties))
+        self._members = members_of_all([lists[owner] for owner in owners], [senders[owner] for owner in owners])
         self._count = int(self._members[0].sum())
         self._shuffled[held].forget_points()
         self._check_count()

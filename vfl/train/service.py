@@ -168,6 +168,7 @@ class PartyService:
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
+        self._inbox.reached(call.key.job, call.key.step)
         return await self._once(call.key.job, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
 
     async def _run_phase(self, job: _Job, call: m.PhaseCall) -> m.PhaseReport:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -12,10 +14,13 @@ import grpc.aio
 import structlog
 from cryptography import x509
 
-from vfl.errors import AccessDenied
+from vfl.errors import AccessDenied, ProtocolError, VflError
+from vfl.ids import Address
+from vfl.messages import MESSAGE_TYPES
 from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import abort_call
+from vfl.transport.limits import MAX_CALLS_OF_ONE
 from vfl.transport.profile import fingerprint
 from vfl.transport.trust import CertificateRefused, Refusal, member_of
 
@@ -23,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 _TLS_VERSION = "TLSv1.3"
 _REMEDY = "use the certificate of that party of this federation"
+_SHOWN = 80
+"""Characters of a text from outside that stand in a log."""
 
 
 class Access:
@@ -65,15 +72,28 @@ class Access:
     def require_member(self, sender: str) -> None:
         """Raise AccessDenied unless ``sender`` is a party of the federation."""
         if sender not in self._federation.names:
-            raise AccessDenied("the sender is not a party of this federation", detail=repr(sender))
+            raise AccessDenied("the sender is not a party of this federation", detail=repr(sender[:_SHOWN]))
+
+    def require_route(self, address: Address, receiver: str) -> None:
+        """Raise ProtocolError for a kind of message that the sender's role never sends to the receiver's."""
+        roles = (self._federation.members[address.sender], self._federation.members[receiver])
+        if roles not in MESSAGE_TYPES[address.kind].routes:
+            raise ProtocolError(
+                f"{address.sender} ({roles[0]}) sent '{address.kind}' to {receiver} ({roles[1]}), who never gets it",
+                remedy=f"check that {address.sender} runs the same version of vfl, unchanged",
+            )
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Asks for a member's certificate before every call of every service, health and reflection too."""
+    """Asks for a member's certificate before every call of every service, health and reflection too.
+
+    No member may have more than ``MAX_CALLS_OF_ONE`` calls at once.
+    """
 
     def __init__(self, access: Access, party: str) -> None:
         self._access = access
         self._party = party
+        self._calls: Counter[str] = Counter()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """See ``grpc.aio.ServerInterceptor``."""
@@ -89,24 +109,41 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
     def _single(self, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def guarded(request: Any, context: Any) -> Any:
-            await self._check(context)
-            return await method(request, context)
+            with self._one_of(await self._caller(context)):
+                return await method(request, context)
 
         return guarded
 
     def _streaming(self, method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            await self._check(context)
-            async for reply in method(request, context):
-                yield reply
+            with self._one_of(await self._caller(context)):
+                async for reply in method(request, context):
+                    yield reply
 
         return guarded
 
-    async def _check(self, context: Any) -> None:
+    async def _caller(self, context: Any) -> str | None:
         try:
-            self._access.require_caller(context, "any call")
-        except AccessDenied as error:
+            caller = self._access.require_caller(context, "any call")
+            if caller is not None and self._calls[caller] >= MAX_CALLS_OF_ONE:
+                raise ProtocolError(
+                    f"{caller} has {MAX_CALLS_OF_ONE} calls at {self._party} at once, and may not have more",
+                    remedy=f"find out why calls of {caller} do not end",
+                )
+        except VflError as error:
             await abort_call(context, error, self._party)
+        return caller
+
+    @contextmanager
+    def _one_of(self, caller: str | None) -> Iterator[None]:
+        if caller is None:  # without TLS nobody can tell who calls
+            yield
+            return
+        self._calls[caller] += 1
+        try:
+            yield
+        finally:
+            self._calls[caller] -= 1
 
 
 def _denied(

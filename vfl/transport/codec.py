@@ -93,7 +93,8 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
         raise ProtocolError(
             "a message of an unknown kind was refused", detail=repr(header.kind[:80]), remedy=_SAME_VERSION
         )
-    if not _JOB_PATTERN.fullmatch(header.job) or not _NAME_PATTERN.fullmatch(header.sender) or header.attempt < 0:
+    names_fit = _JOB_PATTERN.fullmatch(header.job) and _NAME_PATTERN.fullmatch(header.sender)
+    if not names_fit or min(header.step, header.attempt) < 0:
         raise ProtocolError("a message with a malformed address was refused", remedy=_SAME_VERSION)
     if header.receiver != receiver:
         raise MismatchError(

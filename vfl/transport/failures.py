@@ -79,9 +79,9 @@ def to_status(error: VflError, party: str) -> Status:
 async def abort_call(context: Any, error: Exception, party: str) -> None:
     """Server side: log the error here, answer the caller with its safe part. Always raises."""
     if isinstance(error, VflError):
-        _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail)
+        _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
     else:
-        _log.error("call failed: a defect in vfl", exc_info=error)
+        _log.error("call failed: a defect in vfl", caller=context.peer(), exc_info=error)
     await context.abort(*to_status(_known(error), party))
 
 
@@ -137,7 +137,11 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
                 detail=detail,
                 remedy=f"look into the log of {call.peer}, or allow more time",
             )
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+        case (
+            grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN
+        ):
+            # Servers of vfl explain each error of theirs, so the last two are gRPC's own: a connection that broke while
+            # a message was being written.
             return errors.PeerUnreachable(
                 f"{call.peer} went away or does not answer at {call.endpoint}",
                 detail=detail,

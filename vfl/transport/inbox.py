@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from vfl.ids import Address
 from vfl.messages import Message
 from vfl.transport.codec import message_bytes
 from vfl.transport.limits import Limits
+from vfl.transport.room import Room
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class _OpenJob:
     waiters: dict[Address, asyncio.Future[None]] = field(default_factory=dict)
     taken: dict[tuple[str, str, int], _Steps] = field(default_factory=dict)
     error: VflError | None = None
+    step: int = 0
 
     def was_taken(self, address: Address) -> bool:
         return address.key.step in self.taken.get((address.sender, address.kind, address.part), ())
@@ -88,14 +90,13 @@ class Inbox:
         self._jobs: dict[str, _OpenJob] = {}
         self._held: dict[Address, Message] = {}
         self._closed_attempts: dict[str, int] = {}
-        self._stored_bytes = 0
+        self._room = Room(self.limits)
         self._held_bytes = 0
-        self._reserved_bytes = 0
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all messages that wait to be taken."""
-        return self._stored_bytes
+        """Bytes of all messages that wait to be taken or are being received."""
+        return self._room.bytes
 
     def open_job(self, job: str, attempt: int, senders: Set[str]) -> None:
         """Accept messages of this attempt of a job from ``senders``; those that came early are adopted.
@@ -115,7 +116,18 @@ class Inbox:
             )
         self.discard_job(job)
         opened = self._jobs[job] = _OpenJob(attempt, frozenset(senders))
+        self._room.share_between(len(senders))
         self._adopt_held(job, opened)
+
+    def reached(self, job: str, step: int) -> None:
+        """The job has come to this step: what was sent for an earlier one and not taken never will be, and is dropped.
+
+        All parties go through the steps together, so that honest messages are for this step or the next.
+        """
+        opened = self._jobs.get(job)
+        if opened is not None and step > opened.step:
+            opened.step = step
+            self._drop(opened.present, lambda address: address.key.step < step)
 
     def _adopt_held(self, job: str, opened: _OpenJob) -> None:
         for address in [a for a in self._held if a.key.job == job and a.key.attempt <= opened.attempt]:
@@ -124,7 +136,7 @@ class Inbox:
             if address.key.attempt == opened.attempt and address.sender in opened.senders:
                 opened.present[address] = message
             else:
-                self._stored_bytes -= message_bytes(message)
+                self._room.leave(address.sender, message_bytes(message))
                 _log.warning("dropped an early message", address=str(address))
 
     def discard_job(self, job: str) -> None:
@@ -136,7 +148,7 @@ class Inbox:
         if closed is None:
             return
         self._closed_attempts[job] = closed.attempt
-        self._stored_bytes -= sum(message_bytes(m) for m in closed.present.values())
+        self._drop(closed.present)
         closed.error = closed.error or JobAborted("the job is over at this party")
         closed.wake_all()
 
@@ -146,31 +158,27 @@ class Inbox:
         if failed is None or failed.error is not None:
             return
         failed.error = error
-        self._stored_bytes -= sum(message_bytes(m) for m in failed.present.values())
-        failed.present.clear()
+        self._drop(failed.present)
         failed.wake_all()
 
-    @contextmanager
-    def reserve(self, count: int) -> Iterator[None]:
-        """Room for a message of ``count`` bytes while it is being received.
+    def _drop(self, messages: dict[Address, Message], which: Callable[[Address], bool] = lambda _: True) -> None:
+        for address in [address for address in messages if which(address)]:
+            self._room.leave(address.sender, message_bytes(messages.pop(address)))
+
+    def reserve(self, sender: str, count: int) -> AbstractContextManager[None]:
+        """Room for a message of ``count`` bytes of a sender while it is being received.
 
         Raises:
-            ProtocolError: there is no room.
+            ProtocolError: on entering: there is no room.
         """
-        if self._stored_bytes + self._reserved_bytes + count > self.limits.inbox_bytes:
-            raise _full()
-        self._reserved_bytes += count
-        try:
-            yield
-        finally:
-            self._reserved_bytes -= count
+        return self._room.reserve(sender, count)
 
     def put(self, address: Address, message: Message) -> None:
         """Store a received message. The same message again, while the first still waits, is accepted and dropped.
 
         Raises:
-            ProtocolError: the sender does not belong to the job, the attempt is over, the address was already taken
-                or holds a different message, or there is no room.
+            ProtocolError: the sender does not belong to the job, the attempt or the step is over, the step is far
+                ahead, the address was already taken or holds a different message, or there is no room.
             VflError: the error the job failed with.
         """
         job = self._jobs.get(address.key.job)
@@ -191,6 +199,12 @@ class Inbox:
             raise ProtocolError("a message from a party that does not take part was refused", detail=str(address))
         if job.error is not None:
             raise job.error
+        if not job.step <= address.key.step <= job.step + self.limits.steps_ahead:
+            raise ProtocolError(
+                f"{address.sender} sent '{address.kind}' of step {address.key.step}, while the job is at {job.step}",
+                detail=str(address),
+                remedy=f"check that {address.sender} runs the same version of vfl, unchanged",
+            )
         if job.was_taken(address):
             raise _duplicate(address)
         if self._store(job.present, address, message) and address in job.waiters:
@@ -211,10 +225,8 @@ class Inbox:
             if not _identical(messages[address], message):
                 raise _duplicate(address)
             return False
-        if self._stored_bytes + message_bytes(message) > self.limits.inbox_bytes:
-            raise _full()
+        self._room.enter(address.sender, message_bytes(message))
         messages[address] = message
-        self._stored_bytes += message_bytes(message)
         return True
 
     async def take(self, address: Address, timeout: float, waiting_for: str) -> Message:  # noqa: ASYNC109  # part of the error
@@ -262,7 +274,7 @@ class Inbox:
             raise job.error
         message = job.take(address)
         if message is not None:
-            self._stored_bytes -= message_bytes(message)
+            self._room.leave(address.sender, message_bytes(message))
         return message
 
 
@@ -278,14 +290,7 @@ def _identical(first: Message, second: Message) -> bool:
 
 def _duplicate(address: Address) -> ProtocolError:
     return ProtocolError(
-        f"message '{address.kind}' of step {address.key.step} arrived twice",
+        f"message '{address.kind}' of step {address.key.step} from {address.sender} arrived twice",
         detail=str(address),
         remedy="a repeated step needs a new attempt",
-    )
-
-
-def _full() -> ProtocolError:
-    return ProtocolError(
-        "this party has no room for another message",
-        remedy="use a smaller batch, or find out why this party falls behind",
     )

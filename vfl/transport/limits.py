@@ -11,27 +11,36 @@ MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
 """Payload of one chunk: large enough to amortise a gRPC message, small enough to keep the event loop responsive."""
 MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
-MAX_CONCURRENT_CALLS = 256
-"""Of all callers; a connection that is passed on (``vfl.transport.relay``) takes two."""
+MAX_CALLS_OF_ONE = 64
+"""Calls of one member at once: at most 32 messages that a party has under way to another, health checks, and the
+connections to it that are passed on (``vfl.transport.relay``)."""
+MAX_CONCURRENT_CALLS = 600
+"""Calls of all: more than eight other parties and the coordinator may have, so that none keeps the others out."""
 
 _KEEPALIVE_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in bytes on what peers can make a party store.
+    """Bounds on what peers can make a party store.
 
     Args:
         max_message_bytes: tensors of one message.
         inbox_bytes: all messages that wait or are being received.
+        inbox_messages: the same as a count, for messages without content take room, too.
         held_bytes: of those, messages of jobs that this party has not opened yet.
         held_messages: the same as a count.
+        steps_ahead: how far ahead of this party's step a message may be.
+        stall_seconds: how long a message that has begun may pause.
     """
 
     max_message_bytes: int = 256 * MEBIBYTE
     inbox_bytes: int = 1024 * MEBIBYTE
+    inbox_messages: int = 1 << 15
     held_bytes: int = 64 * MEBIBYTE
     held_messages: int = 256
+    steps_ahead: int = 1
+    stall_seconds: float = 60.0
 
 
 _SIZES: list[tuple[str, Any]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -159,6 +161,7 @@ class _Data(data_pb2_grpc.DataServicer):
             await abort_call(context, error, self._party)
 
     async def _receive(self, chunks: AsyncIterator[data_pb2.Chunk], context: Any) -> data_pb2.Receipt:
+        chunks = _parsed(chunks, self._inbox.limits.stall_seconds)
         header = await _first_header(chunks)
         address = self._admit(header, context)
         salt = b"" if self._recorder is None else received_salt(context)
@@ -179,7 +182,7 @@ class _Data(data_pb2_grpc.DataServicer):
     async def _decoded(self, header: data_pb2.Header, chunks: AsyncIterator[data_pb2.Chunk]) -> tuple[Message, bytes]:
         decoder_limit = self._inbox.limits.max_message_bytes
         content = hashlib.sha256()
-        with self._inbox.reserve(min(header.total_bytes, decoder_limit)):
+        with self._inbox.reserve(header.sender, min(header.total_bytes, decoder_limit)):
             decoder = MessageDecoder(header, max_message_bytes=decoder_limit)
             async for chunk in chunks:
                 decoder.feed(chunk)
@@ -190,7 +193,29 @@ class _Data(data_pb2_grpc.DataServicer):
     def _admit(self, header: data_pb2.Header, context: Any) -> Address:
         self._access.require_member(header.sender)
         self._access.require(context, header.sender, "messages in this name")
-        return decode_address(header, receiver=self._party)
+        address = decode_address(header, receiver=self._party)
+        self._access.require_route(address, self._party)
+        return address
+
+
+async def _parsed(chunks: AsyncIterator[data_pb2.Chunk], seconds: float) -> AsyncIterator[data_pb2.Chunk]:
+    """The same chunks, but no bytes that are none, and no pause: what a caller has begun takes room here."""
+    waiting = aiter(chunks)
+    try:
+        while True:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(waiting)
+            yield chunk
+    except StopAsyncIteration:
+        return
+    except DecodeError:
+        raise ProtocolError(
+            "a message that cannot be read was refused", remedy="check that every party runs the same version of vfl"
+        ) from None
+    except TimeoutError:
+        raise ProtocolError(
+            f"a message stopped in the middle for {seconds:g} s", remedy="check the connection of its sender"
+        ) from None
 
 
 async def _first_header(chunks: AsyncIterator[data_pb2.Chunk]) -> data_pb2.Header:

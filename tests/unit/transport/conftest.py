@@ -11,6 +11,7 @@ from vfl.ids import Address, Role, StepKey
 from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
+from vfl.transport.limits import Limits
 from vfl.transport.server import PartyServer
 
 NAMES = {"bank": "active", "shop": "passive", "telco": "passive"}
@@ -88,7 +89,7 @@ def federation() -> FederationConfig:
 
 @pytest.fixture
 def inbox() -> Inbox:
-    opened = Inbox()
+    opened = Inbox(Limits(steps_ahead=9))
     opened.open_job("job-1", 0, {"shop", "telco"})
     return opened
 

@@ -98,16 +98,56 @@ async def test_a_stranger_to_the_job_is_refused(inbox, share):
 
 
 def test_bytes_are_bounded(share):
-    inbox = Inbox(Limits(inbox_bytes=2 * SHARE_BYTES))
+    inbox = Inbox(Limits(inbox_bytes=2 * SHARE_BYTES, steps_ahead=2))
     inbox.open_job("job-1", 0, {"shop"})
     inbox.put(*share(step=0))
-    with inbox.reserve(SHARE_BYTES), pytest.raises(ProtocolError, match="no room"), inbox.reserve(1):
+    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room"), inbox.reserve("shop", 1):
         pass
     inbox.put(*share(step=1))
     with pytest.raises(ProtocolError, match="no room"):
         inbox.put(*share(step=2))
-    with pytest.raises(ProtocolError, match="no room"), inbox.reserve(1):
+    with pytest.raises(ProtocolError, match="no room"), inbox.reserve("shop", 1):
         pass
+
+
+async def test_messages_without_content_are_bounded_too(share):
+    inbox = Inbox(Limits(inbox_messages=2))
+    inbox.open_job("job-1", 0, {"shop"})
+    for part in range(2):
+        inbox.put(replace(share()[0], part=part), share(rows=0)[1])
+    with pytest.raises(ProtocolError, match="no room for another message of shop"):
+        inbox.put(replace(share()[0], part=2), share(rows=0)[1])
+
+
+async def test_one_of_several_senders_takes_half_at_most(share):
+    inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES, steps_ahead=4))
+    inbox.open_job("job-1", 0, {"shop", "telco"})
+    inbox.put(*share(step=0))
+    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room for another message of shop"):
+        inbox.put(*share(step=1))
+    inbox.put(*share(step=1))
+    with pytest.raises(ProtocolError, match="no room for another message of shop"):
+        inbox.put(*share(step=2))
+    for step in range(2):
+        inbox.put(*share(step=step, sender="telco"))
+    await take(inbox, share(step=0)[0])
+    inbox.put(*share(step=2))
+
+
+def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(share):
+    inbox = Inbox()
+    inbox.open_job("job-1", 0, {"shop"})
+    inbox.put(*share(step=0))
+    inbox.put(*share(step=1))
+    with pytest.raises(ProtocolError, match="shop sent 'forward_share' of step 2, while the job is at 0"):
+        inbox.put(*share(step=2))
+    inbox.reached("job-1", 1)
+    inbox.reached("job-1", 0)
+    inbox.reached("unknown", 7)
+    assert inbox.stored_bytes == SHARE_BYTES
+    inbox.put(*share(step=2))
+    with pytest.raises(ProtocolError, match="of step 0, while the job is at 1"):
+        inbox.put(*share(step=0))
 
 
 async def test_early_messages_are_held_until_the_job_opens(share):
@@ -124,7 +164,7 @@ async def test_early_messages_are_held_until_the_job_opens(share):
 
 @pytest.mark.parametrize("limits", [Limits(held_bytes=2 * SHARE_BYTES), Limits(held_messages=2)])
 def test_what_is_held_is_bounded(share, limits):
-    inbox = Inbox(limits)
+    inbox = Inbox(replace(limits, steps_ahead=3))
     for step in (0, 1, 1):
         inbox.put(*share(step=step))
     with pytest.raises(ProtocolError, match="not prepared"):

@@ -58,7 +58,7 @@ def test_an_unknown_key_of_an_optional_table_is_named(path):
 
 def test_every_problem_is_listed(path):
     error = refused(path, GOOD.replace('endpoint = "127.0.0.1:5001"', "").replace('"shop"', '"Shop"'))
-    assert "parties[0].endpoint: missing" in error.detail
+    assert "parties[0]: party 'bank' needs either an endpoint" in error.detail
     assert "parties[1].name" in error.detail
     assert "2 problem(s)" in error.summary
 

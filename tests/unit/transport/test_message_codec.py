@@ -25,7 +25,7 @@ def addressed_messages(draw):
         dtype, ndim = spec.metadata["dtype"], spec.metadata["ndim"]
         shapes = hnp.array_shapes(min_dims=ndim, max_dims=ndim, min_side=0, max_side=4)
         arrays[spec.name] = draw(hnp.arrays(dtype, shapes))
-    key = StepKey(draw(st.from_regex(r"\A[\w.-]{1,128}\Z")), draw(st.integers(-1, 1 << 40)), draw(st.integers(0, 99)))
+    key = StepKey(draw(st.from_regex(r"\A[\w.-]{1,128}\Z")), draw(st.integers(0, 1 << 40)), draw(st.integers(0, 99)))
     return Address(
         key, message_type.kind, draw(st.from_regex(r"\A[a-z0-9-]{1,63}\Z")), draw(st.integers(0, 2**32 - 1))
     ), message_type(**arrays)

@@ -45,7 +45,7 @@ def unused_port() -> int:
 def ciphertexts(count: int, sender: str = "shop"):
     rng = np.random.default_rng(count)
     first, second = (rng.integers(0, 1 << 32, (count, 6, words), dtype=np.uint32) for words in (960, 7680))
-    return Address(STEP, "masked_activation_product", sender), m.MaskedActivationProduct(first, second)
+    return Address(STEP, "masked_weight_gradient", sender), m.MaskedWeightGradient(first, second)
 
 
 def assert_same(got, expected):
@@ -85,7 +85,7 @@ async def test_health_is_answered_while_two_peers_deliver(serving, inbox):
 
 
 async def test_parts_of_one_kind_arrive_in_any_order_and_are_told_apart(serving, inbox):
-    parts = [(Address(STEP, "masked_activation_product", "shop", n), ciphertexts(n + 1)[1]) for n in range(4)]
+    parts = [(Address(STEP, "masked_weight_gradient", "shop", n), ciphertexts(n + 1)[1]) for n in range(4)]
     async with serving() as server, PeerClient(endpoint(server), "bank", None) as client:
         await asyncio.gather(*(client.deliver(address, message, 20) for address, message in reversed(parts)))
     for address, message in parts:
@@ -185,7 +185,10 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
         with pytest.raises(grpc.aio.AioRpcError):
             await data_pb2_grpc.DataStub(channel).Deliver(stalls(), timeout=0.2)
         await asyncio.sleep(0.1)
-        with inbox.reserve(inbox.limits.inbox_bytes):
+        with (
+            inbox.reserve("telco", inbox.limits.inbox_bytes // 2),
+            inbox.reserve("shop", inbox.limits.inbox_bytes // 2),
+        ):
             pass
 
 

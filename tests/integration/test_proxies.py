@@ -1,0 +1,59 @@
+"""Real processes that reach each other through proxies which pass TLS through, and through one that cuts a message."""
+
+from contextlib import ExitStack
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Processes, free_ports
+from support.proxy import Proxy
+
+CLINIC = "clinic"
+PHASE_SECONDS = 6.0
+
+
+def _behind_proxies(federation, stack, **cutting):
+    """Every party listens on another port than the one that others dial; ``cutting`` is for the active's proxy."""
+    proxies = {}
+    entries = federation.federation["parties"]
+    for entry, port in zip(entries, free_ports(len(entries)), strict=True):
+        name = entry["name"]
+        entry["listen"], entry["endpoint"] = entry["endpoint"], f"127.0.0.1:{port}"
+        target = int(entry["listen"].rpartition(":")[2])
+        proxies[name] = stack.enter_context(Proxy(port, target, **(cutting if name == ACTIVE else {})))
+    return proxies
+
+
+def test_a_training_through_proxies_shows_them_nothing_but_server_names(federation):
+    with ExitStack() as stack:
+        proxies = _behind_proxies(federation, stack)
+        with Processes(federation.write()) as processes:
+            report = processes.succeed()
+    assert report["rows"] == 240
+    recorded = b"\n".join(bytes(record) for proxy in proxies.values() for record in proxy.recorded)
+    assert len(recorded) > 1_000_000
+    for name in federation.names:
+        server_name = f"{name}.test.vfl.internal".encode()
+        assert server_name in recorded, "the ClientHello names whom it wants"
+        recorded = recorded.replace(server_name, b"")
+    words = (CLINIC, COORDINATOR, ID_PREFIX, "defaulted", "spiffe", "party/bank", "forward_share", "vfl-audit")
+    assert [word for word in words if word.encode() in recorded] == []
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["one connection", "all connections for ever"])
+def test_a_connection_that_is_cut_in_the_middle_of_a_message_stops_the_job_everywhere(federation, dies):
+    federation.job["deadlines"]["phase"] = PHASE_SECONDS
+    with ExitStack() as stack:
+        proxy = _behind_proxies(federation, stack, cut_after=2_000_000, dies=dies)[ACTIVE]
+        with Processes(federation.write()) as processes:
+            processes.start()
+            codes = processes.wait(60)
+            outputs = {name: processes.output(name) for name in codes}
+    assert proxy.cuts == 1
+    # Where all connections are cut, the coordinator may notice before clinic does, and tell it.
+    assert codes[CLINIC] in ((11, 15) if dies else (11,))
+    for name, output in outputs.items():
+        assert codes[name] not in (0, 1, 70)
+        assert "Traceback" not in output
+        if dies and name == ACTIVE:  # it answers nobody, and nobody can tell it
+            assert "within 6 s" in output
+        else:
+            assert "bank went away or does not answer at 127.0.0.1:" in output, output

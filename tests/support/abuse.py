@@ -1,0 +1,186 @@
+"""A member of the federation that does what no honest party does: hand-made calls with a valid certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from support.federation import COORDINATOR, ID_PREFIX, Federation
+from vfl import messages as m
+from vfl.configuration import load_toml
+from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
+from vfl.messages import Message
+from vfl.train.job import job_digest
+from vfl.train.party_config import CoordinatorConfig, load_party, party_credentials
+from vfl.transport.client import ControlClient
+from vfl.transport.codec import encode_payload
+from vfl.transport.credentials import Credentials
+from vfl.transport.limits import MEBIBYTE
+from vfl.transport.recorder import fresh_salt, salt_metadata
+from vfl.transport.v1 import data_pb2
+from vfl.version import PROTOCOL_VERSION
+
+JOB, ATTEMPT, SECONDS = "job-1", 1, 60.0
+_DELIVER = "/vfl.transport.v1.Data/Deliver"
+_NO_LIMIT = [(f"grpc.max_{way}_message_length", 64 * MEBIBYTE) for way in ("send", "receive")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: gRPC's code, and all the text of the status and its metadata."""
+
+    code: grpc.StatusCode
+    text: str
+
+    @property
+    def accepted(self) -> bool:
+        return self.code is grpc.StatusCode.OK
+
+
+def credentials_of(federation: Federation, name: str) -> Credentials:
+    if name == COORDINATOR:
+        tls = load_toml(federation.path(name, "coordinator.toml"), CoordinatorConfig).tls
+        assert tls is not None
+        return Credentials(tls, load_party(federation.path(federation.names[0])).federation, name)
+    made = party_credentials(load_party(federation.path(name)))
+    assert made is not None
+    return made
+
+
+class Member:
+    """Hand-made messages of one party to another."""
+
+    def __init__(self, channel: Any, name: str, receiver: str) -> None:
+        self.channel = channel
+        self.name = name
+        self.receiver = receiver
+        self._begun: list[asyncio.Task[Answer]] = []
+
+    def header(self, message: Message | None = None, /, **changes: Any) -> data_pb2.Header:
+        """Of a share of Z for step 2, or of another message; right but for ``changes``."""
+        message = message or share()
+        declared: dict[str, Any] = {
+            "protocol_version": 1,
+            "job": JOB,
+            "step": 2,
+            "attempt": ATTEMPT,
+            "kind": message.kind,
+            "sender": self.name,
+            "receiver": self.receiver,
+            "total_bytes": sum(array.nbytes for array in message.tensors().values()),
+            "tensors": [
+                data_pb2.TensorSpec(name=name, dtype=array.dtype.name, shape=array.shape)
+                for name, array in message.tensors().items()
+            ],
+        }
+        return data_pb2.Header(**declared | changes)
+
+    async def send(self, message: Message | None = None, /, **changes: Any) -> Answer:
+        """A message that is whole but for what ``changes`` say of its header."""
+        message = message or share()
+        header = data_pb2.Chunk(header=self.header(message, **changes))
+        return await self.stream([header, *encode_payload(message)])
+
+    async def stream(
+        self, chunks: Iterable[Any] | AsyncIterator[Any], seconds: float = 20.0, metadata: Any = None
+    ) -> Answer:
+        """Chunks, or bytes that are none."""
+        method = self.channel.stream_unary(_DELIVER, request_serializer=_serialised)
+        salt = salt_metadata(fresh_salt()) if metadata is None else metadata
+        call = method(chunks, timeout=seconds, metadata=salt)
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            extra = " ".join(f"{key}={value!r}" for key, value in error.trailing_metadata() or ())
+            return Answer(error.code(), f"{error.details()} {extra}")
+        return Answer(grpc.StatusCode.OK, "")
+
+    def begin(self, *chunks: Any) -> None:
+        """A stream that begins so and then says nothing more, until this member is gone."""
+
+        async def stalling() -> AsyncIterator[Any]:
+            for chunk in chunks:
+                yield chunk
+            await asyncio.sleep(SECONDS)
+
+        self._begun.append(asyncio.create_task(self.stream(stalling(), SECONDS)))
+
+    async def begun(self) -> list[Answer]:
+        """What came back for the streams that were begun."""
+        ended, self._begun = self._begun, []
+        return await asyncio.gather(*ended)
+
+    async def give_up(self) -> None:
+        for task in self._begun:
+            task.cancel()
+        await asyncio.gather(*self._begun, return_exceptions=True)
+
+
+def _serialised(chunk: Any) -> bytes:
+    return chunk if isinstance(chunk, bytes) else chunk.SerializeToString()
+
+
+def share(rows: int = 3, fill: int = 0) -> m.ForwardShare:
+    return m.ForwardShare(np.full((rows, 2), fill, dtype=np.int64))
+
+
+@asynccontextmanager
+async def member(federation: Federation, name: str, receiver: str) -> AsyncIterator[Member]:
+    """A connection of one party to another, with its real certificate."""
+    channel = credentials_of(federation, name).channel(
+        f"127.0.0.1:{federation.port(receiver)}", receiver, [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)]
+    )
+    async with channel:
+        made = Member(channel, name, receiver)
+        try:
+            yield made
+        finally:
+            await made.give_up()
+
+
+class Steps:
+    """A coordinator that is led by hand."""
+
+    def __init__(self, federation: Federation, clients: dict[str, ControlClient]) -> None:
+        self._federation = federation
+        self._clients = clients
+        self.step = 0
+
+    async def begin(self) -> None:
+        """Up to and with the first training step."""
+        setup = load_party(self._federation.path(self._federation.names[0]))
+        digest = job_digest(setup.job, setup.federation)
+        await self._all(lambda c: c.prepare(m.Prepare(JOB, ATTEMPT, digest, PROTOCOL_VERSION), SECONDS))
+        await self._all(lambda c: c.align(m.Align(JOB, ATTEMPT, False), SECONDS))
+        await self._all(lambda c: c.begin(m.Begin(JOB, ATTEMPT, self._federation.names[1:]), SECONDS))
+        await self.train(1)
+
+    async def train(self, step: int, phases: tuple[Phase, ...] = TRAINING_PHASES) -> None:
+        self.step = step
+        for phase in phases:
+            call = m.PhaseCall(StepKey(JOB, step, ATTEMPT), phase, Batch(Split.TRAIN, 0, step - 1))
+            await self._all(lambda c, call=call: c.run_phase(call, SECONDS))
+
+    async def finish(self) -> None:
+        await self._all(lambda c: c.finish(m.Finish(JOB), SECONDS))
+
+    async def abort(self, code: str, reason: str) -> None:
+        await self._all(lambda c: c.abort(m.Abort(JOB, COORDINATOR, code, reason), SECONDS))
+
+    async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> None:
+        await asyncio.gather(*(call(client) for client in self._clients.values()))
+
+
+def assert_nothing_private(federation: Federation, text: str) -> None:
+    """No id, no path, no stack trace, no object of Python in what crossed."""
+    for private in (ID_PREFIX, str(federation.folder), "Traceback", 'File "', ".py", "/tmp", "/home"):  # noqa: S108
+        assert private not in text, (private, text)
+    assert not re.search(r"0x[0-9a-f]{6,}|StepKey|Address\(", text), text
