@@ -13,7 +13,7 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST_BLOCK = 1 << 30
 
 
@@ -21,11 +21,14 @@ def keep_freed_memory() -> None:
     """Have the allocator reuse freed blocks instead of returning them to the system.
 
     Ciphertext arithmetic allocates and frees blocks of about a megabyte all the time. Where glibc maps each of them
-    anew, the page faults cost more than the arithmetic. Without glibc nothing happens.
+    anew, the page faults cost more than the arithmetic. All threads share one arena: with arenas of their own each
+    would keep what it once needed most, and the work moves from thread to thread. Call it before threads are started.
+    Without glibc nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
+    mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
     mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK - 1)
