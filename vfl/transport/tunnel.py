@@ -99,8 +99,7 @@ async def reachable_through_relay(
     if via is None or credentials is None:
         yield
         return
-    relay = federation.party(via)
-    async with RelayClient(relay.endpoint or "", via, credentials) as client:
+    async with RelayClient(_relay_endpoint(federation.party(via), name), via, credentials) as client:
         outbound = _Outbound(client, port)
         keepers = [asyncio.create_task(outbound.keep()) for _ in range(ACCEPTS_AHEAD)]
         try:
