@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tomllib
@@ -16,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import tomli_w
 
 from benchmarks.effort import Shape
-from vfl.cli.demo.federation import COORDINATOR, DemoFederation
+from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federation, tls_table, write_toml
 from vfl.configuration import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
@@ -138,12 +136,12 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
         (folder / name).mkdir(parents=True)
     roles = {ACTIVE: Role.ACTIVE, PASSIVE: Role.PASSIVE, COORDINATOR: Role.COORDINATOR}
     certificates = make_federation_certificates(folder / "certificates", NAME, roles)
-    _write(folder / "federation.toml", _federation(names))
-    _write(folder / "job.toml", _job(names, shape, protocol, epochs))
-    _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
+    write_toml(folder / "federation.toml", loopback_federation(NAME, names))
+    write_toml(folder / "job.toml", _job(names, shape, protocol, epochs))
+    write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
     for name in names:
         _write_table(folder / name / "table.csv", shape.rows * steps, labelled=name == ACTIVE)
-        _write(folder / name / "party.toml", _party(name, certificates[name]))
+        write_toml(folder / name / "party.toml", _party(name, certificates[name]))
     return DemoFederation(folder, names)
 
 
@@ -151,15 +149,7 @@ def change(path: Path, table: str, **values: Any) -> None:
     """Set keys of a table of a configuration file."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     content[table] = content.get(table, {}) | values
-    _write(path, content)
-
-
-def _federation(names: tuple[str, ...]) -> dict[str, Any]:
-    parties = [
-        {"name": name, "role": "active" if name == ACTIVE else "passive", "endpoint": f"127.0.0.1:{port}"}
-        for name, port in zip(names, _free_ports(len(names)), strict=True)
-    ]
-    return {"name": NAME, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
+    write_toml(path, content)
 
 
 def _job(names: tuple[str, ...], shape: Shape, protocol: str, epochs: int) -> dict[str, Any]:
@@ -184,7 +174,7 @@ def _party(name: str, certificate: TlsFiles) -> dict[str, Any]:
         "data": data,
         "bottom": {"kind": "mlp", "hidden": [32]},
         "policy": {"allow_unencrypted": True},
-        "tls": _tls(certificate),
+        "tls": tls_table(certificate),
     }
 
 
@@ -195,19 +185,3 @@ def _write_table(path: Path, rows: int, *, labelled: bool) -> None:
         columns["y"] = np.random.default_rng(2).integers(0, 2, rows)
     columns |= {f"x{index}": generator.normal(size=rows).round(4) for index in range(FEATURES)}
     pl.DataFrame(columns).write_csv(path)
-
-
-def _tls(files: TlsFiles) -> dict[str, str]:
-    return {key: str(path.absolute()) for key, path in files.model_dump(exclude_defaults=True).items()}
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(tomli_w.dumps(content), encoding="utf-8")

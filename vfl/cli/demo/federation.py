@@ -65,11 +65,11 @@ def write_federation(
         for at, (name, table) in enumerate(data.make(source, folder, names).items())
     }
     certificates = _certificates(folder, names)
-    _write(folder / "federation.toml", _federation(names))
-    _write(folder / "job.toml", _job(data, dataset, names, seed))
-    _write(folder / COORDINATOR / "coordinator.toml", {"tls": _tls(certificates[COORDINATOR])})
+    write_toml(folder / "federation.toml", loopback_federation(FEDERATION, names))
+    write_toml(folder / "job.toml", _job(data, dataset, names, seed))
+    write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
     for name in names:
-        _write(folder / name / "party.toml", _party(data, name, tables[name], certificates[name]))
+        write_toml(folder / name / "party.toml", _party(data, name, tables[name], certificates[name]))
         _write_seed(folder / name / "private_seed", name, seed)
     return DemoFederation(folder, names)
 
@@ -86,13 +86,14 @@ def _data(dataset: str, parties: int) -> DemoData:
     return data
 
 
-def _federation(names: tuple[str, ...]) -> dict[str, Any]:
+def loopback_federation(federation: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """The content of federation.toml for parties on free ports of this machine."""
     ports = _free_ports(len(names))
     parties = [
         {"name": name, "role": "active" if name == ACTIVE else "passive", "endpoint": f"127.0.0.1:{port}"}
         for name, port in zip(names, ports, strict=True)
     ]
-    return {"name": FEDERATION, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
+    return {"name": federation, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
 
 
 def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _party(data: DemoData, name: str, table: Path, certificate: TlsFiles) -> dic
         "output": "model",
         "data": columns,
         "bottom": {"kind": "mlp", "hidden": [32]},
-        "tls": _tls(certificate),
+        "tls": tls_table(certificate),
     }
 
 
@@ -135,7 +136,8 @@ def _certificates(folder: Path, names: tuple[str, ...]) -> dict[str, TlsFiles]:
     return make_federation_certificates(directory, FEDERATION, {**roles, COORDINATOR: Role.COORDINATOR})
 
 
-def _tls(files: TlsFiles) -> dict[str, str]:
+def tls_table(files: TlsFiles) -> dict[str, str]:
+    """The content of ``[tls]`` for these files."""
     return {key: str(path.absolute()) for key, path in files.model_dump(exclude_defaults=True).items()}
 
 
@@ -154,5 +156,6 @@ def _free_ports(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in sockets]
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_toml(path: Path, content: dict[str, Any]) -> None:
+    """Write a configuration file."""
     path.write_text(tomli_w.dumps(content), encoding="utf-8")
