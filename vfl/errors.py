@@ -144,6 +144,13 @@ class AuditError(VflError):
     exit_code = 19
 
 
+class CheckpointError(VflError):
+    """A checkpoint or the coordinator's record of runs cannot be written, read or used for this job."""
+
+    code = "checkpoint"
+    exit_code = 20
+
+
 class InternalError(VflError):
     """A defect in vfl. The details are in the log of the party where it happened."""
 

@@ -1,4 +1,4 @@
-"""Names and addresses that every part of the system agrees on: parties, phases, batches, message addresses."""
+"""Names and addresses that every part of the system agrees on: parties, phases, batches, checkpoints, addresses."""
 
 from __future__ import annotations
 
@@ -59,6 +59,15 @@ class StepKey:
     job: str
     step: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointId:
+    """One party's checkpoint: after which step, made in which attempt, SHA-256 of its manifest."""
+
+    step: int
+    attempt: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobAborted: grpc.StatusCode.ABORTED,
     errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.RemoteError: grpc.StatusCode.ABORTED,
 }

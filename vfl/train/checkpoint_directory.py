@@ -1,0 +1,209 @@
+"""The directory of one run's checkpoints of one party: which are there, put one in place, remove what is not needed.
+
+A checkpoint is made aside and renamed into place, and renamed aside before it is removed. Whatever stops the process,
+what has the name of a checkpoint is a complete one.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from vfl.errors import CheckpointError
+from vfl.ids import CheckpointId
+from vfl.train.checkpoint_manifest import MANIFEST_FILE, Manifest, read_manifest
+from vfl.train.durable_files import make_directories, remove_aside, sync_directory, write_file
+
+_log = structlog.get_logger("vfl.checkpoints")
+
+KEPT_VOLATILE = 2
+"""Committed checkpoints that are kept although a power cut may take them, of those newer than the last durable one."""
+
+_PREPARED = ".prepared"
+_NAME = re.compile(rf"(\d{{8,18}})-(\d{{1,18}})({re.escape(_PREPARED)})?")
+_TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A directory that is called like a checkpoint.
+
+    Attributes:
+        prepared: not committed yet.
+        manifest: None if it cannot be read; ``problem`` says why then.
+        identity: of the manifest as it is there.
+    """
+
+    path: Path
+    step: int
+    attempt: int
+    prepared: bool
+    manifest: Manifest | None = None
+    identity: CheckpointId | None = None
+    problem: CheckpointError | None = None
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Grows from each checkpoint to the one made after it: a later attempt begins again at an earlier step."""
+        return self.attempt, self.step
+
+    @property
+    def durable(self) -> bool:
+        """Whether it was flushed to the disk."""
+        return self.manifest is not None and self.manifest.durable
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its name, its manifest and the size of its state agree."""
+        if self.manifest is None or (self.manifest.step, self.manifest.attempt) != (self.step, self.attempt):
+            return False
+        try:
+            return (self.path / self.manifest.state_file).stat().st_size == self.manifest.state_bytes
+        except OSError:
+            return False
+
+
+class CheckpointDirectory:
+    """One party's checkpoints of one run, as directories.
+
+    Args:
+        path: made when the first checkpoint is placed.
+        party: whose they are; what belongs to another is left alone.
+    """
+
+    def __init__(self, path: Path, party: str) -> None:
+        self.path = path
+        self._party = party
+        self._aside_name = re.compile(rf"\.{re.escape(party)}-[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
+
+    def entries(self) -> list[Entry]:
+        """What is there, readable or not.
+
+        Raises:
+            OSError: the directory cannot be read. One that is not there has no entries.
+        """
+        return [self._entry(*match.groups()) for name in self._names() if (match := _NAME.fullmatch(name))]
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self.path.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def _entry(self, step: str, attempt: str, suffix: str | None) -> Entry:
+        path = self.path / f"{step}-{attempt}{suffix or ''}"
+        entry = Entry(path, int(step), int(attempt), suffix is not None)
+        try:
+            manifest, identity = read_manifest(path)
+        except CheckpointError as error:
+            return replace(entry, problem=error)
+        return replace(entry, manifest=manifest, identity=identity)
+
+    def place(self, manifest: Manifest, state: bytes) -> None:
+        """Put a new checkpoint there, prepared; flushed to the disk before this returns if its manifest says durable.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is left then.
+        """
+        make_directories(self.path)
+        self.sweep()
+        durable = manifest.durable
+        prepared = self.path / (_name(manifest.step, manifest.attempt) + _PREPARED)
+        draft = self._aside()
+        try:
+            draft.mkdir(mode=0o700)
+            write_file(draft / manifest.state_file, state, durable=durable)
+            write_file(draft / MANIFEST_FILE, manifest.to_bytes(), durable=durable)
+            if durable:
+                sync_directory(draft)
+            remove_aside(prepared, self._aside())
+            draft.rename(prepared)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        if durable:
+            for directory in (self.path, self.path.parent):
+                sync_directory(directory)
+
+    def promote(self, entry: Entry) -> None:
+        """Make a prepared one committed.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        committed = self.path / _name(entry.step, entry.attempt)
+        remove_aside(committed, self._aside())
+        entry.path.rename(committed)
+        if entry.durable:
+            sync_directory(self.path)
+
+    def prune(self, identity: CheckpointId, keep: int) -> None:
+        """Remove what ``superseded`` names. What cannot be removed is left, and the log says so."""
+        try:
+            for entry in superseded([e for e in self.entries() if self._is_own(e)], identity, keep):
+                remove_aside(entry.path, self._aside())
+            self.sweep()
+        except OSError as error:
+            _log.warning("an old checkpoint cannot be removed", reason=str(error))
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint of this party, and the directory if nothing else is in it.
+
+        Raises:
+            OSError: one cannot be removed.
+        """
+        for entry in self.entries():
+            if self._is_own(entry):
+                remove_aside(entry.path, self._aside())
+        self.sweep()
+        try:
+            self.path.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def sweep(self) -> None:
+        """Remove what this party left aside when it was stopped.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        for name in self._names():
+            if self._aside_name.fullmatch(name):
+                shutil.rmtree(self.path / name)
+
+    def _aside(self) -> Path:
+        return self.path / f".{self._party}-{secrets.token_hex(_TOKEN_BYTES)}"
+
+    def _is_own(self, entry: Entry) -> bool:
+        return entry.manifest is None or entry.manifest.party == self._party
+
+
+def superseded(entries: Sequence[Entry], identity: CheckpointId, keep: int) -> list[Entry]:
+    """Which checkpoints are not needed once ``identity`` is committed everywhere. Nothing made after it is among them.
+
+    Of those committed, the last ``keep`` durable ones stay, and the last two others that are newer than these. Those
+    at a later step of an earlier attempt do not count: the run went back to before them. A prepared one goes, unless
+    it is durable and no durable one has been committed since.
+    """
+    now = (identity.attempt, identity.step)
+    valid = [e for e in entries if not e.prepared and not (e.attempt < identity.attempt and e.step >= identity.step)]
+    valid.sort(key=lambda entry: (entry.step, entry.attempt), reverse=True)
+    durable = [entry for entry in valid if entry.durable]
+    last = durable[0].step if durable else -1
+    volatile = [entry for entry in valid if entry.manifest is not None and not entry.durable and entry.step > last]
+    kept = durable[:keep] + volatile[:KEPT_VOLATILE]
+    since = max((entry.age for entry in durable), default=(-1, -1))
+    kept += [entry for entry in entries if entry.prepared and entry.durable and entry.age > since]
+    return [entry for entry in entries if entry.age < now and entry not in kept]
+
+
+def _name(step: int, attempt: int) -> str:
+    return f"{step:08d}-{attempt}"

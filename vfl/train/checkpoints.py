@@ -1,0 +1,311 @@
+"""A party's checkpoints on disk: its own part of a job's state, written by all parties in two phases.
+
+Every party writes (the checkpoint is *prepared*), then the coordinator decides, and every party commits (ADR 0022)::
+
+    DIRECTORY/RUN/00000120-0/                  step 120, made in attempt 0, committed
+    DIRECTORY/RUN/00000140-0.prepared/         written, and not committed here yet
+        manifest.json  state.safetensors       or state.safetensors.aesgcm
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field, model_validator
+
+from vfl.configuration import Configuration, LocalPath
+from vfl.errors import CheckpointError
+from vfl.ids import CheckpointId
+from vfl.train.checkpoint_directory import CheckpointDirectory, Entry
+from vfl.train.checkpoint_manifest import FORMAT, SALT_BYTES, Manifest
+from vfl.train.checkpoint_state import (
+    ENCRYPTION_BYTES,
+    damaged,
+    decode_state,
+    decrypt,
+    encode_state,
+    encrypt,
+    load_key,
+)
+from vfl.train.durable_files import not_writable, read_file
+from vfl.train.job import differing_tables
+from vfl.version import PACKAGE_VERSION
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class CheckpointConfig(Configuration):
+    """``[checkpoints]`` of party.toml.
+
+    Attributes:
+        directory: where this party keeps its part of the state of a job, one directory for each run.
+        keep: how many of the checkpoints that survive a power cut.
+        key_file: file of mode 0600 with the key they are encrypted with, 64 hexadecimal digits.
+        key_variable: environment variable with that key.
+    """
+
+    # Also as a default inside another file's model, the path is made relative to that file.
+    model_config = ConfigDict(revalidate_instances="always")
+
+    directory: LocalPath = Path("checkpoints")
+    keep: Annotated[int, Field(ge=1)] = 3
+    key_file: LocalPath | None = None
+    key_variable: str | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> CheckpointConfig:
+        if self.key_file is not None and self.key_variable is not None:
+            raise ValueError("set key_file or key_variable, not both")
+        return self
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose checkpoints these are, and of what.
+
+    Attributes:
+        job: name of this run of the job.
+        digest: of the files that all parties agreed on, see ``vfl.train.job.job_digest``.
+        party: whose part of the state.
+    """
+
+    job: str
+    digest: str
+    party: str
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One party's part of the state of a job.
+
+    Attributes:
+        step: the last one that it holds.
+        tensors: by name, of any shape.
+        facts: texts, for instance JSON.
+    """
+
+    step: int
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, str]
+
+
+class CheckpointStore:
+    """One party's checkpoints of one run. May be used from several threads.
+
+    Args:
+        config: where, how many, and the key.
+        origin: of which run; checkpoints of any other are refused.
+
+    Raises:
+        CheckpointError: the name of the run cannot name a directory.
+        ConfigError: the key is configured and cannot be used.
+    """
+
+    def __init__(self, config: CheckpointConfig, origin: Origin) -> None:
+        if not _RUN_NAME.fullmatch(origin.job):
+            raise CheckpointError("the name of the run cannot name a directory", detail=repr(origin.job))
+        self._origin = origin
+        self._keep = config.keep
+        self._key = load_key(config.key_file, config.key_variable)
+        self._directory = CheckpointDirectory(config.directory / origin.job, origin.party)
+        self._lock = threading.Lock()
+
+    def write(self, snapshot: Snapshot, attempt: int, *, durable: bool) -> CheckpointId:
+        """Write a checkpoint; it is prepared, not committed. One prepared for the same step and attempt is replaced.
+
+        Args:
+            snapshot: what it holds.
+            attempt: in which it is made.
+            durable: flush it to the disk before this returns. Without, it survives a killed process, not a power cut.
+
+        Raises:
+            CheckpointError: it cannot be written; nothing of it is left then.
+        """
+        manifest, content = self._pack(snapshot, attempt, durable=durable)
+        with self._lock:
+            self._check_not_shared()
+            try:
+                self._directory.place(manifest, content)
+            except OSError as error:
+                raise not_writable(error, "a checkpoint", "checkpoints.directory") from error
+        return manifest.identity(manifest.to_bytes())
+
+    def commit(self, identity: CheckpointId) -> None:
+        """Make a prepared checkpoint a committed one, and remove what is not needed any more. Again does no harm.
+
+        Raises:
+            CheckpointError: this party has no such checkpoint, or cannot rename it.
+        """
+        with self._lock:
+            found = self._find(identity)
+            if found.identity != identity:
+                raise found.problem or damaged(f"{found.path}: not the manifest that is to be committed")
+            if found.prepared:
+                try:
+                    self._directory.promote(found)
+                except OSError as error:
+                    raise not_writable(error, "a checkpoint", "checkpoints.directory") from error
+            self._directory.prune(identity, self._keep)
+
+    def held(self) -> tuple[CheckpointId, ...]:
+        """Checkpoints of this run, prepared ones included, by step and attempt, the last first.
+
+        Their states have the right size; only ``load`` reads them.
+
+        Raises:
+            CheckpointError: the directory cannot be read.
+        """
+        own = (self._origin.job, self._origin.party)
+        found = [
+            entry.identity
+            for entry in self._entries()
+            if entry.manifest
+            and entry.identity
+            and (entry.manifest.job, entry.manifest.party) == own
+            and entry.is_whole
+        ]
+        return tuple(sorted(found, key=lambda identity: (identity.step, identity.attempt), reverse=True))
+
+    def load(self, identity: CheckpointId) -> Snapshot:
+        """Read a checkpoint, prepared or committed, after every byte of it has been checked against ``identity``.
+
+        Raises:
+            CheckpointError: it is not there; is damaged; belongs to another run, party or job file; was written by a
+                newer vfl; is encrypted with another key, or is not encrypted although a key is configured.
+        """
+        found = self._find(identity)
+        if found.manifest is None:
+            raise found.problem or damaged(str(found.path))
+        self._check_owner(found.manifest, found.path)
+        if found.identity != identity:
+            raise damaged(f"{found.path}: not the manifest that was committed")
+        self._check_job_files(found.manifest)
+        tensors, facts = decode_state(self._read_state(found.path, found.manifest))
+        return Snapshot(found.manifest.step, tensors, facts)
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint of this run, when the job is finished.
+
+        Raises:
+            CheckpointError: one cannot be removed.
+        """
+        with self._lock:
+            try:
+                self._directory.remove_all()
+            except OSError as error:
+                raise CheckpointError(
+                    "the checkpoints of a finished run cannot be removed",
+                    detail=str(error),
+                    remedy="remove the directory of the run in 'checkpoints.directory'",
+                ) from error
+
+    def _pack(self, snapshot: Snapshot, attempt: int, *, durable: bool) -> tuple[Manifest, bytes]:
+        content = encode_state(snapshot.tensors, snapshot.facts)
+        unsealed = Manifest(
+            format=FORMAT,
+            job=self._origin.job,
+            job_digest=self._origin.digest,
+            party=self._origin.party,
+            step=snapshot.step,
+            attempt=attempt,
+            durable=durable,
+            encrypted=self._key is not None,
+            state_bytes=len(content) + (ENCRYPTION_BYTES if self._key else 0),
+            state_sha256=hashlib.sha256().hexdigest(),
+            salt=secrets.token_hex(SALT_BYTES),
+            version=PACKAGE_VERSION,
+        )
+        if self._key is not None:
+            content = encrypt(self._key, content, unsealed.associated)
+        return unsealed.model_copy(update={"state_sha256": hashlib.sha256(content).hexdigest()}), content
+
+    def _read_state(self, path: Path, manifest: Manifest) -> bytes:
+        """The state in the clear, of the size and digest that the manifest says."""
+        if self._key is None and manifest.encrypted:
+            raise CheckpointError(
+                "a checkpoint is encrypted and this party has no key",
+                detail=str(path),
+                remedy="set 'checkpoints.key_file' or 'checkpoints.key_variable' to the key with which the run began",
+            )
+        if self._key is not None and not manifest.encrypted:
+            raise CheckpointError(
+                "a checkpoint is not encrypted although this party has a key for them",
+                detail=str(path),
+                remedy="take the key out of 'checkpoints' to go on with this run, or start a new one",
+            )
+        try:
+            content = read_file(path / manifest.state_file, manifest.state_bytes)
+        except FileNotFoundError as error:
+            raise damaged(str(error)) from error
+        except OSError as error:
+            raise _not_readable(error) from error
+        if content is None or len(content) != manifest.state_bytes:
+            raise damaged(f"{path / manifest.state_file} is not of {manifest.state_bytes} bytes")
+        if hashlib.sha256(content).hexdigest() != manifest.state_sha256:
+            raise damaged(f"{path / manifest.state_file}: SHA-256 differs from the manifest's")
+        return content if self._key is None else decrypt(self._key, content, manifest.associated)
+
+    # --- finding and checking ---
+
+    def _entries(self) -> list[Entry]:
+        try:
+            return self._directory.entries()
+        except OSError as error:
+            raise _not_readable(error) from error
+
+    def _find(self, identity: CheckpointId) -> Entry:
+        """Of two with the same step and attempt, prepared and committed, the one with the digest."""
+        named = [e for e in self._entries() if (e.step, e.attempt) == (identity.step, identity.attempt)]
+        if not named:
+            raise CheckpointError(
+                f"this party has no checkpoint of step {identity.step}, attempt {identity.attempt}",
+                detail=str(self._directory.path),
+                remedy="put back its 'checkpoints.directory', go on from another checkpoint, or start a new run",
+            )
+        return next((entry for entry in named if entry.identity == identity), named[0])
+
+    def _check_not_shared(self) -> None:
+        for entry in self._entries():
+            if entry.manifest is not None and entry.manifest.party != self._origin.party:
+                raise CheckpointError(
+                    "another party keeps its checkpoints in the same directory",
+                    detail=f"{entry.path} is of {entry.manifest.party}",
+                    remedy="give each party a 'checkpoints.directory' of its own",
+                )
+
+    def _check_owner(self, manifest: Manifest, path: Path) -> None:
+        for what, theirs, own in (
+            ("job", manifest.job, self._origin.job),
+            ("party", manifest.party, self._origin.party),
+        ):
+            if theirs != own:
+                raise CheckpointError(
+                    f"a checkpoint belongs to another {what}",
+                    detail=f"{path} is of {theirs}, not of {own}",
+                    remedy="put back the directory that this party wrote in this run",
+                )
+
+    def _check_job_files(self, manifest: Manifest) -> None:
+        if manifest.job_digest == self._origin.digest:
+            return
+        differing = ", ".join(differing_tables(self._origin.digest, manifest.job_digest)) or "its tables"
+        raise CheckpointError(
+            f"the job file or federation file has changed since a checkpoint was written, in: {differing}",
+            remedy="put back the files with which the run began, or start a new run",
+        )
+
+
+def _not_readable(error: OSError) -> CheckpointError:
+    return CheckpointError(
+        "a checkpoint cannot be read",
+        detail=str(error),
+        remedy="make 'checkpoints.directory' readable for this user",
+    )
