@@ -20,11 +20,9 @@ from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
 from vfl.train.checkpoint_manifest import MANIFEST_FILE, Manifest, read_manifest
 from vfl.train.durable_files import make_directories, remove_aside, sync_directory, write_file
+from vfl.train.run_records import KEPT_VOLATILE
 
 _log = structlog.get_logger("vfl.checkpoints")
-
-KEPT_VOLATILE = 2
-"""Committed checkpoints that are kept although a power cut may take them, of those newer than the last durable one."""
 
 _PREPARED = ".prepared"
 _NAME = re.compile(rf"(\d{{8,18}})-(\d{{1,18}})({re.escape(_PREPARED)})?")
@@ -149,7 +147,6 @@ class CheckpointDirectory:
         try:
             for entry in superseded([e for e in self.entries() if self._is_own(e)], identity, keep):
                 remove_aside(entry.path, self._aside())
-            self.sweep()
         except OSError as error:
             _log.warning("an old checkpoint cannot be removed", reason=str(error))
 

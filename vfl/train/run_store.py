@@ -1,0 +1,310 @@
+"""The coordinator's record of its runs, in SQLite: which checkpoint all parties have, and what happened when.
+
+A checkpoint counts from the moment it stands here: ``RunStore.commit`` is the commit point of the two phases in which
+the parties write it (ADR 0022, ADR 0023). Nothing here comes from a table of a party: metrics, times and counts only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import ConfigDict
+
+from vfl.configuration import Configuration, LocalPath
+from vfl.errors import CheckpointError, ConfigError
+from vfl.train.run_records import (
+    KEPT_VOLATILE,
+    CommittedCheckpoint,
+    EpochRecord,
+    Event,
+    Row,
+    RunRecord,
+    RunState,
+    StepRecord,
+)
+from vfl.train.run_schema import create_or_check, readable
+
+__all__ = [
+    "CommittedCheckpoint",
+    "EpochRecord",
+    "Event",
+    "RunRecord",
+    "RunState",
+    "RunStore",
+    "RunsConfig",
+    "StepRecord",
+]
+
+RecordT = TypeVar("RecordT")
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that writes to the same file."""
+_SHOWN_NAMES = 5
+
+_RUN = "SELECT run, job, federation, digest, job_file, state, attempt, step, started, updated, error FROM runs"
+
+
+class RunsConfig(Configuration):
+    """``[runs]`` of coordinator.toml.
+
+    Attributes:
+        database: SQLite file with the coordinator's record of its runs, on a local disk; made on first use.
+    """
+
+    # Also as a default inside another file's model, the path is made relative to that file.
+    model_config = ConfigDict(revalidate_instances="always")
+
+    database: LocalPath = Path("runs.sqlite")
+
+
+class RunStore:
+    """The record of all runs of one coordinator. May be used from several threads, and by several processes.
+
+    Args:
+        path: SQLite file of mode 0600; made if it is not there.
+
+    Raises:
+        CheckpointError: it cannot be opened, is no such record, is damaged, or was written by a newer vfl. Every
+            method raises it, too, when the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with readable(path):
+            _make_file(path)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                create_or_check(self._connection, path)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    # --- runs ---
+
+    def begin(self, run: str, job: str, federation: str, digest: str, job_file: str) -> None:
+        """Record a new run, which has no attempt yet.
+
+        Args:
+            run: its name, for instance ``credit-1a2b3c4d``.
+            job: name of the job.
+            federation: name of the federation.
+            digest: of the files that all parties agree on, see ``vfl.train.job.job_digest``.
+            job_file: path of job.toml, to tell how to go on.
+
+        Raises:
+            CheckpointError: there is a run of that name.
+        """
+        now = time.time()
+        values = (run, job, federation, digest, job_file, RunState.RUNNING, now, now)
+        with self._writing() as do:
+            added = do(
+                "INSERT INTO runs (run, job, federation, digest, job_file, state, started, updated)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                values,
+            ).rowcount
+        if not added:
+            raise CheckpointError("there is a run of that name already", detail=run, remedy="choose another name")
+
+    def get(self, run: str) -> RunRecord:
+        """What is known of a run.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        found = self._read(RunRecord.of, f"{_RUN} WHERE run = ?", run)
+        if not found:
+            names = ", ".join(record.run for record in self.runs()[:_SHOWN_NAMES])
+            raise ConfigError(
+                "no such run",
+                detail=f"{run} is not in {self._path}; the last ones are: {names or 'none'}",
+                remedy="take a name that 'vfl runs' shows",
+            )
+        return found[0]
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, the last one first."""
+        return self._read(RunRecord.of, f"{_RUN} ORDER BY started DESC, rowid DESC")
+
+    def latest_unfinished(self, job: str) -> RunRecord | None:
+        """The run of a job that began last, of those that are not finished."""
+        query = f"{_RUN} WHERE job = ? AND state <> ? ORDER BY started DESC, rowid DESC LIMIT 1"
+        return next(iter(self._read(RunRecord.of, query, job, RunState.FINISHED)), None)
+
+    def next_attempt(self, run: str) -> int:
+        """Number of a new attempt, 0 first; never handed out again, even after a power cut. The run is running now.
+
+        Raises:
+            ConfigError: there is no such run, or it is finished.
+        """
+        record = self.get(run)
+        if record.state is RunState.FINISHED:
+            raise ConfigError(f"run {run} is finished", remedy="start a new run")
+        query = "UPDATE runs SET attempt = attempt + 1, state = ?, error = '', updated = ? WHERE run = ?"
+        with self._writing() as do:
+            do(query, (RunState.RUNNING, time.time(), run))
+            attempt: int = do("SELECT attempt FROM runs WHERE run = ?", (run,)).fetchone()[0]
+        return attempt
+
+    def end(self, run: str, state: RunState, error: str = "", outcome: str = "") -> None:
+        """Record how a run ended.
+
+        Args:
+            run: its name.
+            state: FINISHED, FAILED, STOPPED or SAVED.
+            error: why, in words.
+            outcome: what it has to show, as JSON.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        query = "UPDATE runs SET state = ?, error = ?, outcome = ?, updated = ? WHERE run = ?"
+        with self._writing() as do:
+            do(query, (state, error, outcome, time.time(), run))
+
+    def outcome(self, run: str) -> str:
+        """What ``end`` was given, empty before.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        return self._read(lambda row: str(row[0]), "SELECT outcome FROM runs WHERE run = ?", run)[0]
+
+    # --- checkpoints and steps ---
+
+    def commit(self, run: str, checkpoint: CommittedCheckpoint, steps: Sequence[StepRecord]) -> None:
+        """Record that all parties have a checkpoint, and the steps since the one before; all of it or nothing.
+
+        One of the same step and an earlier attempt is replaced. Of those that do not survive a power cut, the last two
+        stay, if they are newer than the last one that does: parties keep no more. Flushed to the disk before this
+        returns if the checkpoint itself was.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        parties = json.dumps({name: astuple(identity) for name, identity in checkpoint.parties.items()})
+        row = (run, checkpoint.step, checkpoint.attempt, checkpoint.durable, parties, checkpoint.progress)
+        with self._writing(durable=checkpoint.durable) as do:
+            do("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", row)
+            for step in steps:
+                do("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (run, *astuple(step)))
+            do("UPDATE runs SET step = ?, updated = ? WHERE run = ?", (checkpoint.step, time.time(), run))
+            do(
+                "DELETE FROM checkpoints WHERE run = ?1 AND NOT durable AND (step NOT IN"
+                " (SELECT step FROM checkpoints WHERE run = ?1 AND NOT durable ORDER BY step DESC LIMIT ?2)"
+                " OR step < (SELECT MAX(step) FROM checkpoints WHERE run = ?1 AND durable))",
+                (run, KEPT_VOLATILE),
+            )
+
+    def checkpoints(self, run: str) -> list[CommittedCheckpoint]:
+        """Checkpoints that all parties had, by step, the last one first."""
+        query = "SELECT step, attempt, durable, parties, progress FROM checkpoints WHERE run = ? ORDER BY step DESC"
+        return self._read(CommittedCheckpoint.of, query, run)
+
+    def roll_back(self, run: str, step: int) -> int:
+        """Forget steps and checkpoints after ``step``; return how many recorded steps were lost.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        with self._writing() as do:
+            lost: int = do("DELETE FROM steps WHERE run = ? AND step > ?", (run, step)).rowcount
+            do("DELETE FROM checkpoints WHERE run = ? AND step > ?", (run, step))
+            do("UPDATE runs SET step = MIN(step, ?), updated = ? WHERE run = ?", (step, time.time(), run))
+        return lost
+
+    def steps(self, run: str) -> list[StepRecord]:
+        """All recorded steps in order."""
+        query = (
+            "SELECT step, attempt, split, epoch, batch, rows, loss, seconds, bytes_sent FROM steps"
+            " WHERE run = ? ORDER BY step"
+        )
+        return self._read(lambda row: StepRecord(*row), query, run)
+
+    def epochs(self, run: str) -> list[EpochRecord]:
+        """What the recorded training steps of each epoch come to, in order."""
+        query = (
+            "SELECT epoch, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent) FROM steps"
+            " WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
+        )
+        return self._read(lambda row: EpochRecord(*row), query, run)
+
+    # --- events ---
+
+    def event(self, run: str, kind: str, text: str, **facts: Any) -> None:
+        """Record that something happened, for a person to read later.
+
+        Args:
+            run: to which.
+            kind: one word, for instance ``failure`` or ``recovery``.
+            text: in words.
+            facts: values that JSON can hold.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        values = (run, time.time(), kind, text, json.dumps(facts, default=str))
+        with self._writing() as do:
+            do("INSERT INTO events (run, time, kind, text, facts) VALUES (?, ?, ?, ?, ?)", values)
+
+    def events(self, run: str) -> list[Event]:
+        """What happened, in order."""
+        query = "SELECT time, kind, text, facts FROM events WHERE run = ? ORDER BY number"
+        return self._read(Event.of, query, run)
+
+    # --- the connection ---
+
+    def _read(self, of: Callable[[Row], RecordT], query: str, *values: object) -> list[RecordT]:
+        with self._lock, readable(self._path):
+            return [of(row) for row in self._connection.execute(query, values)]
+
+    @contextmanager
+    def _writing(self, *, durable: bool = True) -> Iterator[Any]:
+        """One transaction; gives the connection's ``execute``. Without ``durable`` a power cut may undo it whole."""
+        with self._lock, readable(self._path):
+            do = self._connection.execute
+            do(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            do("BEGIN IMMEDIATE")
+            try:
+                yield do
+                do("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    do("ROLLBACK")
+                raise
+
+
+def _make_file(path: Path) -> None:
+    """SQLite gives its other files the mode of this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
