@@ -1,4 +1,4 @@
-"""The ``vfl`` command: ``party``, ``run``, ``align``, ``check``, ``doctor``, ``keys``, ``audit`` and ``demo``.
+"""The ``vfl`` command: ``party``, ``run``, ``runs``, ``align``, ``check``, ``doctor``, ``keys``, ``audit``, ``demo``.
 
 Each command imports what it needs when it is called: all of it takes seconds, and a coordinator needs no models.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vfl.cli import audit, keys
+from vfl.cli import audit, keys, runs
 from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(runs.app, name="runs")
 LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 
 

@@ -1,0 +1,135 @@
+"""``vfl runs``: what a person at the coordinator reads about runs, and how to go on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vfl.cli.main import app
+from vfl.errors import CheckpointError, ConfigError
+from vfl.ids import CheckpointId
+from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord
+
+RUN = "credit-1a2b3c4d"
+LONG = "mortgages-of-all-branches-in-the-north"
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A record of two runs, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "runs.sqlite"
+    with RunStore(path) as store:
+        store.begin(RUN, "credit", "trial", "model=aa", "/srv/job.toml")
+        store.next_attempt(RUN)
+        for step in range(1, 5):
+            parties = {name: CheckpointId(step, 0, "ab" * 32) for name in ("bank", "clinic")}
+            record = StepRecord(step, 0, "train", (step - 1) // 2, step, 256, 1 / step, 0.5, 1_500_000)
+            store.commit(RUN, CommittedCheckpoint(step, 0, step == 2, parties, "{}"), [record])
+        store.event(RUN, "failure", "clinic went away [y/n]", party="clinic", steps_lost=1)
+        store.next_attempt(RUN)
+        store.end(RUN, RunState.FAILED, "clinic: the disk is full")
+        store.begin(f"{LONG}-00000000", LONG, "trial", "model=aa", "/srv/other.toml")
+    return path
+
+
+@pytest.fixture
+def runs():
+    def run(*arguments):
+        result = CliRunner().invoke(app, ["runs", *map(str, arguments)])
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_all_runs_the_last_one_first(path, runs):
+    code, output = runs()
+    assert code == 0, output
+    heading, *rows = output.splitlines()
+    assert heading.split() == ["run", "job", "state", "step", "attempt", "started", "took"]
+    assert rows[0].split()[:5] == [f"{LONG}-00000000", LONG, "running", "0", "-"]
+    assert rows[1].split()[:5] == [RUN, "credit", "failed", "4", "1"]
+
+
+def test_a_narrow_terminal_loses_nothing(path, runs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, output = runs()
+    assert all(len(line) <= 100 for line in output.splitlines())
+    assert "".join(line[:28].strip() for line in output.splitlines()[1:3]).startswith("mortgages-of-all")
+    assert "0 s" in output
+
+
+def test_one_run(path, runs):
+    code, output = runs("show", RUN)
+    assert code == 0, output
+    rows = [" ".join(line.split()) for line in output.splitlines()]
+    for row in (
+        "job credit, federation trial",
+        "state failed",
+        "because clinic: the disk is full",
+        "step 4 is the last one that all parties have a checkpoint of",
+        "1 2 0.7500 1.0 3.0",
+        "2 2 0.2917 1.0 3.0",
+        "4 0 a killed process bank, clinic",
+        "2 0 a power cut bank, clinic",
+        "Go on with: vfl run --resume /srv/job.toml",
+    ):
+        assert row in rows, output
+    (told,) = [row for row in rows if "failure" in row]
+    assert told.endswith("failure clinic went away [y/n] (party clinic, steps lost 1)")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (RunState.FINISHED, "there is nothing to do"),
+        (RunState.SAVED, "Go on with: vfl run --resume /srv/job.toml"),
+        (RunState.RUNNING, "If its coordinator does not run any more, go on with"),
+    ],
+)
+def test_what_to_do_next(path, runs, state, told):
+    with RunStore(path) as store:
+        store.end(RUN, state)
+    assert told in runs("show", RUN)[1]
+
+
+def test_as_data(path, runs):
+    listed = json.loads(runs("--json")[1])
+    assert [(found["run"], found["state"]) for found in listed] == [(f"{LONG}-00000000", "running"), (RUN, "failed")]
+    found = json.loads(runs("show", RUN, "--json")[1])
+    assert found == json.loads(runs("--json", "show", RUN)[1])
+    assert (found["step"], found["attempt"], found["error"]) == (4, 1, "clinic: the disk is full")
+    assert [checkpoint["step"] for checkpoint in found["checkpoints"]] == [4, 3, 2]
+    assert found["checkpoints"][0]["parties"]["bank"] == {"step": 4, "attempt": 0, "digest": "ab" * 32}
+    assert [epoch["steps"] for epoch in found["epochs"]] == [2, 2]
+    assert found["events"][0]["facts"] == {"party": "clinic", "steps_lost": 1}
+
+
+def test_a_record_elsewhere(path, runs, tmp_path, monkeypatch):
+    other = tmp_path / "other" / "x.sqlite"
+    other.parent.mkdir()
+    path.rename(other)
+    for arguments in (["--runs", other], ["show", RUN, "--runs", other], ["--runs", other, "show", RUN]):
+        code, output = runs(*arguments)
+        assert (code, RUN in output) == (0, True)
+
+
+def test_looking_makes_no_record_and_says_where_it_looked(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([], ["show", RUN]):
+        code, output = runs(*arguments)
+        assert code == ConfigError.exit_code
+        assert str(Path.cwd() / "runs.sqlite") in output
+        assert "--runs" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_runs_no_such_run_and_no_record(path, runs, tmp_path):
+    code, output = runs("show", "credit-0")
+    assert (code, "no such run" in output, RUN in output) == (ConfigError.exit_code, True, True)
+    (tmp_path / "text").write_text("hello, this is no database" * 99)
+    code, output = runs("--runs", tmp_path / "text")
+    assert (code, "is damaged" in output) == (CheckpointError.exit_code, True)
+    RunStore(tmp_path / "empty").close()
+    assert runs("--runs", tmp_path / "empty") == (0, f"no runs yet in {tmp_path / 'empty'}\n")

@@ -1,0 +1,216 @@
+"""``vfl runs``: what the coordinator's record says of its runs, and how to go on with one that is not finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vfl.cli.failures import reported
+from vfl.errors import ConfigError
+from vfl.train.run_store import RunRecord, RunState, RunStore
+
+SHOWN_CHECKPOINTS = 5
+_STYLES = {
+    RunState.RUNNING: "cyan",
+    RunState.SAVED: "yellow",
+    RunState.FINISHED: "green",
+    RunState.FAILED: "bold red",
+    RunState.STOPPED: "yellow",
+}
+
+app = typer.Typer(help="Runs of this coordinator: 'vfl runs' lists them, 'vfl runs show RUN' tells about one.")
+RunsOption = Annotated[
+    Path, typer.Option("--runs", help="The coordinator's record, 'runs.database' of coordinator.toml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
+DEFAULT = Path("runs.sqlite")
+
+
+@app.callback(invoke_without_command=True)
+def list_runs(context: typer.Context, runs: RunsOption = DEFAULT, as_json: JsonOption = False) -> None:
+    """List the runs, the last one first."""
+    context.obj = (runs, as_json)
+    if context.invoked_subcommand is not None:
+        return
+    with reported(), _opened(runs) as store:
+        records = store.runs()
+        if as_json:
+            typer.echo(json.dumps([asdict(record) for record in records], indent=2))
+            return
+        if not records:
+            typer.echo(f"no runs yet in {runs}")
+            return
+        _show_list(Console(highlight=False), records)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="Name of a run, as 'vfl runs' shows it.")],
+    runs: RunsOption = DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell about one run: how it stands, its checkpoints and losses, what happened, and how to go on."""
+    before, json_before = context.obj
+    with reported(), _opened(runs if runs != DEFAULT else before) as store:
+        record = store.get(run)
+        if as_json or json_before:
+            typer.echo(json.dumps(_as_data(store, record), indent=2))
+        else:
+            _show_run(Console(highlight=False), store, record)
+
+
+def _opened(path: Path) -> RunStore:
+    """The record, which looking at does not make.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if not path.exists():
+        raise ConfigError(
+            "there is no record of runs here",
+            detail=f"looked for {path.absolute()}",
+            remedy="name the file that 'runs.database' of coordinator.toml says: --runs FILE",
+        )
+    return RunStore(path)
+
+
+def _show_list(console: Console, records: list[RunRecord]) -> None:
+    table = _table("run", "job", "state", ">step", ">attempt", "started", ">took")
+    for record in records:
+        table.add_row(
+            Text(record.run),
+            Text(record.job),
+            _state(record),
+            f"{record.step:,}",
+            _attempt(record),
+            _time(record.started),
+            _took(record),
+        )
+    console.print(table)
+    console.print(f"\n{len(records)} run(s); 'vfl runs show RUN' tells about one", style="dim")
+
+
+def _show_run(console: Console, store: RunStore, record: RunRecord) -> None:
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(record):
+        facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
+    console.print(facts)
+    for title, table in (
+        ("Epochs", _epochs(store, record)),
+        ("Checkpoints that all parties have", _checkpoints(store, record)),
+        ("What happened", _events(store, record)),
+    ):
+        if table.row_count:
+            console.print(Text(f"\n{title}", style="bold"))
+            console.print(table)
+    console.print(Text(f"\n{_what_next(record)}"))
+
+
+def _facts(record: RunRecord) -> Iterator[tuple[str, Text | str]]:
+    yield "run", record.run
+    yield "job", f"{record.job}, federation {record.federation}"
+    yield "job file", record.job_file
+    yield "state", _state(record)
+    if record.error:
+        yield "because", record.error
+    yield "step", f"{record.step:,} is the last one that all parties have a checkpoint of"
+    yield "attempt", _attempt(record)
+    yield "started", _time(record.started)
+    yield "last news", f"{_time(record.updated)}, after {_took(record)}"
+
+
+def _epochs(store: RunStore, record: RunRecord) -> Table:
+    table = _table(">epoch", ">steps", ">mean loss", ">seconds", ">MB sent")
+    for epoch in store.epochs(record.run):
+        megabytes = epoch.bytes_sent / 1e6
+        table.add_row(
+            str(epoch.epoch + 1), f"{epoch.steps:,}", f"{epoch.loss:.4f}", f"{epoch.seconds:,.1f}", f"{megabytes:,.1f}"
+        )
+    return table
+
+
+def _checkpoints(store: RunStore, record: RunRecord) -> Table:
+    table = _table(">step", ">attempt", "survives", "parties")
+    for found in store.checkpoints(record.run)[:SHOWN_CHECKPOINTS]:
+        survives = "a power cut" if found.durable else "a killed process"
+        table.add_row(f"{found.step:,}", str(found.attempt), survives, Text(", ".join(found.parties)))
+    return table
+
+
+def _events(store: RunStore, record: RunRecord) -> Table:
+    table = _table("when", "what", "told")
+    for event in store.events(record.run):
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.facts.items())
+        told = f"{event.text} ({facts})" if facts else event.text
+        table.add_row(_time(event.time), Text(event.kind), Text(told))
+    return table
+
+
+def _what_next(record: RunRecord) -> str:
+    command = f"vfl run --resume {record.job_file}"
+    match record.state:
+        case RunState.FINISHED:
+            return "The run is finished; there is nothing to do."
+        case RunState.RUNNING:
+            return f"If its coordinator does not run any more, go on with: {command}"
+        case _:
+            return f"Go on with: {command}"
+
+
+def _as_data(store: RunStore, record: RunRecord) -> dict[str, Any]:
+    return {
+        **asdict(record),
+        "outcome": store.outcome(record.run),
+        "epochs": [asdict(epoch) for epoch in store.epochs(record.run)],
+        "checkpoints": [asdict(found) for found in store.checkpoints(record.run)],
+        "events": [asdict(event) for event in store.events(record.run)],
+    }
+
+
+# --- words ---
+
+
+def _table(*headings: str) -> Table:
+    """Columns by heading; one that begins with ``>`` is of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        number = heading.startswith(">")
+        wraps = heading in {"told", "parties", "job", "run"}
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if number else "left",
+            no_wrap=not wraps,
+            overflow="fold",
+            min_width=8 if wraps else None,
+        )
+    return table
+
+
+def _state(record: RunRecord) -> Text:
+    return Text(str(record.state), style=_STYLES[record.state])
+
+
+def _attempt(record: RunRecord) -> str:
+    return str(record.attempt) if record.attempt >= 0 else "-"
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _took(record: RunRecord) -> str:
+    minutes, seconds = divmod(round(record.updated - record.started), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
