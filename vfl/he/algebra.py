@@ -1,7 +1,8 @@
 """Ciphertext linear algebra: products of encrypted matrices with plain ones, as float64 matrix products and transforms.
 
-Both kernels act on residues, ciphertexts as int64 tensors (C, 2, L, N), and are exact: every float64 value stays below
-2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of ``transform_error``.
+Both kernels act on residues, ciphertexts as int32 or int64 tensors (C, 2, L, N), and are exact: every float64 value
+stays below 2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of
+``transform_error``.
 
 Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N / stride.
 """
@@ -182,9 +183,7 @@ def _feature_spectra(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block
     return spectra
 
 
-def _feature_polynomials(
-    layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block: int
-) -> npt.NDArray[np.float64]:
+def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.float64]:
     """Plaintext polynomials (feature groups, N) of one block of X."""
     source, product = layout.source, layout.product
     per = product.features_per_ciphertext
