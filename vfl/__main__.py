@@ -4,6 +4,8 @@ import os
 import signal
 from types import FrameType
 
+from vfl.train.memory import keep_freed_memory
+
 
 def _stop_while_starting(number: int, frame: FrameType | None) -> None:
     os.write(2, b"vfl: stopped by the operator while starting\n")
@@ -15,6 +17,8 @@ def main() -> None:
     # A shell that starts us in the background has SIGINT ignored, and it stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_while_starting)
+    # Before the imports, for the libraries start threads.
+    keep_freed_memory()
     from vfl.cli.main import app
 
     app(prog_name="vfl")

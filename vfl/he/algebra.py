@@ -1,7 +1,8 @@
 """Ciphertext linear algebra: products of encrypted matrices with plain ones, as float64 matrix products and transforms.
 
-Both kernels act on residues, ciphertexts as int64 tensors (C, 2, L, N), and are exact: every float64 value stays below
-2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of ``transform_error``.
+Both kernels act on residues, ciphertexts as int32 or int64 tensors (C, 2, L, N), and are exact: every float64 value
+stays below 2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of
+``transform_error``.
 
 Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N / stride.
 """
@@ -135,7 +136,6 @@ def transposed_times(
     """
     source, product = layout.source, layout.product
     level, degree = ct_y.shape[2], parameters.degree
-    polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD))
     y = ct_y.view(source.blocks, source.groups, 2 * level, degree)
     out = torch.zeros((source.groups, product.feature_groups, 2 * level, degree), dtype=torch.int64)
     at_once = max(1, PIECE_BYTES // (8 * product.feature_groups * degree))
@@ -149,8 +149,8 @@ def transposed_times(
         out[group, :, row] += combined
 
     for start in range(0, source.blocks, at_once):
-        blocks = slice(start, start + at_once)
-        features = transform(polynomials[blocks].to(kernel_device(), torch.float64))
+        blocks = slice(start, min(source.blocks, start + at_once))
+        features = _feature_spectra(layout, x_BD, blocks)
         spread(partial(multiply, blocks, features), itertools.product(range(source.groups), range(2 * level)))
         # Keeps the sum over many pieces within the range of residues.
         if source.blocks > at_once:
@@ -169,17 +169,32 @@ def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Te
     return total
 
 
-def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Plaintext polynomials (blocks, feature groups, N) of X."""
+def _feature_spectra(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], blocks: slice) -> torch.Tensor:
+    """Transformed plaintext polynomials (blocks, feature groups, N/2) of these blocks of X."""
+    shape = blocks.stop - blocks.start, layout.product.feature_groups, layout.source.degree // 2
+    spectra = torch.empty(shape, dtype=torch.complex128, device=kernel_device())
+
+    # One block at a time: the steps on the way to a spectrum take several times its memory.
+    def fill(index: int) -> None:
+        polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD, blocks.start + index))
+        spectra[index] = transform(polynomials.to(kernel_device()))
+
+    spread(fill, range(shape[0]))
+    return spectra
+
+
+def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.float64]:
+    """Plaintext polynomials (feature groups, N) of one block of X."""
     source, product = layout.source, layout.product
     per = product.features_per_ciphertext
-    padded = np.zeros((source.blocks * source.stride, product.feature_groups * per), dtype=np.int64)
-    padded[: source.rows, : product.features] = x_BD
-    tiles = padded.reshape(source.blocks, source.stride, product.feature_groups, per).transpose(0, 2, 3, 1)
+    rows = x_BD[block * source.stride : (block + 1) * source.stride]
+    padded = np.zeros((source.stride, product.feature_groups * per))
+    padded[: len(rows), : product.features] = rows
+    tiles = padded.reshape(source.stride, product.feature_groups, per).transpose(1, 2, 0)
     power = np.arange(per)[:, None] * source.stride * source.per_ciphertext - np.arange(source.stride)[None, :]
-    polynomials = np.zeros((source.blocks, product.feature_groups, source.degree), dtype=np.int64)
+    polynomials = np.zeros((product.feature_groups, source.degree))
     signed = tiles * np.where(power < 0, -1, 1)
-    polynomials[:, :, (power % source.degree).ravel()] = signed.reshape(source.blocks, product.feature_groups, -1)
+    polynomials[:, (power % source.degree).ravel()] = signed.reshape(product.feature_groups, -1)
     return polynomials
 
 

@@ -131,10 +131,11 @@ class Arriving:
         self._kind = kind
         self._parts = iter(Parts(count))
         self._ready = 0
-        self._ciphertexts = torch.empty((count, 2, len(parameters.primes), parameters.degree), dtype=torch.int64)
+        # Primes have at most 30 bits.
+        self._ciphertexts = torch.empty((count, 2, len(parameters.primes), parameters.degree), dtype=torch.int32)
 
     def take(self, which: slice) -> Exchange[torch.Tensor]:
-        """These ciphertexts (C, 2, L, N), once they have come.
+        """These ciphertexts (C, 2, L, N), int32, once they have come.
 
         Raises:
             ProtocolError: malformed ciphertexts or seeds, naming the sender.

@@ -22,8 +22,8 @@ def keep_freed_memory() -> None:
 
     Ciphertext arithmetic allocates and frees blocks of about a megabyte all the time. Where glibc maps each of them
     anew, the page faults cost more than the arithmetic. All threads share one arena: with arenas of their own each
-    would keep what it once needed most, and the work moves from thread to thread. Call it before threads are started.
-    Without glibc nothing happens.
+    would keep what it once needed most, and the work moves from thread to thread. Call it before torch, polars and the
+    like are imported: they start threads, whose arenas others take over later. Without glibc nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

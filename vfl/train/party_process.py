@@ -16,7 +16,6 @@ from vfl.errors import JobAborted, VflError
 from vfl.he.compute import use_device, use_threads
 from vfl.train.audit import AuditTrail, Terms
 from vfl.train.job import job_digest
-from vfl.train.memory import keep_freed_memory
 from vfl.train.party_config import PartySetup, check_acceptable, party_credentials
 from vfl.train.party_doctor import PartyDoctor
 from vfl.train.probe import Standpoint
@@ -44,7 +43,6 @@ async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflEr
         ConfigError: certificates are missing or wrong.
         ListenError: the port is in use.
     """
-    keep_freed_memory()
     torch.set_num_threads(setup.config.model_threads)
     use_threads(setup.config.threads or os.cpu_count() or 1)
     _use_device(setup.config.device)

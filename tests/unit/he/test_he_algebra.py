@@ -1,5 +1,8 @@
 """Both kernels agree with exact integer polynomial arithmetic, at the extremes of every operand too."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ import vfl.he.algebra
 from vfl.errors import ParameterError
 from vfl.he.algebra import (
     HALF_LIMB,
+    PIECE_BYTES,
     _column_pieces,
     matrix_magnitude,
     times_matrix,
@@ -225,6 +229,40 @@ def test_transposed_times_in_many_pieces_is_the_same(layout, piece_bytes, seed):
         patch.setattr(vfl.he.algebra, "PIECE_BYTES", piece_bytes)
         pieces = transposed_times(PARAMETERS, layout, x_BD, ct_y)
     np.testing.assert_array_equal(_canonical(pieces), _canonical(whole))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_ciphertexts_of_32_bits_give_the_same_products(style):
+    """As they are kept while they arrive."""
+    rng = np.random.default_rng(0)
+    packing = RowPacking(2 * DEGREE, 3, DEGREE, DEGREE, 1, DEGREE)
+    ct = _residues(rng, packing.ciphertexts, style)
+    w_DK = rng.integers(-(2**57), 2**57, (3, 2))
+    x_BD = rng.integers(-1024, 1025, (packing.rows, 2))
+    by_matrix, by_rows = product_layout(packing, 2), reduction_layout(packing, 2)
+    narrow = ct.to(torch.int32)
+    assert torch.equal(times_matrix(PARAMETERS, by_matrix, narrow, w_DK), times_matrix(PARAMETERS, by_matrix, ct, w_DK))
+    wide = transposed_times(PARAMETERS, by_rows, x_BD, ct)
+    assert torch.equal(transposed_times(PARAMETERS, by_rows, x_BD, narrow), wide)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak of a process cannot be set back")
+def test_a_weight_gradient_keeps_the_bound_on_memory():
+    """Steps on the way to the features' spectra take several times their memory; they fill a piece at this size."""
+    layout = reduction_layout(plan_backward(8192, 32, (32,), (), DEGREE).blocks, 32)
+    x_BD = np.ones((8192, 32), dtype=np.int64)
+    ct_y = torch.ones((layout.source.ciphertexts, 2, LEVEL, DEGREE), dtype=torch.int32)
+    result_bytes = 8 * ct_y.numel()
+    transposed_times(PARAMETERS, layout, x_BD, ct_y)  # libraries take some of their memory at first use
+    before = _resident_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
+    transposed_times(PARAMETERS, layout, x_BD, ct_y)
+    assert _resident_bytes("VmHWM") - before < result_bytes + 2 * PIECE_BYTES
+
+
+def _resident_bytes(which: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(which))
 
 
 def test_transposed_times_over_more_pieces_than_residues_have_room_for(monkeypatch):

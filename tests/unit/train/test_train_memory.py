@@ -1,0 +1,33 @@
+"""A party's process keeps what it frees, for all of its threads together."""
+
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+
+ARENAS_OF_A_PARTY = """
+import ctypes, sys
+from vfl.__main__ import main
+
+sys.argv = ["vfl", "party", "missing.toml"]
+try:
+    main()
+except SystemExit:
+    pass
+assert "torch" in sys.modules and "polars" in sys.modules
+libc = ctypes.CDLL(None)
+stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+libc.malloc_info(0, stdout)
+libc.fflush(stdout)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_threads_of_the_libraries_get_no_arena_of_their_own(tmp_path):
+    """Threads that come later would take them over, and each would keep what it once needed most."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ARENAS_OF_A_PARTY], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert re.findall(r"<heap nr", ran.stdout) == ["<heap nr"]
