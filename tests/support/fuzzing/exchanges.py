@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from support.fuzzing.edits import RECIPES, Change, edited, frames, framed, step
 from support.fuzzing.ciphertexts import PARAMETERS
+from support.fuzzing.edits import RECIPES, Change, edited, framed, frames, step
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, credentials
 from support.fuzzing.registry import fuzz_target
 from vfl.align.sets import BlindedIds
@@ -47,39 +47,54 @@ def _shaped(flat: Array, like: Array, how: int) -> Array:
     return flat[: rows * row].reshape(rows, *((1,) * (like.ndim - 2)), *((row,) if like.ndim > 1 else ()))
 
 
-def run_tampered(exchanges: dict[str, Exchange[Any]], recipes: Iterator[bytes]) -> None:
-    """Run exchanges against each other; the next recipe changes the next message. A refusal ends that party's."""
-    mail: dict[tuple[str, str, str, int], deque[Message]] = {}
-    waiting: dict[str, Send | Receive] = {}
-    refusals: list[VflError] = []
+class TamperedRun:
+    """Exchanges run against each other; the next recipe changes the next message.
 
-    def resume(name: str, value: Message | None) -> None:
-        waiting.pop(name, None)
+    Args:
+        exchanges: one for each party.
+        recipes: of changes; without more of them messages arrive as they were sent.
+    """
+
+    def __init__(self, exchanges: dict[str, Exchange[Any]], recipes: Iterator[bytes]) -> None:
+        self._exchanges = exchanges
+        self._recipes = recipes
+        self._mail: dict[tuple[str, str, str, int], deque[Message]] = {}
+        self._waiting: dict[str, Send | Receive] = {}
+        self._refusals: list[VflError] = []
+
+    def run(self) -> None:
+        """Go on until nobody can; a refusal ends that party's part, and is raised at the end."""
+        for name in self._exchanges:
+            self._resume(name, None)
+        progressed = True
+        while progressed:
+            steps = [self._advance(name, request) for name, request in list(self._waiting.items())]
+            progressed = any(steps)
+        if self._refusals:
+            raise self._refusals[0]
+
+    def _resume(self, name: str, value: Message | None) -> None:
+        self._waiting.pop(name, None)
         try:
-            waiting[name] = exchanges[name].send(value)
+            self._waiting[name] = self._exchanges[name].send(value)
         except StopIteration:
             pass
         except VflError as error:
-            refusals.append(error)
+            self._refusals.append(error)
 
-    def advance(name: str, request: Send | Receive) -> bool:
+    def _advance(self, name: str, request: Send | Receive) -> bool:
         if isinstance(request, Send):
             for to in request.to:
                 key = (to, name, request.message.kind, request.part)
-                mail.setdefault(key, deque()).append(tampered(request.message, next(recipes, b"")))
-            resume(name, None)
+                changed = tampered(request.message, next(self._recipes, b""))
+                self._mail.setdefault(key, deque()).append(changed)
+            self._resume(name, None)
             return True
-        queue = mail.get((name, request.sender, request.message_type.kind, request.part))
+        queue = self._mail.get((name, request.sender, request.message_type.kind, request.part))
         if queue:
-            resume(name, queue.popleft())
-        return bool(queue) or name not in waiting
-
-    for name in exchanges:
-        resume(name, None)
-    while any([advance(name, request) for name, request in list(waiting.items())]):
-        pass
-    if refusals:
-        raise refusals[0]
+            self._resume(name, queue.popleft())
+            return True
+        return False
 
 
 def _recipes() -> Iterator[bytes]:
@@ -104,7 +119,7 @@ def _any_number(_: int) -> None:
 def alignment(data: bytes) -> None:
     """Numbers of ids, blinded ids, tags and members, at both parties."""
     exchanges = {ACTIVE: _alignment(ACTIVE, ["1", "2", "3"]), PASSIVE: _alignment(PASSIVE, ["2", "3", "4", "5"])}
-    run_tampered(exchanges, frames(data))
+    TamperedRun(exchanges, frames(data)).run()
 
 
 @fuzz_target(_recipes, max_bytes=2048)
@@ -115,4 +130,4 @@ def key_exchange(data: bytes) -> None:
     for name, peer in ((ACTIVE, PASSIVE), (PASSIVE, ACTIVE)):
         keys = Keys(name, PARAMETERS, encrypted=False, federation="demo", credentials=credentials(name))
         exchanges[name] = keys.exchange((peer,), key)
-    run_tampered(exchanges, frames(data))
+    TamperedRun(exchanges, frames(data)).run()

@@ -16,22 +16,26 @@ import atheris
 import structlog
 
 HEADROOM = 2**30
-"""Bytes of address space that decoding may take beyond what the process has before: what tracemalloc cannot see."""
+"""Bytes of address space that decoding may take beyond what the process has by then: a bound on native code, too."""
 
 
 def main() -> None:
     """Run one target with libFuzzer's own options."""
     name = sys.argv.pop(1)
     warnings.simplefilter("ignore")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with atheris.instrument_imports(include=["vfl"]):
         from support.fuzzing.targets import TARGETS
     target = TARGETS[name]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for seed in target.seeds:  # what is made once and kept is not counted
         target.check(seed)
     _limit_memory()
     tracemalloc.start()
-    atheris.Setup(sys.argv, target.check)
+
+    def check(data: bytes) -> None:
+        target.check(data)
+
+    atheris.Setup(sys.argv, check)
     atheris.Fuzz()
 
 
