@@ -12,18 +12,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 
 from vfl.errors import ConfigError
 
+MAX_CHARACTERS = 2**20
+MAX_LINE = 4096
 _DIRECTORY = "directory"
 
 
 class Configuration(BaseModel):
-    """Base of configuration tables: unknown keys are errors, values cannot change once validated."""
+    """Base of configuration tables: unknown keys are errors, numbers are finite, what is validated cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold a NUL character")
     directory = (info.context or {}).get(_DIRECTORY)
-    return path if directory is None else directory / path.expanduser()
+    try:
+        return path if directory is None else directory / path.expanduser()
+    except RuntimeError:
+        raise ValueError("a path that begins with '~' needs a user of this machine") from None
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
@@ -44,7 +51,7 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
             its key, and never repeats a value of the file, which may be a password.
     """
     try:
-        return model.model_validate(_read(path), context={_DIRECTORY: path.absolute().parent})
+        return model.model_validate(read_toml(path), context={_DIRECTORY: path.absolute().parent})
     except ValidationError as error:
         problems = [_explain(model, problem) for problem in error.errors(include_url=False, include_input=False)]
         listed = "\n".join(f"  {what}" for what, _ in problems)
@@ -55,9 +62,14 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, not validated.
+
+    Raises:
+        ConfigError: it is missing, cannot be read or is not TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(_bounded(path))
     except FileNotFoundError:
         raise ConfigError(
             "a configuration file is missing", detail=str(path), remedy="create the file or correct its path"
@@ -68,10 +80,47 @@ def _read(path: Path) -> dict[str, Any]:
             detail=f"{path}: {error}",
             remedy="make it a UTF-8 text file that this user may read",
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides wrong syntax: thousands of digits, thousands of brackets
         raise ConfigError(
             "a configuration file is not valid TOML", detail=f"{path}: {error}", remedy="correct the syntax there"
         ) from None
+    if _has_long_integer(content):
+        raise ConfigError(
+            "a configuration file has an integer of more than 64 bits",
+            detail=str(path),
+            remedy="write a smaller number",
+        )
+    return content
+
+
+def _bounded(path: Path) -> str:
+    """The text of a file that is no longer, and has no longer lines, than configuration needs.
+
+    For a key of n dotted parts, which stands on one line, ``tomllib`` takes memory in proportion to n^2.
+    """
+    with path.open(encoding="utf-8") as file:
+        text = file.read(MAX_CHARACTERS + 1)
+    if len(text) > MAX_CHARACTERS or max(map(len, text.split("\n"))) > MAX_LINE:
+        raise ConfigError(
+            f"a configuration file is longer than {MAX_CHARACTERS} characters, or a line of it than {MAX_LINE}",
+            detail=str(path),
+            remedy="break long lines: an array may go over several lines, and an inline table can be a table",
+        )
+    return text
+
+
+def _has_long_integer(content: object) -> bool:
+    """TOML leaves such integers to the reader (TOML 1.0, "Integer"). Not recursive: tables may be nested deeply."""
+    waiting = [content]
+    while waiting:
+        match waiting.pop():
+            case dict() as table:
+                waiting.extend(table.values())
+            case list() as items:
+                waiting.extend(items)
+            case int() as number if not -(2**63) <= number < 2**63:
+                return True
+    return False
 
 
 def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from vfl.configuration import load_toml
+from vfl.configuration import load_toml, read_toml
 from vfl.errors import ConfigError
 from vfl.train.job import load_job
 from vfl.train.own_checks import check_table
@@ -38,7 +37,7 @@ def kind_of(path: Path) -> Kind:
     Raises:
         ConfigError: it is missing or cannot be read.
     """
-    keys = _top_level_keys(path)
+    keys = set(read_toml(path))
     if keys & {"data", "job"}:
         return Kind.PARTY
     if "task" in keys or "training" in keys:
@@ -114,14 +113,3 @@ def _federation_for(path: Path, others: Sequence[Path]) -> FederationConfig | No
         except ConfigError:
             continue  # what is wrong with that file is said about it, where it is named
     return None
-
-
-def _top_level_keys(path: Path) -> set[str]:
-    try:
-        return set(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError("a configuration file is missing", detail=str(path), remedy="correct its path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            "a configuration file cannot be read", detail=f"{path}: {error}", remedy="correct the syntax there"
-        ) from None

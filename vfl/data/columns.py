@@ -114,7 +114,7 @@ class Column:
         return f"{self.source.path}, column '{self.name}': {what}"
 
     def _count(self, bad: pl.Series, what: str) -> str:
-        first = self.source.positions[int(bad.to_numpy().argmax())]
+        first = self.source.positions[int(bad.fill_null(False).to_numpy().argmax())]
         return f"{bad.sum()} of {bad.len()} values are {what}, first in {self.source.unit} {first}"
 
     def _is_date(self) -> DataError:

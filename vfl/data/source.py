@@ -15,6 +15,9 @@ from vfl.errors import ConfigError, DataError
 
 _SUFFIXES: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""A corrupted file makes polars panic in places, which is no ``Exception`` and would end the process."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Source:
@@ -88,8 +91,8 @@ def _read_csv(path: Path) -> Source:
         raw = pl.read_csv(path, has_header=False, infer_schema=False, glob=False)
     except pl.exceptions.NoDataError:
         raise _empty(path) from None
-    except pl.exceptions.PolarsError as error:
-        raise _malformed_csv(path, error) from None  # polars quotes the line, which may hold an id
+    except _UNREADABLE as error:
+        raise _malformed_csv(path, str(error)) from None  # polars quotes the line, which may hold an id
     names = _column_names(path, [name or "" for name in raw.row(0)])
     frame = raw.slice(1).rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.all()))
     positions = np.arange(2, frame.height + 2, dtype=np.int64)
@@ -100,7 +103,7 @@ def _read_csv(path: Path) -> Source:
 def _read_parquet(path: Path) -> Source:
     try:
         raw = pl.read_parquet(path, glob=False)
-    except pl.exceptions.PolarsError as error:
+    except _UNREADABLE as error:
         raise DataError(
             "the configured table is not a readable Parquet file",
             detail=f"{path}: {error}",
@@ -139,8 +142,8 @@ def _empty(path: Path) -> DataError:
     return DataError("the configured table has no rows", detail=str(path), remedy="export the table again")
 
 
-def _malformed_csv(path: Path, error: pl.exceptions.PolarsError) -> DataError:
-    if "utf-8" in str(error):
+def _malformed_csv(path: Path, reason: str) -> DataError:
+    if "utf-8" in reason:
         return DataError(
             "the configured table is not text in UTF-8", detail=str(path), remedy="save the CSV file as UTF-8"
         )

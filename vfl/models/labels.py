@@ -6,11 +6,12 @@ An encoding is fitted on the training part alone and saved with the model; it st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vfl.errors import ConfigError, DataError
 from vfl.models.config import TaskConfig
@@ -54,11 +55,17 @@ class LabelEncoding(BaseModel, ABC):
             ) from error
 
 
+def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values or any(low >= high for low, high in pairwise(values)):
+        raise ValueError("classes have to be sorted and distinct, and at least one")
+    return values
+
+
 class ClassEncoding(LabelEncoding):
     """Class i is the i-th of ``values``, which are sorted and distinct."""
 
     kind: Literal["classes"] = "classes"
-    values: tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+    values: Annotated[tuple[int, ...] | tuple[float, ...] | tuple[str, ...], AfterValidator(_ascending)]
 
     def encode(self, labels: Labels) -> Labels:
         """Raw labels (B,) to int64 class indices (B,); raises DataError on an unknown value."""

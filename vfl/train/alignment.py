@@ -108,7 +108,7 @@ class Alignment:
         """Send one list on and blind the one that comes, part by part in turns, so that neither side runs ahead."""
         owner, before = self._owner(stage), self._name(-1)
         rows, kept = self._sizes[owner], TAG_BYTES if stage == self._last else POINT_BYTES
-        blinded = np.empty((rows, kept), dtype=np.uint8)
+        blinded = [np.empty((0, kept), dtype=np.uint8)]  # grows as points arrive: ``rows`` is what a peer says
         sent_owner = self._owner(stage - 1)
         for part in range(max(part_count(rows), part_count(self._sizes[sent_owner]))):
             if (points := next(outgoing, None)) is not None:
@@ -116,10 +116,10 @@ class Alignment:
             if part < part_count(rows):
                 message = yield from receive(before, BlindedIdList, _address(owner, part))
                 _check_part(message.points, rows, part, POINT_BYTES, before)
-                blinded[part_of(part)] = self._own.reblind(message.points, before)[:, :kept]
+                blinded.append(self._own.reblind(message.points, before)[:, :kept])
         if stage > 1:
             self._shuffled[sent_owner].forget_points()
-        self._shuffled[owner] = Shuffled(blinded)
+        self._shuffled[owner] = Shuffled(np.concatenate(blinded))
 
     def _collect(self) -> Exchange[None]:
         """The active party gets every list that all have blinded, compares them, and tells how many ids are common."""
@@ -185,12 +185,12 @@ class Alignment:
 
 
 def _fully_blinded(sender: str, rows: int) -> Exchange[Points]:
-    tags = np.empty((rows, TAG_BYTES), dtype=np.uint8)
+    tags = [np.empty((0, TAG_BYTES), dtype=np.uint8)]
     for part in range(part_count(rows)):
         message = yield from receive(sender, FullyBlindedIdList, part)
         _check_part(message.tags, rows, part, TAG_BYTES, sender)
-        tags[part_of(part)] = message.tags
-    return tags
+        tags.append(message.tags)
+    return np.concatenate(tags)
 
 
 def _parts(points: Points) -> Iterator[Points]:

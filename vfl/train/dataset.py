@@ -9,6 +9,7 @@ from vfl.align.order import canonical_order
 from vfl.data.preprocess import Features, Preprocessor
 from vfl.data.split import epoch_batches, split_rows
 from vfl.data.table import Table
+from vfl.errors import ProtocolError
 from vfl.ids import Batch, Split
 from vfl.train.job import JobConfig
 
@@ -38,8 +39,20 @@ class Dataset:
         return self._rows[split]
 
     def batch_rows(self, batch: Batch) -> Rows:
-        """Rows of a batch, the same at every party."""
-        return self._plan(batch.split, batch.epoch)[batch.index]
+        """Rows of a batch, the same at every party.
+
+        Raises:
+            ProtocolError: the pass has no batch of this number.
+            ConfigError: no pass has this number.
+        """
+        plan = self._plan(batch.split, batch.epoch)
+        if not 0 <= batch.index < len(plan):
+            raise ProtocolError(
+                f"a batch was asked for that the {batch.split} rows do not have",
+                detail=f"{batch}; there are {len(plan)}",
+                remedy="check that the coordinator runs the same version of vfl and the same job file",
+            )
+        return plan[batch.index]
 
     def batches(self, split: Split, epoch: int) -> list[Batch]:
         """All batches of a pass over a split."""

@@ -22,6 +22,7 @@ from vfl.transport.credentials import Credentials
 from vfl.transport.failures import abort_call
 from vfl.transport.limits import MAX_CALLS_OF_ONE
 from vfl.transport.profile import fingerprint
+from vfl.transport.reading import certificates_from_pem
 from vfl.transport.trust import CertificateRefused, Refusal, member_of
 
 _log = structlog.get_logger(__name__)
@@ -182,6 +183,6 @@ def _certificate_of(context: Any) -> x509.Certificate:
 def _parse(pem: bytes) -> x509.Certificate:
     """Of a certificate that TLS has checked already, so only members of the federation's CAs fill the cache."""
     try:
-        return x509.load_pem_x509_certificate(pem)
+        return certificates_from_pem(pem)[0]
     except ValueError as error:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "it cannot be read", detail=str(error)) from None

@@ -116,7 +116,10 @@ def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) ->
 def _number_of(earlier: x509.CertificateRevocationList | None) -> int:
     if earlier is None:
         return 0
-    return earlier.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    try:
+        return earlier.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return 0
 
 
 def make_request(key: PrivateKey, owner: Owner, hosts: Iterable[str]) -> x509.CertificateSigningRequest:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from vfl.errors import ConfigError
 from vfl.transport.authority import AUTHORITY_DAYS, Authority
 from vfl.transport.keyfiles import PassphraseSource, parse_private_key, read_private, write_private_key
+from vfl.transport.reading import certificates_from_pem, list_from_pem, request_from_pem
 
 CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl", "issued"
 
@@ -60,7 +61,7 @@ def revoke_in(
     """
     path = directory / LIST_FILE
     try:
-        earlier = x509.load_pem_x509_crl(path.read_bytes())
+        earlier = list_from_pem(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     pem = authority.revoke(certificates, earlier)
@@ -86,7 +87,7 @@ def read_chain(path: Path) -> list[x509.Certificate]:
         ConfigError: there is none.
     """
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return certificates_from_pem(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
@@ -98,7 +99,7 @@ def read_request(path: Path) -> x509.CertificateSigningRequest:
         ConfigError: there is none.
     """
     try:
-        return x509.load_pem_x509_csr(path.read_bytes())
+        return request_from_pem(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

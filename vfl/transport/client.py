@@ -20,7 +20,7 @@ from vfl.transport.codec import encode_header, encode_payload
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
 from vfl.transport.diagnose import explain_connection
-from vfl.transport.failures import Call, as_failure, from_rpc_error
+from vfl.transport.failures import Call, as_failure, from_rpc_error, readable
 from vfl.transport.limits import Limits, channel_options
 from vfl.transport.recorder import (
     Direction,
@@ -119,7 +119,7 @@ class _Connection:
     async def _is_serving(self, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC ends the call itself
         request = health_pb2.HealthCheckRequest(service=health_service_name(self.peer_name))
         reply = await health_pb2_grpc.HealthStub(self._current()).Check(request, timeout=timeout)
-        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(readable(reply, self.peer_name).status == health_pb2.HealthCheckResponse.SERVING)
 
     def _another_party(self) -> VflError:
         return MismatchError(
@@ -129,7 +129,7 @@ class _Connection:
 
     async def _result(self, call: Awaitable[Any], what: str, timeout: float) -> Any:  # noqa: ASYNC109
         try:
-            return await call
+            return readable(await call, self.peer_name)
         except grpc.aio.AioRpcError as error:
             known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout))
         if isinstance(known, PeerUnreachable):

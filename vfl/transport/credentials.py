@@ -25,6 +25,7 @@ from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.identity import Signature, Statement, sign, verify
 from vfl.transport.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
 from vfl.transport.profile import fingerprint
+from vfl.transport.reading import certificates_from_pem
 from vfl.transport.trust import CertificateRefused, Trust, current_time, member_of, parse_trust
 
 _log = structlog.get_logger(__name__)
@@ -296,7 +297,7 @@ def _read(path: Path, key: str) -> bytes:
 
 def _parse_chain(content: bytes, path: Path) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(content))
+        return tuple(certificates_from_pem(content))
     except ValueError as error:
         raise ConfigError(
             "the TLS file 'tls.certificate' is not a PEM certificate",

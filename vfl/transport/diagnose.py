@@ -20,6 +20,7 @@ from vfl.errors import ConfigError, PeerUnreachable
 from vfl.messages import Check
 from vfl.transport.config import parse_endpoint
 from vfl.transport.credentials import Credentials
+from vfl.transport.reading import certificate_from_der
 
 STEP_SECONDS = 3.0
 """For a name, for a connection to each of at most two addresses, for a handshake."""
@@ -182,7 +183,7 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
         async with asyncio.timeout(STEP_SECONDS):
             await writer.start_tls(context, server_hostname=server_name)
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    attempt.certificate = x509.load_der_x509_certificate(shown)
+    attempt.certificate = _readable(shown, peer)
     if not await _is_greeted(reader, peer):
         raise _Stopped(
             Obstacle(
@@ -193,6 +194,14 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
                 "certificates and of tls.ca at both ends",
             )
         )
+
+
+def _readable(shown: bytes, peer: str) -> x509.Certificate:
+    try:
+        return certificate_from_der(shown)
+    except ValueError as error:
+        remedy = f"have a certificate made for {peer} as 'vfl keys request' asks for"
+        raise _Stopped(Obstacle(Check.TLS, f"the certificate shown there is malformed: {error}", remedy)) from None
 
 
 async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:

@@ -16,7 +16,7 @@ from vfl.transport.access import Access
 from vfl.transport.config import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
-from vfl.transport.failures import Call, abort_call, from_rpc_error, printable
+from vfl.transport.failures import Call, abort_call, from_rpc_error, printable, readable
 from vfl.transport.limits import channel_options
 from vfl.transport.trust import current_time
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
@@ -94,15 +94,23 @@ async def ask_diagnosis(
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, Call(peer, endpoint, call.kind, timeout)) from None
         answered = current_time()
-    return Answer(_checked(from_proto(reply, m.Diagnosis), peer, federation), asked, answered)
+    return Answer(read_diagnosis(reply, peer, federation), asked, answered)
 
 
 def _insecure(endpoint: str, options: list[tuple[str, Any]]) -> Any:
     return grpc.aio.insecure_channel(endpoint, options=options)
 
 
-def _checked(diagnosis: m.Diagnosis, peer: str, federation: FederationConfig) -> m.Diagnosis:
-    """The answer with texts that can be shown, and with findings of this party about members only."""
+def read_diagnosis(reply: doctor_pb2.DiagnoseReply | None, peer: str, federation: FederationConfig) -> m.Diagnosis:
+    """The answer of ``peer`` with texts that can be shown, and with findings of its own about members only.
+
+    Args:
+        reply: as gRPC hands it out, None where it could not be read.
+
+    Raises:
+        ProtocolError: it is malformed.
+    """
+    diagnosis = from_proto(readable(reply, peer), m.Diagnosis)
     if len(diagnosis.findings) > MAX_FINDINGS:
         raise ProtocolError(f"{peer} answers with more findings than there are checks")
     for finding in diagnosis.findings:

@@ -7,7 +7,7 @@ stack traces stay in the log of the party where it happened.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import structlog
@@ -19,6 +19,8 @@ from vfl.messages import Failure
 from vfl.transport.config import NAME_PATTERN
 
 _log = structlog.get_logger(__name__)
+
+Reply = TypeVar("Reply")
 
 _CODE_KEY = "vfl-code"
 _PARTY_KEY = "vfl-party"
@@ -114,6 +116,19 @@ def from_rpc_error(error: AioRpcError, call: Call) -> VflError:
     """
     remote = _remote_error(dict(error.trailing_metadata() or ()), call.peer)
     return remote or _transport_error(error, call)
+
+
+def readable(reply: Reply | None, peer: str) -> Reply:
+    """What a peer answered. gRPC hands out None in place of an answer that it cannot read.
+
+    Raises:
+        ProtocolError: it could not be read.
+    """
+    if reply is None:
+        raise errors.ProtocolError(
+            f"{peer} sent an answer that cannot be read", remedy=f"check that {peer} runs the same version of vfl"
+        )
+    return reply
 
 
 def _remote_error(metadata: dict[str, str | bytes], peer: str) -> RemoteError | None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.transport.config import FederationConfig
 from vfl.transport.keyfiles import PrivateKey
+from vfl.transport.reading import certificate_from_der, certificates_from_pem
 from vfl.transport.trust import CertificateRefused, Refusal, Trust, member_of
 
 _MAX_CERTIFICATE_BYTES = 16 * 1024
@@ -125,8 +126,8 @@ def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, list[x509.
     try:
         if len(signed.certificate) > _MAX_CERTIFICATE_BYTES or len(signed.intermediates) > _MAX_INTERMEDIATES_BYTES:
             raise ValueError("too long")
-        certificate = x509.load_der_x509_certificate(signed.certificate)
-        intermediates = x509.load_pem_x509_certificates(signed.intermediates) if signed.intermediates else []
+        certificate = certificate_from_der(signed.certificate)
+        intermediates = certificates_from_pem(signed.intermediates) if signed.intermediates else []
     except ValueError as error:
         raise CertificateRefused(
             Refusal.NO_CERTIFICATE,

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
 from vfl.transport.access import Access
@@ -145,10 +146,11 @@ async def _caller(queue: deque[asyncio.Future[_Joined]], waiter: asyncio.Future[
 
 
 async def _target(pieces: Pieces) -> str:
-    async for piece in pieces:
-        if piece.WhichOneof("part") == "open":
-            return piece.open.party
-        break
+    with contextlib.suppress(DecodeError):
+        async for piece in pieces:
+            if piece.WhichOneof("part") == "open":
+                return piece.open.party
+            break
     raise ProtocolError("a connection that names no party was refused")
 
 
@@ -158,10 +160,11 @@ async def _carried(
     """Take one side's pieces to the other; yield what the other sends, until it closes or either call ends."""
 
     async def feed() -> None:
-        async for piece in pieces:
-            if piece.payload:
-                joined.bytes += len(piece.payload)
-                await outgoing.put(piece.payload)
+        with contextlib.suppress(DecodeError):  # what cannot be read ends this side, or the other would wait for ever
+            async for piece in pieces:
+                if piece.payload:
+                    joined.bytes += len(piece.payload)
+                    await outgoing.put(piece.payload)
         await outgoing.put(None)
 
     feeding = asyncio.create_task(feed())

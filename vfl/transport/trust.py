@@ -16,6 +16,7 @@ from vfl.errors import AccessDenied, ConfigError
 from vfl.transport.config import FederationConfig
 from vfl.transport.keyfiles import is_usable
 from vfl.transport.profile import claims_of, fingerprint
+from vfl.transport.reading import authorities_from_pem, list_from_pem
 
 _CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
@@ -161,7 +162,7 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
         ConfigError: a file has none or a malformed one, a CA is none, or a list is not signed by one of the CAs.
     """
     try:
-        authorities = x509.load_pem_x509_certificates(ca)
+        authorities = authorities_from_pem(ca)
     except ValueError as error:
         raise ConfigError(
             "the TLS file 'tls.ca' is not a PEM certificate",
@@ -198,7 +199,7 @@ def _split_lists(content: bytes) -> list[bytes]:
 
 def _parse_list(pem: bytes, authorities: Sequence[x509.Certificate]) -> x509.CertificateRevocationList:
     try:
-        revoked = x509.load_pem_x509_crl(pem)
+        revoked = list_from_pem(pem)
         if any(revoked.issuer == ca.subject and _signed(revoked, ca) for ca in authorities):
             return revoked
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -15,11 +15,11 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from vfl.errors import VflError
+from vfl.errors import ProtocolError, VflError
 from vfl.transport.client import RelayClient
 from vfl.transport.config import FederationConfig, PartyEntry, parse_endpoint
 from vfl.transport.credentials import Credentials
-from vfl.transport.failures import Call, from_rpc_error
+from vfl.transport.failures import Call, from_rpc_error, readable
 from vfl.transport.v1 import relay_pb2
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
             await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=peer)))
             await _pump(call, reader, writer)
             trouble.is_over()
-        except (grpc.aio.AioRpcError, OSError) as error:
+        except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
             trouble.note(error)
         finally:
             call.cancel()
@@ -127,7 +127,7 @@ class _Outbound:
             try:
                 await self._accept()
                 wait = _FIRST_RETRY
-            except (grpc.aio.AioRpcError, OSError) as error:
+            except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
                 self._trouble.note(error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LAST_RETRY)
@@ -136,7 +136,8 @@ class _Outbound:
         """Wait for one caller; its connection is carried while this party waits for the next."""
         call = self._client.accept()
         try:
-            await call.read()  # raises when the relay ends the call in place of opening a connection
+            # Raises when the relay ends the call in place of opening a connection.
+            readable(await call.read(), self._client.peer_name)
             self._trouble.is_over()
             reader, writer = await asyncio.open_connection(_LOOPBACK, self._port)
         except BaseException:
@@ -157,7 +158,7 @@ class _Outbound:
     async def _carry(self, call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await _pump(call, reader, writer)
-        except (grpc.aio.AioRpcError, OSError) as error:
+        except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
             _log.info("a connection through the relay broke off", relay=self._client.peer_name, reason=str(error))
         finally:
             call.cancel()
@@ -188,7 +189,11 @@ class _Trouble:
 
 
 async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes both ways until one side has closed and the other has had what was sent before that."""
+    """Carry bytes both ways until one side has closed and the other has had what was sent before that.
+
+    Raises:
+        ProtocolError: the relay sent what cannot be read.
+    """
 
     async def send() -> None:
         with contextlib.suppress(asyncio.InvalidStateError):  # the other side has closed; receive() says why
@@ -198,7 +203,7 @@ async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamW
 
     async def receive() -> None:
         while (piece := await call.read()) is not grpc.aio.EOF:
-            writer.write(piece.payload)
+            writer.write(readable(piece, "the relay").payload)
             await writer.drain()
 
     sending, receiving = asyncio.create_task(send()), asyncio.create_task(receive())

@@ -1,0 +1,142 @@
+"""Targets: certificates, revocation lists, requests, keys and signatures, from peers and from PEM files."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from support.certificates import Issuer
+from support.fuzzing.edits import frame, framed
+from support.fuzzing.members import ACTIVE, JOB, PASSIVE, Context, credentials, federation, folder, issuer
+from support.fuzzing.registry import fuzz_target
+from vfl.cli.keys_output import show_certificate
+from vfl.ids import Role
+from vfl.transport.access import Access
+from vfl.transport.authority import Authority, check_request, make_request
+from vfl.transport.authority_folder import read_chain, read_request, revoke_in
+from vfl.transport.credentials import check_own_certificate
+from vfl.transport.identity import Signature, Statement
+from vfl.transport.keyfiles import PassphraseSource, new_private_key, parse_private_key
+from vfl.transport.profile import Owner
+from vfl.transport.trust import parse_trust
+
+STATEMENT = Statement("vfl/public-keys/1", "demo", JOB, 0, PASSIVE, (b"encryption key", b"agreement key"))
+MUTUAL = federation("mutual")
+
+
+def pem(content: bytes, label: str) -> bytes:
+    """DER as the only content of a PEM file; what is PEM already stays."""
+    if content.startswith(b"-----"):
+        return content
+    begin, end = (f"-----{what} {label}-----\n".encode() for what in ("BEGIN", "END"))
+    return begin + base64.encodebytes(content) + end
+
+
+def _der(path: Path) -> bytes:
+    return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+
+
+@cache
+def _chain() -> Issuer:
+    return Issuer.below_a_root(folder() / "chain")
+
+
+def _signed_statements() -> Iterator[bytes]:
+    signed = credentials(PASSIVE).sign(STATEMENT)
+    yield framed((signed.certificate, signed.intermediates, signed.signature))
+    yield framed((signed.certificate, _chain().own.read_bytes(), signed.signature))
+    yield framed((_der(issuer().ca), b"", b""))
+
+
+@fuzz_target(_signed_statements)
+def signed_statement(data: bytes) -> None:
+    """A peer's certificate (DER), intermediate ones (PEM) and signature."""
+    credentials(ACTIVE).verify(STATEMENT, Signature(*frame(data, 3)))
+
+
+@fuzz_target(lambda: [_der(credentials(name).files.certificate) for name in (ACTIVE, PASSIVE)])
+def caller_certificate(data: bytes) -> None:
+    """The certificate of a caller, as gRPC hands it on."""
+    shown = {"x509_pem_cert": [pem(data, "CERTIFICATE")], "ssl_tls_version": [b"TLSv1.3"]}
+    Access(MUTUAL, credentials(ACTIVE)).require_caller(Context(properties=shown), "a test")
+
+
+def _trusted() -> Iterator[bytes]:
+    for each in (issuer(), _chain()):
+        revoked = x509.load_pem_x509_crl(each.revoked.read_bytes()).public_bytes(Encoding.DER)
+        yield framed((_der(each.ca), revoked))
+        yield framed((each.ca.read_bytes(), each.revoked.read_bytes()))
+
+
+@fuzz_target(_trusted)
+def trust_files(data: bytes) -> None:
+    """``tls.ca`` and ``tls.revoked``, in PEM or as the DER within."""
+    authorities, lists = frame(data, 2)
+    trust = parse_trust(pem(authorities, "CERTIFICATE"), pem(lists, "X509 CRL"), Path("ca.crt"))
+    trust.stale_lists()
+    chain = read_chain(credentials(PASSIVE).files.certificate)
+    check_own_certificate(chain, MUTUAL, trust, PASSIVE)
+
+
+@fuzz_target(lambda: [_der(credentials(PASSIVE).files.certificate), credentials(ACTIVE).files.certificate.read_bytes()])
+def certificate_file(data: bytes) -> None:
+    """A certificate file: checked as this party's own, and shown by ``vfl keys show``."""
+    path = folder() / "shown.crt"
+    path.write_bytes(pem(data, "CERTIFICATE"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        show_certificate(path)
+    check_own_certificate(read_chain(path), MUTUAL, credentials(ACTIVE).trust, PASSIVE)
+
+
+@cache
+def _authority() -> Authority:
+    return Authority.create("demo")
+
+
+@fuzz_target(lambda: [x509.load_pem_x509_crl(_authority().revoke([])).public_bytes(Encoding.DER)])
+def revocation_list(data: bytes) -> None:
+    """The list in a CA's own folder, to which one is added."""
+    (folder() / "revoked.crl").write_bytes(pem(data, "X509 CRL"))
+    revoke_in(folder(), _authority(), [])
+
+
+def _requests() -> Iterator[bytes]:
+    owner = Owner("demo", PASSIVE, Role.PASSIVE)
+    for key in (new_private_key(), rsa.generate_private_key(65537, 2048)):
+        yield make_request(key, owner, ["localhost", "127.0.0.1"]).public_bytes(Encoding.DER)
+
+
+@fuzz_target(_requests)
+def certificate_request(data: bytes) -> None:
+    """A request that the CA is asked to sign: shown, checked and signed."""
+    path = folder() / "party.csr"
+    path.write_bytes(pem(data, "CERTIFICATE REQUEST"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        show_certificate(path)
+    request = read_request(path)
+    owner, hosts = check_request(request, MUTUAL)
+    _authority().issue(owner, request.public_key(), hosts)
+
+
+def _private_keys() -> Iterator[bytes]:
+    formats = (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL)
+    for key in (new_private_key(), ec.generate_private_key(ec.SECP521R1()), rsa.generate_private_key(65537, 2048)):
+        for form in formats:
+            yield key.private_bytes(Encoding.PEM, form, serialization.NoEncryption())
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    yield new_private_key().private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+@fuzz_target(_private_keys)
+def private_key_file(data: bytes) -> None:
+    """``tls.key``, encrypted or not, in PEM or as the DER within."""
+    parse_private_key(pem(data, "PRIVATE KEY"), Path("party.key"), PassphraseSource(typed=b"secret"))

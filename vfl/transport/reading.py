@@ -1,0 +1,101 @@
+"""Certificates, requests and revocation lists from bytes that anybody may have written.
+
+``cryptography`` reads most fields when they are first used, and fails then, with several kinds of errors. Here all
+that this package uses is read at once, so that an object which has been loaded can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+_FAILURES = (
+    ValueError,  # malformed DER or PEM, and most malformed fields
+    TypeError,  # fields that are of another type than their name allows
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+@contextmanager
+def _malformed_as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def certificate_from_der(content: bytes) -> x509.Certificate:
+    """A certificate of a peer.
+
+    Raises:
+        ValueError: it is malformed, or its key is of an unknown kind.
+    """
+    with _malformed_as_value_error():
+        certificate = x509.load_der_x509_certificate(content)
+        _read_fields(certificate)
+        certificate.public_key()
+    return certificate
+
+
+def certificates_from_pem(content: bytes) -> list[x509.Certificate]:
+    """All certificates of a PEM text, at least one; what else stands there is skipped.
+
+    Raises:
+        ValueError: there is none, or one is malformed, or its key is of an unknown kind.
+    """
+    with _malformed_as_value_error():
+        certificates = authorities_from_pem(content)
+        for certificate in certificates:
+            certificate.public_key()
+    return certificates
+
+
+def authorities_from_pem(content: bytes) -> list[x509.Certificate]:
+    """As ``certificates_from_pem``, but keys may be of any kind: one that is unknown here signs nothing here.
+
+    Raises:
+        ValueError: there is none, or one is malformed.
+    """
+    with _malformed_as_value_error():
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:
+            _read_fields(certificate)
+    return certificates
+
+
+def request_from_pem(content: bytes) -> x509.CertificateSigningRequest:
+    """A certificate request.
+
+    Raises:
+        ValueError: it is malformed, or its key or signature is of an unknown kind.
+    """
+    with _malformed_as_value_error():
+        request = x509.load_pem_x509_csr(content)
+        _ = request.subject, request.extensions, request.is_signature_valid
+        request.public_key()
+    return request
+
+
+def list_from_pem(content: bytes) -> x509.CertificateRevocationList:
+    """A revocation list.
+
+    Raises:
+        ValueError: it, or one of its entries, is malformed.
+    """
+    with _malformed_as_value_error():
+        revoked = x509.load_pem_x509_crl(content)
+        _ = revoked.issuer, revoked.last_update_utc, revoked.next_update_utc, revoked.extensions
+        for entry in revoked:
+            _ = entry.serial_number, entry.revocation_date_utc
+    return revoked
+
+
+def _read_fields(certificate: x509.Certificate) -> None:
+    _ = certificate.subject, certificate.issuer, certificate.extensions
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
