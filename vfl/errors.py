@@ -114,6 +114,7 @@ class DeadlineExceeded(VflError):
 
     code = "deadline"
     exit_code = 12
+    retryable = True
 
 
 class AccessDenied(VflError):
@@ -135,6 +136,14 @@ class JobAborted(VflError):
 
     code = "aborted"
     exit_code = 15
+
+
+class PartyRestarted(VflError):
+    """A party's process was started again in the middle of a job and knows nothing of it until it is prepared."""
+
+    code = "restarted"
+    exit_code = 21
+    retryable = True
 
 
 class AuditError(VflError):
@@ -175,6 +184,14 @@ class RemoteError(VflError):
         self.party = party
         self.remote_code = remote_code
         self.remote_summary = summary
+
+
+def is_retryable(error: VflError) -> bool:
+    """Whether another attempt may succeed although nobody changed anything, wherever the error happened."""
+    if isinstance(error, RemoteError):
+        known = all_error_types().get(error.remote_code)
+        return known is not None and known.retryable
+    return error.retryable
 
 
 def all_error_types() -> dict[str, type[VflError]]:

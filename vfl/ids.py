@@ -1,4 +1,4 @@
-"""Names and addresses that every part of the system agrees on: parties, phases, batches, checkpoints, addresses."""
+"""Names and addresses that every part of the system agrees on: parties, phases, batches, message addresses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class StepKey:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointId:
-    """One party's checkpoint: after which step, made in which attempt, SHA-256 of its manifest."""
+    """One party's checkpoint: after which step it was taken, in which attempt, and the SHA-256 of its manifest."""
 
     step: int
     attempt: int

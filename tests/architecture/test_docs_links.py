@@ -16,7 +16,9 @@ from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
 from vfl.train.audit import AuditConfig
+from vfl.train.checkpoints import CheckpointConfig
 from vfl.train.job import (
+    CheckpointPlan,
     DeadlineConfig,
     InteractionConfig,
     JobConfig,
@@ -27,6 +29,7 @@ from vfl.train.job import (
 )
 from vfl.train.party_config import CoordinatorConfig, PartyConfig
 from vfl.train.policy import PolicyConfig
+from vfl.train.run_store import RunsConfig
 from vfl.transport.config import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,12 +113,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "job: split": SplitConfig,
     "job: ring": RingSettings,
     "job: deadlines": DeadlineConfig,
+    "job: checkpoints": CheckpointPlan,
     "party": PartyConfig,
     "party: data": DataConfig,
     "party: policy": PolicyConfig,
     "party: audit": AuditConfig,
+    "party: checkpoints": CheckpointConfig,
     "party: tls": TlsFiles,
     "coordinator": CoordinatorConfig,
+    "coordinator: runs": RunsConfig,
 }
 BOTTOMS: list[type[BaseModel]] = [MlpBottom, CnnBottom, IdentityBottom, CustomBottom]
 

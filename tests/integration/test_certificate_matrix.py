@@ -175,9 +175,9 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
         "align": m.Align(JOB, ATTEMPT, False),
         "begin": m.Begin(JOB, ATTEMPT, ()),
         "run_phase": m.PhaseCall(STEP, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
-        "score": m.Score(JOB, Split.TEST, 0),
-        "abort": m.Abort(JOB, COORDINATOR, "aborted", "no reason"),
-        "finish": m.Finish(JOB),
+        "score": m.Score(JOB, 0, Split.TEST, 0),
+        "abort": m.Abort(JOB, 0, COORDINATOR, "aborted", "no reason"),
+        "finish": m.Finish(JOB, 0),
     }
     async with serving_a_job(matrix):
         for name in (CLINIC, ACTIVE):

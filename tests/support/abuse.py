@@ -167,13 +167,13 @@ class Steps:
         self.step = step
         for phase in phases:
             call = m.PhaseCall(StepKey(JOB, step, ATTEMPT), phase, Batch(Split.TRAIN, 0, step - 1))
-            await self._all(lambda c, call=call: c.run_phase(call, SECONDS))
+            await self._all(lambda c, call=call: c.run_phase(call))
 
     async def finish(self) -> None:
-        await self._all(lambda c: c.finish(m.Finish(JOB), SECONDS))
+        await self._all(lambda c: c.finish(m.Finish(JOB, 0), SECONDS))
 
     async def abort(self, code: str, reason: str) -> None:
-        await self._all(lambda c: c.abort(m.Abort(JOB, COORDINATOR, code, reason), SECONDS))
+        await self._all(lambda c: c.abort(m.Abort(JOB, 0, COORDINATOR, code, reason), SECONDS))
 
     async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> None:
         await asyncio.gather(*(call(client) for client in self._clients.values()))

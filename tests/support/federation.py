@@ -98,16 +98,25 @@ class Federation:
         else:
             self.tables[name].write_csv(self.path(name, "table.csv"))
 
-    def saved(self, name: str, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    def saved(self, name: str, file: str = "model.safetensors", output: str = "model") -> dict[str, torch.Tensor]:
         """What a party saved of the one job that was run."""
-        (job,) = self.path(name, "model").iterdir()
+        (job,) = self.path(name, output).iterdir()
         return load_file(job / file)
 
-    def joint_weights(self, tau: int = 58) -> dict[str, np.ndarray]:
+    def everything_saved(self, output: str = "model") -> dict[str, np.ndarray]:
+        """All weights of the joint model that do not depend on how they are shared, by party and name."""
+        models = {
+            f"{name}: {key}": value.numpy()
+            for name in self.names
+            for key, value in self.saved(name, output=output).items()
+        }
+        return models | self.joint_weights(output=output)
+
+    def joint_weights(self, tau: int = 58, output: str = "model") -> dict[str, np.ndarray]:
         """W_i of every passive party: the one the oracle saved, or the sum of the two shares."""
-        held = {name: weight.numpy() for name, weight in self.saved(ACTIVE, "interaction.safetensors").items()}
+        held = {n: weight.numpy() for n, weight in self.saved(ACTIVE, "interaction.safetensors", output).items()}
         for name in self.names[1:]:
-            for share in self.saved(name, "interaction.safetensors").values():
+            for share in self.saved(name, "interaction.safetensors", output).values():
                 held[name] = held[name] + share.numpy()
         return {name: centre(weight, tau) for name, weight in held.items()}
 
@@ -146,10 +155,11 @@ class Processes:
             else:
                 self.start_command(name, "party", "party.toml")
 
-    def start_command(self, name: str, *arguments: str) -> None:
-        """Start another command at a process's place; what looks like a file lies in its folder."""
+    def start_command(self, name: str, *arguments: str, at: str = "") -> None:
+        """Start another command at a process's place, or at another's; what looks like a file lies in its folder."""
         # The folder stands in the arguments, so that a process that is left can be found.
-        placed = [str(self.federation.path(name, a)) if "." in a else a for a in arguments]
+        placed = [str(self.federation.path(at or name, a)) if "." in a else a for a in arguments]
+        self._log(name).parent.mkdir(exist_ok=True)
         with self._log(name).open("wb") as log:
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "vfl", *placed],

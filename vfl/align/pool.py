@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from vfl.align.curve import POINT_BYTES, SmallOrderPoint, blind_digests, blind_points
 from vfl.align.worker import DIGESTS, HEADER, POINTS, REFUSED, SECRET
 from vfl.errors import InternalError
+from vfl.progress import piece_finished
 
 PIECE_POINTS = 1024
 """Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""
@@ -89,6 +90,7 @@ class BlindingPool:
             status, blinded = _read(helper)
         finally:
             self._idle.put(helper)
+        piece_finished()
         if status == REFUSED:
             raise SmallOrderPoint("a point of small order")
         return blinded

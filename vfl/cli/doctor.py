@@ -103,7 +103,7 @@ async def _at_party(own: Standpoint, peer: str) -> tuple[list[Finding], list[Fin
     if not any(finding.check is Check.STATE for finding in direct):
         return direct, []
     notes = Notes(own.name, peer)
-    call = Diagnose(probe_peers=True)
+    call = Diagnose(probe_peers=True, digest=own.digest)
     try:
         async with AsyncExitStack() as stack:
             endpoint = await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)

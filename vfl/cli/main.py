@@ -48,19 +48,21 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def party(
-    file: Annotated[Path, typer.Argument(help="This party's party.toml.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="This party's party.toml; several, with a job each, are served at once.")
+    ],
     keep_serving: Annotated[bool, typer.Option(help="Wait for the next job when one has ended.")] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
-    """Start this organisation's party process. It ends with the job, 0 on success."""
+    """Start this organisation's party process. It ends with its job, 0 on success."""
     from vfl.train.party_config import load_party
     from vfl.train.party_process import serve_party
 
     configure_logs(log)
     with reported():
-        setup = load_party(file)
-        configure_logs(log, party=setup.name)
-        error = asyncio.run(serve_party(setup, keep_serving=keep_serving))
+        setups = [load_party(file) for file in files]
+        configure_logs(log, party=setups[0].name)
+        error = asyncio.run(serve_party(*setups, keep_serving=keep_serving))
         if error is not None:
             raise error
 
@@ -72,6 +74,9 @@ def run(
         Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write what was measured to this JSON file.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the latest run of this job that has not finished; without one, begin.")
+    ] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
@@ -87,7 +92,18 @@ def run(
             )
         coordinator = _coordinator_settings(job, config)
         with ProgressObserver(errors_console, settings.training.epochs) as observer:
-            outcome = asyncio.run(run_job(settings, federation, coordinator.tls, observer, audit=coordinator.audit))
+            outcome = asyncio.run(
+                run_job(
+                    settings,
+                    federation,
+                    coordinator.tls,
+                    observer,
+                    audit=coordinator.audit,
+                    runs=coordinator.runs,
+                    job_file=job,
+                    resume=resume,
+                )
+            )
         if report:
             report.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
 

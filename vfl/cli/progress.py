@@ -54,10 +54,12 @@ class ProgressObserver:
         """See ``Observer``."""
         _log.info(what, **facts)
 
-    def ready(self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...]) -> None:
+    def ready(
+        self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
+    ) -> None:
         """See ``Observer``."""
         self._steps_per_epoch = steps_per_epoch
-        self._progress.update(self._task, total=steps_per_epoch * self._epochs, visible=True)
+        self._progress.update(self._task, total=steps_per_epoch * self._epochs, completed=steps_done, visible=True)
         _log.info(
             "all parties ready",
             aligned_rows=rows,

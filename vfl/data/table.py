@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,19 @@ class Table:
     def __repr__(self) -> str:
         p, c = len(self.numeric_names), len(self.categorical_names)
         return f"Table(rows={len(self)}, numeric={p}, categorical={c}, labels={self.labels is not None})"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all rows in their order and the names of the columns, in hexadecimal."""
+        sha256 = hashlib.sha256()
+        texts = (*self.numeric_names, *self.categorical_names, *self.ids, *self.categorical.ravel())
+        for text in texts:
+            # Told apart by their lengths; what is missing differs from every text.
+            encoded = b"" if text is None else str(text).encode()
+            sha256.update((-1 if text is None else len(encoded)).to_bytes(8, "little", signed=True) + encoded)
+        for values in (self.numeric, self.labels):
+            sha256.update(b"" if values is None else np.ascontiguousarray(values).data)
+        return sha256.hexdigest()
 
     def select(self, rows: npt.NDArray[np.int64]) -> Table:
         """The rows at these positions, in this order."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
+
+from vfl.progress import piece_finished
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,8 +35,14 @@ def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result
     """``work`` of every item, in order. ``work`` must not call ``spread`` with more than one item itself."""
     items = list(items)
     if _pool is None or len(items) < 2:
-        return [work(item) for item in items]
-    return list(_pool.map(work, items))
+        return [_counted(work, item) for item in items]
+    return list(_pool.map(partial(_counted, work), items))
+
+
+def _counted(work: Callable[[Item], Result], item: Item) -> Result:
+    result = work(item)
+    piece_finished()
+    return result
 
 
 def use_device(name: str) -> None:

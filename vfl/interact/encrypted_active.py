@@ -16,7 +16,7 @@ from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_share, receive
 from vfl.interact.fixed_point import IntArray, centre
-from vfl.interact.layer import InteractionShape, initial_contribution
+from vfl.interact.layer import InteractionShape, initial_contribution, restored
 from vfl.interact.stream import Evaluator, KeyOwner, Parts, slabs
 from vfl.messages import (
     EncryptedActivations,
@@ -146,3 +146,7 @@ class EncryptedActive:
     def weights(self) -> dict[str, IntArray]:
         """The shares V_i."""
         return dict(self._share_v)
+
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """See ``ActiveInteraction.restore``."""
+        self._share_v = restored(self._share_v, held)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vfl.he.algebra import times_matrix, transposed_times
@@ -14,7 +16,7 @@ from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_share, receive
 from vfl.interact.fixed_point import IntArray, centre
-from vfl.interact.layer import InteractionShape, initial_contribution, pending
+from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
 from vfl.messages import (
     EncryptedActivations,
@@ -157,3 +159,7 @@ class EncryptedPassive:
     def weights(self) -> dict[str, IntArray]:
         """The share U."""
         return {self._name: self._share_u}
+
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """See ``PassiveInteraction.restore``."""
+        self._share_u = restored(self.weights(), held)[self._name]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vfl.errors import ProtocolError
+from vfl.errors import CheckpointError, ProtocolError
 from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
@@ -80,6 +80,9 @@ class ActiveInteraction(Protocol):
     def weights(self) -> dict[str, IntArray]:
         """What this side holds of each passive party's weights (D, K), to be saved."""
 
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """Go on from what ``weights`` gave, in place of ``setup``; raises CheckpointError where it does not fit."""
+
 
 class PassiveInteraction(Protocol):
     """A passive party's side."""
@@ -96,6 +99,9 @@ class PassiveInteraction(Protocol):
     def weights(self) -> dict[str, IntArray]:
         """What this side holds of its weights (D, K), to be saved."""
 
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """Go on from what ``weights`` gave, in place of ``setup``; raises CheckpointError where it does not fit."""
+
 
 def initial_contribution(
     width: int, shape: InteractionShape, parameters: Parameters, generator: np.random.Generator
@@ -103,6 +109,18 @@ def initial_contribution(
     """One side's contribution to initial weights (width, K). Two of them add up, so neither side knows the sum."""
     scale = shape.weight_scale / np.sqrt(2.0)
     return quantise_weights(generator.normal(0.0, scale, (width, shape.out_width)), parameters)
+
+
+def restored(initial: Mapping[str, IntArray], held: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """Weights of a checkpoint in place of initial ones (D, K).
+
+    Raises:
+        CheckpointError: they are of other parties or of other shapes.
+    """
+    shapes = {name: weights.shape for name, weights in initial.items()}
+    if shapes != {name: weights.shape for name, weights in held.items()}:
+        raise CheckpointError("the interaction weights of the checkpoint do not fit the job")
+    return dict(held)
 
 
 def pending(batch: IntArray | None, key: StepKey) -> IntArray:

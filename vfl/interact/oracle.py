@@ -10,7 +10,7 @@ from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.interact.fixed_point import IntArray, centre
-from vfl.interact.layer import InteractionShape, initial_contribution, pending
+from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
 from vfl.messages import ClearActivationGradient, ClearActivations, ClearWeights
 
 
@@ -59,6 +59,10 @@ class OracleActive:
         """W_i of every passive party."""
         return dict(self._weights)
 
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """See ``ActiveInteraction.restore``."""
+        self._weights = restored(self._weights, held)
+
 
 class OraclePassive:
     """Passive side: sends alpha in the clear and holds no weights."""
@@ -92,3 +96,7 @@ class OraclePassive:
     def weights(self) -> dict[str, IntArray]:
         """Nothing: the active party holds the weights."""
         return {}
+
+    def restore(self, held: Mapping[str, IntArray]) -> None:
+        """See ``PassiveInteraction.restore``."""
+        restored({}, held)

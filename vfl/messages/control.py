@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
-from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.ids import Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.messages.protection import Protection
 
 
@@ -20,7 +20,10 @@ class ControlMessage:
 
 @dataclass(frozen=True, slots=True)
 class Prepare(ControlMessage):
-    """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation."""
+    """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation.
+
+    A later attempt of the same job ends the earlier one, wherever that was.
+    """
 
     kind = "prepare"
     job: str
@@ -31,20 +34,43 @@ class Prepare(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(ControlMessage):
-    """Party to coordinator: it is the same job here, and the table is loaded. Rows without an id are ``dropped``."""
+    """Party to coordinator: it is the same job here, and the table is loaded. Rows without an id are ``dropped``.
+
+    ``checkpoints`` are those of this job that the party could go back to, newest first.
+    """
 
     kind = "prepared"
     party: str
     role: Role
     rows: int
     dropped: int
+    checkpoints: tuple[CheckpointId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restore(ControlMessage):
+    """Coordinator to party: go on from this checkpoint, which every party has one of. Comes before ``Align``."""
+
+    kind = "restore"
+    job: str
+    attempt: int
+    checkpoint: CheckpointId
+
+
+@dataclass(frozen=True, slots=True)
+class Restored(ControlMessage):
+    """Party to coordinator: the checkpoint is whole and belongs to this job."""
+
+    kind = "restored"
+    party: str
 
 
 @dataclass(frozen=True, slots=True)
 class Align(ControlMessage):
     """Coordinator to party: exchange public keys, find the common ids, build the models.
 
-    With ``count_only`` all learn how many ids are common, and nothing else happens.
+    With ``count_only`` all learn how many ids are common, and nothing else happens. After ``Restore`` the common ids
+    are those of the checkpoint.
     """
 
     kind = "align"
@@ -72,7 +98,7 @@ class Aligned(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Begin(ControlMessage):
-    """Coordinator to party: agree on initial interaction weights.
+    """Coordinator to party: agree on initial interaction weights, or take those of the restored checkpoint.
 
     ``gradient_receivers`` names the passive parties whose bottoms train.
     """
@@ -118,6 +144,7 @@ class Score(ControlMessage):
 
     kind = "score"
     job: str
+    attempt: int
     split: Split
     epoch: int
 
@@ -131,11 +158,53 @@ class Scored(ControlMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint(ControlMessage):
+    """Coordinator to party: write down the state after this step. First of two phases, see ``Commit``.
+
+    A ``durable`` one survives a power cut; others survive the end of the process and cost less.
+    """
+
+    kind = "checkpoint"
+    key: StepKey
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed(ControlMessage):
+    """Party to coordinator: it is written, and can be gone back to from now on."""
+
+    kind = "checkpointed"
+    checkpoint: CheckpointId
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(ControlMessage):
+    """Coordinator to party: all parties have written theirs. Second phase: older checkpoints may go."""
+
+    kind = "commit"
+    job: str
+    attempt: int
+    checkpoint: CheckpointId
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(ControlMessage):
+    """Party to coordinator: noted."""
+
+    kind = "committed"
+    party: str
+
+
+@dataclass(frozen=True, slots=True)
 class Abort(ControlMessage):
-    """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose."""
+    """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose.
+
+    One of an attempt that a later one has replaced is nothing to a party.
+    """
 
     kind = "abort"
     job: str
+    attempt: int
     origin: str
     code: str
     reason: str
@@ -158,6 +227,7 @@ class Finish(ControlMessage):
 
     kind = "finish"
     job: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +240,53 @@ class Finished(ControlMessage):
     bytes_received: int
     peak_memory_bytes: int
     certified_lipschitz: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release(ControlMessage):
+    """Coordinator to party: all have saved, the job is over."""
+
+    kind = "release"
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Released(ControlMessage):
+    """Party to coordinator: the job is over here."""
+
+    kind = "released"
+    party: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(ControlMessage):
+    """Coordinator to party, every few seconds beside its other calls: are you there, and do you get on?
+
+    ``progressing`` names the parties that have got on since the last one: whoever waits for them may wait longer.
+    """
+
+    kind = "heartbeat"
+    job: str
+    attempt: int
+    progressing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alive(ControlMessage):
+    """Party to coordinator: what it does now.
+
+    ``doing`` is empty while no call of the coordinator is being worked on. ``progress`` counts pieces of work and
+    grows while the party gets on. ``waiting_for`` names the peer whose message it waits for since
+    ``waiting_seconds``; empty while it computes.
+    """
+
+    kind = "alive"
+    party: str
+    doing: str
+    progress: int
+    waiting_for: str = ""
+    waiting_seconds: float = 0.0
 
 
 class Check(StrEnum):
@@ -231,11 +348,13 @@ class Finding:
 class Diagnose(ControlMessage):
     """Any member to a party, outside of a job: what do you run? Does nothing to a job.
 
+    ``digest`` is the asker's of its job, if it has one in mind: a party with several answers for the same one.
     With ``probe_peers``, which only the coordinator may ask for, the party also tries to reach all others.
     """
 
     kind = "diagnose"
     probe_peers: bool
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,14 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
+from vfl.train.checkpoints import Snapshot
+from vfl.train.local_model import prefixed, under
 from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_active
+from vfl.train.snapshots import interaction_weights, load
 from vfl.train.upper import UpperModel
+
+_UPPER = "upper"
 
 
 class ActiveParty:
@@ -44,6 +49,10 @@ class ActiveParty:
         """See ``PartyRole``."""
         return await self._state.load()
 
+    def restore(self, snapshot: Snapshot) -> None:
+        """See ``PartyRole``."""
+        self._state.restored = snapshot
+
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
@@ -53,6 +62,8 @@ class ActiveParty:
         await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
         aligned = await state.build()
         self._upper = await asyncio.to_thread(self._make_upper)
+        if state.restored is not None:
+            load(self._upper, under(_UPPER, state.restored.tensors))
         return aligned
 
     def _make_upper(self) -> UpperModel:
@@ -65,7 +76,15 @@ class ActiveParty:
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``PartyRole``."""
         self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        if self._state.restored is not None:
+            self._interaction.restore(interaction_weights(self._state.restored))
+            return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
+
+    def snapshot(self, step: int) -> Snapshot:
+        """See ``PartyRole``."""
+        common = self._state.snapshot(step, self._interaction.weights())
+        return Snapshot(step, {**common.tensors, **prefixed(_UPPER, self._upper.state())}, common.facts)
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
@@ -82,7 +101,7 @@ class ActiveParty:
         return await self._phases[phase](key, batch) or {}
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
-        self._alpha = await asyncio.to_thread(self._state.alpha, batch)
+        self._alpha = await asyncio.to_thread(self._state.alpha, key, batch)
 
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         rows = len(self._state.dataset.batch_rows(batch))

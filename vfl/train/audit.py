@@ -215,6 +215,26 @@ class AuditTrail:
             raise _not_writable(str(error)) from error
 
 
+class AuditTrails:
+    """Implements ``Recorder`` for a party that serves several jobs: each trail keeps what is its job's."""
+
+    def __init__(self) -> None:
+        self._trails: list[AuditTrail] = []
+
+    def add(self, trail: AuditTrail) -> None:
+        """One more."""
+        self._trails.append(trail)
+
+    def remove(self, trail: AuditTrail) -> None:
+        """One less."""
+        self._trails.remove(trail)
+
+    def record(self, crossing: Crossing) -> None:
+        """See ``Recorder``."""
+        for trail in self._trails:
+            trail.record(crossing)
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -1,4 +1,4 @@
-"""The coordinator: sequences prepare, align, begin, training steps, evaluation and finish over every party.
+"""The coordinator: leads every party through one job, and back to a checkpoint when something is interrupted.
 
 It holds no key and sees no tensor, id or label: only control messages and the metrics that the active party publishes.
 """
@@ -7,53 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-import numpy as np
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 
 from vfl import messages as m
-from vfl.data.split import epoch_batches
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError, VflError
-from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
+from vfl.ids import Split
+from vfl.train.attendance import Attendance
+from vfl.train.interruption import Interruption
 from vfl.train.job import JobConfig, job_digest
+from vfl.train.ledger import Ledger, is_damaged
 from vfl.train.observer import Observer
-from vfl.train.roles import SETUP_STEP
+from vfl.train.outcome import Outcome
+from vfl.train.parties import Parties, watched
+from vfl.train.run_store import CommittedCheckpoint
+from vfl.train.schedule import Schedule
+from vfl.train.training import Training
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig
 from vfl.version import PROTOCOL_VERSION
 
-Reply = TypeVar("Reply")
-
-ABORT_SECONDS = 5.0
+LAST_CALL_SECONDS = 5.0
 """How long to try telling a party that the job is over."""
 
-ABORT_RETRY_SECONDS = 0.2
-
-FIRST_ATTEMPT = 0
-
-
-@dataclass
-class Outcome:
-    """What a finished job has to show. Times in seconds, traffic in bytes."""
-
-    job: str
-    party_rows: dict[str, int] = field(default_factory=dict)
-    rows_without_id: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
-    train_rows: int = 0
-    steps: int = 0
-    trained_samples: int = 0
-    seconds_setup: float = 0.0
-    seconds_alignment: float = 0.0
-    seconds_training: float = 0.0
-    seconds_evaluation: float = 0.0
-    training_bytes_sent: dict[str, int] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    test: dict[str, float] = field(default_factory=dict)
-    certified_lipschitz: float = 0.0
-    peak_memory: dict[str, int] = field(default_factory=dict)
+LAST_CALL_RETRY_SECONDS = 0.2
 
 
 def job_name(job: JobConfig, run_id: str) -> str:
@@ -68,7 +45,7 @@ class Coordinator:
         job: what is trained.
         federation: over whom.
         clients: a control connection to every party, in the order of the federation.
-        run_id: makes this run's job name unique.
+        ledger: where it is kept how far the run is.
         observer: is told about progress.
     """
 
@@ -77,21 +54,24 @@ class Coordinator:
         job: JobConfig,
         federation: FederationConfig,
         clients: Mapping[str, ControlClient],
-        run_id: str,
+        ledger: Ledger,
         observer: Observer,
     ) -> None:
         self._job = job
         self._federation = federation
-        self._clients = clients
+        self._parties = Parties(clients, federation.active.name)
+        self._ledger = ledger
         self._observer = observer
-        self._attempt = FIRST_ATTEMPT
-        self._step = SETUP_STEP
-        self._where = "connecting to the parties"
+        self._name = ledger.outcome.job
+        self._attempt = ledger.attempt
+        self._doing = "connecting to the parties"
+        self._training: Training | None = None
+        self._furthest_step = 0
         self._connected = False
-        self.outcome = Outcome(job=job_name(job, run_id))
+        self._interruption: Interruption | None = None
 
     async def run(self) -> Outcome:
-        """Run the job to its end. Whatever stops it, every party that can be reached is told why.
+        """Run the job to its end, through interruptions. What stops it is told to every party that can be reached.
 
         Raises:
             VflError: what stopped it.
@@ -109,200 +89,210 @@ class Coordinator:
         return await self._told_to_all(self._count_common_ids())
 
     async def _run(self) -> None:
-        await self._setup()
-        await self._train()
-        await self._evaluate(Split.TEST, self._job.training.epochs)
-        await self._finish()
+        while not self._ledger.saved:
+            try:
+                await self._try()
+            except VflError as error:
+                await self._wait_after(error)
+        await self._release()
 
     async def _count_common_ids(self) -> None:
-        aligned = await self._align(count_only=True)
-        self._check_aligned(aligned)
+        await self._prepare()
+        self._check_aligned(await self._align(count_only=True))
         await self._finish()
+        await self._release()
 
-    async def _told_to_all(self, work: Coroutine[Any, Any, None]) -> Outcome:
+    async def _told_to_all(self, work: Coroutine[None, None, None]) -> Outcome:
         try:
             await work
         except VflError as error:
             await self._abort(error)
             raise
         except asyncio.CancelledError:
-            stopped = JobAborted(f"stopped by the operator of the coordinator during {self._where}")
+            stopped = JobAborted(f"stopped by the operator of the coordinator during {self.where}")
             await asyncio.shield(self._abort(stopped))
             raise
         except Exception:
-            await self._abort(InternalError(f"an internal error of the coordinator during {self._where}"))
+            await self._abort(InternalError(f"an internal error of the coordinator during {self.where}"))
             raise
-        return self.outcome
+        return self._ledger.outcome
 
     @property
     def where(self) -> str:
         """What the job is doing, in words."""
-        return self._where
+        return self._training.where if self._training else self._doing
 
-    # --- prepare, align, begin ---
+    # --- attempts ---
 
-    async def _setup(self) -> None:
+    async def _try(self) -> None:
+        """One attempt of whatever is left of the job."""
+        self._training = None
+        prepared = await self._prepare()
+        attendance = Attendance(self._parties, self._name, self._attempt, self._job.deadlines, self._observer)
+        await watched(self._go_on(prepared), attendance.watch())
+
+    async def _wait_after(self, error: VflError) -> None:
+        """Give what was interrupted time to come back; raises the error where that is of no use."""
+        if not self._connected:
+            raise error
+        if self._interruption is None:
+            self._interruption = Interruption(error, self.where, self._job.deadlines.absence)
+        self._ledger.note("interrupted", error.summary, where=self.where, attempt=self._attempt)
+        pause = self._interruption.failed_again(error, self._ledger.last_step)
+        self._observer.event(
+            "interrupted",
+            reason=error.summary,
+            where=self.where,
+            given_up_in_seconds=round(self._interruption.seconds_left),
+        )
+        await asyncio.sleep(pause)
+
+    def _got_to(self, step: int) -> None:
+        """A step is done. An interruption is over when the run is further than it was."""
+        if self._interruption and step > self._furthest_step:
+            recovery, self._interruption = self._interruption.recovery(), None
+            self._ledger.outcome.recoveries.append(recovery)
+            lost, seconds = recovery.steps_lost, round(recovery.seconds, 1)
+            self._ledger.note("recovered", recovery.reason, step=step, steps_lost=lost, seconds=seconds)
+            self._observer.event("recovered", steps_lost=lost, seconds=seconds)
+        self._furthest_step = max(self._furthest_step, step)
+
+    async def _go_on(self, prepared: Mapping[str, m.Prepared]) -> None:
         started = time.perf_counter()
-        name, deadlines = self.outcome.job, self._job.deadlines
-        receivers = self._check_aligned(await self._align(count_only=False))
-        self._where = "the initial weights"
-        begin = m.Begin(name, self._attempt, receivers)
-        await self._all(lambda client: client.begin(begin, deadlines.phase))
-        self.outcome.seconds_setup = time.perf_counter() - started
-        self._observer.ready(self.outcome.rows, self.outcome.train_rows, self._epoch_steps, receivers)
+        done = await self._restore(prepared)
+        schedule, receivers = self._check_aligned(await self._align(count_only=False))
+        self._doing = "the initial weights"
+        begin = m.Begin(self._name, self._attempt, receivers)
+        await self._parties.all(lambda client: client.begin(begin, self._job.deadlines.phase))
+        outcome = self._ledger.outcome
+        outcome.seconds_setup = outcome.seconds_setup or time.perf_counter() - started
+        self._observer.ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
+        self._training = Training(self._job, self._parties, self._attempt, self._ledger, self._observer, self._got_to)
+        await self._training.run(schedule, done)
+        self._doing, self._training = "saving", None
+        await self._finish()
+
+    async def _prepare(self) -> dict[str, m.Prepared]:
+        self._attempt = self._ledger.next_attempt()
+        self._doing = "connecting to the parties"
+        limit = self._interruption.seconds_left if self._interruption else self._job.deadlines.connect
+        self._observer.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
+        await self._parties.all(lambda client: client.wait_ready(limit))
+        self._connected = True
+        self._doing = "prepare"
+        digest = job_digest(self._job, self._federation)
+        prepare = m.Prepare(self._name, self._attempt, digest, PROTOCOL_VERSION)
+        prepared = await self._parties.all(lambda client: client.prepare(prepare, self._job.deadlines.phase))
+        outcome = self._ledger.outcome
+        outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
+        outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}
+        self._observer.event("tables", rows=outcome.party_rows, without_id=outcome.rows_without_id)
+        return prepared
+
+    async def _restore(self, prepared: Mapping[str, m.Prepared]) -> int:
+        """Have all parties go back to the newest checkpoint that all of them have whole; its step, 0 without one."""
+        self._doing = "going back to a checkpoint"
+        for checkpoint in self._ledger.common_checkpoints({name: p.checkpoints for name, p in prepared.items()}):
+            try:
+                await self._parties.each(partial(self._restore_one, checkpoint))
+            except VflError as error:
+                if not is_damaged(error):
+                    raise
+                self._ledger.note("checkpoint damaged", error.summary, step=checkpoint.step)
+                self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
+                continue
+            self._lost(self._ledger.go_back(checkpoint))
+            self._observer.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt)
+            return checkpoint.step
+        self._lost(self._ledger.begin_anew())
+        return 0
+
+    async def _restore_one(self, checkpoint: CommittedCheckpoint, name: str, client: ControlClient) -> m.Restored:
+        call = m.Restore(self._name, self._attempt, checkpoint.parties[name])
+        return await client.restore(call, self._job.deadlines.phase)
+
+    def _lost(self, steps: int) -> None:
+        if self._interruption is not None:
+            self._interruption.steps_lost = max(self._interruption.steps_lost, steps)
 
     async def _align(self, *, count_only: bool) -> dict[str, m.Aligned]:
-        await self._connect()
-        name, deadlines = self.outcome.job, self._job.deadlines
-        prepare = m.Prepare(name, self._attempt, job_digest(self._job, self._federation), PROTOCOL_VERSION)
-        self._where = "prepare"
-        prepared = await self._all(lambda client: client.prepare(prepare, deadlines.phase))
-        self.outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
-        self.outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}
-        self._observer.event("tables", rows=self.outcome.party_rows, without_id=self.outcome.rows_without_id)
-        self._where = "alignment"
+        self._doing = "alignment"
         started = time.perf_counter()
-        align = m.Align(name, self._attempt, count_only)
-        aligned = await self._all(lambda client: client.align(align, deadlines.alignment))
-        self.outcome.seconds_alignment = time.perf_counter() - started
+        align = m.Align(self._name, self._attempt, count_only)
+        aligned = await self._parties.all(lambda client: client.align(align, self._job.deadlines.alignment))
+        outcome = self._ledger.outcome
+        outcome.seconds_alignment = outcome.seconds_alignment or time.perf_counter() - started
         return aligned
 
-    async def _connect(self) -> None:
-        limit = self._job.deadlines.connect
-        self._observer.event("waiting for the parties", parties=list(self._clients), seconds=limit)
-        await self._all(lambda client: client.wait_ready(limit))
-        self._connected = True
-
-    def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[str, ...]:
-        """Keep the counts; return the passive parties whose bottoms train."""
+    def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[Schedule, tuple[str, ...]]:
+        """What follows from the counts: the work to do, and the passive parties whose bottoms train."""
         counts = {(a.rows, a.train_rows, a.validation_rows, a.test_rows) for a in aligned.values()}
         if len(counts) != 1:
             raise ProtocolError("the parties report different numbers of aligned rows", remedy="start the job again")
         first = next(iter(aligned.values()))
-        self.outcome.rows, self.outcome.train_rows = first.rows, first.train_rows
-        self._split_rows = {
+        self._ledger.outcome.rows, self._ledger.outcome.train_rows = first.rows, first.train_rows
+        rows = {
             Split.TRAIN: first.train_rows,
             Split.VALIDATION: first.validation_rows,
             Split.TEST: first.test_rows,
         }
         passive = (party.name for party in self._federation.passives)
-        return tuple(name for name in passive if aligned[name].trainable)
+        return Schedule(self._job, rows), tuple(name for name in passive if aligned[name].trainable)
 
-    # --- training ---
-
-    async def _train(self) -> None:
-        training = self._job.training
-        for epoch in range(training.epochs):
-            started = time.perf_counter()
-            losses = [await self._train_batch(batch, rows) for batch, rows in self._batches(Split.TRAIN, epoch)]
-            self.outcome.seconds_training += time.perf_counter() - started
-            record = {"epoch": float(epoch + 1), "loss": float(np.mean(losses))}
-            if (epoch + 1) % training.evaluate_every == 0 or epoch + 1 == training.epochs:
-                record |= await self._evaluate(Split.VALIDATION, epoch)
-            self.outcome.history.append(record)
-            self._observer.epoch_done(epoch, training.epochs, record)
-
-    async def _train_batch(self, batch: Batch, rows: int) -> float:
-        started = time.perf_counter()
-        reports = await self._step_through(TRAINING_PHASES, batch)
-        loss = next(report.metrics["loss"] for report in reports if "loss" in report.metrics)
-        self.outcome.steps += 1
-        self.outcome.trained_samples += rows
-        sent = sum(report.bytes_sent for report in reports)
-        self._observer.step_done(batch, rows, loss, time.perf_counter() - started, sent)
-        return loss
-
-    async def _step_through(self, phases: tuple[Phase, ...], batch: Batch) -> list[m.PhaseReport]:
-        self._step += 1
-        key = StepKey(self.outcome.job, self._step, self._attempt)
-        reports: list[m.PhaseReport] = []
-        for phase in phases:
-            self._where = f"{phase} of batch {batch.index + 1}, epoch {batch.epoch + 1} ({batch.split})"
-            replies = await self._phase(m.PhaseCall(key, phase, batch))
-            reports += replies.values()
-            if batch.split is Split.TRAIN:
-                for name, report in replies.items():
-                    sent = self.outcome.training_bytes_sent
-                    sent[name] = sent.get(name, 0) + report.bytes_sent
-        return reports
-
-    async def _phase(self, call: m.PhaseCall) -> dict[str, m.PhaseReport]:
-        # The parties wait up to the deadline for each other's messages, so their error, which knows more, comes first.
-        limit = 2 * self._job.deadlines.phase
-        return await self._all(lambda client: client.run_phase(call, limit))
-
-    def _batches(self, split: Split, epoch: int) -> list[tuple[Batch, int]]:
-        """Batches of an epoch with their sizes, by the rule that the parties follow too."""
-        training = self._job.training
-        size = training.batch_size if split is Split.TRAIN else training.evaluation_batch_size
-        rows = np.arange(self._split_rows[split], dtype=np.int64)
-        plan = epoch_batches(rows, size, self._job.seed, epoch, shuffle=split is Split.TRAIN)
-        return [(Batch(split, epoch, index), len(batch)) for index, batch in enumerate(plan)]
-
-    @property
-    def _epoch_steps(self) -> int:
-        return len(self._batches(Split.TRAIN, 0))
-
-    # --- evaluation, finish, abort ---
-
-    async def _evaluate(self, split: Split, epoch: int) -> dict[str, float]:
-        if not self._split_rows[split]:
-            return {}
-        started = time.perf_counter()
-        for batch, _ in self._batches(split, epoch):
-            await self._step_through(INFERENCE_PHASES, batch)
-        self._where = f"scoring ({split})"
-        score = m.Score(self.outcome.job, split, epoch)
-        active = self._clients[self._federation.active.name]
-        metrics = (await active.score(score, self._job.deadlines.phase)).metrics
-        self.outcome.seconds_evaluation += time.perf_counter() - started
-        if split is Split.TEST:
-            self.outcome.test = metrics
-            self._observer.tested(metrics)
-        return {f"{split}_{name}": value for name, value in metrics.items()}
+    # --- finish, release, abort ---
 
     async def _finish(self) -> None:
-        self._where = "saving"
-        finish = m.Finish(self.outcome.job)
-        finished: dict[str, m.Finished] = {}
+        """All save their parts; until the last one has, none forgets the job."""
+        finish = m.Finish(self._name, self._attempt)
+        finished = await self._parties.all(lambda client: client.finish(finish, self._job.deadlines.phase))
+        outcome = self._ledger.outcome
+        outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
+        outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())
+        self._ledger.save()
+
+    async def _release(self) -> None:
+        """All have saved, so that a party that cannot be told any more is no failure."""
+        release = m.Release(self._name, self._attempt)
         # A party's process ends with its reply, and with it the way to the parties that are reached through it.
         for outbound in (True, False):
             names = [party.name for party in self._federation.parties if bool(party.via) == outbound]
-            finished |= await self._all(lambda client: client.finish(finish, self._job.deadlines.phase), names)
-        self.outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
-        self.outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())
-        self._observer.event("finished", job=self.outcome.job)
+            await asyncio.gather(*(self._release_one(name, release) for name in names))
+        self._ledger.finish()
+        self._observer.event("finished", job=self._name)
 
-    async def _all(
-        self, call: Callable[[ControlClient], Awaitable[Reply]], names: Iterable[str] | None = None
-    ) -> dict[str, Reply]:
-        """Call every party at once, or these. The first failure is raised; calls that still run are given up."""
-        clients = {name: self._clients[name] for name in (self._clients if names is None else names)}
-        tasks = {name: asyncio.ensure_future(call(client)) for name, client in clients.items()}
+    async def _release_one(self, name: str, release: m.Release) -> None:
         try:
-            await asyncio.gather(*tasks.values())
-        finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
-        return {name: task.result() for name, task in tasks.items()}
+            await _repeated(lambda: self._parties[name].release(release, LAST_CALL_SECONDS))
+        except VflError as error:
+            self._observer.event("a party was not told that the job is over", party=name, reason=error.summary)
 
     async def _abort(self, error: VflError) -> None:
         """Tell every party why the job is over; those that cannot be reached are passed over."""
-        self._observer.event("stopping all parties", reason=error.summary, where=self._where)
+        self._observer.event("stopping all parties", reason=error.summary, where=self.where)
         reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
-        message = m.Abort(self.outcome.job, self._federation.coordinator, error.code, reason)
-        await asyncio.gather(
-            *(self._tell(client, message) for client in self._clients.values()), return_exceptions=True
-        )
+        abort = m.Abort(self._name, self._attempt, self._federation.coordinator, error.code, reason)
+        await asyncio.gather(*(self._abort_one(name, abort) for name in self._parties), return_exceptions=True)
 
-    async def _tell(self, client: ControlClient, message: m.Abort) -> None:
-        deadline = time.monotonic() + ABORT_SECONDS
-        while True:
-            try:
-                return await client.abort(message, ABORT_SECONDS)
-            except PeerUnreachable:
-                # One that was there and is gone will not come back; one that is only starting may be there any moment.
-                if self._connected or time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(ABORT_RETRY_SECONDS)
+    async def _abort_one(self, name: str, abort: m.Abort) -> None:
+        client = self._parties[name]
+        # A party that was there and is gone will not come back now; one that is only starting may be there any moment.
+        seconds = 0.0 if self._connected else LAST_CALL_SECONDS
+        await _repeated(lambda: client.abort(abort, LAST_CALL_SECONDS), seconds)
+
+
+async def _repeated(call: Callable[[], Awaitable[object]], seconds: float = LAST_CALL_SECONDS) -> None:
+    """Call a party until it is reached, for so many seconds.
+
+    Raises:
+        VflError: of the last try.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await call()
+        except PeerUnreachable:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(LAST_CALL_RETRY_SECONDS)

@@ -74,12 +74,32 @@ class DeadlineConfig(Configuration):
     Attributes:
         connect: for all processes to start.
         alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
-        phase: for one message, and for one phase of one step.
+        phase: how long a party that answers may make no progress before its step is tried again.
+        silence: how long a party may not answer before it is held to be gone.
+        absence: how long the others wait for a party that is gone, and parties for the coordinator, before they end
+            the run; 0 ends it at once.
     """
 
     connect: Annotated[float, Field(gt=0)] = 120.0
     alignment: Annotated[float, Field(gt=0)] = 7200.0
     phase: Annotated[float, Field(gt=0)] = 120.0
+    silence: Annotated[float, Field(ge=1)] = 8.0
+    absence: Annotated[float, Field(ge=0)] = 600.0
+
+
+class CheckpointPlan(Configuration):
+    """``[checkpoints]``: when all parties write down their state. A run goes back to the latest that all have.
+
+    Attributes:
+        every_steps: training steps between durable checkpoints, which survive a power cut.
+        every_minutes: the same in minutes, whichever comes first.
+        in_memory_every_steps: training steps between those that survive the end of a process only: what a restarted
+            party costs at most.
+    """
+
+    every_steps: Annotated[int, Field(ge=1)] = 500
+    every_minutes: Annotated[float, Field(gt=0)] = 5.0
+    in_memory_every_steps: Annotated[int, Field(ge=1)] = 20
 
 
 class JobConfig(Configuration):
@@ -96,6 +116,7 @@ class JobConfig(Configuration):
     split: SplitConfig = SplitConfig()
     ring: RingSettings = RingSettings()
     deadlines: DeadlineConfig = DeadlineConfig()
+    checkpoints: CheckpointPlan = CheckpointPlan()
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> JobConfig:

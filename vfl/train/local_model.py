@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,32 @@ def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) 
     """The optimiser that the job or the party configures."""
     make = torch.optim.Adam if config.name == "adam" else torch.optim.SGD
     return make(list(parameters), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimiser keeps between steps, as ``{number of the parameter}.{name}``."""
+    kept: dict[int, dict[str, Tensor | None]] = optimiser.state_dict()["state"]
+    return {f"{at}.{name}": value for at, slots in kept.items() for name, value in slots.items() if value is not None}
+
+
+def load_optimiser_state(optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Go on from what ``optimiser_state`` gave."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        at, _, name = key.partition(".")
+        slots.setdefault(int(at), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under ``{prefix}.{name}``."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that ``prefixed`` put under a prefix, by their own names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
 class LocalBottom:
@@ -67,3 +93,18 @@ class LocalBottom:
         self._pending.backward(gradient)  # type: ignore[no-untyped-call]
         self._optimiser.step()
         self._pending = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that training changes."""
+        state = prefixed("model", self.bottom.state_dict())
+        return state | (prefixed("optimiser", optimiser_state(self._optimiser)) if self._optimiser else {})
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` gave.
+
+        Raises:
+            RuntimeError: it is another model's.
+        """
+        self.bottom.load_state_dict(under("model", state))
+        if self._optimiser:
+            load_optimiser_state(self._optimiser, under("optimiser", state))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import time
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from vfl.errors import InternalError
+from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message, Protection
+from vfl.progress import piece_finished
 from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
@@ -54,6 +56,20 @@ class Mail:
         self._idle = idle
         self._timeout = timeout
         self._encrypted = encrypted
+        self._got_on: dict[str, float] = {}
+        self._waiting: tuple[str, float] | None = None
+
+    def progressing(self, names: Iterable[str]) -> None:
+        """These parties get on: whoever waits for a message of theirs may wait on."""
+        self._got_on.update(dict.fromkeys(names, time.monotonic()))
+
+    @property
+    def waiting_for(self) -> tuple[str, float]:
+        """The peer whose message is awaited, and since how many seconds; empty and 0 where none is."""
+        if self._waiting is None:
+            return "", 0.0
+        name, since = self._waiting
+        return name, time.monotonic() - since
 
     async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str, seconds: float | None = None) -> Result:
         """Run an exchange to its end. Its arithmetic runs in a thread, so that the process keeps answering.
@@ -82,10 +98,25 @@ class Mail:
                     case Receive(sender, message_type, part):
                         address = Address(key, message_type.kind, sender, part)
                         with self._idle.waiting():
-                            taking = self._inbox.take(address, seconds or self._timeout, purpose)
+                            taking = self._take(address, seconds or self._timeout, purpose)
                             received = await deliveries.beside(taking)
         finally:
             deliveries.cancel()
+
+    async def _take(self, address: Address, seconds: float, purpose: str) -> Message:
+        """The message, if its sender gets on: so many seconds without that are too many."""
+        since = time.monotonic()
+        self._waiting = (address.sender, since)
+        try:
+            while True:
+                deadline = max(since, self._got_on.get(address.sender, since)) + seconds
+                try:
+                    return await self._inbox.take(address, max(deadline - time.monotonic(), 0.0), purpose)
+                except DeadlineExceeded:
+                    if self._got_on.get(address.sender, since) + seconds <= time.monotonic():
+                        raise
+        finally:
+            self._waiting = None
 
     async def _deliver(self, to: str, message: Message, address: Address) -> None:
         if self._encrypted and message.protection is Protection.CLEAR:
@@ -137,3 +168,5 @@ def _advance(exchange: Exchange[Result], received: Message | None) -> Send | Rec
         return exchange.send(received)
     except StopIteration as stop:
         return _Finished(stop.value)
+    finally:
+        piece_finished()

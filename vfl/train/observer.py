@@ -13,8 +13,10 @@ class Observer(Protocol):
     def event(self, what: str, **facts: Any) -> None:
         """Something worth a line happened."""
 
-    def ready(self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...]) -> None:
-        """All parties are aligned and training begins."""
+    def ready(
+        self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
+    ) -> None:
+        """All parties are aligned and training begins, or goes on after ``steps_done`` steps."""
 
     def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
         """One batch was trained; ``bytes_sent`` over all parties."""
@@ -32,7 +34,9 @@ class SilentObserver:
     def event(self, what: str, **facts: Any) -> None:
         """See ``Observer``."""
 
-    def ready(self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...]) -> None:
+    def ready(
+        self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
+    ) -> None:
         """See ``Observer``."""
 
     def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,10 @@ from vfl.he.parameters import Parameters
 from vfl.ids import Role
 from vfl.models.config import BottomConfig, MlpBottom
 from vfl.train.audit import AuditConfig
+from vfl.train.checkpoints import CheckpointConfig
 from vfl.train.job import JobConfig, OptimiserConfig, check_widths, load_job
 from vfl.train.policy import PolicyConfig
+from vfl.train.run_store import RunsConfig
 from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles, load_federation
 from vfl.transport.credentials import Credentials
 
@@ -34,6 +37,7 @@ class PartyConfig(Configuration):
         private_seed: file with this party's own training seed, made on first use; keeps initial weights private.
         output: directory for the trained parts of this party.
         audit: where this party keeps a log of everything that it sends and receives.
+        checkpoints: where this party keeps its part of the state of running jobs.
         threads: CPU threads for arithmetic on ciphertexts; all cores where left out.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimiser: overrides the job's for this party's own parameters.
@@ -48,6 +52,7 @@ class PartyConfig(Configuration):
     private_seed: LocalPath = Path("private_seed")
     output: LocalPath = Path("models")
     audit: AuditConfig = AuditConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
@@ -56,15 +61,24 @@ class PartyConfig(Configuration):
 
 
 class CoordinatorConfig(Configuration):
-    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its log."""
+    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its records.
+
+    Attributes:
+        audit: where the coordinator keeps a log of everything that it sends and receives.
+        runs: where it keeps how far its runs are.
+    """
 
     tls: TlsFiles | None = None
     audit: AuditConfig = AuditConfig()
+    runs: RunsConfig = RunsConfig()
 
 
 def coordinator_beside(job: Path) -> CoordinatorConfig:
     """What holds for a coordinator without a file of its own: paths are relative to the job file."""
-    return CoordinatorConfig(audit=AuditConfig(directory=job.parent / AuditConfig().directory))
+    return CoordinatorConfig(
+        audit=AuditConfig(directory=job.parent / AuditConfig().directory),
+        runs=RunsConfig(database=job.parent / RunsConfig().database),
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,29 @@ def load_party(path: Path) -> PartySetup:
             remedy="correct 'name' in party.toml or add the party to federation.toml",
         )
     return PartySetup(config, job, federation, federation.party(config.name), parameters)
+
+
+def check_together(setups: Sequence[PartySetup]) -> None:
+    """Whether one process can serve these: one party, one federation, different jobs.
+
+    Raises:
+        ConfigError: naming what differs, or does not.
+    """
+    first, *others = setups
+    for other in others:
+        same_process = ("name", "tls", "device", "threads", "model_threads")
+        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
+        different += ["federation"] if first.federation != other.federation else []
+        if different:
+            raise ConfigError(
+                f"the party files are not of one process: they differ in {', '.join(different)}",
+                remedy="give one process files that differ in job, data and model only, or start several processes",
+            )
+    names = [setup.job.name for setup in setups]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "two party files have jobs of one name", detail=", ".join(names), remedy="give each job a name of its own"
+        )
 
 
 def check_acceptable(setup: PartySetup) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vfl.messages import Activity, Diagnose, Diagnosis, Finding
 from vfl.train.probe import Standpoint, probe_others
@@ -16,29 +16,31 @@ REUSE_SECONDS = 5.0
 
 
 class PartyDoctor:
-    """Implements ``vfl.transport.doctor.DoctorHandler`` for one party. Leaves its job alone.
+    """Implements ``vfl.transport.doctor.DoctorHandler`` for one party. Leaves its jobs alone.
 
     Args:
         own: this party, with the files that it was started with.
-        activity: what the party is doing now.
+        activities: what the party is doing now about each job, by the digest of the job; never empty.
     """
 
-    def __init__(self, own: Standpoint, activity: Callable[[], Activity]) -> None:
+    def __init__(self, own: Standpoint, activities: Callable[[], Mapping[str, Activity]]) -> None:
         self._own = own
-        self._activity = activity
+        self._activities = activities
         self._probe: asyncio.Task[tuple[Finding, ...]] | None = None
         self._probed_at = 0.0
 
     async def diagnose(self, call: Diagnose) -> Diagnosis:
         """Say what this party runs; on request also what it finds at the others."""
         findings = await self._probed() if call.probe_peers else ()
+        activities = self._activities()
+        digest = call.digest if call.digest in activities else next(iter(activities))
         return Diagnosis(
             party=self._own.name,
             protocol_version=PROTOCOL_VERSION,
             package_version=PACKAGE_VERSION,
-            digest=self._own.digest,
+            digest=digest,
             time=current_time().timestamp(),
-            activity=self._activity(),
+            activity=activities[digest],
             findings=findings,
         )
 

@@ -1,4 +1,4 @@
-"""A party's process: open the port, serve one job, stop."""
+"""A party's process: open the port, serve one run of each job, stop."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 
 import structlog
 import torch
 
-from vfl.errors import JobAborted, VflError
+from vfl.errors import VflError
 from vfl.he.compute import use_device, use_threads
-from vfl.train.audit import AuditTrail, Terms
+from vfl.train.audit import AuditTrails
+from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
 from vfl.train.job import job_digest
-from vfl.train.party_config import PartySetup, check_acceptable, party_credentials
+from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.train.party_doctor import PartyDoctor
 from vfl.train.probe import Standpoint
-from vfl.train.service import PartyService
+from vfl.train.reception import Reception
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
@@ -29,36 +30,30 @@ from vfl.transport.tunnel import dialled_endpoint, reachable_through_relay
 
 _log = structlog.get_logger("vfl.party")
 
-LAST_WORDS_SECONDS = 3.0
-"""How long to wait for calls that tell the coordinator why this party stops, and for those in progress to end."""
 
+async def serve_party(*setups: PartySetup, keep_serving: bool = False) -> VflError | None:
+    """Serve a job of each setup until all have ended (or, with ``keep_serving``, until a signal comes).
 
-async def serve_party(setup: PartySetup, *, keep_serving: bool = False) -> VflError | None:
-    """Serve jobs until one has ended (or, with ``keep_serving``, until a signal comes).
+    Args:
+        setups: at least one; several are of the same party and differ in their jobs.
 
     Returns:
-        What ended the job; None when it finished.
+        What ended a job; None when all finished.
 
     Raises:
-        ConfigError: certificates are missing or wrong.
+        ConfigError: certificates are missing or wrong, or the setups are of different parties.
         ListenError: the port is in use.
     """
+    check_together(setups)
+    setup = setups[0]
     torch.set_num_threads(setup.config.model_threads)
     use_threads(setup.config.threads or os.cpu_count() or 1)
     _use_device(setup.config.device)
-    _warn_of_refusal(setup)
+    for each in setups:
+        _warn_of_refusal(each)
     credentials = party_credentials(setup)
     async with watched(credentials):
-        return await _serve(setup, credentials, keep_serving=keep_serving)
-
-
-async def _serve(setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool) -> VflError | None:
-    with _signals() as stopping:
-        while True:
-            async with _serving(setup, credentials, keep_serving=keep_serving) as service:
-                error = await _outcome(service, stopping)
-            if not keep_serving or stopping.is_set():
-                return error
+        return await _serve(setups, credentials, keep_serving=keep_serving)
 
 
 def _use_device(name: str) -> None:
@@ -77,63 +72,45 @@ def _warn_of_refusal(setup: PartySetup) -> None:
         _log.warning("this party will refuse the job", reason=str(error))
 
 
-async def _outcome(service: PartyService, stopping: asyncio.Event) -> VflError | None:
-    async def stop() -> None:
-        await stopping.wait()
-        service.stop("stopped by its operator")
-
-    helpers = [asyncio.create_task(service.watch()), asyncio.create_task(stop())]
-    error = await service.outcome
-    for helper in helpers:
-        helper.cancel()
-    await asyncio.gather(*helpers, return_exceptions=True)
-    if error is not None:
-        await service.last_words(LAST_WORDS_SECONDS)
-    return error
-
-
-@asynccontextmanager
-async def _serving(
-    setup: PartySetup, credentials: Credentials | None, *, keep_serving: bool
-) -> AsyncIterator[PartyService]:
-    inbox, traffic = Inbox(), TrafficMeter()
-    policy = setup.config.policy.model_dump(mode="json")
-    trail = AuditTrail(setup.config.audit.directory, Terms(setup.name, setup.job, setup.federation, policy))
+async def _serve(
+    setups: Sequence[PartySetup], credentials: Credentials | None, *, keep_serving: bool
+) -> VflError | None:
+    """One server and one connection to each peer for all jobs."""
+    setup, federation = setups[0], setups[0].federation
+    inbox, traffic, trails, reception = Inbox(), TrafficMeter(), AuditTrails(), Reception()
     async with AsyncExitStack() as stack:
+        stopping = stack.enter_context(_signals())
         clients = {}
         for peer in setup.peers:
-            endpoint = await dialled_endpoint(stack, setup.federation, setup.name, peer, credentials)
-            client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trail)
+            endpoint = await dialled_endpoint(stack, federation, setup.name, peer, credentials)
+            client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trails)
             clients[peer] = await stack.enter_async_context(client)
-        service = PartyService(setup, clients, inbox, traffic, trail, credentials, keep_serving=keep_serving)
-        # Last of all: until the server has stopped, answers may still leave.
-        stack.callback(_close, trail, service)
-        stack.callback(service.close)
-        own = Standpoint(setup.name, setup.federation, job_digest(setup.job, setup.federation), credentials)
-        doctor = PartyDoctor(own, lambda: service.activity)
+        shared = Shared(clients, inbox, traffic, trails, credentials, reception)
+        desks = [Desk(each, shared, stopping, keep_serving=keep_serving) for each in setups]
+        for desk in desks:
+            # Last of all: until the server has stopped, answers may still leave.
+            stack.callback(desk.close)
+        own = Standpoint(setup.name, federation, job_digest(setup.job, federation), credentials)
+        doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in reception})
         stack.push_async_callback(doctor.close)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,
-            service,
+            reception,
             inbox,
             credentials,
-            setup.federation,
+            federation,
             traffic,
-            trail,
+            trails,
             doctor,
         )
         await server.start()
-        relay = reachable_through_relay(setup.federation, setup.name, server.port, credentials)
+        relay = reachable_through_relay(federation, setup.name, server.port, credentials)
         await stack.enter_async_context(relay)
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
-        _log.info("waiting for the coordinator", role=str(setup.entry.role), job=setup.job.name)
-        yield service
-
-
-def _close(trail: AuditTrail, service: PartyService) -> None:
-    ended = service.outcome.done() and not service.outcome.cancelled()
-    trail.close(service.outcome.result() if ended else JobAborted("the process was stopped"))
+        _log.info("waiting for the coordinator", role=str(setup.entry.role), job=[s.job.name for s in setups])
+        errors = await asyncio.gather(*(desk.serve() for desk in desks))
+        return next((error for error in errors if error is not None), None)
 
 
 @contextlib.contextmanager

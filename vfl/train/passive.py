@@ -15,8 +15,10 @@ from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.train.checkpoints import Snapshot
 from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_passive
+from vfl.train.snapshots import interaction_weights
 
 
 class PassiveParty:
@@ -38,6 +40,10 @@ class PassiveParty:
         """See ``PartyRole``."""
         return await self._state.load()
 
+    def restore(self, snapshot: Snapshot) -> None:
+        """See ``PartyRole``."""
+        self._state.restored = snapshot
+
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``PartyRole``."""
         state = self._state
@@ -50,7 +56,14 @@ class PassiveParty:
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``PartyRole``."""
         self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        if self._state.restored is not None:
+            self._interaction.restore(interaction_weights(self._state.restored))
+            return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
+
+    def snapshot(self, step: int) -> Snapshot:
+        """See ``PartyRole``."""
+        return self._state.snapshot(step, self._interaction.weights())
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
@@ -75,7 +88,7 @@ class PassiveParty:
 
     def _quantised_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
-        alpha_BD = state.alpha(batch)
+        alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("a passive party always has a bottom")
         generator = state.generator("rounding", key.step)

@@ -109,7 +109,12 @@ def _note_certificate(notes: Notes, certificate: x509.Certificate, credentials: 
 async def _ask(notes: Notes, own: Standpoint, endpoint: str) -> None:
     try:
         answer = await ask_diagnosis(
-            endpoint, notes.target, own.credentials, Diagnose(probe_peers=False), own.federation, ANSWER_SECONDS
+            endpoint,
+            notes.target,
+            own.credentials,
+            Diagnose(probe_peers=False, digest=own.digest),
+            own.federation,
+            ANSWER_SECONDS,
         )
         if answer.diagnosis.party != notes.target:
             raise MismatchError(

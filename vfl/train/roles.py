@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -17,18 +17,22 @@ from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Role, Split, StepKey
 from vfl.interact.exchange import Exchange
+from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
+from vfl.models.seeding import seeded
 from vfl.randomness import derive_entropy, derive_seed, training_generator
 from vfl.train.alignment import Alignment
+from vfl.train.checkpoints import Snapshot
 from vfl.train.dataset import Dataset
 from vfl.train.handshake import Keys
 from vfl.train.local_model import LocalBottom
 from vfl.train.mail import Mail
 from vfl.train.party_config import PartySetup
 from vfl.train.private_seed import load_private_seed
+from vfl.train.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
 from vfl.transport.credentials import Credentials
 
 Result = TypeVar("Result")
@@ -50,11 +54,17 @@ class PartyRole(Protocol):
     async def load(self) -> LoadedRows:
         """Read the table; return the number of its rows."""
 
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from this state, in what follows, instead of beginning anew."""
+
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """Find the common ids, exchange keys, build the model; or only count the common ids."""
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """Agree on initial interaction weights."""
+
+    def snapshot(self, step: int) -> Snapshot:
+        """The state after a step; its tensors change with the next one."""
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """Do one phase of one batch; return published metrics."""
@@ -88,7 +98,9 @@ class JobState:
         )
         self._private_seed = load_private_seed(setup.config.private_seed)
         self._table: Table | None = None
+        self._rows = np.empty(0, dtype=np.int64)
         self._blinded: BlindedIds | None = None
+        self.restored: Snapshot | None = None
         self.dataset: Dataset
         self.bottom: LocalBottom | None = None
 
@@ -121,13 +133,20 @@ class JobState:
     async def find_common_ids(self, key: StepKey) -> None:
         """Keep of the table the rows whose ids all parties have. Which they are is told only if all accept the number.
 
+        After ``restored`` they are those of the checkpoint.
+
         Raises:
             PolicyRefusal: too few for this party.
+            CheckpointError: the table has changed since the checkpoint.
         """
+        if self.restored is not None:
+            self._rows, self._table = await asyncio.to_thread(aligned_table, self.restored, self._loaded)
+            self.setup.config.policy.check_rows(len(self._rows))
+            return
         async with self._alignment(key) as alignment:
             await self._run_alignment(alignment.count(), key, "counting the common ids")
-            rows = await self._run_alignment(alignment.reveal(), key, "finding the common ids")
-        self._table = self._loaded.select(rows)
+            self._rows = await self._run_alignment(alignment.reveal(), key, "finding the common ids")
+        self._table = self._loaded.select(self._rows)
 
     async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
         """A message may take as long as a slower party needs for the longest list."""
@@ -162,10 +181,11 @@ class JobState:
 
     def _build(self) -> Aligned:
         setup = self.setup
-        torch.manual_seed(self.seed("layers that draw at random, like dropout"))
         self.dataset = Dataset(self._loaded, setup.job)
         if setup.width:
             self.bottom = self._build_bottom()
+        if self.restored is not None:
+            restore_bottom(self.restored, self.dataset.preprocessor, self.bottom)
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
         return Aligned(
             rows=len(self._loaded),
@@ -205,9 +225,18 @@ class JobState:
         check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
         return shape
 
-    def alpha(self, batch: Batch) -> torch.Tensor | None:
-        """Bottom output (B, D) of a batch; None at an active party without features."""
+    def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
+        """Bottom output (B, D) of a batch; None at an active party without features.
+
+        Layers that draw at random, like dropout, draw the same whenever the step is computed.
+        """
         if self.bottom is None:
             return None
         features = self.dataset.features(self.dataset.batch_rows(batch))
-        return self.bottom.forward(features, training=batch.split is Split.TRAIN)
+        with seeded(self.seed(f"layers that draw at random, step {key.step}")):
+            return self.bottom.forward(features, training=batch.split is Split.TRAIN)
+
+    def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
+        """The state after a step that both roles have, with this side's interaction weights."""
+        common = take_snapshot(step, self._rows, self._loaded, self.dataset.preprocessor, self.bottom)
+        return with_weights(common, weights)

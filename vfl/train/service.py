@@ -1,4 +1,7 @@
-"""A party's answer to the coordinator: one job at a time, every call idempotent, every failure told to both sides."""
+"""A party's answer to the coordinator: one job at a time, every call idempotent, every failure told to both sides.
+
+A job that was interrupted anywhere is prepared again under a higher attempt, and goes on from a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,26 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 import structlog
 
 from vfl import messages as m
-from vfl.errors import InternalError, JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
+from vfl.errors import JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
 from vfl.he.pool import Pools
-from vfl.ids import Role, StepKey
+from vfl.ids import Role
+from vfl.progress import pieces_finished
+from vfl.train.attempt import Attempt, not_prepared, superseded
 from vfl.train.audit import AuditTrail
+from vfl.train.checkpoints import CheckpointStore, Origin
 from vfl.train.idle import IdleWork
 from vfl.train.job import check_digest, job_digest
 from vfl.train.mail import Mail
 from vfl.train.memory import peak_memory_bytes
 from vfl.train.party_config import PartySetup, check_acceptable
 from vfl.train.passive import PassiveParty
-from vfl.train.roles import SETUP_STEP, JobState, PartyRole
+from vfl.train.roles import JobState, PartyRole
 from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
@@ -34,47 +41,19 @@ _log = structlog.get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
 
-REMEMBERED_CALLS = 16
-"""Replies kept for repeated calls; the coordinator repeats at most its latest."""
 
-
-class _Job:
-    """The job that this party is working on.
-
-    Attributes:
-        accepted_role: set when the job has been accepted.
-        where: what was last asked for, in words.
-        trained: whether there is something to save.
-        error: the first error that happened here.
-    """
-
-    def __init__(self, name: str, attempt: int) -> None:
-        self.name = name
-        self.attempt = attempt
-        self.accepted_role: PartyRole | None = None
-        self.where = "prepare"
-        self.trained = False
-        self.error: VflError | None = None
-        self.calls: dict[Hashable, asyncio.Task[Any]] = {}
-        self.last_call = time.monotonic()
+class _OfAttempt(Protocol):
+    """What tells which attempt a call belongs to."""
 
     @property
-    def role(self) -> PartyRole:
-        if self.accepted_role is None:
-            raise _not_prepared()
-        return self.accepted_role
+    def job(self) -> str: ...
 
     @property
-    def busy(self) -> bool:
-        return any(not task.done() for task in self.calls.values())
-
-    @property
-    def setup_key(self) -> StepKey:
-        return StepKey(self.name, SETUP_STEP, self.attempt)
+    def attempt(self) -> int: ...
 
 
 class PartyService:
-    """Implements ``vfl.transport.server.ControlHandler`` for one party.
+    """Implements ``vfl.transport.server.ControlHandler`` for one job of a party.
 
     Args:
         setup: the party's validated files.
@@ -86,6 +65,7 @@ class PartyService:
         keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
+        digest: of the job and the federation, as the coordinator must have them.
         outcome: set when a job ends here: None when it finished, else the error that ended it.
     """
 
@@ -107,12 +87,18 @@ class PartyService:
         self._trail = trail
         self._credentials = credentials
         self._keep_serving = keep_serving
-        self._digest = job_digest(setup.job, setup.federation)
-        self._job: _Job | None = None
+        self.digest = job_digest(setup.job, setup.federation)
+        self._job: Attempt | None = None
+        self._store: CheckpointStore | None = None
         self._idle: IdleWork | None = None
-        self._started = time.monotonic()
+        self._last_call = time.monotonic()
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def run(self) -> str:
+        """Name of the run that this party works on; empty before one has come."""
+        return self._job.job if self._job else ""
 
     # --- control calls ---
 
@@ -123,58 +109,93 @@ class PartyService:
                 f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
                 remedy="install the same version of vfl everywhere",
             )
-        if self._job is None:
-            self._trail.open(call.job, call.attempt)
-            self._job = _Job(call.job, call.attempt)
-            self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
-        elif (self._job.name, self._job.attempt) != (call.job, call.attempt):
+        self._raise_if_stopped()
+        if self._job is not None and self._job.job != call.job:
             raise PolicyRefusal(
                 "this party is busy with another job", remedy="wait until that job is over, then start again"
             )
-        return await self._once(call.job, "prepare", "prepare", lambda job: self._prepare(job, call))
+        if self._job is None:
+            self._trail.open(call.job, call.attempt)
+        if self._job is None or self._job.number < call.attempt:
+            self._begin_attempt(call)
+        return await self._once(call, "prepare", "prepare", lambda job: self._prepare(job, call))
 
-    async def _prepare(self, job: _Job, call: m.Prepare) -> m.Prepared:
-        check_digest(self._digest, call.digest)
+    def _begin_attempt(self, call: m.Prepare) -> None:
+        interrupted, self._job = self._job, Attempt(call.job, call.attempt)
+        if interrupted is not None:
+            _log.warning("the job is tried again", attempt=call.attempt, interrupted=interrupted.where)
+            interrupted.end()
+        self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
+
+    async def _prepare(self, job: Attempt, call: m.Prepare) -> m.Prepared:
+        check_digest(self.digest, call.digest)
         check_acceptable(self._setup)
         await asyncio.to_thread(make_output, self._setup.config.output)
-        job.accepted_role = await asyncio.to_thread(self._make_role)
+        origin = Origin(job.job, self.digest, self._setup.name)
+        self._store = CheckpointStore(self._setup.config.checkpoints, origin)
+        if job.number > 0:
+            await self._reach_peers()
+        await asyncio.to_thread(self._give_role, job)
         _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
         loaded = await job.role.load()
         _log.info("table loaded", rows=loaded.rows, rows_without_id=loaded.dropped)
-        role = Role(self._setup.entry.role)
-        return m.Prepared(party=self._setup.name, role=role, rows=loaded.rows, dropped=loaded.dropped)
+        return m.Prepared(
+            party=self._setup.name,
+            role=Role(self._setup.entry.role),
+            rows=loaded.rows,
+            dropped=loaded.dropped,
+            checkpoints=await asyncio.to_thread(self._store.held),
+        )
+
+    async def _reach_peers(self) -> None:
+        """A peer that was gone may be there again before the connection to it is."""
+        seconds = self._setup.job.deadlines.silence
+        await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
+
+    async def restore(self, call: m.Restore) -> m.Restored:
+        """Take a checkpoint, to go on from it."""
+
+        async def work(job: Attempt) -> m.Restored:
+            snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
+            job.role.restore(snapshot)
+            job.restored_step = snapshot.step
+            _log.info("going on from a checkpoint", step=snapshot.step, attempt=job.number)
+            return m.Restored(party=self._setup.name)
+
+        return await self._once(call, ("restore", call.checkpoint), "going back to a checkpoint", work)
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
 
-        async def work(job: _Job) -> m.Aligned:
+        async def work(job: Attempt) -> m.Aligned:
             aligned = await job.role.align(job.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
             job.trained = not call.count_only
             return aligned
 
-        return await self._once(call.job, "align", "alignment", work)
+        return await self._once(call, "align", "alignment", work)
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
 
-        async def work(job: _Job) -> m.Begun:
+        async def work(job: Attempt) -> m.Begun:
             await job.role.begin(job.setup_key, frozenset(call.gradient_receivers))
+            self._inbox.reached(call.job, job.restored_step)
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
-        return await self._once(call.job, "begin", "the initial weights", work)
+        return await self._once(call, "begin", "the initial weights", work)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
         self._inbox.reached(call.key.job, call.key.step)
-        return await self._once(call.key.job, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
+        return await self._once(call.key, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
 
-    async def _run_phase(self, job: _Job, call: m.PhaseCall) -> m.PhaseReport:
-        before, started = self._traffic.total(job.name), time.perf_counter()
+    async def _run_phase(self, job: Attempt, call: m.PhaseCall) -> m.PhaseReport:
+        before, started = self._traffic.total(job.job), time.perf_counter()
         metrics = await job.role.run_phase(call.key, call.phase, call.batch)
-        after = self._traffic.total(job.name)
+        after = self._traffic.total(job.job)
         return m.PhaseReport(
             seconds=time.perf_counter() - started,
             bytes_sent=after.sent - before.sent,
@@ -185,23 +206,22 @@ class PartyService:
     async def score(self, call: m.Score) -> m.Scored:
         """Metrics of a scored split."""
 
-        async def work(job: _Job) -> m.Scored:
+        async def work(job: Attempt) -> m.Scored:
             metrics = await job.role.score()
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             return m.Scored(metrics=metrics)
 
-        return await self._once(call.job, ("score", call.split, call.epoch), "scoring", work)
+        return await self._once(call, ("score", call.split, call.epoch), "scoring", work)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save this party's part of the model."""
-        return await self._once(call.job, "finish", "saving", self._finish)
+        return await self._once(call, "finish", "saving", self._finish)
 
-    async def _finish(self, job: _Job) -> m.Finished:
-        lipschitz = await job.role.save(job.name) if job.trained else 0.0
-        total = self._traffic.total(job.name)
-        saved = str(self._setup.config.output / job.name) if job.trained else "nothing, the common ids were counted"
-        _log.info("job finished", job=job.name, saved=saved)
-        asyncio.get_running_loop().call_soon(self._end, None)
+    async def _finish(self, job: Attempt) -> m.Finished:
+        lipschitz = await job.role.save(job.job) if job.trained else 0.0
+        total = self._traffic.total(job.job)
+        saved = str(self._setup.config.output / job.job) if job.trained else "nothing, the common ids were counted"
+        _log.info("job finished", job=job.job, saved=saved)
         return m.Finished(
             party=self._setup.name,
             bytes_sent=total.sent,
@@ -210,11 +230,61 @@ class PartyService:
             certified_lipschitz=lipschitz,
         )
 
+    async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
+        """Write down the state."""
+
+        async def work(job: Attempt) -> m.Checkpointed:
+            snapshot = job.role.snapshot(call.key.step)
+            write = partial(self._checkpoints.write, snapshot, job.number, durable=call.durable)
+            return m.Checkpointed(checkpoint=await asyncio.to_thread(write))
+
+        where = f"the checkpoint of step {call.key.step}"
+        return await self._once(call.key, ("checkpoint", call.key.step), where, work)
+
+    async def commit(self, call: m.Commit) -> m.Committed:
+        """All parties have written theirs."""
+
+        async def work(_: Attempt) -> m.Committed:
+            await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
+            return m.Committed(party=self._setup.name)
+
+        where = f"committing the checkpoint of step {call.checkpoint.step}"
+        return await self._once(call, ("commit", call.checkpoint), where, work)
+
+    async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
+        """Say what this party does, whatever it does."""
+        self._raise_if_stopped()
+        if self._job is None:
+            raise not_prepared()
+        self._job.check_current(call.job, call.attempt)
+        self._last_call = time.monotonic()
+        name, seconds = "", 0.0
+        if (mail := self._job.mail) is not None:
+            mail.progressing(name for name in call.progressing if name in self._setup.peers)
+            name, seconds = mail.waiting_for
+        return m.Alive(
+            party=self._setup.name,
+            doing=self._job.doing,
+            progress=pieces_finished(),
+            waiting_for=name,
+            waiting_seconds=seconds,
+        )
+
+    async def release(self, call: m.Release) -> m.Released:
+        """The job is over. A party that was started again after it had saved hears of it, too."""
+        if self._job is not None:
+            self._job.check_current(call.job, call.attempt)
+        if self._job is not None or not self._keep_serving:
+            asyncio.get_running_loop().call_soon(self._end, None)
+        return m.Released(party=self._setup.name)
+
     async def abort(self, call: m.Abort) -> None:
         """Stop the job and say why. A job that fails before it reached this party ends its wait, too."""
         job = self._job
-        if (job is None and self._keep_serving) or (job is not None and job.name != call.job):
+        if (job is None and self._keep_serving) or (job is not None and job.job != call.job):
             return
+        if job is not None and call.attempt < job.number:
+            raise superseded()
         self._coordinator_knows.set()
         where = job.where if job else "before the job began"
         _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
@@ -251,14 +321,13 @@ class PartyService:
             job = self._job
             if job is None and self._keep_serving:
                 continue
-            silent_since = self._started if job is None else job.last_call
             # The coordinator may start this much later than this party, and then wait as long for the others.
-            limit = 2 * deadlines.connect if job is None else deadlines.phase
-            if not (job and job.busy) and time.monotonic() - silent_since > limit:
+            limit = 2 * deadlines.connect if job is None else max(deadlines.absence, deadlines.silence)
+            if time.monotonic() - self._last_call > limit:
                 where = "before a job began" if job is None else f"after {job.where}"
                 error = PeerUnreachable(
                     f"the coordinator did not call within {limit:g} s {where}",
-                    remedy="start the coordinator with 'vfl run', or look into its log for why it stopped",
+                    remedy="look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
                 )
                 _log.error("coordinator is silent", seconds=limit, where=where)
                 self._coordinator_knows.set()  # or is not there to be told
@@ -268,7 +337,7 @@ class PartyService:
         if self.outcome.done():
             return
         if self._job is not None:
-            self._inbox.fail(self._job.name, error or JobAborted("the job is over at this party"))
+            self._inbox.fail(self._job.job, error or JobAborted("the job is over at this party"))
         self.close()
         self.outcome.set_result(error)
 
@@ -277,40 +346,45 @@ class PartyService:
         if self._idle is not None:
             self._idle.close()
 
-    def _make_role(self) -> PartyRole:
+    @property
+    def _checkpoints(self) -> CheckpointStore:
+        if self._store is None:
+            raise not_prepared()
+        return self._store
+
+    def _give_role(self, job: Attempt) -> None:
         setup = self._setup
         encrypted = setup.job.interaction.protocol == "encrypted"
-        timeout = setup.job.deadlines.phase
+        if self._idle is not None:
+            self._idle.close()
         pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
         self._idle = IdleWork(pools)
-        mail = Mail(setup.name, self._clients, self._inbox, self._idle, timeout, encrypted=encrypted)
-        state = JobState(setup, mail, pools, self._credentials)
-        if setup.entry.role is Role.PASSIVE:
+        mail = Mail(setup.name, self._clients, self._inbox, self._idle, setup.job.deadlines.phase, encrypted=encrypted)
+        job.accept(self._make_role(JobState(setup, mail, pools, self._credentials)), mail)
+
+    def _make_role(self, state: JobState) -> PartyRole:
+        if self._setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
         from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
 
         return ActiveParty(state)
 
-    async def _once(self, name: str, key: Hashable, where: str, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
-        """Do the work of a call of this job once; a repeated call gets the same reply or the same error."""
-        job = self._job
-        if job is None or job.name != name:
-            raise _not_prepared()
+    async def _once(
+        self, call: _OfAttempt, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]
+    ) -> Reply:
+        """Do the work of a call of the attempt once; a repeated call gets the same reply or the same error."""
         self._raise_if_stopped()
-        job.last_call = time.monotonic()
-        if key not in job.calls:
-            while len(job.calls) >= REMEMBERED_CALLS:
-                job.calls.pop(next(iter(job.calls)))
-            job.where = where
-            job.calls[key] = asyncio.ensure_future(self._guarded(job, work))
-            job.calls[key].add_done_callback(_mark_retrieved)
+        job = self._job
+        if job is None:
+            raise not_prepared()
+        job.check_current(call.job, call.attempt)
+        self._last_call = time.monotonic()
         try:
-            # A caller that gives up must not stop work that a repeated call will ask for again.
-            reply: Reply = await asyncio.shield(job.calls[key])
+            reply = await job.once(key, where, work)
             self._raise_if_stopped()
             return reply
         finally:
-            job.last_call = time.monotonic()
+            self._last_call = time.monotonic()
             if self.outcome.done():
                 self._coordinator_knows.set()
 
@@ -318,28 +392,3 @@ class PartyService:
         if self.outcome.done() and (error := self.outcome.result()) is not None:
             self._coordinator_knows.set()
             raise error
-
-    async def _guarded(self, job: _Job, work: Callable[[_Job], Awaitable[Reply]]) -> Reply:
-        try:
-            return await work(job)
-        except VflError as error:
-            if not self.outcome.done():
-                job.error = job.error or error
-                _log.error("failed", where=job.where, error=str(error), code=error.code)
-            raise
-        except Exception as error:
-            _log.exception("internal error", where=job.where)
-            job.error = InternalError(
-                f"an internal error stopped {job.where}", remedy="see this party's log; please report it"
-            )
-            raise job.error from error
-
-
-def _mark_retrieved(task: asyncio.Task[Any]) -> None:
-    """The coordinator may be gone and never collect the error, which is kept and logged without it."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _not_prepared() -> ProtocolError:
-    return ProtocolError("a call came before the job was prepared", remedy="start the job again")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from vfl.models.labels import LabelEncoding, Labels
 from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
 from vfl.models.top import LipschitzTop
-from vfl.train.local_model import make_optimiser
+from vfl.train.local_model import load_optimiser_state, make_optimiser, optimiser_state, prefixed, under
 from vfl.train.party_config import PartySetup
 
 
@@ -98,6 +100,24 @@ class UpperModel:
             radii = certified_radius(logits, certified_lipschitz(self.top), self.task.config)
             metrics["median_certified_radius"] = radii.median().item()
         return metrics
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that training changes."""
+        return {
+            **prefixed("own", self.own.state_dict()),
+            **prefixed("top", self.top.state_dict()),
+            **prefixed("optimiser", optimiser_state(self._optimiser)),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` gave.
+
+        Raises:
+            RuntimeError: it is another model's.
+        """
+        self.own.load_state_dict(under("own", state))
+        self.top.load_state_dict(under("top", state))
+        load_optimiser_state(self._optimiser, under("optimiser", state))
 
     def _logits(self, z_BK: Tensor, alpha_BD: Tensor | None) -> Tensor:
         own_BK = self.own.bias if alpha_BD is None else self.own(alpha_BD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable
 from types import TracebackType
@@ -127,11 +128,11 @@ class _Connection:
             remedy="correct the endpoint in federation.toml, or start that party there",
         )
 
-    async def _result(self, call: Awaitable[Any], what: str, timeout: float) -> Any:  # noqa: ASYNC109
+    async def _result(self, call: Awaitable[Any], what: str, timeout: float | None) -> Any:  # noqa: ASYNC109
         try:
             return readable(await call, self.peer_name)
         except grpc.aio.AioRpcError as error:
-            known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout))
+            known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout or math.inf))
         if isinstance(known, PeerUnreachable):
             known.detail = await self._explained(known.detail)
         raise known
@@ -147,7 +148,7 @@ class _Connection:
         self,
         call: Awaitable[Any],
         what: str,
-        timeout: float,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109
         key: StepKey,
         salt: bytes,
     ) -> Any:
@@ -257,6 +258,10 @@ class ControlClient(_Connection):
         """Get ready for a job."""
         return await self._call(self._stub.Prepare, call, m.Prepared, timeout)
 
+    async def restore(self, call: m.Restore, timeout: float) -> m.Restored:  # noqa: ASYNC109
+        """Take a checkpoint, to go on from it."""
+        return await self._call(self._stub.Restore, call, m.Restored, timeout)
+
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
         return await self._call(self._stub.Align, call, m.Aligned, timeout)
@@ -265,13 +270,26 @@ class ControlClient(_Connection):
         """Agree on initial weights."""
         return await self._call(self._stub.Begin, call, m.Begun, timeout)
 
-    async def run_phase(self, call: m.PhaseCall, timeout: float) -> m.PhaseReport:  # noqa: ASYNC109
-        """Do one phase of one step."""
-        return await self._call(self._stub.RunPhase, call, m.PhaseReport, timeout, what=call.phase.value)
+    async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
+        """Do one phase of one step, for as long as the party gets on."""
+        return await self._call(self._stub.RunPhase, call, m.PhaseReport, None, what=call.phase.value)
 
     async def score(self, call: m.Score, timeout: float) -> m.Scored:  # noqa: ASYNC109
         """Compute metrics."""
         return await self._call(self._stub.Score, call, m.Scored, timeout)
+
+    async def checkpoint(self, call: m.Checkpoint, timeout: float) -> m.Checkpointed:  # noqa: ASYNC109
+        """Write down the state after a step."""
+        return await self._call(self._stub.Checkpoint, call, m.Checkpointed, timeout)
+
+    async def commit(self, call: m.Commit, timeout: float) -> m.Committed:  # noqa: ASYNC109
+        """All parties have written their checkpoint."""
+        return await self._call(self._stub.Commit, call, m.Committed, timeout)
+
+    async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
+        """Is it there, and does it get on? Has no content and no end, so it is not recorded."""
+        request = self._stub.Heartbeat(to_proto(call), timeout=timeout)
+        return from_proto(await self._result(request, call.kind, timeout), m.Alive)
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
         """Stop the job."""
@@ -281,12 +299,16 @@ class ControlClient(_Connection):
         """Save the party's part of the model."""
         return await self._call(self._stub.Finish, call, m.Finished, timeout)
 
+    async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
+        """The job is over."""
+        return await self._call(self._stub.Release, call, m.Released, timeout)
+
     async def _call(
         self,
         method: Any,
         call: m.ControlMessage,
         reply_type: type[ReplyT],
-        timeout: float,  # noqa: ASYNC109
+        timeout: float | None,  # noqa: ASYNC109
         what: str = "",
     ) -> ReplyT:
         salt = fresh_salt()
@@ -295,7 +317,7 @@ class ControlClient(_Connection):
         self._record_control(Direction.RECEIVED, call_key(call), reply, salt)
         return reply
 
-    async def _ask(self, method: Any, call: m.ControlMessage, timeout: float, what: str, salt: bytes) -> Any:  # noqa: ASYNC109
+    async def _ask(self, method: Any, call: m.ControlMessage, timeout: float | None, what: str, salt: bytes) -> Any:  # noqa: ASYNC109
         key = call_key(call)
         self._record_control(Direction.SENT, key, call, salt)
         request = method(to_proto(call), timeout=timeout, metadata=salt_metadata(salt))

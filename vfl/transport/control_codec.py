@@ -8,15 +8,18 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from vfl import messages as m
 from vfl.errors import ProtocolError
-from vfl.ids import Batch, StepKey
+from vfl.ids import Batch, CheckpointId, StepKey
 from vfl.transport.v1 import control_pb2 as pb
 from vfl.transport.v1 import doctor_pb2
 
 PROTO_TYPES: dict[type, Any] = {
     StepKey: pb.StepKey,
+    CheckpointId: pb.CheckpointId,
     Batch: pb.Batch,
     m.Prepare: pb.PrepareRequest,
     m.Prepared: pb.PrepareReply,
+    m.Restore: pb.RestoreRequest,
+    m.Restored: pb.RestoreReply,
     m.Align: pb.AlignRequest,
     m.Aligned: pb.AlignReply,
     m.Begin: pb.BeginRequest,
@@ -25,9 +28,17 @@ PROTO_TYPES: dict[type, Any] = {
     m.PhaseReport: pb.RunPhaseReply,
     m.Score: pb.ScoreRequest,
     m.Scored: pb.ScoreReply,
+    m.Checkpoint: pb.CheckpointRequest,
+    m.Checkpointed: pb.CheckpointReply,
+    m.Commit: pb.CommitRequest,
+    m.Committed: pb.CommitReply,
+    m.Heartbeat: pb.HeartbeatRequest,
+    m.Alive: pb.HeartbeatReply,
     m.Abort: pb.AbortRequest,
     m.Finish: pb.FinishRequest,
     m.Finished: pb.FinishReply,
+    m.Release: pb.ReleaseRequest,
+    m.Released: pb.ReleaseReply,
     m.Finding: doctor_pb2.Finding,
     m.Diagnose: doctor_pb2.DiagnoseRequest,
     m.Diagnosis: doctor_pb2.DiagnoseReply,

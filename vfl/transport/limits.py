@@ -69,6 +69,6 @@ def channel_options(endpoint: str) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),  # a party that comes back is wanted at once
         ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
     ]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from vfl.errors import ProtocolError
 from vfl.ids import Address, Batch, Phase, StepKey
-from vfl.messages import ControlMessage, Failure, Message, PhaseCall, Protection
+from vfl.messages import Checkpoint, ControlMessage, Failure, Message, PhaseCall, Protection
 from vfl.transport.codec import message_bytes, wire_bytes
 from vfl.transport.control_codec import to_proto
 
@@ -148,7 +148,7 @@ def control_crossing(direction: Direction, peer: str, key: StepKey, message: Con
 
 def call_key(call: Any) -> StepKey:
     """Job, step and attempt that a control call and its reply belong to; step 0 where there is none."""
-    return call.key if isinstance(call, PhaseCall) else StepKey(call.job, _NO_STEP, getattr(call, "attempt", 0))
+    return call.key if isinstance(call, (PhaseCall, Checkpoint)) else StepKey(call.job, _NO_STEP, call.attempt)
 
 
 def _encoded(message: ControlMessage) -> bytes:

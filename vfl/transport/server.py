@@ -61,6 +61,9 @@ class ControlHandler(Protocol):
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a job."""
 
+    async def restore(self, call: m.Restore) -> m.Restored:
+        """Take a checkpoint, to go on from it."""
+
     async def align(self, call: m.Align) -> m.Aligned:
         """Exchange keys, check the ids, build the models."""
 
@@ -73,11 +76,23 @@ class ControlHandler(Protocol):
     async def score(self, call: m.Score) -> m.Scored:
         """Compute metrics."""
 
+    async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
+        """Write down the state."""
+
+    async def commit(self, call: m.Commit) -> m.Committed:
+        """All parties have written theirs."""
+
+    async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
+        """Say at once what the party does."""
+
     async def abort(self, call: m.Abort) -> None:
         """Stop the job."""
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save the party's part of the model."""
+
+    async def release(self, call: m.Release) -> m.Released:
+        """The job is over."""
 
 
 def health_service_name(party: str) -> str:
@@ -98,6 +113,9 @@ class _Control(control_pb2_grpc.ControlServicer):
     async def Prepare(self, request: control_pb2.PrepareRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
         return await self._answer(request, context, m.Prepare, self._handler.prepare)
 
+    async def Restore(self, request: control_pb2.RestoreRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Restore, self._handler.restore)
+
     async def Align(self, request: control_pb2.AlignRequest, context: Any) -> Any:  # noqa: N802
         return await self._answer(request, context, m.Align, self._handler.align)
 
@@ -110,11 +128,23 @@ class _Control(control_pb2_grpc.ControlServicer):
     async def Score(self, request: control_pb2.ScoreRequest, context: Any) -> Any:  # noqa: N802
         return await self._answer(request, context, m.Score, self._handler.score)
 
+    async def Checkpoint(self, request: control_pb2.CheckpointRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Checkpoint, self._handler.checkpoint)
+
+    async def Commit(self, request: control_pb2.CommitRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Commit, self._handler.commit)
+
+    async def Heartbeat(self, request: control_pb2.HeartbeatRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Heartbeat, self._handler.heartbeat)
+
     async def Abort(self, request: control_pb2.AbortRequest, context: Any) -> Any:  # noqa: N802
         return await self._answer(request, context, m.Abort, self._handler.abort)
 
     async def Finish(self, request: control_pb2.FinishRequest, context: Any) -> Any:  # noqa: N802
         return await self._answer(request, context, m.Finish, self._handler.finish)
+
+    async def Release(self, request: control_pb2.ReleaseRequest, context: Any) -> Any:  # noqa: N802
+        return await self._answer(request, context, m.Release, self._handler.release)
 
     async def _answer(
         self, request: Any, context: Any, call_type: type[RequestT], method: Callable[[RequestT], Awaitable[Any]]
@@ -129,7 +159,7 @@ class _Control(control_pb2_grpc.ControlServicer):
     async def _recorded(
         self, call: RequestT, context: Any, method: Callable[[RequestT], Awaitable[m.ControlMessage | None]]
     ) -> m.ControlMessage | None:
-        if self._recorder is None:
+        if self._recorder is None or isinstance(call, m.Heartbeat):  # of no content, and without end
             return await method(call)
         key, salt = call_key(call), received_salt(context)
         self._recorder.record(control_crossing(Direction.RECEIVED, self._coordinator, key, call, salt))

@@ -139,7 +139,7 @@ async def test_a_refused_job_leaves_a_log_that_says_so(federation):
     async with parties_in_process(federation) as (parties, clients):
         with pytest.raises(RemoteError):
             await clients[CLINIC].prepare(prepare, 30)
-        await clients[CLINIC].abort(m.Abort("job-1", "coordinator", "data", "no table"), 30)
+        await clients[CLINIC].abort(m.Abort("job-1", 0, "coordinator", "data", "no table"), 30)
         await parties[CLINIC]
     with federation.path(CLINIC, "audit/job-1.clinic.jsonl").open("rb") as file:
         records = [line.record for line in read_lines(file)]

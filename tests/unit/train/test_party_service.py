@@ -74,11 +74,13 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
         for phase in INFERENCE_PHASES:
             call = _phase_call(2, phase, Split.TEST)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call, SECONDS))
-        score = m.Score(JOB, Split.TEST, 0)
+        score = m.Score(JOB, 0, Split.TEST, 0)
         scored = await _every_call_three_times(clients, lambda c: c.score(score, SECONDS))
         assert scored[CLINIC] == m.Scored({})
         assert 0 <= scored[ACTIVE].metrics["auc"] <= 1
-        finished = await asyncio.gather(*(c.finish(m.Finish(JOB), SECONDS) for c in clients.values() for _ in range(2)))
+        finished = await asyncio.gather(
+            *(c.finish(m.Finish(JOB, 0), SECONDS) for c in clients.values() for _ in range(2))
+        )
         assert finished[0] == finished[1]
         assert [await party for party in parties.values()] == [None, None]
     assert len(made) == 2
@@ -116,7 +118,7 @@ async def test_calls_before_the_job_is_prepared_are_refused(federation):
         for call in (
             clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS),
             clients[CLINIC].run_phase(_phase_call(1, Phase.TOP, Split.TRAIN), SECONDS),
-            clients[CLINIC].finish(m.Finish(JOB), SECONDS),
+            clients[CLINIC].finish(m.Finish(JOB, 0), SECONDS),
         ):
             with pytest.raises(RemoteError, match="before the job was prepared") as raised:
                 await call
@@ -127,7 +129,7 @@ async def test_calls_of_another_job_are_refused(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await clients[CLINIC].prepare(_prepare(federation), SECONDS)
         with pytest.raises(RemoteError, match="before the job was prepared"):
-            await clients[CLINIC].finish(m.Finish("another-job"), SECONDS)
+            await clients[CLINIC].finish(m.Finish("another-job", 0), SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +159,9 @@ async def test_a_party_works_on_one_job_at_a_time(federation):
 async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
         await clients[CLINIC].prepare(_prepare(federation), SECONDS)
-        await clients[CLINIC].abort(m.Abort("job-2", "coordinator", "aborted", "not this one"), SECONDS)
+        await clients[CLINIC].abort(m.Abort("job-2", 0, "coordinator", "aborted", "not this one"), SECONDS)
         assert not parties[CLINIC].done()
-        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "data", "bank: no table"), SECONDS)
+        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "data", "bank: no table"), SECONDS)
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
         assert isinstance(error, JobAborted)
         assert error.summary == "the job was stopped: bank: no table"
@@ -168,7 +170,7 @@ async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation
 @pytest.mark.parametrize("keep_serving", [True, False])
 async def test_an_abort_before_the_job_came_ends_the_wait_of_a_party_that_serves_one_job(federation, keep_serving):
     async with parties_in_process(federation.write(), keep_serving=keep_serving) as (parties, clients):
-        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "unreachable", "bank did not answer"), SECONDS)
+        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "unreachable", "bank did not answer"), SECONDS)
         if keep_serving:
             await clients[CLINIC].prepare(_prepare(federation), SECONDS)
             assert not parties[CLINIC].done()
@@ -184,7 +186,7 @@ async def test_where_the_error_happened_the_process_ends_with_all_of_it(federati
         with pytest.raises(RemoteError) as raised:
             await clients[CLINIC].prepare(_prepare(federation), SECONDS)
         assert str(federation.folder) not in str(raised.value)
-        await clients[CLINIC].abort(m.Abort(JOB, "coordinator", "remote", raised.value.summary), SECONDS)
+        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "remote", raised.value.summary), SECONDS)
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, DataError)
     assert str(federation.path(CLINIC, "table.csv")) in str(error)
@@ -195,7 +197,7 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
         for job in (JOB, "job-2"):
             await clients[CLINIC].wait_ready(30)
             await clients[CLINIC].prepare(_prepare(federation, job=job), SECONDS)
-            await clients[CLINIC].abort(m.Abort(job, "coordinator", "aborted", "enough"), SECONDS)
+            await clients[CLINIC].abort(m.Abort(job, 0, "coordinator", "aborted", "enough"), SECONDS)
             await asyncio.sleep(0.5)
         assert not parties[CLINIC].done()
 

@@ -14,7 +14,7 @@ from vfl.errors import RemoteError
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials
 
-FINISH = m.Finish("job-1")
+FINISH = m.Finish("job-1", 0)
 
 
 def put(source, target):

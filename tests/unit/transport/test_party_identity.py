@@ -18,7 +18,7 @@ from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
 from vfl.transport.trust import CertificateRefused, current_time
 
-FINISH = m.Finish("job-1")
+FINISH = m.Finish("job-1", 0)
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))
 
 
@@ -38,7 +38,7 @@ async def test_only_the_coordinator_controls(serving_tls, calling, handler):
     async with serving_tls() as endpoint:
         for name in ("shop", "bank"):
             async with ControlClient(endpoint, "bank", calling(name)) as caller:
-                for method, call in (("finish", FINISH), ("abort", m.Abort("job-1", "x", "y", "z"))):
+                for method, call in (("finish", FINISH), ("abort", m.Abort("job-1", 0, "x", "y", "z"))):
                     with pytest.raises(RemoteError, match="does not allow control calls") as caught:
                         await getattr(caller, method)(call, 5)
                     assert caught.value.remote_code == "access"

@@ -98,9 +98,9 @@ async def test_control_calls_arrive_and_are_answered(serving, handler):
         "align": (m.Align("job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
         "begin": (m.Begin("job-1", 0, ("shop",)), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
-        "score": (m.Score("job-1", Split.TEST, 3), m.Scored({"auc": 0.75})),
-        "abort": (m.Abort("job-1", "shop", "data", "no rows"), None),
-        "finish": (m.Finish("job-1"), m.Finished("bank", 1, 2, 3, 0.5)),
+        "score": (m.Score("job-1", 0, Split.TEST, 3), m.Scored({"auc": 0.75})),
+        "abort": (m.Abort("job-1", 0, "shop", "data", "no rows"), None),
+        "finish": (m.Finish("job-1", 0), m.Finished("bank", 1, 2, 3, 0.5)),
     }
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         answers = {name: await getattr(client, name)(call, 5) for name, (call, _) in calls.items()}

@@ -56,6 +56,16 @@ class StepKey(_message.Message):
     attempt: int
     def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
+class CheckpointId(_message.Message):
+    __slots__ = ("step", "attempt", "digest")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    attempt: int
+    digest: str
+    def __init__(self, step: _Optional[int] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
 class Batch(_message.Message):
     __slots__ = ("split", "epoch", "index")
     SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -79,16 +89,34 @@ class PrepareRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ...) -> None: ...
 
 class PrepareReply(_message.Message):
-    __slots__ = ("party", "role", "rows", "dropped")
+    __slots__ = ("party", "role", "rows", "dropped", "checkpoints")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     party: str
     role: Role
     rows: int
     dropped: int
-    def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+    checkpoints: _containers.RepeatedCompositeFieldContainer[CheckpointId]
+    def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ..., dropped: _Optional[int] = ..., checkpoints: _Optional[_Iterable[_Union[CheckpointId, _Mapping]]] = ...) -> None: ...
+
+class RestoreRequest(_message.Message):
+    __slots__ = ("job", "attempt", "checkpoint")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    checkpoint: CheckpointId
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
+
+class RestoreReply(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    def __init__(self, party: _Optional[str] = ...) -> None: ...
 
 class AlignRequest(_message.Message):
     __slots__ = ("job", "attempt", "count_only")
@@ -162,14 +190,16 @@ class RunPhaseReply(_message.Message):
     def __init__(self, seconds: _Optional[float] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("job", "split", "epoch")
+    __slots__ = ("job", "split", "epoch", "attempt")
     JOB_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     job: str
     split: Split
     epoch: int
-    def __init__(self, job: _Optional[str] = ..., split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ...) -> None: ...
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
     __slots__ = ("metrics",)
@@ -184,27 +214,85 @@ class ScoreReply(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     def __init__(self, metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
+class CheckpointRequest(_message.Message):
+    __slots__ = ("key", "durable")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    key: StepKey
+    durable: bool
+    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., durable: _Optional[bool] = ...) -> None: ...
+
+class CheckpointReply(_message.Message):
+    __slots__ = ("checkpoint",)
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: CheckpointId
+    def __init__(self, checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("job", "attempt", "checkpoint")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    checkpoint: CheckpointId
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
+
+class CommitReply(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    def __init__(self, party: _Optional[str] = ...) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("job", "attempt", "progressing")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESSING_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    progressing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., progressing: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HeartbeatReply(_message.Message):
+    __slots__ = ("party", "doing", "progress", "waiting_for", "waiting_seconds")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    DOING_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    WAITING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    doing: str
+    progress: int
+    waiting_for: str
+    waiting_seconds: float
+    def __init__(self, party: _Optional[str] = ..., doing: _Optional[str] = ..., progress: _Optional[int] = ..., waiting_for: _Optional[str] = ..., waiting_seconds: _Optional[float] = ...) -> None: ...
+
 class AbortRequest(_message.Message):
-    __slots__ = ("job", "origin", "code", "reason")
+    __slots__ = ("job", "origin", "code", "reason", "attempt")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     job: str
     origin: str
     code: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., origin: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., origin: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class AbortReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class FinishRequest(_message.Message):
-    __slots__ = ("job",)
+    __slots__ = ("job", "attempt")
     JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     job: str
-    def __init__(self, job: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class FinishReply(_message.Message):
     __slots__ = ("party", "bytes_sent", "bytes_received", "peak_memory_bytes", "certified_lipschitz")
@@ -219,3 +307,17 @@ class FinishReply(_message.Message):
     peak_memory_bytes: int
     certified_lipschitz: float
     def __init__(self, party: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., certified_lipschitz: _Optional[float] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ("job", "attempt")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    attempt: int
+    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class ReleaseReply(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    def __init__(self, party: _Optional[str] = ...) -> None: ...

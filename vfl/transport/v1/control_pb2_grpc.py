@@ -39,6 +39,11 @@ class ControlStub:
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareRequest.SerializeToString,
                 response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareReply.FromString,
                 _registered_method=True)
+        self.Restore = channel.unary_unary(
+                '/vfl.transport.v1.Control/Restore',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.RestoreReply.FromString,
+                _registered_method=True)
         self.Align = channel.unary_unary(
                 '/vfl.transport.v1.Control/Align',
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.AlignRequest.SerializeToString,
@@ -59,6 +64,21 @@ class ControlStub:
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.ScoreReply.FromString,
                 _registered_method=True)
+        self.Checkpoint = channel.unary_unary(
+                '/vfl.transport.v1.Control/Checkpoint',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointReply.FromString,
+                _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/vfl.transport.v1.Control/Commit',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.CommitRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.CommitReply.FromString,
+                _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/vfl.transport.v1.Control/Heartbeat',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatReply.FromString,
+                _registered_method=True)
         self.Abort = channel.unary_unary(
                 '/vfl.transport.v1.Control/Abort',
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.AbortRequest.SerializeToString,
@@ -69,12 +89,23 @@ class ControlStub:
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.FinishRequest.SerializeToString,
                 response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.FinishReply.FromString,
                 _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/vfl.transport.v1.Control/Release',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseReply.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Prepare(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +135,24 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Checkpoint(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Commit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heartbeat(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Abort(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,6 +165,12 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Release(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +178,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Prepare,
                     request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareRequest.FromString,
                     response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareReply.SerializeToString,
+            ),
+            'Restore': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.RestoreRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.RestoreReply.SerializeToString,
             ),
             'Align': grpc.unary_unary_rpc_method_handler(
                     servicer.Align,
@@ -144,6 +204,21 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.ScoreRequest.FromString,
                     response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.ScoreReply.SerializeToString,
             ),
+            'Checkpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.Checkpoint,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointReply.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.CommitRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.CommitReply.SerializeToString,
+            ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatReply.SerializeToString,
+            ),
             'Abort': grpc.unary_unary_rpc_method_handler(
                     servicer.Abort,
                     request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.AbortRequest.FromString,
@@ -153,6 +228,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Finish,
                     request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.FinishRequest.FromString,
                     response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.FinishReply.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +262,33 @@ class Control:
             '/vfl.transport.v1.Control/Prepare',
             vfl_dot_transport_dot_v1_dot_control__pb2.PrepareRequest.SerializeToString,
             vfl_dot_transport_dot_v1_dot_control__pb2.PrepareReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Restore',
+            vfl_dot_transport_dot_v1_dot_control__pb2.RestoreRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.RestoreReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -301,6 +408,87 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Checkpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Checkpoint',
+            vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.CheckpointReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Commit',
+            vfl_dot_transport_dot_v1_dot_control__pb2.CommitRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.CommitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Heartbeat',
+            vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.HeartbeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Abort(request,
             target,
             options=(),
@@ -344,6 +532,33 @@ class Control:
             '/vfl.transport.v1.Control/Finish',
             vfl_dot_transport_dot_v1_dot_control__pb2.FinishRequest.SerializeToString,
             vfl_dot_transport_dot_v1_dot_control__pb2.FinishReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Release',
+            vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.ReleaseReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,25 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvfl/transport/v1/doctor.proto\x12\x10vfl.transport.v1\",\n\x0f\x44iagnoseRequest\x12\x13\n\x0bprobe_peers\x18\x01 \x01(\x08J\x04\x08\x02\x10\x10\"\xd0\x01\n\rDiagnoseReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12\x17\n\x0fpackage_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04time\x18\x05 \x01(\x01\x12,\n\x08\x61\x63tivity\x18\x06 \x01(\x0e\x32\x1a.vfl.transport.v1.Activity\x12+\n\x08\x66indings\x18\x07 \x03(\x0b\x32\x19.vfl.transport.v1.FindingJ\x04\x08\x08\x10\x10\"\xc0\x01\n\x07\x46inding\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12&\n\x05\x63heck\x18\x03 \x01(\x0e\x32\x17.vfl.transport.v1.Check\x12*\n\x07verdict\x18\x04 \x01(\x0e\x32\x19.vfl.transport.v1.Verdict\x12\x0f\n\x07summary\x18\x05 \x01(\t\x12\x0c\n\x04side\x18\x06 \x01(\t\x12\x0e\n\x06remedy\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\tJ\x04\x08\t\x10\x10*\x8a\x02\n\x05\x43heck\x12\x15\n\x11\x43HECK_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HECK_FILES\x10\x01\x12\x15\n\x11\x43HECK_CERTIFICATE\x10\x02\x12\x14\n\x10\x43HECK_REVOCATION\x10\x03\x12\x0f\n\x0b\x43HECK_TABLE\x10\x04\x12\x10\n\x0c\x43HECK_LISTEN\x10\x05\x12\x0e\n\nCHECK_NAME\x10\x06\x12\x14\n\x10\x43HECK_CONNECTION\x10\x07\x12\r\n\tCHECK_TLS\x10\x08\x12\x10\n\x0c\x43HECK_ANSWER\x10\t\x12\x11\n\rCHECK_VERSION\x10\n\x12\r\n\tCHECK_JOB\x10\x0b\x12\x0f\n\x0b\x43HECK_CLOCK\x10\x0c\x12\x0f\n\x0b\x43HECK_STATE\x10\r*\\\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x13\n\x0fVERDICT_WARNING\x10\x02\x12\x13\n\x0fVERDICT_PROBLEM\x10\x03*c\n\x08\x41\x63tivity\x12\x18\n\x14\x41\x43TIVITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TIVITY_WAITING\x10\x01\x12\x11\n\rACTIVITY_BUSY\x10\x02\x12\x14\n\x10\x41\x43TIVITY_STOPPED\x10\x03\x32X\n\x06\x44octor\x12N\n\x08\x44iagnose\x12!.vfl.transport.v1.DiagnoseRequest\x1a\x1f.vfl.transport.v1.DiagnoseReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvfl/transport/v1/doctor.proto\x12\x10vfl.transport.v1\"<\n\x0f\x44iagnoseRequest\x12\x13\n\x0bprobe_peers\x18\x01 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x02 \x01(\tJ\x04\x08\x03\x10\x10\"\xd0\x01\n\rDiagnoseReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\t\x12\x17\n\x0fpackage_version\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04time\x18\x05 \x01(\x01\x12,\n\x08\x61\x63tivity\x18\x06 \x01(\x0e\x32\x1a.vfl.transport.v1.Activity\x12+\n\x08\x66indings\x18\x07 \x03(\x0b\x32\x19.vfl.transport.v1.FindingJ\x04\x08\x08\x10\x10\"\xc0\x01\n\x07\x46inding\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12&\n\x05\x63heck\x18\x03 \x01(\x0e\x32\x17.vfl.transport.v1.Check\x12*\n\x07verdict\x18\x04 \x01(\x0e\x32\x19.vfl.transport.v1.Verdict\x12\x0f\n\x07summary\x18\x05 \x01(\t\x12\x0c\n\x04side\x18\x06 \x01(\t\x12\x0e\n\x06remedy\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\tJ\x04\x08\t\x10\x10*\x8a\x02\n\x05\x43heck\x12\x15\n\x11\x43HECK_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HECK_FILES\x10\x01\x12\x15\n\x11\x43HECK_CERTIFICATE\x10\x02\x12\x14\n\x10\x43HECK_REVOCATION\x10\x03\x12\x0f\n\x0b\x43HECK_TABLE\x10\x04\x12\x10\n\x0c\x43HECK_LISTEN\x10\x05\x12\x0e\n\nCHECK_NAME\x10\x06\x12\x14\n\x10\x43HECK_CONNECTION\x10\x07\x12\r\n\tCHECK_TLS\x10\x08\x12\x10\n\x0c\x43HECK_ANSWER\x10\t\x12\x11\n\rCHECK_VERSION\x10\n\x12\r\n\tCHECK_JOB\x10\x0b\x12\x0f\n\x0b\x43HECK_CLOCK\x10\x0c\x12\x0f\n\x0b\x43HECK_STATE\x10\r*\\\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x13\n\x0fVERDICT_WARNING\x10\x02\x12\x13\n\x0fVERDICT_PROBLEM\x10\x03*c\n\x08\x41\x63tivity\x12\x18\n\x14\x41\x43TIVITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TIVITY_WAITING\x10\x01\x12\x11\n\rACTIVITY_BUSY\x10\x02\x12\x14\n\x10\x41\x43TIVITY_STOPPED\x10\x03\x32X\n\x06\x44octor\x12N\n\x08\x44iagnose\x12!.vfl.transport.v1.DiagnoseRequest\x1a\x1f.vfl.transport.v1.DiagnoseReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vfl.transport.v1.doctor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECK']._serialized_start=504
-  _globals['_CHECK']._serialized_end=770
-  _globals['_VERDICT']._serialized_start=772
-  _globals['_VERDICT']._serialized_end=864
-  _globals['_ACTIVITY']._serialized_start=866
-  _globals['_ACTIVITY']._serialized_end=965
+  _globals['_CHECK']._serialized_start=520
+  _globals['_CHECK']._serialized_end=786
+  _globals['_VERDICT']._serialized_start=788
+  _globals['_VERDICT']._serialized_end=880
+  _globals['_ACTIVITY']._serialized_start=882
+  _globals['_ACTIVITY']._serialized_end=981
   _globals['_DIAGNOSEREQUEST']._serialized_start=51
-  _globals['_DIAGNOSEREQUEST']._serialized_end=95
-  _globals['_DIAGNOSEREPLY']._serialized_start=98
-  _globals['_DIAGNOSEREPLY']._serialized_end=306
-  _globals['_FINDING']._serialized_start=309
-  _globals['_FINDING']._serialized_end=501
-  _globals['_DOCTOR']._serialized_start=967
-  _globals['_DOCTOR']._serialized_end=1055
+  _globals['_DIAGNOSEREQUEST']._serialized_end=111
+  _globals['_DIAGNOSEREPLY']._serialized_start=114
+  _globals['_DIAGNOSEREPLY']._serialized_end=322
+  _globals['_FINDING']._serialized_start=325
+  _globals['_FINDING']._serialized_end=517
+  _globals['_DOCTOR']._serialized_start=983
+  _globals['_DOCTOR']._serialized_end=1071
 # @@protoc_insertion_point(module_scope)

@@ -61,10 +61,12 @@ ACTIVITY_BUSY: Activity
 ACTIVITY_STOPPED: Activity
 
 class DiagnoseRequest(_message.Message):
-    __slots__ = ("probe_peers",)
+    __slots__ = ("probe_peers", "digest")
     PROBE_PEERS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     probe_peers: bool
-    def __init__(self, probe_peers: _Optional[bool] = ...) -> None: ...
+    digest: str
+    def __init__(self, probe_peers: _Optional[bool] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class DiagnoseReply(_message.Message):
     __slots__ = ("party", "protocol_version", "package_version", "digest", "time", "activity", "findings")

@@ -1,0 +1,71 @@
+"""Two jobs over the same party processes, at the same time: each as if it were alone."""
+
+import copy
+import shutil
+
+import pytest
+import tomli_w
+from support.federation import COORDINATOR, Federation, Processes
+
+EPOCHS = 6
+
+
+def two_jobs(folder):
+    """A federation whose parties have two party files each: ``party.toml`` and ``other.toml``, for different jobs."""
+    federation = Federation(folder)
+    federation.job["training"]["epochs"] = EPOCHS
+    other = copy.deepcopy(federation.job) | {"name": "other", "seed": 12}
+    other["model"]["interaction_width"] = 3
+    federation.write()
+    for name in (*federation.names, COORDINATOR):
+        federation.path(name, "other_job.toml").write_text(tomli_w.dumps(other), encoding="utf-8")
+    for name in federation.names:
+        file = federation.path(name).read_text(encoding="utf-8")
+        file = file.replace('job = "job.toml"', 'job = "other_job.toml"').replace('"model"', '"other_model"')
+        federation.path(name, "other.toml").write_text(file, encoding="utf-8")
+    return federation
+
+
+def alone(federation, file, job):
+    with Processes(federation) as processes:
+        for name in federation.names:
+            processes.start_command(name, "party", file)
+        processes.start_command(COORDINATOR, "run", job)
+        assert set(processes.wait().values()) == {0}
+
+
+def test_two_jobs_at_once_give_the_weights_that_each_gives_alone(tmp_path):
+    federation = two_jobs(tmp_path)
+    kinds = (("party.toml", "job.toml", "model"), ("other.toml", "other_job.toml", "other_model"))
+    expected = {}
+    for file, job, output in kinds:
+        alone(federation, file, job)
+        expected[output] = federation.everything_saved(output)
+        for name in federation.names:
+            shutil.rmtree(federation.path(name, output))
+    with Processes(federation) as processes:
+        for name in federation.names:
+            processes.start_command(name, "party", "party.toml", "other.toml")
+        processes.start_command(COORDINATOR, "run", "job.toml", "--report", "outcome.json")
+        processes.start_command("second coordinator", "run", "other_job.toml", at=COORDINATOR)
+        processes.wait_for(COORDINATOR, "epoch 1/")
+        processes.wait_for("second coordinator", "epoch 1/")  # while the first one still trains
+        assert f"epoch {EPOCHS}/" not in processes.output(COORDINATOR)
+        assert set(processes.wait().values()) == {0}
+    for _, _, output in kinds:
+        found = federation.everything_saved(output)
+        assert found.keys() == expected[output].keys()
+        different = [key for key, value in found.items() if not (value == expected[output][key]).all()]
+        assert not different
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", '"clinic"'), ("threads", "2")])
+def test_files_of_different_processes_are_refused(tmp_path, key, value):
+    federation = two_jobs(tmp_path)
+    path = federation.path("bank", "other.toml")
+    lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with Processes(federation) as processes:
+        processes.start_command("bank", "party", "party.toml", "other.toml")
+        assert processes.wait() == {"bank": 2}
+        assert f"they differ in {key}" in processes.output("bank")

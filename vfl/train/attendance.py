@@ -1,0 +1,94 @@
+"""Heartbeats: notices within seconds that a party is gone, and tells one that is slow from one that is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NoReturn
+
+from vfl import messages as m
+from vfl.errors import DeadlineExceeded, PeerUnreachable
+from vfl.train.job import DeadlineConfig
+from vfl.train.observer import Observer
+from vfl.train.parties import Parties
+from vfl.transport.client import ControlClient
+
+HEARTBEAT_SECONDS = 1.0
+SHOWN_AFTER_SECONDS = 5.0
+"""From when on it is worth a line that a party waits for another."""
+
+
+class Attendance:
+    """Watches the parties of one attempt of a job.
+
+    Args:
+        parties: all of which have prepared the attempt.
+        job: its name.
+        deadlines: ``silence`` and ``phase`` are for here.
+        observer: is told who waits for whom.
+    """
+
+    def __init__(
+        self,
+        parties: Parties,
+        job: str,
+        attempt: int,
+        deadlines: DeadlineConfig,
+        observer: Observer,
+    ) -> None:
+        self._parties = parties
+        self._job = job
+        self._attempt = attempt
+        self._deadlines = deadlines
+        self._observer = observer
+        self._progress = dict.fromkeys(parties, -1)
+        self._got_on = dict.fromkeys(parties, time.monotonic())
+        self._at_work_since = dict(self._got_on)
+        self._shown: dict[str, float] = {}
+
+    async def watch(self) -> NoReturn:
+        """Ask every party every second, for as long as nothing is wrong.
+
+        Raises:
+            PeerUnreachable: a party does not answer.
+            DeadlineExceeded: a party answers and works, but makes no progress.
+            RemoteError: a party has failed, or was started again and knows nothing of the job.
+        """
+        await asyncio.gather(*(self._watch(name, self._parties[name]) for name in self._parties))
+        raise RuntimeError("watching ends with an error only")
+
+    async def _watch(self, name: str, client: ControlClient) -> NoReturn:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            call = m.Heartbeat(self._job, self._attempt, self._progressing())
+            try:
+                alive = await client.heartbeat(call, self._deadlines.silence)
+            except DeadlineExceeded:
+                raise PeerUnreachable(
+                    f"{name} did not answer for {self._deadlines.silence:g} s",
+                    remedy=f"look whether {name} is stopped, overloaded or cut off",
+                ) from None
+            self._note(name, alive)
+
+    def _progressing(self) -> tuple[str, ...]:
+        since = time.monotonic() - 3 * HEARTBEAT_SECONDS
+        return tuple(name for name, at in self._got_on.items() if at > since)
+
+    def _note(self, name: str, alive: m.Alive) -> None:
+        now = time.monotonic()
+        if alive.progress != self._progress[name]:
+            self._progress[name], self._got_on[name] = alive.progress, now
+        # Who has nothing to do or waits for another is not stuck: the other is, and whoever waits gives up on it first.
+        idle = not alive.doing or alive.waiting_for
+        self._at_work_since[name] = now if idle else self._at_work_since[name]
+        limit = 2 * self._deadlines.phase
+        if now - max(self._got_on[name], self._at_work_since[name]) > limit:
+            raise DeadlineExceeded(
+                f"{name} made no progress with {alive.doing} for {limit:g} s",
+                remedy=f"look into the log of {name} and at its machine, or raise deadlines.phase",
+            )
+        if alive.waiting_seconds > SHOWN_AFTER_SECONDS and now - self._shown.get(name, 0.0) > SHOWN_AFTER_SECONDS:
+            self._shown[name] = now
+            self._observer.event(
+                "a party waits", party=name, waits_for=alive.waiting_for, seconds=round(alive.waiting_seconds)
+            )

@@ -1,0 +1,57 @@
+"""One interruption of a run: from the first failure until the run has come further than before."""
+
+from __future__ import annotations
+
+import time
+
+from vfl.errors import VflError, is_retryable
+from vfl.train.outcome import Recovery
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+
+class Interruption:
+    """How long the run has been interrupted, and how long it may be.
+
+    Args:
+        error: what interrupted it.
+        where: what the run was doing, in words.
+        limit: seconds that it may take; ``deadlines.absence`` of the job.
+
+    Attributes:
+        steps_lost: training steps done before that have to be repeated.
+    """
+
+    def __init__(self, error: VflError, where: str, limit: float) -> None:
+        self._reason = error.summary
+        self._where = where
+        self._limit = limit
+        self._since = time.monotonic()
+        self._failures = 0
+        self.steps_lost = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the run is given up."""
+        return max(self._limit - (time.monotonic() - self._since), 0.0)
+
+    def failed_again(self, error: VflError, last_step: int | None) -> float:
+        """Seconds to wait before another attempt.
+
+        Args:
+            last_step: of the newest checkpoint, if there is one.
+
+        Raises:
+            VflError: the error, where another attempt would be of no use or has lasted too long.
+        """
+        if is_retryable(error) and self.seconds_left > 0:
+            self._failures += 1
+            return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)
+        if last_step is not None:
+            kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' goes on from it"
+            error.remedy = f"{error.remedy}; {kept}" if error.remedy else kept
+        raise error
+
+    def recovery(self) -> Recovery:
+        """What to report, now that it is over."""
+        return Recovery(self._reason, self._where, self.steps_lost, time.monotonic() - self._since)

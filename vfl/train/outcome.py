@@ -1,0 +1,57 @@
+"""What a run has to show so far. Part of every checkpoint, so that it goes on with the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Recovery:
+    """One interruption that the run went on after. ``seconds`` from the interruption to the first new step."""
+
+    reason: str
+    where: str
+    steps_lost: int
+    seconds: float
+
+
+@dataclass
+class Outcome:
+    """Times in seconds, traffic in bytes. Steps that were lost and repeated count once.
+
+    Attributes:
+        losses: of the steps of the epoch that has begun.
+        history: of every epoch: its mean loss and what was scored after it.
+    """
+
+    job: str
+    party_rows: dict[str, int] = field(default_factory=dict)
+    rows_without_id: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    train_rows: int = 0
+    steps: int = 0
+    trained_samples: int = 0
+    seconds_setup: float = 0.0
+    seconds_alignment: float = 0.0
+    seconds_training: float = 0.0
+    seconds_evaluation: float = 0.0
+    training_bytes_sent: dict[str, int] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    test: dict[str, float] = field(default_factory=dict)
+    certified_lipschitz: float = 0.0
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    recoveries: list[Recovery] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Text from which ``from_json`` makes an equal outcome."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """Read what ``to_json`` wrote."""
+        content = json.loads(text)
+        recoveries = [Recovery(**recovery) for recovery in content.pop("recoveries")]
+        return cls(**content, recoveries=recoveries)

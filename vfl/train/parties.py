@@ -1,0 +1,58 @@
+"""All parties of a job, asked at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from vfl.transport.client import ControlClient
+
+Reply = TypeVar("Reply")
+
+
+class Parties:
+    """A control connection to every party, in the order of the federation.
+
+    Args:
+        active: name of the active party.
+    """
+
+    def __init__(self, clients: Mapping[str, ControlClient], active: str) -> None:
+        self._clients = clients
+        self.active = clients[active]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._clients)
+
+    def __getitem__(self, name: str) -> ControlClient:
+        return self._clients[name]
+
+    async def all(self, call: Callable[[ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
+        """Call every party at once. The first failure is raised; calls that still run are given up."""
+        return await self.each(lambda _, client: call(client))
+
+    async def each(self, call: Callable[[str, ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
+        """As ``all``, for calls that differ from party to party."""
+        tasks = {name: asyncio.ensure_future(call(name, client)) for name, client in self._clients.items()}
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            await _give_up(*tasks.values())
+        return {name: task.result() for name, task in tasks.items()}
+
+
+async def watched(work: Coroutine[Any, Any, Reply], watch: Coroutine[Any, Any, NoReturn]) -> Reply:
+    """The result of ``work``, unless ``watch`` raises first."""
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0] in done else tasks[1].result()
+    finally:
+        await _give_up(*tasks)
+
+
+async def _give_up(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

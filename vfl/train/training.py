@@ -1,0 +1,173 @@
+"""The coordinator's way through the schedule of a job, in one attempt: steps, evaluations and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from vfl import messages as m
+from vfl.errors import RemoteError
+from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
+from vfl.train.job import JobConfig
+from vfl.train.ledger import Ledger
+from vfl.train.observer import Observer
+from vfl.train.outcome import Outcome
+from vfl.train.parties import Parties
+from vfl.train.run_store import StepRecord
+from vfl.train.schedule import EpochEnd, Evaluation, Schedule, TrainStep
+from vfl.transport.client import ControlClient
+
+
+class Training:
+    """Leads the parties through training and evaluation.
+
+    Args:
+        attempt: carried by every call.
+        ledger: where steps and checkpoints are kept.
+        observer: is told about progress.
+        got_to: is told of every step that is done.
+
+    Attributes:
+        where: what is being done, in words.
+    """
+
+    def __init__(
+        self,
+        job: JobConfig,
+        parties: Parties,
+        attempt: int,
+        ledger: Ledger,
+        observer: Observer,
+        got_to: Callable[[int], None],
+    ) -> None:
+        self._job = job
+        self._parties = parties
+        self._attempt = attempt
+        self._ledger = ledger
+        self._observer = observer
+        self._got_to = got_to
+        self._scored: dict[str, float] = {}
+        self._steps_kept = self._steps_kept_durably = self._outcome.steps
+        self._kept_durably_at = time.monotonic()
+        self.where = "the first checkpoint"
+
+    @property
+    def _outcome(self) -> Outcome:
+        return self._ledger.outcome
+
+    async def run(self, schedule: Schedule, done: int) -> None:
+        """Do what the schedule has after step ``done``; 0 is the beginning, which gets a checkpoint, too.
+
+        Raises:
+            VflError: what interrupted it.
+        """
+        if not done:
+            await self._keep(0, durable=True)
+        for work in schedule:
+            match work:
+                case TrainStep() if work.step > done:
+                    await self._train(work)
+                case Evaluation() if work.last_step > done:
+                    await self._evaluate(work)
+                case EpochEnd() if work.epoch >= len(self._outcome.history):
+                    await self._end_epoch(work)
+
+    async def _train(self, work: TrainStep) -> None:
+        started = time.perf_counter()
+        reports = await self._step_through(TRAINING_PHASES, work.step, work.batch)
+        loss = next(report.metrics["loss"] for report in reports if "loss" in report.metrics)
+        seconds, sent = time.perf_counter() - started, sum(report.bytes_sent for report in reports)
+        self._outcome.steps += 1
+        self._outcome.trained_samples += work.rows
+        self._outcome.losses.append(loss)
+        batch = work.batch
+        self._ledger.record(
+            StepRecord(
+                work.step, self._attempt, str(batch.split), batch.epoch, batch.index, work.rows, loss, seconds, sent
+            )
+        )
+        self._observer.step_done(batch, work.rows, loss, seconds, sent)
+        self._got_to(work.step)
+        await self._keep_if_due(work.step)
+        self._outcome.seconds_training += time.perf_counter() - started
+
+    async def _step_through(self, phases: tuple[Phase, ...], step: int, batch: Batch) -> list[m.PhaseReport]:
+        key = StepKey(self._outcome.job, step, self._attempt)
+        reports: list[m.PhaseReport] = []
+        for phase in phases:
+            self.where = f"{phase} of batch {batch.index + 1}, epoch {batch.epoch + 1} ({batch.split})"
+            call = m.PhaseCall(key, phase, batch)
+            replies = await self._parties.all(partial(ControlClient.run_phase, call=call))
+            reports += replies.values()
+            if batch.split is Split.TRAIN:
+                self._count_bytes(replies)
+        return reports
+
+    def _count_bytes(self, replies: Mapping[str, m.PhaseReport]) -> None:
+        sent = self._outcome.training_bytes_sent
+        for name, report in replies.items():
+            sent[name] = sent.get(name, 0) + report.bytes_sent
+
+    async def _evaluate(self, work: Evaluation) -> None:
+        started = time.perf_counter()
+        for at, batch in enumerate(work.batches):
+            await self._step_through(INFERENCE_PHASES, work.first_step + at, batch)
+        self.where = f"scoring ({work.split})"
+        score = m.Score(self._outcome.job, self._attempt, work.split, work.epoch)
+        metrics = (await self._parties.active.score(score, self._job.deadlines.phase)).metrics
+        self._outcome.seconds_evaluation += time.perf_counter() - started
+        if work.split is Split.TEST:
+            self._outcome.test = metrics
+            self._observer.tested(metrics)
+        self._scored = {f"{work.split}_{name}": value for name, value in metrics.items()}
+
+    async def _end_epoch(self, work: EpochEnd) -> None:
+        outcome, epochs = self._outcome, self._job.training.epochs
+        record = {"epoch": float(work.epoch + 1), "loss": float(np.mean(outcome.losses))} | self._scored
+        outcome.losses, self._scored = [], {}
+        outcome.history.append(record)
+        self._observer.epoch_done(work.epoch, epochs, record)
+        if work.epoch + 1 == epochs:
+            await self._keep(work.last_step, durable=True)
+
+    # --- checkpoints ---
+
+    async def _keep_if_due(self, step: int) -> None:
+        plan, steps = self._job.checkpoints, self._outcome.steps
+        minutes = (time.monotonic() - self._kept_durably_at) / 60
+        if steps - self._steps_kept_durably >= plan.every_steps or minutes >= plan.every_minutes:
+            await self._keep(step, durable=True)
+        elif steps - self._steps_kept >= plan.in_memory_every_steps:
+            await self._keep(step, durable=False)
+
+    async def _keep(self, step: int, *, durable: bool) -> None:
+        """A checkpoint in two phases: when the ledger has it, all parties have theirs.
+
+        The run outlives a party whose disk is full. At the beginning nothing is lost by stopping instead.
+
+        Raises:
+            RemoteError: a party cannot write any checkpoint.
+        """
+        previously, self.where = self.where, f"the checkpoint of step {step}"
+        job, limit = self._outcome.job, self._job.deadlines.phase
+        self._steps_kept = self._outcome.steps
+        if durable:
+            self._steps_kept_durably, self._kept_durably_at = self._steps_kept, time.monotonic()
+        call = m.Checkpoint(StepKey(job, step, self._attempt), durable)
+        try:
+            written = await self._parties.all(lambda client: client.checkpoint(call, limit))
+        except RemoteError as error:
+            if error.remote_code != "checkpoint" or step == 0:
+                raise
+            self._ledger.note("checkpoint failed", error.summary, step=step)
+            self._observer.event("no checkpoint", step=step, reason=error.summary, remedy=error.remedy)
+            return
+        checkpoints = {name: reply.checkpoint for name, reply in written.items()}
+        self._ledger.commit(step, self._attempt, checkpoints, durable=durable)
+        await self._parties.each(
+            lambda name, client: client.commit(m.Commit(job, self._attempt, checkpoints[name]), limit)
+        )
+        self.where = previously
