@@ -90,7 +90,7 @@ def test_a_checkpoint_comes_back_prepared_and_committed(either, durable):
     ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1).filter(lambda name: name != "__metadata__"), st.lists(st.floats()), max_size=4),
     st.dictionaries(st.text(), st.text(), max_size=4),
@@ -211,6 +211,7 @@ def _entry(step, attempt, durable, prepared):
     return Entry(Path(f"{step}-{attempt}-{prepared}"), step, attempt, prepared, manifest)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), min_size=1),
     st.data(),
