@@ -48,6 +48,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobAborted: grpc.StatusCode.ABORTED,
+    errors.PartyRestarted: grpc.StatusCode.ABORTED,
     errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InternalError: grpc.StatusCode.INTERNAL,

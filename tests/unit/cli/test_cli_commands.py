@@ -109,7 +109,7 @@ def test_text_logs_are_a_line_an_event(capsys):
 def test_progress_logs_a_line_an_epoch_with_speed(capsys):
     configure_logs(LogFormat.JSON)
     with ProgressObserver(Console(stderr=True, force_terminal=False), epochs=2) as observer:
-        observer.ready(100, 70, 2, ("clinic",))
+        observer.ready(100, 70, 2, ("clinic",), 0)
         observer.step_done(Batch(Split.TRAIN, 0, 0), rows=32, loss=0.5, seconds=0.5, bytes_sent=1000)
         observer.epoch_done(0, 2, {"epoch": 1.0, "loss": 0.54321})
     ready, epoch = map(json.loads, capsys.readouterr().err.splitlines())

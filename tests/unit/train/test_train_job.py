@@ -46,6 +46,7 @@ DIFFERENCES = {
     "split": ({"test": 0.2}, "split"),
     "ring": ({"gradient_bits": 11}, "ring"),
     "deadlines": ({"phase": 5.0}, "deadlines"),
+    "checkpoints": ({"every_steps": 7}, "checkpoints"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from support.certificates import Issuer, Unchecked
 
 from vfl import messages as m
-from vfl.ids import Address, Role, StepKey
+from vfl.ids import Address, CheckpointId, Role, StepKey
 from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
@@ -37,6 +37,10 @@ class RecordingHandler:
         await self._record(call)
         return m.Prepared("bank", Role.ACTIVE, 10, 2)
 
+    async def restore(self, call: m.Restore) -> m.Restored:
+        await self._record(call)
+        return m.Restored("bank")
+
     async def align(self, call: m.Align) -> m.Aligned:
         await self._record(call)
         return m.Aligned(10, 6, 2, 2, 4, True)
@@ -52,6 +56,22 @@ class RecordingHandler:
     async def score(self, call: m.Score) -> m.Scored:
         await self._record(call)
         return m.Scored({"auc": 0.75})
+
+    async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
+        await self._record(call)
+        return m.Checkpointed(CheckpointId(call.key.step, call.key.attempt, "digest"))
+
+    async def commit(self, call: m.Commit) -> m.Committed:
+        await self._record(call)
+        return m.Committed("bank")
+
+    async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
+        await self._record(call)
+        return m.Alive("bank", "top of step 3", 7, "shop", 1.5)
+
+    async def release(self, call: m.Release) -> m.Released:
+        await self._record(call)
+        return m.Released("bank")
 
     async def abort(self, call: m.Abort) -> None:
         await self._record(call)

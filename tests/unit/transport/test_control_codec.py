@@ -6,18 +6,21 @@ from hypothesis import strategies as st
 
 from vfl import messages as m
 from vfl.errors import ProtocolError
-from vfl.ids import Batch, Phase, Split, StepKey
+from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.transport.control_codec import PROTO_TYPES, from_proto, to_proto
 from vfl.transport.v1 import control_pb2 as pb
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNT = st.integers(0, (1 << 64) - 1)
 REAL = st.floats(allow_nan=False)
+CHECKPOINT = st.builds(CheckpointId, step=INT64, attempt=INT64)
 NAMED = {
     "rows": COUNT, "dropped": COUNT, "width": COUNT, "train_rows": COUNT, "validation_rows": COUNT, "test_rows": COUNT,
     "bytes_sent": COUNT, "bytes_received": COUNT, "peak_memory_bytes": COUNT,
     "seconds": REAL, "certified_lipschitz": REAL,
     "key": st.builds(StepKey, step=INT64, attempt=INT64), "batch": st.builds(Batch, epoch=INT64, index=INT64),
+    "checkpoint": CHECKPOINT, "checkpoints": st.lists(CHECKPOINT, max_size=3).map(tuple),
+    "progress": COUNT, "waiting_seconds": REAL, "progressing": st.lists(st.text(max_size=5), max_size=3).map(tuple),
     "step": INT64, "attempt": INT64, "epoch": INT64, "index": INT64,
     "gradient_receivers": st.lists(st.text(max_size=5), max_size=3).map(tuple),
     "time": REAL,
@@ -41,9 +44,9 @@ def test_every_control_message_survives_the_wire(control_type, data):
 
 def test_every_control_dataclass_has_a_proto_message_with_the_same_fields():
     control = set(m.CONTROL_TYPES.values()) - {m.Failure}  # which travels as a gRPC status
-    assert control | {StepKey, Batch, m.Finding} == PROTO_TYPES.keys()
+    assert control | {StepKey, CheckpointId, Batch, m.Finding} == PROTO_TYPES.keys()
     for control_type, proto_type in PROTO_TYPES.items():
-        assert [f.name for f in fields(control_type)] == [f.name for f in proto_type.DESCRIPTOR.fields]
+        assert {f.name for f in fields(control_type)} == {f.name for f in proto_type.DESCRIPTOR.fields}
 
 
 @pytest.mark.parametrize("phase", [0, 99])

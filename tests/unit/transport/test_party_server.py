@@ -20,7 +20,7 @@ from vfl.errors import (
     ProtocolError,
     RemoteError,
 )
-from vfl.ids import Address, Batch, Phase, Role, Split, StepKey
+from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import Limits
@@ -29,6 +29,7 @@ from vfl.transport.traffic import Traffic, TrafficMeter
 from vfl.transport.v1 import data_pb2, data_pb2_grpc
 
 STEP = StepKey("job-1", 0, 0)
+CHECKPOINT = CheckpointId(0, 0, "digest")
 PHASE_CALL = m.PhaseCall(STEP, Phase.TOP, Batch(Split.TRAIN, 1, 2))
 
 
@@ -95,15 +96,22 @@ async def test_parts_of_one_kind_arrive_in_any_order_and_are_told_apart(serving,
 async def test_control_calls_arrive_and_are_answered(serving, handler):
     calls = {
         "prepare": (m.Prepare("job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10, 2)),
+        "restore": (m.Restore("job-1", 0, CHECKPOINT), m.Restored("bank")),
         "align": (m.Align("job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
         "begin": (m.Begin("job-1", 0, ("shop",)), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
         "score": (m.Score("job-1", 0, Split.TEST, 3), m.Scored({"auc": 0.75})),
+        "checkpoint": (m.Checkpoint(STEP, True), m.Checkpointed(CHECKPOINT)),
+        "commit": (m.Commit("job-1", 0, CHECKPOINT), m.Committed("bank")),
+        "heartbeat": (m.Heartbeat("job-1", 0, ("shop",)), m.Alive("bank", "top of step 3", 7, "shop", 1.5)),
         "abort": (m.Abort("job-1", 0, "shop", "data", "no rows"), None),
         "finish": (m.Finish("job-1", 0), m.Finished("bank", 1, 2, 3, 0.5)),
+        "release": (m.Release("job-1", 0), m.Released("bank")),
     }
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        answers = {name: await getattr(client, name)(call, 5) for name, (call, _) in calls.items()}
+        # A phase has no deadline: it may take as long as the party gets on.
+        limits = {name: () if name == "run_phase" else (5,) for name in calls}
+        answers = {name: await getattr(client, name)(call, *limits[name]) for name, (call, _) in calls.items()}
     assert answers == {name: answer for name, (_, answer) in calls.items()}
     assert handler.calls == [call for call, _ in calls.values()]
 
@@ -112,7 +120,7 @@ async def test_an_error_crosses_without_its_detail(serving, handler):
     handler.error = DataError("the table is empty — größer!", detail="/srv/rows.csv", remedy="choose another")
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         with pytest.raises(RemoteError, match="bank: the table is empty — größer!") as caught:
-            await client.run_phase(PHASE_CALL, 5)
+            await client.run_phase(PHASE_CALL)
     assert (caught.value.party, caught.value.remote_code) == ("bank", "data")
     assert caught.value.remedy == "choose another"
     assert "/srv" not in str(caught.value)
@@ -122,7 +130,7 @@ async def test_a_defect_crosses_as_nothing_but_an_internal_error(serving, handle
     handler.error = KeyError("patient 4711")
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         with pytest.raises(RemoteError, match="internal error") as caught:
-            await client.run_phase(PHASE_CALL, 5)
+            await client.run_phase(PHASE_CALL)
     assert caught.value.remote_code == "internal"
     assert "4711" not in repr(vars(caught.value))
 
@@ -192,11 +200,11 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
             pass
 
 
-async def test_a_call_past_its_deadline_names_party_phase_and_seconds(serving, handler):
+async def test_a_call_past_its_deadline_names_party_call_and_seconds(serving, handler):
     handler.delay = 30
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        with pytest.raises(DeadlineExceeded, match=r"bank did not complete 'top' within 0\.2 s"):
-            await client.run_phase(PHASE_CALL, 0.2)
+        with pytest.raises(DeadlineExceeded, match=r"bank did not complete 'score' within 0\.2 s"):
+            await client.score(m.Score("job-1", 0, Split.TEST, 3), 0.2)
 
 
 async def test_an_unreachable_peer_is_named_with_its_endpoint(share):
@@ -233,7 +241,7 @@ async def test_another_party_at_the_endpoint_is_noticed(serving, share):
 async def test_a_server_that_stops_ends_the_calls_of_its_peers(serving, handler):
     handler.delay = 30
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        call = asyncio.create_task(client.run_phase(PHASE_CALL, 20))
+        call = asyncio.create_task(client.run_phase(PHASE_CALL))
         await asyncio.wait_for(handler.called.wait(), 5)
         await server.stop(0.1)
         with pytest.raises(PeerUnreachable, match="bank went away"):

@@ -45,7 +45,7 @@ async def test_both_ends_tell_the_same_of_calls_replies_and_failures(serving, ha
     here, there = ends
     phase = m.PhaseCall(StepKey("job-1", 4, 0), Phase.TOP, Batch(Split.TRAIN, 1, 2))
     async with serving(recorder=there) as server, ControlClient(endpoint(server), "bank", None, here) as client:
-        await client.run_phase(phase, 5)
+        await client.run_phase(phase)
         handler.error = DataError("no rows", detail="secret.csv", remedy="add some")
         with pytest.raises(RemoteError):
             await client.score(m.Score("job-1", 0, Split.TEST, 0), 5)

@@ -1,0 +1,46 @@
+"""Two coordinators of one run: the one that was taken for dead leaves it alone when it comes back."""
+
+import pytest
+
+from vfl.errors import PeerUnreachable, ProtocolError
+from vfl.train.ledger import Ledger
+from vfl.train.run_store import RunState, RunStore
+
+RUN = "job-1"
+
+
+@pytest.fixture
+def store(tmp_path):
+    with RunStore(tmp_path / "runs.sqlite") as store:
+        store.begin(RUN, "job", "test", "digest", "job.toml")
+        yield store
+
+
+def _two(store):
+    first = Ledger(store, RUN)
+    first.next_attempt()
+    second = Ledger(store, RUN)
+    assert not first.superseded
+    second.next_attempt()
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Ledger.next_attempt, Ledger.save, lambda ledger: ledger.commit(3, 0, {}, durable=False)],
+    ids=["next_attempt", "save", "commit"],
+)
+def test_a_superseded_coordinator_changes_nothing(store, change):
+    first, second = _two(store)
+    with pytest.raises(ProtocolError, match="another coordinator has gone on with the run"):
+        change(first)
+    assert (store.get(RUN).attempt, store.get(RUN).state, store.checkpoints(RUN)) == (1, RunState.RUNNING, [])
+    change(second)
+
+
+def test_what_stops_a_superseded_coordinator_does_not_stop_the_run(store):
+    first, second = _two(store)
+    first.stop(PeerUnreachable("gone"))
+    assert store.get(RUN).state is RunState.RUNNING
+    second.stop(PeerUnreachable("gone"))
+    assert store.get(RUN).state is RunState.FAILED
