@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
 from vfl import messages as m
-from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError, VflError
+from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
 from vfl.ids import Split
 from vfl.train.attendance import Attendance
 from vfl.train.interruption import Interruption
@@ -28,7 +28,10 @@ from vfl.transport.config import FederationConfig
 from vfl.version import PROTOCOL_VERSION
 
 LAST_CALL_SECONDS = 5.0
-"""How long to try telling a party that the job is over."""
+"""How long to try telling a party that the job was stopped."""
+
+RELEASE_SECONDS = 30.0
+"""How long to try telling a party that the job is finished: one that is being started again waits to hear it."""
 
 LAST_CALL_RETRY_SECONDS = 0.2
 
@@ -133,6 +136,7 @@ class Coordinator:
 
     async def _wait_after(self, error: VflError) -> None:
         """Give what was interrupted time to come back; raises the error where that is of no use."""
+        self._ledger.check_own()
         if not self._connected:
             raise error
         if self._interruption is None:
@@ -262,12 +266,15 @@ class Coordinator:
 
     async def _release_one(self, name: str, release: m.Release) -> None:
         try:
-            await _repeated(lambda: self._parties[name].release(release, LAST_CALL_SECONDS))
+            seconds = min(RELEASE_SECONDS, self._job.deadlines.absence)
+            await _repeated(lambda: self._parties[name].release(release, LAST_CALL_SECONDS), seconds)
         except VflError as error:
             self._observer.event("a party was not told that the job is over", party=name, reason=error.summary)
 
     async def _abort(self, error: VflError) -> None:
         """Tell every party why the job is over; those that cannot be reached are passed over."""
+        if self._ledger.superseded:  # and is not over
+            return
         self._observer.event("stopping all parties", reason=error.summary, where=self.where)
         reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
         abort = m.Abort(self._name, self._attempt, self._federation.coordinator, error.code, reason)
@@ -280,8 +287,8 @@ class Coordinator:
         await _repeated(lambda: client.abort(abort, LAST_CALL_SECONDS), seconds)
 
 
-async def _repeated(call: Callable[[], Awaitable[object]], seconds: float = LAST_CALL_SECONDS) -> None:
-    """Call a party until it is reached, for so many seconds.
+async def _repeated(call: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Call a party until it answers, for so many seconds.
 
     Raises:
         VflError: of the last try.
@@ -290,8 +297,8 @@ async def _repeated(call: Callable[[], Awaitable[object]], seconds: float = LAST
     while True:
         try:
             await call()
-        except PeerUnreachable:
-            if time.monotonic() >= deadline:
+        except VflError as error:
+            if not is_retryable(error) or time.monotonic() >= deadline:
                 raise
         else:
             return

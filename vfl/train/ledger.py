@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vfl.errors import CheckpointError, RemoteError, VflError
+from vfl.errors import CheckpointError, ProtocolError, RemoteError, VflError
 from vfl.ids import CheckpointId
 from vfl.train.outcome import Outcome
 from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord
@@ -25,6 +25,7 @@ class Ledger:
         self._store = store
         self._run = run
         self._steps: list[StepRecord] = []
+        self._own_attempt = store.get(run).attempt
         kept = store.outcome(run)
         self.outcome = Outcome.from_json(kept) if kept else Outcome(run)
 
@@ -39,14 +40,37 @@ class Ledger:
         return max(self._store.get(self._run).attempt, 0)
 
     @property
+    def superseded(self) -> bool:
+        """Whether another coordinator has gone on with the run, so that this one must leave it alone."""
+        return self._store.get(self._run).attempt != self._own_attempt
+
+    def check_own(self) -> None:
+        """Whether the run is still this coordinator's.
+
+        Raises:
+            ProtocolError: another one has gone on with it.
+        """
+        if self.superseded:
+            raise ProtocolError(
+                "another coordinator has gone on with the run",
+                remedy="let only one coordinator run the job; the other one's log says how far it is",
+            )
+
+    @property
     def last_step(self) -> int | None:
         """Step of the newest checkpoint; None without one."""
         checkpoints = self._store.checkpoints(self._run)
         return checkpoints[0].step if checkpoints else None
 
     def next_attempt(self) -> int:
-        """A number that no attempt of the run has had, wherever its coordinator was stopped."""
-        return self._store.next_attempt(self._run)
+        """A number that no attempt of the run has had, wherever its coordinator was stopped.
+
+        Raises:
+            ProtocolError: another coordinator has gone on with the run.
+        """
+        self.check_own()
+        self._own_attempt = self._store.next_attempt(self._run)
+        return self._own_attempt
 
     def record(self, step: StepRecord) -> None:
         """A step is done; it is kept with the next checkpoint, as without one it does not count."""
@@ -57,7 +81,12 @@ class Ledger:
         self._store.event(self._run, kind, text, **facts)
 
     def commit(self, step: int, attempt: int, parties: Mapping[str, CheckpointId], *, durable: bool) -> None:
-        """All parties have written this checkpoint: from now on the run can go back to it."""
+        """All parties have written this checkpoint: from now on the run can go back to it.
+
+        Raises:
+            ProtocolError: another coordinator has gone on with the run.
+        """
+        self.check_own()
         checkpoint = CommittedCheckpoint(step, attempt, durable, parties, self.outcome.to_json())
         self._store.commit(self._run, checkpoint, self._steps)
         self._steps = []
@@ -93,7 +122,12 @@ class Ledger:
         return lost
 
     def save(self) -> None:
-        """All parties have saved: nothing is repeated from here on."""
+        """All parties have saved: nothing is repeated from here on.
+
+        Raises:
+            ProtocolError: another coordinator has gone on with the run.
+        """
+        self.check_own()
         self._store.end(self._run, RunState.SAVED, outcome=self.outcome.to_json())
 
     def finish(self) -> None:
@@ -102,7 +136,7 @@ class Ledger:
 
     def stop(self, error: VflError | None) -> None:
         """The run has been stopped by an error, or by its operator."""
-        if not self.saved:
+        if not self.saved and not self.superseded:
             state = RunState.FAILED if error else RunState.STOPPED
             self._store.end(self._run, state, error=error.summary if error else "stopped by its operator")
 
