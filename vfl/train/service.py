@@ -157,6 +157,8 @@ class PartyService:
 
         async def work(job: Attempt) -> m.Restored:
             snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
+            # The interruption may have come before this party heard of the commit.
+            await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
             job.role.restore(snapshot)
             job.restored_step = snapshot.step
             _log.info("going on from a checkpoint", step=snapshot.step, attempt=job.number)

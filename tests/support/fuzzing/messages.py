@@ -19,7 +19,7 @@ from support.fuzzing.edits import frame, framed, frames
 from support.fuzzing.members import ACTIVE, COORDINATOR, JOB, PASSIVE, Context, federation
 from support.fuzzing.registry import fuzz_target
 from vfl import messages as m
-from vfl.ids import Address, Batch, Phase, Role, Split, StepKey
+from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.messages import MESSAGE_TYPES, Message
 from vfl.privacy.audit_log import Chain, Crossed
 from vfl.train.job import check_digest
@@ -109,18 +109,29 @@ def _nobody() -> Any:
 
 # --- control messages ---
 
+CHECKPOINT = CheckpointId(3, 0, "0" * 64)
 EXAMPLES: tuple[m.ControlMessage, ...] = (
     m.Prepare(JOB, 0, "job=1", "1"),
     m.Align(JOB, 0, count_only=True),
     m.Begin(JOB, 0, (PASSIVE,)),
     m.PhaseCall(KEY, Phase.TOP, Batch(Split.TRAIN, 0, 3)),
-    m.Score(JOB, Split.TEST, 1),
-    m.Abort(JOB, ACTIVE, "data", "the table has no rows"),
-    m.Finish(JOB),
+    m.Restore(JOB, 1, CHECKPOINT),
+    m.Score(JOB, 0, Split.TEST, 1),
+    m.Checkpoint(KEY, durable=True),
+    m.Commit(JOB, 0, CHECKPOINT),
+    m.Heartbeat(JOB, 0, (PASSIVE,)),
+    m.Abort(JOB, 0, ACTIVE, "data", "the table has no rows"),
+    m.Finish(JOB, 0),
+    m.Release(JOB, 0),
     m.Diagnose(probe_peers=True),
 )
 REPLIES: tuple[m.ControlMessage, ...] = (
-    m.Prepared(ACTIVE, Role.ACTIVE, 3, 1),
+    m.Prepared(ACTIVE, Role.ACTIVE, 3, 1, (CHECKPOINT,)),
+    m.Restored(ACTIVE),
+    m.Checkpointed(CHECKPOINT),
+    m.Committed(ACTIVE),
+    m.Alive(ACTIVE, "alignment", 5, PASSIVE, 1.5),
+    m.Released(ACTIVE),
     m.Aligned(3, 2, 1, 0, 4, trainable=True),
     m.Begun(ACTIVE),
     m.PhaseReport(0.5, 3, 4, {"loss": 0.5}),
@@ -180,7 +191,7 @@ def control_reply(data: bytes) -> None:
     """A party's reply to the coordinator; the first byte says to which call."""
     reply_type = type(REPLIES[data[0] % len(REPLIES)]) if data else m.Prepared
     reply = _as_grpc_hands_out(data[1:], PROTO_TYPES[reply_type])
-    answered = _control_client()._call(_Answering(reply), m.Finish(JOB), reply_type, 1.0)
+    answered = _control_client()._call(_Answering(reply), m.Finish(JOB, 0), reply_type, 1.0)
     loop().run_until_complete(answered)
 
 
