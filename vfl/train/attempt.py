@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import structlog
 
+from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError
 from vfl.ids import StepKey
+from vfl.progress import pieces_finished
 from vfl.train.mail import Mail
 from vfl.train.roles import SETUP_STEP, PartyRole
 
@@ -84,6 +86,20 @@ class Attempt:
             raise not_prepared()
         if number < self.number:
             raise superseded()
+
+    def alive(self, call: m.Heartbeat, party: str) -> m.Alive:
+        """What this party does now; takes note of who gets on."""
+        name, seconds = "", 0.0
+        if self.mail is not None:
+            self.mail.progressing(call.progressing)
+            name, seconds = self.mail.waiting_for
+        return m.Alive(
+            party=party,
+            doing=self.doing,
+            progress=pieces_finished(),
+            waiting_for=name,
+            waiting_seconds=seconds,
+        )
 
     async def once(self, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
         """Do the work of a call; a repeated one gets the same reply or the same error."""

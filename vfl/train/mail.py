@@ -8,6 +8,8 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
@@ -21,6 +23,11 @@ Result = TypeVar("Result")
 
 DELIVERIES_AT_ONCE = 4
 """Messages that may be on their way while the arithmetic goes on; bounds what a slow connection keeps in memory."""
+
+SHOWN_EVERY_SECONDS = 10.0
+"""How often a party's log says for whom it waits."""
+
+_log = structlog.get_logger("vfl.party")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Mail:
 
     def progressing(self, names: Iterable[str]) -> None:
         """These parties get on: whoever waits for a message of theirs may wait on."""
-        self._got_on.update(dict.fromkeys(names, time.monotonic()))
+        self._got_on.update({name: time.monotonic() for name in names if name in self._clients})
 
     @property
     def waiting_for(self) -> tuple[str, float]:
@@ -109,12 +116,14 @@ class Mail:
         self._waiting = (address.sender, since)
         try:
             while True:
-                deadline = max(since, self._got_on.get(address.sender, since)) + seconds
+                left = max(since, self._got_on.get(address.sender, since)) + seconds - time.monotonic()
                 try:
-                    return await self._inbox.take(address, max(deadline - time.monotonic(), 0.0), purpose)
+                    return await self._inbox.take(address, max(min(left, SHOWN_EVERY_SECONDS), 0.0), purpose)
                 except DeadlineExceeded:
-                    if self._got_on.get(address.sender, since) + seconds <= time.monotonic():
-                        raise
+                    now = time.monotonic()
+                    if max(since, self._got_on.get(address.sender, since)) + seconds <= now:
+                        raise _too_long(address, seconds, purpose) from None
+                    _log.info("waiting", for_message_of=address.sender, purpose=purpose, seconds=round(now - since))
         finally:
             self._waiting = None
 
@@ -161,6 +170,13 @@ class _Deliveries:
         """Give up what is still on its way."""
         for task in self._running:
             task.cancel()
+
+
+def _too_long(address: Address, seconds: float, purpose: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"{address.sender} did not send '{address.kind}' within {seconds:g} s, needed for {purpose}",
+        remedy=f"look into the log of {address.sender}, or allow more time",
+    )
 
 
 def _advance(exchange: Exchange[Result], received: Message | None) -> Send | Receive | _Finished[Result]:

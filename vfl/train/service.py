@@ -18,13 +18,12 @@ from vfl import messages as m
 from vfl.errors import JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role
-from vfl.progress import pieces_finished
 from vfl.train.attempt import Attempt, not_prepared, superseded
 from vfl.train.audit import AuditTrail
 from vfl.train.checkpoints import CheckpointStore, Origin
 from vfl.train.idle import IdleWork
 from vfl.train.job import check_digest, job_digest
-from vfl.train.mail import Mail
+from vfl.train.mail import SHOWN_EVERY_SECONDS, Mail
 from vfl.train.memory import peak_memory_bytes
 from vfl.train.party_config import PartySetup, check_acceptable
 from vfl.train.passive import PassiveParty
@@ -40,6 +39,8 @@ from vfl.version import PROTOCOL_VERSION
 _log = structlog.get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
+
+WATCH_SECONDS = 0.5
 
 
 class _OfAttempt(Protocol):
@@ -260,17 +261,7 @@ class PartyService:
             raise not_prepared()
         self._job.check_current(call.job, call.attempt)
         self._last_call = time.monotonic()
-        name, seconds = "", 0.0
-        if (mail := self._job.mail) is not None:
-            mail.progressing(name for name in call.progressing if name in self._setup.peers)
-            name, seconds = mail.waiting_for
-        return m.Alive(
-            party=self._setup.name,
-            doing=self._job.doing,
-            progress=pieces_finished(),
-            waiting_for=name,
-            waiting_seconds=seconds,
-        )
+        return self._job.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
         """The job is over. A party that was started again after it had saved hears of it, too."""
@@ -319,13 +310,16 @@ class PartyService:
         """End the job when no coordinator calls for longer than the job's deadlines allow."""
         deadlines = self._setup.job.deadlines
         while not self.outcome.done():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(WATCH_SECONDS)
             job = self._job
             if job is None and self._keep_serving:
                 continue
             # The coordinator may start this much later than this party, and then wait as long for the others.
             limit = 2 * deadlines.connect if job is None else max(deadlines.absence, deadlines.silence)
-            if time.monotonic() - self._last_call > limit:
+            silent = time.monotonic() - self._last_call
+            if job is not None and silent > deadlines.silence and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
+                _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
+            if silent > limit:
                 where = "before a job began" if job is None else f"after {job.where}"
                 error = PeerUnreachable(
                     f"the coordinator did not call within {limit:g} s {where}",

@@ -3,4 +3,14 @@
 from support.fuzzing import certificates, ciphertexts, connections, exchanges, files, messages, tables
 from support.fuzzing.registry import TARGETS
 
-__all__ = ["TARGETS", "certificates", "ciphertexts", "connections", "exchanges", "files", "messages", "recovery", "tables"]
+__all__ = [
+    "TARGETS",
+    "certificates",
+    "ciphertexts",
+    "connections",
+    "exchanges",
+    "files",
+    "messages",
+    "recovery",
+    "tables",
+]
