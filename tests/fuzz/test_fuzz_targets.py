@@ -60,7 +60,7 @@ def test_any_input_is_decoded_or_refused(target):
         target.check(seed)
 
     @settings(
-        max_examples=200,
+        max_examples=target.examples,
         deadline=timedelta(seconds=5),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -73,7 +73,7 @@ def test_any_input_is_decoded_or_refused(target):
 
 
 def _target(decode) -> Target:
-    return Target("made-up", decode, list, room=MEBIBYTE, max_bytes=16)
+    return Target("made-up", decode, list, room=MEBIBYTE, max_bytes=16, examples=1)
 
 
 def test_another_exception_than_a_vfl_error_is_a_crash():

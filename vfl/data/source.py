@@ -11,12 +11,10 @@ import numpy.typing as npt
 import polars as pl
 
 from vfl.data.config import DataConfig
+from vfl.data.parquet_check import UNREADABLE, why_unreadable
 from vfl.errors import ConfigError, DataError
 
 _SUFFIXES: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
-
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""A corrupted file makes polars panic in places, which is no ``Exception`` and would end the process."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +89,7 @@ def _read_csv(path: Path) -> Source:
         raw = pl.read_csv(path, has_header=False, infer_schema=False, glob=False)
     except pl.exceptions.NoDataError:
         raise _empty(path) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed_csv(path, str(error)) from None  # polars quotes the line, which may hold an id
     names = _column_names(path, [name or "" for name in raw.row(0)])
     frame = raw.slice(1).rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.all()))
@@ -101,14 +99,12 @@ def _read_csv(path: Path) -> Source:
 
 
 def _read_parquet(path: Path) -> Source:
+    if reason := why_unreadable(path):
+        raise _malformed_parquet(path, reason)
     try:
         raw = pl.read_parquet(path, glob=False)
-    except _UNREADABLE as error:
-        raise DataError(
-            "the configured table is not a readable Parquet file",
-            detail=f"{path}: {error}",
-            remedy="export the table again, or correct 'format'",
-        ) from error
+    except UNREADABLE as error:
+        raise _malformed_parquet(path, str(error)) from error
     names = _column_names(path, raw.columns)
     texts = [name for name, dtype in zip(names, raw.dtypes, strict=True) if dtype == pl.String]
     frame = raw.rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.col(texts)))
@@ -140,6 +136,14 @@ def _column_names(path: Path, header: list[str]) -> list[str]:
 
 def _empty(path: Path) -> DataError:
     return DataError("the configured table has no rows", detail=str(path), remedy="export the table again")
+
+
+def _malformed_parquet(path: Path, reason: str) -> DataError:
+    return DataError(
+        "the configured table is not a readable Parquet file",
+        detail=f"{path}: {reason}",
+        remedy="export the table again, or correct 'format'",
+    )
 
 
 def _malformed_csv(path: Path, reason: str) -> DataError:

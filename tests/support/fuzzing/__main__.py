@@ -89,8 +89,9 @@ def _fuzzed(name: str, options: argparse.Namespace) -> Result:
             "max_len": target.max_bytes,
             "artifact_prefix": f"{folder}/",
         }
-        command = [sys.executable, "-m", "support.fuzzing.guided", name, *(f"-{k}={v}" for k, v in flags.items())]
-        done = subprocess.run([*command, corpus], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "support.fuzzing.guided", name, str(folder)]
+        given = [*(f"-{flag}={value}" for flag, value in flags.items()), corpus]
+        done = subprocess.run([*command, *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output = done.stdout.decode(errors="replace")
     (folder / "output.txt").write_text(output, encoding="utf-8")
     kept = sorted(set(folder.iterdir()) - earlier - {folder / "output.txt"})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -43,6 +44,12 @@ def pem(content: bytes, label: str) -> bytes:
 
 def _der(path: Path) -> bytes:
     return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+
+
+@cache
+def _nowhere() -> TextIO:
+    """Where the commands write to; one for all inputs, since click remembers every stream that it has seen."""
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 @cache
@@ -92,7 +99,7 @@ def certificate_file(data: bytes) -> None:
     """A certificate file: checked as this party's own, and shown by ``vfl keys show``."""
     path = folder() / "shown.crt"
     path.write_bytes(pem(data, "CERTIFICATE"))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(_nowhere()):
         show_certificate(path)
     check_own_certificate(read_chain(path), MUTUAL, credentials(ACTIVE).trust, PASSIVE)
 
@@ -120,7 +127,7 @@ def certificate_request(data: bytes) -> None:
     """A request that the CA is asked to sign: shown, checked and signed."""
     path = folder() / "party.csr"
     path.write_bytes(pem(data, "CERTIFICATE REQUEST"))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(_nowhere()):
         show_certificate(path)
     request = read_request(path)
     owner, hosts = check_request(request, MUTUAL)

@@ -1,10 +1,11 @@
-"""One target under atheris (libFuzzer), in a process of its own: ``python -m support.fuzzing.guided TARGET OPTIONS``.
+"""One target under atheris (libFuzzer), in a process of its own: ``... support.fuzzing.guided TARGET FOLDER OPTIONS``.
 
 vfl is instrumented as it is imported, so that inputs which reach new code are kept and changed further.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import resource
 import sys
@@ -20,8 +21,8 @@ HEADROOM = 2**30
 
 
 def main() -> None:
-    """Run one target with libFuzzer's own options."""
-    name = sys.argv.pop(1)
+    """Run one target with libFuzzer's own options; an input that fails is kept in the folder."""
+    name, folder = sys.argv.pop(1), Path(sys.argv.pop(1))
     warnings.simplefilter("ignore")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with atheris.instrument_imports(include=["vfl"]):
@@ -33,7 +34,12 @@ def main() -> None:
     tracemalloc.start()
 
     def check(data: bytes) -> None:
-        target.check(data)
+        try:
+            target.check(data)
+        except BaseException:
+            # libFuzzer keeps what ends the process or takes too long; of a Python exception it does not know.
+            (folder / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
 
     atheris.Setup(sys.argv, check)
     atheris.Fuzz()

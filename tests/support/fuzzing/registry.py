@@ -29,6 +29,7 @@ class Target:
         make_seeds: valid encodings to start from.
         room: bytes that it may allocate at once whatever the input; ``PER_BYTE`` comes on top.
         max_bytes: longest input that is tried.
+        examples: how many inputs the tests try.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     make_seeds: Callable[[], Iterable[bytes]]
     room: int
     max_bytes: int
+    examples: int
 
     @cached_property
     def seeds(self) -> list[bytes]:
@@ -74,13 +76,13 @@ TARGETS: dict[str, Target] = {}
 
 
 def fuzz_target(
-    seeds: Callable[[], Iterable[bytes]], *, room: int = MEBIBYTE, max_bytes: int = 4096
+    seeds: Callable[[], Iterable[bytes]], *, room: int = MEBIBYTE, max_bytes: int = 4096, examples: int = 200
 ) -> Callable[[Callable[[bytes], object]], Callable[[bytes], object]]:
     """Register a function as a target; its name is that of the function, with hyphens."""
 
     def register(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
         name = decode.__name__.replace("_", "-")
-        TARGETS[name] = Target(name, decode, seeds, room, max_bytes)
+        TARGETS[name] = Target(name, decode, seeds, room, max_bytes, examples)
         return decode
 
     return register

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -96,14 +97,13 @@ def _parquet(which: int) -> bytes:
 
 
 def _parquet_recipes() -> Iterator[bytes]:
-    for which in range(len(_PARQUET)):
-        for recipe in RECIPES:
-            yield bytes((0x00, which)) + recipe
+    for which, recipe in product(range(len(_PARQUET)), RECIPES[:3]):
+        yield bytes((0x00, which)) + recipe
 
 
-@fuzz_target(_parquet_recipes, room=8 * MEBIBYTE, max_bytes=512)
+@fuzz_target(_parquet_recipes, room=8 * MEBIBYTE, max_bytes=512, examples=10)
 def table_parquet(data: bytes) -> None:
-    """A table in Parquet: changes to a valid file."""
+    """A table in Parquet: changes to a valid file. Each input starts a helper process, so few can be tried."""
     rules, which = (data[0], data[1]) if len(data) > 1 else (0, 0)
     _load(file_with("table.parquet", edited(_parquet(which), data[2:])), rules)
 

@@ -1,5 +1,7 @@
+import contextlib
 import datetime
 import decimal
+import sys
 
 import numpy as np
 import polars as pl
@@ -365,3 +367,35 @@ def test_dates_in_parquet(parquet, value):
 def test_types_that_are_no_single_values(parquet, kind, value):
     columns = None if kind is None else {"x": kind}
     assert "neither numeric nor categorical" in failure(parquet(id=["1"], x=[value]), columns=columns).summary
+
+
+def test_infinite_values_are_counted_beside_missing_ones(csv):
+    path = csv("id,x\na,\nb,1e999\nc,2\n")
+    assert "1 of 3 values are infinite, first in line 3" in failure(path).detail
+
+
+def test_a_corrupted_parquet_file_never_ends_the_process(parquet):
+    """In place 44 the 7 is a length: this version of polars asks for 2^61 bytes, and aborts."""
+    path = parquet(id=["a", "b", None], x=[1.5, None, 2.0], y=["p", "q", "p"])
+    valid = path.read_bytes()
+    for at in (44, *range(5, len(valid), len(valid) // 8)):
+        path.write_bytes(valid[:at] + b"\x07" + valid[at + 1 :])
+        with contextlib.suppress(DataError):
+            load(path)
+    path.write_bytes(valid)
+    assert len(load(path)) == 2
+
+
+def test_a_reader_that_dies_is_an_unreadable_file(parquet, monkeypatch):
+    path = parquet(id=["a"], x=[1.0])
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "the reader gave up on it" in failure(path).detail
+
+
+def test_a_panic_of_the_parquet_reader_is_an_unreadable_file(parquet, monkeypatch):
+    def panic(*_, **__):
+        raise pl.exceptions.PanicException("assertion failed")
+
+    path = parquet(id=["a"], x=[1.0])
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    assert "not a readable Parquet file" in failure(path).summary

@@ -93,3 +93,9 @@ def test_the_summary_holds_no_label():
 def test_a_damaged_file_is_a_clear_error(text):
     with pytest.raises(ConfigError, match="cannot be read"):
         LabelEncoding.from_json(text)
+
+
+@pytest.mark.parametrize("values", ["[]", "[1, 0]", '["a", "a"]', "[0.5, 0.25]"])
+def test_saved_classes_have_to_be_sorted_and_at_least_one(values):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        LabelEncoding.from_json(f'{{"kind": "classes", "values": {values}}}')

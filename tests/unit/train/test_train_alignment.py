@@ -4,6 +4,7 @@ The same exchanges run over gRPC in ``tests/integration/test_alignment.py``.
 """
 
 import hashlib
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -239,3 +240,18 @@ def test_malformed_messages_are_refused_and_name_their_sender(name):
     exchanges["clinic"] = _tampered(exchanges["clinic"], kind, change)
     with pytest.raises(ProtocolError, match=says):
         run_exchanges(exchanges)
+
+
+def test_memory_grows_with_what_a_peer_sends_not_with_what_it_announces():
+    alignment = _alignments([["1", "2"], ["1", "2"]])["bank"]
+    exchange = alignment.count()
+    next(exchange)
+    exchange.send(None)
+    tracemalloc.start()
+    try:
+        exchange.send(IdCount(np.array([2**31 - 1])))
+        exchange.send(None)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+        exchange.close()

@@ -104,3 +104,48 @@ def test_a_loaded_configuration_cannot_change(path):
     federation: FederationConfig = load_federation(path)
     with pytest.raises(ValueError, match="frozen"):
         federation.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = " + "[" * 1000, "not valid TOML"),
+        ("x = " + "9" * 4000 + "9" * 90, "more than 64 bits"),
+        ("x = 0x" + "f" * 4000, "more than 64 bits"),
+        ("[[x]]\ny = [[1, {z = -9223372036854775809}]]", "more than 64 bits"),
+        ("x." * 3000 + "y = 1", "a line of it"),
+        ("x = 1\n" * 200_000, "longer than"),
+    ],
+    ids=["brackets", "digits", "hexadecimal", "nested", "key", "file"],
+)
+def test_what_would_take_all_memory_or_end_in_another_error_is_refused(path, text, says):
+    error = refused(path, text)
+    assert says in error.summary
+    assert str(path) in error.detail
+
+
+def test_more_digits_than_python_converts_are_refused(path, monkeypatch):
+    monkeypatch.setattr("vfl.configuration.MAX_LINE", 10_000)
+    assert "not valid TOML" in refused(path, "x = " + "9" * 5000).summary
+
+
+@pytest.mark.parametrize(("text", "says"), [("\\u0000", "NUL"), ("~nobody-of-this-name/x", "'~'")])
+def test_a_path_that_cannot_be_one_is_refused(path, text, says):
+    class WithPath(Configuration):
+        file: LocalPath
+
+    path.write_text(f'file = "{text}"')
+    with pytest.raises(ConfigError) as caught:
+        load_toml(path, WithPath)
+    assert says in caught.value.detail
+
+
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_numbers_have_to_be_finite(path, number):
+    class WithSeconds(Configuration):
+        seconds: float = 1.0
+
+    path.write_text(f"seconds = {number}")
+    with pytest.raises(ConfigError) as caught:
+        load_toml(path, WithSeconds)
+    assert "seconds: Input should be a finite number" in caught.value.detail

@@ -6,7 +6,9 @@ import grpc
 import pytest
 from support.certificates import Unchecked
 
+from vfl.errors import ProtocolError
 from vfl.transport import relay as relay_module
+from vfl.transport import tunnel
 from vfl.transport.client import RelayClient
 from vfl.transport.config import FederationConfig
 from vfl.transport.failures import Call, from_rpc_error
@@ -162,3 +164,55 @@ async def test_a_relay_that_stops_says_so(serving, calling, federation, certific
         await asyncio.sleep(0.2)
         await server.stop(1)
         assert await reading == "bank: it stops"
+
+
+def _raw(client, method):
+    """A call whose pieces are bytes of any kind."""
+    return client._current().stream_stream(f"/vfl.transport.v1.Relay/{method}")()
+
+
+async def test_a_first_piece_that_cannot_be_read_names_no_party(relayed):
+    shop, _ = relayed
+    call = _raw(shop, "Connect")
+    await call.write(b"\xff\xff")
+    assert "names no party" in await _refused(call)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+async def test_a_piece_that_cannot_be_read_ends_the_connection_for_both(relayed, broken):
+    shop, telco = relayed
+    accepting = _raw(telco, "Accept")
+    opening = asyncio.create_task(accepting.read())
+    await asyncio.sleep(0.1)
+    connecting = _raw(shop, "Connect")
+    await connecting.write(relay_pb2.Piece(open=relay_pb2.Open(party="telco")).SerializeToString())
+    assert await asyncio.wait_for(opening, SECONDS) == relay_pb2.Piece(opened=relay_pb2.Opened()).SerializeToString()
+    pair = (connecting, accepting)
+    await pair[broken].write(b"\xff\xff")
+    for call in (pair[1 - broken], pair[broken]):
+        assert await asyncio.wait_for(call.read(), SECONDS) is grpc.aio.EOF
+
+
+class _Unreadable:
+    """A stream of which gRPC cannot read a piece."""
+
+    async def read(self):
+        return None
+
+    async def write(self, _):
+        pass
+
+    async def done_writing(self):
+        pass
+
+
+class _Nowhere:
+    def write(self, _):
+        pass
+
+
+async def test_an_end_of_a_connection_refuses_a_piece_that_cannot_be_read():
+    reader = asyncio.StreamReader()
+    reader.feed_eof()
+    with pytest.raises(ProtocolError, match="the relay sent an answer that cannot be read"):
+        await tunnel._pump(_Unreadable(), reader, _Nowhere())

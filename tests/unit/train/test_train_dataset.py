@@ -1,0 +1,49 @@
+"""A call of the coordinator names a batch by numbers, which are of a peer and can be any."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from vfl.data.table import Table
+from vfl.errors import ConfigError, ProtocolError
+from vfl.ids import Batch, Split
+from vfl.train.dataset import Dataset
+from vfl.train.job import JobConfig
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    job = JobConfig.model_validate(
+        {
+            "name": "job",
+            "seed": 1,
+            "task": {"kind": "binary"},
+            "model": {"widths": {"bank": 2}},
+            "training": {"batch_size": 10},
+            "split": {"test": 0.5},
+        }
+    )
+    ids, numbers = pl.Series([f"{row:02}" for row in range(40)]), np.arange(40.0)
+    none = np.empty((40, 0), dtype=np.object_)
+    return Dataset(Table(ids, numbers[:, None], ("x",), none, (), numbers), job)
+
+
+def test_the_batches_of_a_pass_are_there(dataset):
+    assert [len(dataset.batch_rows(batch)) for batch in dataset.batches(Split.TRAIN, 0)] == [10, 10]
+
+
+@pytest.mark.parametrize("index", [-1, 2, 2**63 - 1, -(2**63)])
+def test_a_batch_that_a_pass_does_not_have_is_refused(dataset, index):
+    with pytest.raises(ProtocolError, match="a batch was asked for that the train rows do not have"):
+        dataset.batch_rows(Batch(Split.TRAIN, 0, index))
+
+
+def test_a_split_without_rows_has_no_batch(dataset):
+    with pytest.raises(ProtocolError, match="validation"):
+        dataset.batch_rows(Batch(Split.VALIDATION, 0, 0))
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**32, 2**63 - 1])
+def test_a_pass_that_cannot_be_is_refused(dataset, epoch):
+    with pytest.raises(ConfigError):
+        dataset.batch_rows(Batch(Split.TRAIN, epoch, 0))
