@@ -19,6 +19,9 @@ _log = structlog.get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
 
+PREPARE = "prepare"
+"""What an attempt begins with."""
+
 REMEMBERED_CALLS = 16
 """Replies kept for repeated calls; the coordinator repeats at most its latest."""
 
@@ -43,7 +46,7 @@ class Attempt:
         self.number = number
         self.mail: Mail | None = None
         self._role: PartyRole | None = None
-        self.where = "prepare"
+        self.where = PREPARE
         self.trained = False
         self.restored_step = SETUP_STEP
         self.error: VflError | None = None

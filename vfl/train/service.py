@@ -18,7 +18,7 @@ from vfl import messages as m
 from vfl.errors import JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role
-from vfl.train.attempt import Attempt, not_prepared, superseded
+from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
 from vfl.train.audit import AuditTrail
 from vfl.train.checkpoints import CheckpointStore, Origin
 from vfl.train.idle import IdleWork
@@ -119,7 +119,7 @@ class PartyService:
             self._trail.open(call.job, call.attempt)
         if self._job is None or self._job.number < call.attempt:
             self._begin_attempt(call)
-        return await self._once(call, "prepare", "prepare", lambda job: self._prepare(job, call))
+        return await self._once(call, "prepare", PREPARE, lambda job: self._prepare(job, call))
 
     def _begin_attempt(self, call: m.Prepare) -> None:
         interrupted, self._job = self._job, Attempt(call.job, call.attempt)
@@ -308,16 +308,14 @@ class PartyService:
 
     async def watch(self) -> None:
         """End the job when no coordinator calls for longer than the job's deadlines allow."""
-        deadlines = self._setup.job.deadlines
         while not self.outcome.done():
             await asyncio.sleep(WATCH_SECONDS)
             job = self._job
             if job is None and self._keep_serving:
                 continue
-            # The coordinator may start this much later than this party, and then wait as long for the others.
-            limit = 2 * deadlines.connect if job is None else max(deadlines.absence, deadlines.silence)
-            silent = time.monotonic() - self._last_call
-            if job is not None and silent > deadlines.silence and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
+            limit, silent = self._patience(job), time.monotonic() - self._last_call
+            overdue = job is not None and silent > self._setup.job.deadlines.silence
+            if overdue and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
                 _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
             if silent > limit:
                 where = "before a job began" if job is None else f"after {job.where}"
@@ -328,6 +326,16 @@ class PartyService:
                 _log.error("coordinator is silent", seconds=limit, where=where)
                 self._coordinator_knows.set()  # or is not there to be told
                 self._end((job.error if job else None) or error)
+
+    def _patience(self, job: Attempt | None) -> float:
+        """Seconds without any call after which the coordinator is given up."""
+        deadlines = self._setup.job.deadlines
+        if job is None:
+            # The coordinator may start this much later than this party, and then wait as long for the others.
+            return 2 * deadlines.connect
+        absence = max(deadlines.absence, deadlines.silence)
+        # Heartbeats come once all parties have prepared, and the table of another may take longer to load.
+        return max(absence, deadlines.phase) if job.where == PREPARE else absence
 
     def _end(self, error: VflError | None) -> None:
         if self.outcome.done():

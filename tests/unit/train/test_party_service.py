@@ -211,10 +211,22 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
 async def test_a_silent_coordinator_ends_the_job(federation):
     federation.job["deadlines"] |= {"silence": 1.0, "absence": 1.5}
     async with parties_in_process(federation.write()) as (parties, clients):
-        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await asyncio.gather(*(client.prepare(_prepare(federation), SECONDS) for client in clients.values()))
+        await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, PeerUnreachable)
-    assert error.summary == "the coordinator did not call within 1.5 s after prepare"
+    assert error.summary == "the coordinator did not call within 1.5 s after alignment"
+
+
+async def test_a_coordinator_that_waits_for_a_table_elsewhere_is_not_silent(federation):
+    federation.job["deadlines"] |= {"silence": 1.0, "absence": 0.0, "phase": 3.0}
+    async with parties_in_process(federation.write()) as (parties, clients):
+        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await asyncio.sleep(2.0)
+        assert not parties[CLINIC].done()
+        error = await asyncio.wait_for(parties[CLINIC], SECONDS)
+    assert isinstance(error, PeerUnreachable)
+    assert error.summary == "the coordinator did not call within 3 s after prepare"
 
 
 async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federation):
