@@ -122,10 +122,16 @@ class Federation:
 
 
 class Processes:
-    """The processes of a federation. Leaving the context fails when one is left, and kills it in any case."""
+    """The processes of a federation. Leaving the context fails when one is left, and kills it in any case.
 
-    def __init__(self, federation: Federation, pythonpath: Path | None = None) -> None:
+    Args:
+        pythonpath: where they find further modules.
+        module: what is run in place of ``vfl``.
+    """
+
+    def __init__(self, federation: Federation, pythonpath: Path | None = None, module: str = "vfl") -> None:
         self.federation = federation
+        self._module = module
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
         if pythonpath:
@@ -160,9 +166,9 @@ class Processes:
         # The folder stands in the arguments, so that a process that is left can be found.
         placed = [str(self.federation.path(at or name, a)) if "." in a else a for a in arguments]
         self._log(name).parent.mkdir(exist_ok=True)
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "vfl", *placed],
+                [sys.executable, "-m", self._module, *placed],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -194,6 +200,14 @@ class Processes:
         while int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") < mebibytes * 2**20:
             assert time.monotonic() < deadline, f"{name} does not start"
             time.sleep(0.005)
+
+    def wait_killed(self, name: str) -> None:
+        """Wait until a process that was killed is gone."""
+        self._running[name].wait(PATIENCE)
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of the processes that have ended."""
+        return {name: code for name, process in self._running.items() if (code := process.poll()) is not None}
 
     def wait(self, seconds: float = PATIENCE) -> dict[str, int]:
         """Exit codes, once all have ended by themselves."""

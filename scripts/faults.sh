@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Kills, stops and slows every role at every point of a job, and compares the trained weights with those of a quiet run.
+# Prints role x point x fault -> recovered, steps lost, seconds; ends with 1 when anything was not recovered. Takes half
+# an hour; a part of it runs with the tests.
+#   scripts/faults.sh -k "in a step"     only the scenarios with this in their name
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+OMP_NUM_THREADS=1 PYTHONPATH="$PWD:$PWD/tests" exec .venv/bin/python -m support.fault_matrix "$@"

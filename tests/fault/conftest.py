@@ -1,0 +1,7 @@
+import pytest
+from support.fault_matrix import Quiet
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Quiet:
+    return Quiet()

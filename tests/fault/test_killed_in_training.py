@@ -1,0 +1,21 @@
+"""Real processes that are killed in the middle of a step, of a checkpoint or of another recovery, and started again."""
+
+from support.fault_matrix import CLINIC, Scenario, run
+from support.federation import ACTIVE, COORDINATOR
+from support.supervised import Fault
+
+KILLS = (
+    Fault(CLINIC, "interaction_forward"),
+    Fault(ACTIVE, "interaction_backward"),
+    Fault(COORDINATOR, "checkpoint"),
+    Fault(CLINIC, "checkpoint"),
+    (Fault(CLINIC, "bottom_backward"), Fault(ACTIVE, "realign")),
+    (Fault(ACTIVE, "commit"), Fault(COORDINATOR, "commit")),
+)
+
+
+def test_training_goes_on_as_if_nothing_had_been(quiet, tmp_path):
+    result = run(Scenario("in training", KILLS), quiet, tmp_path)
+    assert not result.problem
+    # Since the first checkpoint, which is made before the first step, every third step has one.
+    assert max(cell.steps_lost for cell in result.cells) <= 3

@@ -1,0 +1,20 @@
+"""Real processes that are killed before the first step or after the last, and started again."""
+
+from support.fault_matrix import CLINIC, Scenario, run
+from support.federation import ACTIVE, COORDINATOR
+from support.supervised import Fault
+
+KILLS = (
+    Fault(CLINIC, "prepare"),
+    Fault(ACTIVE, "align"),
+    Fault(COORDINATOR, "begin"),
+    Fault(ACTIVE, "finish"),
+    Fault(COORDINATOR, "finish"),
+    (Fault(CLINIC, "release"), Fault(COORDINATOR, "release")),
+)
+
+
+def test_set_up_and_saving_go_on_as_if_nothing_had_been(quiet, tmp_path):
+    result = run(Scenario("outside training", KILLS), quiet, tmp_path)
+    assert not result.problem
+    assert not any(cell.steps_lost for cell in result.cells)
