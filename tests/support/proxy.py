@@ -1,13 +1,43 @@
-"""Forwards TCP connections byte by byte, as a proxy that passes TLS through does, and records or cuts them."""
+"""Forwards TCP connections byte by byte, as a proxy that passes TLS through does; records, cuts or disturbs them."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 _READ_BYTES = 1 << 16
+_POLL_SECONDS = 0.02
+
+
+@dataclass
+class Line:
+    """What a proxy's connections are like; may be changed at any time.
+
+    Attributes:
+        delay: seconds that everything is on its way, in each direction.
+        bytes_per_second: in each direction of each connection; None for as many as there are.
+        swallows_there: nothing gets to the target, as if every packet were lost.
+        swallows_back: nothing comes back from it.
+    """
+
+    delay: float = 0.0
+    bytes_per_second: float | None = None
+    swallows_there: bool = False
+    swallows_back: bool = False
+
+    def swallow(self) -> None:
+        """Become a black hole in both directions."""
+        self.swallows_there = self.swallows_back = True
+
+    def open(self) -> None:
+        """Carry everything again; TCP has repeated what was lost, so it arrives now."""
+        self.swallows_there = self.swallows_back = False
 
 
 class Proxy:
@@ -18,16 +48,21 @@ class Proxy:
         dies: then cut all other connections, too, and accept no more.
 
     Attributes:
+        line: what the connections are like.
         recorded: what went through, each direction of each connection apart.
         cuts: how many connections were cut.
     """
 
     def __init__(self, port: int, target: int, cut_after: int | None = None, *, dies: bool = False) -> None:
-        self._port = port
+        self.port = port
+        self.line = Line()
         self._target = target
         self._cut_after = cut_after
         self._dies = dies
+        self._refuses = False
+        self._spoil: Callable[[bytes], bytes] | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
         self.recorded: list[bytearray] = []
@@ -35,7 +70,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        starting = asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        starting = asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
         return self
 
@@ -47,9 +82,46 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
+    # --- disturbances, from any thread ---
+
+    def reset_all(self) -> None:
+        """Reset every connection that is open; others may be made at once."""
+        self._soon(self._reset)
+
+    def cut_for(self, seconds: float) -> None:
+        """Reset every connection, and those that are made in so many seconds."""
+
+        def cut() -> None:
+            self._refuses = True
+            self._reset()
+            self._loop.call_later(seconds, setattr, self, "_refuses", False)
+
+        self._soon(cut)
+
+    def forget(self) -> None:
+        """Carry nothing more on the connections that are open, as a firewall that has forgotten them; new ones work."""
+        self._soon(lambda: self._forgotten.update(self._open))
+
+    def spoil_next(self, spoil: Callable[[bytes], bytes]) -> None:
+        """Change what passes to the target next, once: flip bits, or leave some bytes out."""
+        self._spoil = spoil
+
+    def _soon(self, act: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the proxy has been closed
+            self._loop.call_soon_threadsafe(act)
+
+    def _reset(self) -> None:
+        self.cuts += bool(self._open)
+        for writer in tuple(self._open):
+            writer.transport.abort()
+
+    # --- forwarding ---
+
     async def _stop(self) -> None:
         self._close_all()
         others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
     def _close_all(self) -> None:
@@ -58,6 +130,9 @@ class Proxy:
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            writer.transport.abort()
+            return
         try:
             there, towards = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -65,7 +140,9 @@ class Proxy:
             return
         both = {writer, towards}
         self._open |= both
-        await asyncio.gather(self._forward(reader, towards, both, self._cut_after), self._forward(there, writer, both))
+        ways = self._forward(reader, towards, both, there=True), self._forward(there, writer, both)
+        with contextlib.suppress(asyncio.CancelledError):  # the proxy is being closed
+            await asyncio.gather(*ways)
         self._open -= both
 
     async def _forward(
@@ -73,21 +150,54 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         both: set[asyncio.StreamWriter],
-        cut_after: int | None = None,
+        *,
+        there: bool = False,
     ) -> None:
         record = bytearray()
         self.recorded.append(record)
+        # What is on its way: the reader goes on while earlier content is delayed.
+        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        arriving = asyncio.create_task(self._arrive(on_its_way, writer, there=there))
         try:
             while content := await reader.read(_READ_BYTES):
                 record += content
-                if cut_after is not None and len(record) > cut_after:
+                if there and self._cut_after is not None and len(record) > self._cut_after:
                     self._cut(both)
                     return
-                writer.write(content)
-                await writer.drain()
-            writer.close()
+                if there and self._spoil is not None:
+                    spoil, self._spoil = self._spoil, None
+                    content = spoil(content)
+                await on_its_way.put((time.monotonic() + self.line.delay, content))
+            await on_its_way.put((time.monotonic() + self.line.delay, b""))
+            await arriving
         except OSError:
             self._abort(both)
+        finally:
+            arriving.cancel()
+
+    async def _arrive(
+        self, on_its_way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, *, there: bool
+    ) -> None:
+        free = 0.0
+        while True:
+            due, content = await on_its_way.get()
+            if self.line.bytes_per_second is not None:
+                free = max(free, due) + len(content) / self.line.bytes_per_second
+                due = free
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
+            while self._swallows(writer, there=there):  # noqa: ASYNC110  # lines are changed from other threads
+                await asyncio.sleep(_POLL_SECONDS)
+            if not content:
+                writer.close()
+                return
+            try:
+                writer.write(content)
+                await writer.drain()
+            except OSError:
+                return  # it was cut; the reading side ends by itself
+
+    def _swallows(self, writer: asyncio.StreamWriter, *, there: bool) -> bool:
+        return writer in self._forgotten or (self.line.swallows_there if there else self.line.swallows_back)
 
     def _cut(self, both: set[asyncio.StreamWriter]) -> None:
         self.cuts += 1

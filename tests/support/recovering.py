@@ -1,0 +1,147 @@
+"""A small federation that is disturbed while it runs in one event loop, and the weights that it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.federation import COORDINATOR, Federation, free_ports
+from support.proxy import Proxy
+from vfl.configuration import load_toml
+from vfl.errors import VflError
+from vfl.ids import Batch
+from vfl.train import coordinator_process, party_process
+from vfl.train.coordinator_process import run_job
+from vfl.train.observer import SilentObserver
+from vfl.train.outcome import Outcome
+from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
+from vfl.train.party_process import serve_party
+
+Links = Mapping[tuple[str, str], Proxy]
+"""Proxies by who dials whom."""
+
+
+class Watcher(SilentObserver):
+    """Remembers what the coordinator tells its operator, and does something at chosen steps.
+
+    Args:
+        at: what to do after so many trained steps, counted over all attempts.
+
+    Attributes:
+        events: what was told, with the time of it.
+        steps: how many steps were trained.
+    """
+
+    def __init__(self, at: Mapping[int, Callable[[], object]] | None = None) -> None:
+        self._at = dict(at or {})
+        self.events: list[tuple[str, float, dict[str, Any]]] = []
+        self.steps = 0
+
+    def event(self, what: str, **facts: Any) -> None:
+        self.events.append((what, time.monotonic(), facts))
+
+    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+        self.steps += 1
+        if self.steps in self._at:
+            self._at[self.steps]()
+
+    def told(self, what: str) -> list[dict[str, Any]]:
+        """Facts of each event that is called so."""
+        return [facts for name, _, facts in self.events if name == what]
+
+    def seconds_until(self, what: str, since: float) -> float:
+        """From a time to the first event that is called so after it."""
+        return next(at - since for name, at, _ in self.events if name == what and at >= since)
+
+
+@dataclass
+class Ended:
+    """How a run ended. ``errors`` by process; None where it finished."""
+
+    outcome: Outcome | None = None
+    errors: dict[str, VflError | None] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def small_federation(folder: Path, epochs: int = 3) -> Federation:
+    """Three training steps an epoch, and a checkpoint after every second one; not written yet."""
+    federation = Federation(folder, rows=160)
+    federation.job["training"]["epochs"] = epochs
+    federation.job["checkpoints"] = {"in_memory_every_steps": 2, "every_steps": 6}
+    federation.job["deadlines"]["absence"] = 60.0
+    return federation
+
+
+@functools.cache
+def undisturbed_weights(epochs: int = 3) -> Mapping[str, np.ndarray]:
+    """What ``small_federation`` ends with if nothing happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        federation = small_federation(Path(folder), epochs).write()
+        ended = asyncio.run(run_here(federation))
+        assert set(ended.errors.values()) == {None}
+        return weights(federation)
+
+
+async def run_here(federation: Federation, observer: Watcher | None = None, *, resume: bool = False) -> Ended:
+    """Run one job over a written federation to its end, with every process in this one."""
+    ended, started = Ended(), time.monotonic()
+    setups = {name: load_party(federation.path(name)) for name in federation.names}
+    parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
+    job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+    own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
+    ended.errors[COORDINATOR] = None
+    try:
+        ended.outcome = await run_job(
+            job, settings, own.tls, observer or Watcher(), audit=own.audit, runs=own.runs, resume=resume
+        )
+    except VflError as error:
+        ended.errors[COORDINATOR] = error
+    for name, party in parties.items():
+        try:
+            ended.errors[name] = await party
+        except VflError as error:
+            ended.errors[name] = error
+    ended.seconds = time.monotonic() - started
+    return ended
+
+
+def weights(federation: Federation) -> dict[str, np.ndarray]:
+    """Everything that was trained: bottoms, top, and the interaction weights that the shares make."""
+    found = {f"W of {name}": weight for name, weight in federation.joint_weights().items()}
+    for name in federation.names:
+        found |= {f"{name} {key}": value.numpy() for key, value in federation.saved(name).items()}
+    return found
+
+
+def differing(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> list[str]:
+    """Weights that are not equal bit for bit."""
+    assert found.keys() == expected.keys()
+    return [name for name, value in expected.items() if not np.array_equal(found[name], value)]
+
+
+@contextmanager
+def linked(federation: Federation) -> Iterator[Links]:
+    """A proxy on each way from a process to a party, so that each can be disturbed by itself."""
+    ways = [(a, b) for a in (*federation.names, COORDINATOR) for b in federation.names if a != b]
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        links = {
+            way: stack.enter_context(Proxy(port, federation.port(way[1])))
+            for way, port in zip(ways, free_ports(len(ways)), strict=True)
+        }
+
+        async def dialled(_: AsyncExitStack, __: object, own_name: str, peer: str, ___: object) -> str:
+            return f"127.0.0.1:{links[own_name, peer].port}"
+
+        for module in (party_process, coordinator_process):
+            patch.setattr(module, "dialled_endpoint", dialled)
+        yield links
