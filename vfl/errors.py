@@ -7,7 +7,11 @@ failed, and never holds data, ids or a stack trace.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+_REFUSED_BY_TORCH = "can't allocate memory"
+"""In the message of the RuntimeError that torch raises on the CPU."""
 
 
 class VflError(Exception):
@@ -160,6 +164,13 @@ class CheckpointError(VflError):
     exit_code = 20
 
 
+class MemoryExhausted(VflError):
+    """A process was refused the memory that it needs."""
+
+    code = "memory"
+    exit_code = 22
+
+
 class InternalError(VflError):
     """A defect in vfl. The details are in the log of the party where it happened."""
 
@@ -184,6 +195,34 @@ class RemoteError(VflError):
         self.party = party
         self.remote_code = remote_code
         self.remote_summary = summary
+
+
+def memory_exhausted(error: Exception, where: str) -> MemoryExhausted | None:
+    """What to tell of an exception that means that memory was refused; None of any other.
+
+    Args:
+        where: what was being done, as the object of a sentence; safe to cross.
+    """
+    if not _is_refusal_of_memory(error):
+        return None
+    return MemoryExhausted(
+        f"there was not enough memory for {where}",
+        detail=f"{type(error).__name__}: {error}",
+        remedy="give this process more memory, or lower 'pool_memory_mb' of party.toml or the batch sizes of the job; "
+        "'vfl run --resume' goes on from the last checkpoint",
+    )
+
+
+def _is_refusal_of_memory(error: BaseException | None) -> bool:
+    """Whether it says so, or follows from one that does: of Python, NumPy, torch or the system."""
+    while error is not None:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if names & {"MemoryError", "OutOfMemoryError"} or _REFUSED_BY_TORCH in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        error = error.__cause__
+    return False
 
 
 def is_retryable(error: VflError) -> bool:

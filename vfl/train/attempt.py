@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from vfl import messages as m
-from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError
+from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
 from vfl.progress import pieces_finished
 from vfl.train.mail import Mail
@@ -136,11 +136,12 @@ class Attempt:
                 _log.error("failed", where=self.where, error=str(error), code=error.code)
             raise
         except Exception as error:
-            _log.exception("internal error", where=self.where)
-            self.error = InternalError(
+            known = memory_exhausted(error, self.where) or InternalError(
                 f"an internal error stopped {self.where}", remedy="see this party's log; please report it"
             )
-            raise self.error from error
+            _log.error("failed", where=self.where, error=str(known), code=known.code, exc_info=error)
+            self.error = self.error or known
+            raise known from error
 
 
 def not_prepared() -> PartyRestarted:

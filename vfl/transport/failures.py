@@ -14,7 +14,7 @@ import structlog
 from grpc.aio import AioRpcError
 
 from vfl import errors
-from vfl.errors import InternalError, RemoteError, VflError
+from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
 from vfl.transport.config import NAME_PATTERN
 
@@ -51,6 +51,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.PartyRestarted: grpc.StatusCode.ABORTED,
     errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.MemoryExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.RemoteError: grpc.StatusCode.ABORTED,
 }
@@ -85,14 +86,15 @@ async def abort_call(context: Any, error: Exception, party: str) -> None:
     if isinstance(error, VflError):
         _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
     else:
-        _log.error("call failed: a defect in vfl", caller=context.peer(), exc_info=error)
+        _log.error("call failed unforeseen", caller=context.peer(), exc_info=error)
     await context.abort(*to_status(_known(error), party))
 
 
 def _known(error: Exception) -> VflError:
     if isinstance(error, VflError):
         return error
-    return InternalError("an internal error occurred", remedy="look into the log of that party")
+    internal = InternalError("an internal error occurred", remedy="look into the log of that party")
+    return memory_exhausted(error, "a call") or internal
 
 
 def as_failure(error: Exception, party: str) -> Failure:
