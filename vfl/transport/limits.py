@@ -17,7 +17,11 @@ connections to it that are passed on (``vfl.transport.relay``)."""
 MAX_CONCURRENT_CALLS = 600
 """Calls of all: more than eight other parties and the coordinator may have, so that none keeps the others out."""
 
-_KEEPALIVE_MS = 30_000
+_KEEPALIVE_MS = 5_000
+_KEEPALIVE_TIMEOUT_MS = 5_000
+"""A connection that carries nothing is noticed within the sum (ADR 0026); shorter interruptions are waited out."""
+_HANDSHAKE_MS = 5_000
+"""For TCP and TLS together: a link with a delay of 200 ms each way needs 1.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,14 @@ _SIZES: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
 ]
+_KEEPALIVE: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    # gRPC measures bandwidth by pings, too; one that is lost holds keepalive up for this long, a minute by default.
+    ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),  # firewalls forget connections that are silent
+    ("grpc.http2.max_pings_without_data", 0),  # no bound, or pings stop after two while a party computes
+]
 
 
 def server_options() -> list[tuple[str, Any]]:
@@ -54,8 +66,7 @@ def server_options() -> list[tuple[str, Any]]:
     return [
         *_SIZES,
         ("grpc.so_reuseport", 0),  # otherwise two processes share a port silently
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        *_KEEPALIVE,
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
     ]
 
@@ -65,10 +76,9 @@ def channel_options(endpoint: str) -> list[tuple[str, Any]]:
     return [
         *_SIZES,
         ("grpc.enable_retries", 0),  # a repeated step needs a new attempt, which only the coordinator can give
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        *_KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", _HANDSHAKE_MS),  # gRPC's name for the time that one attempt may take
         ("grpc.max_reconnect_backoff_ms", 1_000),  # a party that comes back is wanted at once
         ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
     ]

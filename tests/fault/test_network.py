@@ -1,0 +1,168 @@
+"""Connections that are cut, reset, slow, silent or spoilt while a job runs: it recovers, and the weights are equal."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR
+from support.recovering import Watcher, differing, linked, run_here, small_federation, undisturbed_weights, weights
+
+CLINIC = "clinic"
+BETWEEN_PARTIES = ((ACTIVE, CLINIC), (CLINIC, ACTIVE))
+TO_CLINIC = ((COORDINATOR, CLINIC),)
+ALL_WAYS = (*BETWEEN_PARTIES, *TO_CLINIC, (COORDINATOR, ACTIVE))
+NOTICED_SECONDS = 10.0
+"""From the moment that a connection carries nothing to the moment that the coordinator knows, with the defaults."""
+BUSY_SECONDS = 5.0
+"""What a machine with other work may add."""
+
+
+def later(seconds, act):
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+
+
+def cut_for_a_second(links):
+    for link in links:
+        link.cut_for(1.0)
+
+
+def reset(links):
+    for link in links:
+        link.reset_all()
+
+
+def flip_a_bit(links):
+    links[0].spoil_next(lambda content: content[:-5] + bytes([content[-5] ^ 4]) + content[-4:])
+
+
+def lose_the_end(links):
+    links[0].spoil_next(lambda content: content[: len(content) // 2])
+
+
+def forget_connections(links):
+    for link in links:
+        link.forget()
+
+
+def swallow_for(seconds):
+    def swallow(links):
+        for link in links:
+            link.line.swallow()
+            later(seconds, link.line.open)
+
+    return swallow
+
+
+def swallow_one_direction_for(seconds):
+    def swallow(links):
+        links[0].line.swallows_back = True
+        later(seconds, links[0].line.open)
+
+    return swallow
+
+
+class Disturbed:
+    """A run over proxies that something happens to after its fourth step."""
+
+    def __init__(self, tmp_path, ways, disturb, *, epochs=3, absence=60.0, line=None):
+        self.federation = small_federation(tmp_path, epochs)
+        self.federation.job["deadlines"]["absence"] = absence
+        self.federation.write()
+        self.at = 0.0
+        with linked(self.federation) as links:
+            chosen = [links[way] for way in ways]
+
+            def act():
+                self.at = time.monotonic()
+                disturb(chosen)
+
+            for link in chosen:
+                vars(link.line).update(line or {})
+            self.watcher = Watcher({4: act})
+            self.ended = asyncio.run(run_here(self.federation, self.watcher))
+
+    @property
+    def noticed(self):
+        """Seconds until the coordinator told of an interruption."""
+        return self.watcher.seconds_until("interrupted", self.at)
+
+    def finishes_equal(self, epochs=3):
+        assert self.ended.errors == dict.fromkeys(self.ended.errors), self.ended.errors
+        assert differing(weights(self.federation), undisturbed_weights(epochs)) == []
+
+
+@pytest.mark.parametrize(
+    ("ways", "disturb"),
+    [
+        pytest.param(BETWEEN_PARTIES, cut_for_a_second, id="parties, a second"),
+        pytest.param(TO_CLINIC, cut_for_a_second, id="coordinator, a second"),
+        pytest.param(BETWEEN_PARTIES, flip_a_bit, id="parties, a bit flipped"),
+        pytest.param(TO_CLINIC, flip_a_bit, id="coordinator, a bit flipped"),
+        pytest.param(BETWEEN_PARTIES, lose_the_end, id="parties, bytes lost"),
+    ],
+)
+def test_a_connection_that_breaks_is_made_again(tmp_path, ways, disturb):
+    run = Disturbed(tmp_path, ways, disturb)
+    run.finishes_equal()
+    assert run.noticed < BUSY_SECONDS
+    assert run.ended.outcome.recoveries
+
+
+@pytest.mark.parametrize(
+    ("ways", "disturb"),
+    [
+        pytest.param(BETWEEN_PARTIES, forget_connections, id="parties, connections forgotten"),
+        pytest.param(
+            TO_CLINIC, forget_connections, id="coordinator, connections forgotten", marks=pytest.mark.faults_full
+        ),
+        pytest.param(BETWEEN_PARTIES, swallow_for(15), id="parties, black hole", marks=pytest.mark.faults_full),
+        pytest.param(TO_CLINIC, swallow_for(15), id="coordinator, black hole", marks=pytest.mark.faults_full),
+        pytest.param(BETWEEN_PARTIES, swallow_one_direction_for(15), id="one direction", marks=pytest.mark.faults_full),
+    ],
+)
+def test_silence_on_a_connection_is_noticed_and_recovered_from(tmp_path, ways, disturb):
+    run = Disturbed(tmp_path, ways, disturb)
+    run.finishes_equal()
+    assert run.noticed < NOTICED_SECONDS + BUSY_SECONDS
+
+
+def test_a_silence_of_three_seconds_is_waited_out(tmp_path):
+    run = Disturbed(tmp_path, ALL_WAYS, swallow_for(3))
+    run.finishes_equal()
+    assert run.ended.outcome.recoveries == []
+
+
+@pytest.mark.faults_full
+def test_a_black_hole_that_stays_ends_the_run_and_names_who_cannot_reach_whom(tmp_path):
+    run = Disturbed(tmp_path, BETWEEN_PARTIES, swallow_for(1000), absence=20.0)
+    errors = run.ended.errors
+    pairs = [(CLINIC, ACTIVE), (ACTIVE, CLINIC)]
+    assert any(f"{one}: {other} did not answer at 127.0.0.1:" in errors[COORDINATOR].summary for one, other in pairs)
+    assert "the checkpoint of step" in errors[COORDINATOR].remedy
+    assert time.monotonic() - run.at < 20.0 + 2 * NOTICED_SECONDS + BUSY_SECONDS
+    for error in errors.values():
+        assert error is not None
+
+
+@pytest.mark.parametrize("epochs", [2])
+def test_a_slow_link_is_not_taken_for_death(tmp_path, epochs):
+    line = {"delay": 0.2, "bytes_per_second": 250_000}
+    run = Disturbed(tmp_path, ALL_WAYS, lambda _: None, epochs=epochs, line=line)
+    run.finishes_equal(epochs)
+    assert run.ended.outcome.recoveries == []
+
+
+@pytest.mark.faults_full
+@pytest.mark.parametrize("ways", [BETWEEN_PARTIES, ALL_WAYS], ids=["between the parties", "everywhere"])
+def test_connections_that_are_reset_every_two_seconds_hold_nothing_up_for_good(tmp_path, ways):
+    def resets(links):
+        for number in range(10):
+            later(2.0 * number, lambda: reset(links))
+
+    run = Disturbed(tmp_path, ways, resets, epochs=12)
+    run.finishes_equal(12)
