@@ -38,6 +38,7 @@ class Federation:
     Attributes:
         names: the parties, the active one first.
         job: job.toml of everybody but those in ``job_at``.
+        coordinator: coordinator.toml, but for its certificate.
         parties: party.toml by name.
         tables: the table of each party; each is written as the format of its path.
     """
@@ -48,6 +49,7 @@ class Federation:
         self.federation = _federation(self.names)
         self.job = _job(self.names)
         self.job_at: dict[str, dict[str, Any]] = {}
+        self.coordinator: dict[str, Any] = {}
         self.parties = {name: _party(name) for name in self.names}
         self.tables = make_tables(self.names, rows)
 
@@ -81,7 +83,7 @@ class Federation:
             _write(self.path(name, "job.toml"), self.job_at.get(name, self.job))
             tls = {key: str(path) for key, path in certificates[name].model_dump(exclude_defaults=True).items()}
             if name == COORDINATOR:
-                _write(self.path(name, "coordinator.toml"), {"tls": tls})
+                _write(self.path(name, "coordinator.toml"), {**self.coordinator, "tls": tls})
                 continue
             _write(self.path(name), {**self.parties[name], "tls": tls})
             self._write_table(name)

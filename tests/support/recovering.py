@@ -47,6 +47,10 @@ class Watcher(SilentObserver):
         self.events: list[tuple[str, float, dict[str, Any]]] = []
         self.steps = 0
 
+    def do_at(self, step: int, act: Callable[[], object]) -> None:
+        """Do this, too."""
+        self._at[step] = act
+
     def event(self, what: str, **facts: Any) -> None:
         self.events.append((what, time.monotonic(), facts))
 
@@ -92,18 +96,28 @@ def undisturbed_weights(epochs: int = 3) -> Mapping[str, np.ndarray]:
         return weights(federation)
 
 
-async def run_here(federation: Federation, observer: Watcher | None = None, *, resume: bool = False) -> Ended:
-    """Run one job over a written federation to its end, with every process in this one."""
-    ended, started = Ended(), time.monotonic()
+async def run_here(
+    federation: Federation, observer: Watcher | None = None, *, resume: bool = False, stop_at: int | None = None
+) -> Ended:
+    """Run one job over a written federation to its end, with every process in this one.
+
+    Args:
+        resume: go on with the run that was begun there.
+        stop_at: after so many steps, the coordinator's operator stops it.
+    """
+    ended, started, watcher = Ended(), time.monotonic(), observer or Watcher()
     setups = {name: load_party(federation.path(name)) for name in federation.names}
     parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
+    running = asyncio.create_task(
+        run_job(job, settings, own.tls, watcher, audit=own.audit, runs=own.runs, resume=resume)
+    )
+    if stop_at is not None:
+        watcher.do_at(stop_at, running.cancel)
     ended.errors[COORDINATOR] = None
     try:
-        ended.outcome = await run_job(
-            job, settings, own.tls, observer or Watcher(), audit=own.audit, runs=own.runs, resume=resume
-        )
+        ended.outcome = await running
     except VflError as error:
         ended.errors[COORDINATOR] = error
     for name, party in parties.items():
@@ -113,6 +127,17 @@ async def run_here(federation: Federation, observer: Watcher | None = None, *, r
             ended.errors[name] = error
     ended.seconds = time.monotonic() - started
     return ended
+
+
+async def coordinator_here(federation: Federation, *, resume: bool) -> VflError | None:
+    """Run the coordinator alone; what it ends with."""
+    job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+    own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
+    try:
+        await run_job(job, settings, own.tls, Watcher(), audit=own.audit, runs=own.runs, resume=resume)
+    except VflError as error:
+        return error
+    return None
 
 
 def weights(federation: Federation) -> dict[str, np.ndarray]:

@@ -51,8 +51,9 @@ class ProgressObserver:
         self._progress.stop()
 
     def event(self, what: str, **facts: Any) -> None:
-        """See ``Observer``."""
-        _log.info(what, **facts)
+        """See ``Observer``. What has a reason is something that went wrong."""
+        log = _log.warning if "reason" in facts else _log.info
+        log(what, **facts)
 
     def ready(
         self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int

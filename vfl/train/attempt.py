@@ -38,7 +38,7 @@ class Attempt:
         where: what was last asked for, in words.
         trained: whether there is something to save.
         restored_step: of the checkpoint that the attempt goes on from.
-        error: the first error that happened here.
+        error: the first error since the last call that was answered: the run goes on without a checkpoint.
     """
 
     def __init__(self, job: str, number: int) -> None:
@@ -129,7 +129,7 @@ class Attempt:
 
     async def _guarded(self, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
         try:
-            return await work(self)
+            reply = await work(self)
         except VflError as error:
             if not self._over:
                 self.error = self.error or error
@@ -142,6 +142,9 @@ class Attempt:
             _log.error("failed", where=self.where, error=str(known), code=known.code, exc_info=error)
             self.error = self.error or known
             raise known from error
+        if not self._over:
+            self.error = None
+        return reply
 
 
 def not_prepared() -> PartyRestarted:

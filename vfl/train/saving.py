@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
@@ -65,17 +65,36 @@ def _save(
         "party": state.setup.name,
         "bottom": state.setup.config.bottom.model_dump(mode="json"),
     }
+    interaction = {name: torch.from_numpy(value.copy()) for name, value in shares.items()}
+    files = {
+        "model.safetensors": save({name: value.cpu().contiguous() for name, value in tensors.items()}),
+        "interaction.safetensors": save(interaction),
+    }
+    texts = {
+        "preprocessing.json": state.dataset.preprocessor.to_json(),
+        "model.json": json.dumps(card, indent=2),
+        **texts,
+    }
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, directory / "model.safetensors")
-        interaction = {name: torch.from_numpy(value.copy()) for name, value in shares.items()}
-        save_file(interaction, directory / "interaction.safetensors")
-        files = {"preprocessing.json": state.dataset.preprocessor.to_json(), "model.json": json.dumps(card, indent=2)}
-        for name, text in (files | dict(texts)).items():
-            (directory / name).write_text(text + "\n", encoding="utf-8")
+        _write_all(directory, files | {name: f"{text}\n".encode() for name, text in texts.items()})
     except OSError as error:
         raise _not_writable(str(error)) from error
     return directory
+
+
+def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files aside and rename them, so that none is ever half of what it should be; those there are replaced."""
+    directory.mkdir(parents=True, exist_ok=True)
+    drafts = {name: directory / f".{name}.draft" for name in files}
+    try:
+        for name, content in files.items():
+            drafts[name].write_bytes(content)
+        for name, draft in drafts.items():
+            draft.replace(directory / name)
+    except OSError:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def _not_writable(detail: str) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -14,7 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from vfl import messages as m
-from vfl.errors import MismatchError, PeerUnreachable, RemoteError, VflError
+from vfl.errors import AuditError, MismatchError, PeerUnreachable, RemoteError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.transport.codec import encode_header, encode_payload
@@ -292,8 +293,12 @@ class ControlClient(_Connection):
         return from_proto(await self._result(request, call.kind, timeout), m.Alive)
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
-        """Stop the job."""
-        await self._ask(self._stub.Abort, call, timeout, "abort", fresh_salt())
+        """Stop the job; said even where it cannot be recorded, or a full disk would leave the others waiting."""
+        key, salt = call_key(call), fresh_salt()
+        with contextlib.suppress(AuditError):
+            self._record_control(Direction.SENT, key, call, salt)
+        request = self._stub.Abort(to_proto(call), timeout=timeout, metadata=salt_metadata(salt))
+        await self._recorded_result(request, call.kind, timeout, key, salt)
 
     async def finish(self, call: m.Finish, timeout: float) -> m.Finished:  # noqa: ASYNC109
         """Save the party's part of the model."""

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from vfl import messages as m
-from vfl.errors import ConfigError, ListenError, ProtocolError
+from vfl.errors import AuditError, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
 from vfl.transport.access import Access, Gate
@@ -162,7 +162,12 @@ class _Control(control_pb2_grpc.ControlServicer):
         if self._recorder is None or isinstance(call, m.Heartbeat):  # of no content, and without end
             return await method(call)
         key, salt = call_key(call), received_salt(context)
-        self._recorder.record(control_crossing(Direction.RECEIVED, self._coordinator, key, call, salt))
+        try:
+            self._recorder.record(control_crossing(Direction.RECEIVED, self._coordinator, key, call, salt))
+        except AuditError:
+            if isinstance(call, m.Abort):  # a log that cannot be written is a reason to stop, not to go on
+                await method(call)
+            raise
         try:
             reply = await method(call)
         except Exception as error:
