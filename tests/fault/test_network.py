@@ -149,8 +149,9 @@ def test_a_black_hole_that_stays_ends_the_run_and_names_who_cannot_reach_whom(tm
         assert error is not None
 
 
-@pytest.mark.parametrize("epochs", [2])
-def test_a_slow_link_is_not_taken_for_death(tmp_path, epochs):
+@pytest.mark.faults_full
+def test_a_slow_link_is_not_taken_for_death(tmp_path):
+    epochs = 2
     line = {"delay": 0.2, "bytes_per_second": 250_000}
     run = Disturbed(tmp_path, ALL_WAYS, lambda _: None, epochs=epochs, line=line)
     run.finishes_equal(epochs)

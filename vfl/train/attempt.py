@@ -131,10 +131,12 @@ class Attempt:
         try:
             reply = await work(self)
         except VflError as error:
+            # A model or a checkpoint that was refused memory has been told as a failure of its own.
+            known = memory_exhausted(error, self.where) or error
             if not self._over:
-                self.error = self.error or error
-                _log.error("failed", where=self.where, error=str(error), code=error.code)
-            raise
+                self.error = self.error or known
+                _log.error("failed", where=self.where, error=str(known), code=known.code)
+            raise known from error.__cause__
         except Exception as error:
             known = memory_exhausted(error, self.where) or InternalError(
                 f"an internal error stopped {self.where}", remedy="see this party's log; please report it"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
@@ -38,6 +39,8 @@ from vfl.train.checkpoint_state import (
 from vfl.train.durable_files import not_writable, read_file
 from vfl.train.job import differing_tables
 from vfl.version import PACKAGE_VERSION
+
+_log = structlog.get_logger("vfl.checkpoints")
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -163,15 +166,13 @@ class CheckpointStore:
         Raises:
             CheckpointError: the directory cannot be read.
         """
-        own = (self._origin.job, self._origin.party)
-        found = [
-            entry.identity
-            for entry in self._entries()
-            if entry.manifest
-            and entry.identity
-            and (entry.manifest.job, entry.manifest.party) == own
-            and entry.is_whole
-        ]
+        found = []
+        for entry in self._entries():
+            problem = self._problem_of(entry)
+            if problem is not None:
+                _log.warning("a checkpoint is passed over", reason=problem.summary, detail=problem.detail)
+            elif entry.identity is not None:
+                found.append(entry.identity)
         return tuple(sorted(found, key=lambda identity: (identity.step, identity.attempt), reverse=True))
 
     def load(self, identity: CheckpointId) -> Snapshot:
@@ -260,6 +261,16 @@ class CheckpointStore:
             return self._directory.entries()
         except OSError as error:
             raise _not_readable(error) from error
+
+    def _problem_of(self, entry: Entry) -> CheckpointError | None:
+        """Why a checkpoint cannot be one of this run, as far as that shows without reading its state."""
+        if entry.manifest is None:
+            return entry.problem or damaged(str(entry.path))
+        try:
+            self._check_owner(entry.manifest, entry.path)
+        except CheckpointError as error:
+            return error
+        return None if entry.is_whole else damaged(f"{entry.path}: its name or the size of its state is wrong")
 
     def _find(self, identity: CheckpointId) -> Entry:
         """Of two with the same step and attempt, prepared and committed, the one with the digest."""

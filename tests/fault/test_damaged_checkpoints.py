@@ -1,0 +1,153 @@
+"""Checkpoints and files that were damaged, exchanged or changed while every process was down."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR
+from support.recovering import (
+    Watcher,
+    coordinator_here,
+    differing,
+    run_here,
+    small_federation,
+    undisturbed_weights,
+    weights,
+)
+
+CLINIC = "clinic"
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run that its operator stopped after seven steps."""
+    federation = small_federation(tmp_path).write()
+    ended = asyncio.run(run_here(federation, stop_at=7))
+    assert {error.code for error in ended.errors.values()} == {"aborted"}
+    return federation
+
+
+def resume(federation):
+    watcher = Watcher()
+    return asyncio.run(run_here(federation, watcher, resume=True)), watcher
+
+
+def checkpoints_of(federation, name):
+    """Newest first."""
+    (run,) = federation.path(name, "checkpoints").iterdir()
+    return sorted((path for path in run.iterdir()), reverse=True)
+
+
+STATE, MANIFEST = "state.safetensors", "manifest.json"
+FULL = pytest.mark.faults_full
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "damage"),
+    [
+        (CLINIC, STATE, flip),
+        (ACTIVE, MANIFEST, empty),
+        pytest.param(ACTIVE, STATE, flip, marks=FULL),
+        pytest.param(ACTIVE, STATE, truncate, marks=FULL),
+        pytest.param(CLINIC, STATE, empty, marks=FULL),
+        pytest.param(CLINIC, MANIFEST, flip, marks=FULL),
+    ],
+)
+def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(stopped, name, file, damage):
+    newest, older, *_ = checkpoints_of(stopped, name)
+    damage(newest / file)
+    ended, watcher = resume(stopped)
+    assert ended.errors == dict.fromkeys(ended.errors)
+    (gone_back,) = watcher.told("going on from a checkpoint")
+    assert gone_back["step"] == int(older.name.partition("-")[0]) < int(newest.name.partition("-")[0])
+    assert differing(weights(stopped), undisturbed_weights()) == []
+
+
+def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
+    for path in checkpoints_of(stopped, CLINIC):
+        flip(path / "state.safetensors")
+    ended, watcher = resume(stopped)
+    error = ended.errors[COORDINATOR]
+    assert error.code == "checkpoint"
+    assert "none that all parties still have whole" in error.summary
+    told = watcher.told("a checkpoint cannot be used")
+    assert {event["reason"] for event in told} == {"clinic: a checkpoint is damaged"}
+    assert ended.errors[CLINIC].code == "checkpoint"
+    assert "none that all parties still have whole" in ended.errors[ACTIVE].summary
+
+
+def test_checkpoints_of_another_party_are_refused_by_name(stopped, capfd):
+    for theirs, own in zip(checkpoints_of(stopped, ACTIVE), checkpoints_of(stopped, CLINIC), strict=True):
+        shutil.rmtree(own)
+        shutil.copytree(theirs, own)
+    ended, _ = resume(stopped)
+    assert ended.errors[COORDINATOR].code == "checkpoint"
+    assert "a checkpoint belongs to another job" in "".join(capfd.readouterr())
+    assert any(
+        text in ended.errors[COORDINATOR].summary
+        for text in ("none that all parties still have whole", "another party")
+    )
+
+
+def test_checkpoints_of_another_job_are_refused_by_name(stopped, tmp_path, capfd):
+    (tmp_path / "other").mkdir()
+    other = small_federation(tmp_path / "other")
+    other.job["seed"] = 12
+    other.write()
+    asyncio.run(run_here(other, stop_at=7))
+    for theirs, own in zip(checkpoints_of(other, CLINIC), checkpoints_of(stopped, CLINIC), strict=True):
+        shutil.rmtree(own)
+        shutil.copytree(theirs, own)
+    ended, _ = resume(stopped)
+    assert ended.errors[COORDINATOR].code == "checkpoint"
+    assert "a checkpoint belongs to another job" in "".join(capfd.readouterr())
+
+
+def rewrite(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_another_job_file_is_refused_and_its_tables_named(stopped):
+    for name in (*stopped.names, COORDINATOR):
+        rewrite(stopped.path(name, "job.toml"), "learning_rate = 0.5", "learning_rate = 0.25")
+    before = checkpoints_of(stopped, CLINIC)
+    error = asyncio.run(coordinator_here(stopped, resume=True))  # refuses before anybody is asked
+    assert error.code == "mismatch"
+    assert error.summary.endswith("was begun with other files: they differ in interaction")
+    assert checkpoints_of(stopped, CLINIC) == before
+
+
+def test_another_job_file_at_one_party_is_refused_and_its_tables_named(stopped):
+    rewrite(stopped.path(CLINIC, "job.toml"), "learning_rate = 0.5", "learning_rate = 0.25")
+    ended, _ = resume(stopped)
+    assert "differs from the coordinator's in: interaction" in ended.errors[COORDINATOR].summary
+
+
+@pytest.mark.parametrize("name", [CLINIC, pytest.param(ACTIVE, marks=FULL)])
+def test_a_table_that_has_changed_is_refused(stopped, name):
+    path = stopped.path(name, "table.csv")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [lines[0], *(",".join([*line.split(",")[:1], "0.125", *line.split(",")[2:]]) for line in lines[1:])]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    ended, _ = resume(stopped)
+    error = ended.errors[COORDINATOR]
+    assert error.summary == f"{name}: the table has changed since the checkpoint was taken"
+    assert ended.errors[name].code == "checkpoint"

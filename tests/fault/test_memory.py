@@ -1,0 +1,111 @@
+"""A party that is refused memory says so, ends, and the run goes on when it has more."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.federation import ACTIVE, COORDINATOR, Processes
+from support.recovering import Watcher, differing, run_here, small_federation, weights
+
+from vfl.errors import MemoryExhausted, memory_exhausted
+
+CLINIC = "clinic"
+PAGES_FIELD = 0
+GIGABYTE = 1 << 30
+
+
+def address_space(process="self"):
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[PAGES_FIELD])
+    return pages * resource.getpagesize()
+
+
+@contextmanager
+def limit_of_this_process():
+    """Gives a function that lets this process grow by a gigabyte and no more, until the context ends."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_AS, (address_space() + GIGABYTE, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.fixture
+def hungry(tmp_path):
+    def make(folder):
+        (tmp_path / folder).mkdir()
+        federation = small_federation(tmp_path / folder)
+        federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "support.hungry:Hungry"}
+        return federation.write()
+
+    return make
+
+
+def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hungry):
+    undisturbed, federation = hungry("undisturbed"), hungry("limited")
+    asyncio.run(run_here(undisturbed))
+    at = []
+    with limit_of_this_process() as limit:
+        ended = asyncio.run(run_here(federation, Watcher({4: lambda: at.append(time.monotonic()) or limit()})))
+        assert time.monotonic() - at[0] < 20
+    assert isinstance(ended.errors[CLINIC], MemoryExhausted)
+    assert ended.errors[CLINIC].summary == "there was not enough memory for bottom_forward of step 6"
+    assert "alloc" in ended.errors[CLINIC].detail
+    assert ended.errors[COORDINATOR].summary == f"{CLINIC}: {ended.errors[CLINIC].summary}"
+    assert ended.errors[COORDINATOR].remote_code == "memory"
+    assert "give this process more memory" in ended.errors[COORDINATOR].remedy
+    assert ended.errors[CLINIC].summary in ended.errors[ACTIVE].summary
+    ended = asyncio.run(run_here(federation, resume=True))
+    assert ended.errors == dict.fromkeys(ended.errors)
+    assert differing(weights(federation), weights(undisturbed)) == []
+
+
+@pytest.mark.faults_full
+def test_a_process_that_is_left_hardly_any_memory_ends_or_says_so_within_seconds(tmp_path):
+    federation = small_federation(tmp_path, epochs=200)
+    federation.job["deadlines"] |= {"absence": 5.0}
+    with Processes(federation.write()) as processes:
+        processes.start()
+        processes.wait_for(COORDINATOR, "epoch 1/200")
+        number = processes._running[CLINIC].pid
+        used = address_space(number)
+        resource.prlimit(number, resource.RLIMIT_AS, (used + (4 << 20), used + (4 << 20)))
+        codes = processes.wait(60)
+        assert codes[CLINIC] in (MemoryExhausted.exit_code, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL, 15)
+        assert codes[COORDINATOR] in (11, 16)
+        assert codes[ACTIVE] == 15
+        assert CLINIC in processes.output(COORDINATOR)
+
+
+def nested(error):
+    try:
+        raise ValueError("while doing something") from error
+    except ValueError as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
+        nested(MemoryError()),
+    ],
+)
+def test_every_way_to_refuse_memory_is_known(error):
+    known = memory_exhausted(error, "loading the table")
+    assert known is not None
+    assert known.code == "memory"
+    assert known.summary == "there was not enough memory for loading the table"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(28, "No space left"), RuntimeError("shape mismatch")])
+def test_other_errors_are_not_taken_for_it(error):
+    assert memory_exhausted(error, "loading the table") is None
