@@ -46,6 +46,12 @@ class Table:
         p, c = len(self.numeric_names), len(self.categorical_names)
         return f"Table(rows={len(self)}, numeric={p}, categorical={c}, labels={self.labels is not None})"
 
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory; a text counts as 64 bytes."""
+        labels = 0 if self.labels is None else self.labels.nbytes
+        return int(self.ids.estimated_size()) + self.numeric.nbytes + 64 * self.categorical.size + labels
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over all rows in their order and the names of the columns, in hexadecimal."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import time
 
-from vfl.errors import VflError, is_retryable
+from vfl.errors import (
+    MismatchError,
+    ModelError,
+    ParameterError,
+    PolicyRefusal,
+    RangeError,
+    RemoteError,
+    VflError,
+    is_retryable,
+)
 from vfl.train.outcome import Recovery
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
@@ -47,7 +56,7 @@ class Interruption:
         if is_retryable(error) and self.seconds_left > 0:
             self._failures += 1
             return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)
-        if last_step is not None:
+        if last_step is not None and not _needs_another_job(error):
             kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' goes on from it"
             error.remedy = f"{error.remedy}; {kept}" if error.remedy else kept
         raise error
@@ -55,3 +64,9 @@ class Interruption:
     def recovery(self) -> Recovery:
         """What to report, now that it is over."""
         return Recovery(self._reason, self._where, self.steps_lost, time.monotonic() - self._since)
+
+
+def _needs_another_job(error: VflError) -> bool:
+    """Whether only changed files would help, and with them the checkpoints cannot be used."""
+    code = error.remote_code if isinstance(error, RemoteError) else error.code
+    return code in {kind.code for kind in (RangeError, ModelError, ParameterError, PolicyRefusal, MismatchError)}

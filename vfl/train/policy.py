@@ -21,12 +21,14 @@ class PolicyConfig(Configuration):
         min_aligned_rows: refuse to train on fewer rows in common.
         min_batch_size: refuse smaller batches, whose sums say more about single rows.
         max_epochs: refuse longer jobs, which see every row more often.
+        max_memory_mb: refuse a job that may need more, in MB of the whole process.
     """
 
     allow_unencrypted: bool = False
     min_aligned_rows: Count = 100
     min_batch_size: Count = 16
     max_epochs: Count | None = None
+    max_memory_mb: Count | None = None
 
     def check_job(self, job: JobConfig) -> None:
         """Refuse a job by its settings.
@@ -56,6 +58,22 @@ class PolicyConfig(Configuration):
         if rows < self.min_aligned_rows:
             raise _refusal(
                 f"only {rows} rows are aligned, fewer than {self.min_aligned_rows}", "a lower policy.min_aligned_rows"
+            )
+
+    def check_memory(self, estimate: int) -> None:
+        """Refuse a job that may need more memory than this party gives it.
+
+        Args:
+            estimate: bytes that the process takes at most.
+
+        Raises:
+            PolicyRefusal: naming both numbers.
+        """
+        megabytes = -(-estimate // 10**6)
+        if self.max_memory_mb is not None and megabytes > self.max_memory_mb:
+            raise _refusal(
+                f"it may need {megabytes} MB of memory, more than {self.max_memory_mb}",
+                "a higher policy.max_memory_mb, or smaller batches",
             )
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import structlog
 import torch
 
 from vfl.align.sets import BlindedIds
@@ -30,10 +31,13 @@ from vfl.train.dataset import Dataset
 from vfl.train.handshake import Keys
 from vfl.train.local_model import LocalBottom
 from vfl.train.mail import Mail
+from vfl.train.memory_estimate import estimated_peak
 from vfl.train.party_config import PartySetup
 from vfl.train.private_seed import load_private_seed
 from vfl.train.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
 from vfl.transport.credentials import Credentials
+
+_log = structlog.get_logger("vfl.party")
 
 Result = TypeVar("Result")
 
@@ -113,10 +117,18 @@ class JobState:
         return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, *labels))
 
     async def load(self) -> LoadedRows:
-        """Read the table; raises DataError."""
+        """Read the table.
+
+        Raises:
+            DataError: it cannot be used.
+            PolicyRefusal: with this table, the job may need more memory than this party gives it.
+        """
         setup = self.setup
         is_active = setup.entry.role is Role.ACTIVE
         table = await asyncio.to_thread(load_table, setup.config.data, setup.job.ids, needs_label=is_active)
+        estimate = estimated_peak(setup, table.bytes)
+        _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=setup.config.policy.max_memory_mb)
+        setup.config.policy.check_memory(estimate)
         self._table = table
         return LoadedRows(len(table), table.dropped)
 

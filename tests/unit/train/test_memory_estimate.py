@@ -1,0 +1,55 @@
+"""The memory that a job may need is known before it starts, and may be refused."""
+
+import pytest
+import tomli_w
+from support.federation import ACTIVE, COORDINATOR, Processes
+
+from vfl.errors import PolicyRefusal
+from vfl.train.memory_estimate import estimated_peak
+from vfl.train.party_config import load_party
+from vfl.train.policy import PolicyConfig
+
+CLINIC = "clinic"
+
+
+def estimate(federation, name=CLINIC, table_bytes=0):
+    return estimated_peak(load_party(federation.path(name)), table_bytes)
+
+
+WIDE = {ACTIVE: 4, CLINIC: 64}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [("training", "batch_size", 4096), ("model", "widths", WIDE), ("model", "interaction_width", 64)],
+)
+def test_larger_jobs_need_more(federation, table, key, value):
+    federation.job["training"]["evaluation_batch_size"] = 64
+    small = estimate(federation.write())
+    federation.job[table][key] = value
+    federation.path(CLINIC, "job.toml").write_text(tomli_w.dumps(federation.job), encoding="utf-8")
+    assert estimate(federation) > small
+    assert estimate(federation, table_bytes=10**6) == estimate(federation) + 4 * 10**6
+
+
+def test_a_job_above_the_ceiling_is_refused_with_both_numbers():
+    policy = PolicyConfig(max_memory_mb=700)
+    policy.check_memory(700 * 10**6)
+    with pytest.raises(PolicyRefusal, match="may need 701 MB of memory, more than 700"):
+        policy.check_memory(700 * 10**6 + 1)
+
+
+def test_a_process_stays_below_its_estimate_and_one_that_has_less_refuses_the_job(federation):
+    federation.job["training"]["epochs"] = 1
+    with Processes(federation.write()) as processes:
+        outcome = processes.succeed()
+    for name in federation.names:
+        assert outcome["peak_memory"][name] < estimate(federation, name, table_bytes=10**5)
+    file = federation.path(CLINIC)
+    content = file.read_text(encoding="utf-8").replace("[policy]", "[policy]\nmax_memory_mb = 300")
+    file.write_text(content, encoding="utf-8")
+    with Processes(federation) as processes:
+        processes.start()
+        codes = processes.wait()
+    assert (codes[CLINIC], codes[COORDINATOR]) == (8, 16)
+    assert "may need" in processes.output(ACTIVE)
