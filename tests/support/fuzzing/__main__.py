@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from support.fuzzing.members import remove_folder
 from support.fuzzing.targets import TARGETS
 
 _PROGRESS = re.compile(r"^#(\d+)\s.*?cov: (\d+) ft: (\d+)", re.MULTILINE)
+_MEMORY = Path("/dev/shm")  # noqa: S108  # a private directory is made in it
 _ROW = "{:<22} {:>9} {:>7} {:>8} {:>8} {:>9}"
 
 
@@ -77,9 +79,11 @@ def _fuzzed(name: str, options: argparse.Namespace) -> Result:
     folder.mkdir(exist_ok=True)
     earlier = set(folder.iterdir())
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="vfl-corpus-") as corpus:
+    with tempfile.TemporaryDirectory(prefix="vfl-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
+        corpus = Path(scratch) / "corpus"
+        corpus.mkdir()
         for number, seed in enumerate(target.seeds):
-            (Path(corpus) / f"seed-{number}").write_bytes(seed)
+            (corpus / f"seed-{number}").write_bytes(seed)
         flags = {
             "runs": options.runs,
             "max_total_time": options.seconds,
@@ -90,8 +94,10 @@ def _fuzzed(name: str, options: argparse.Namespace) -> Result:
             "artifact_prefix": f"{folder}/",
         }
         command = [sys.executable, "-m", "support.fuzzing.guided", name, str(folder)]
-        given = [*(f"-{flag}={value}" for flag, value in flags.items()), corpus]
-        done = subprocess.run([*command, *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        given = [*(f"-{flag}={value}" for flag, value in flags.items()), str(corpus)]
+        # The process ends without a chance to remove its own files.
+        environment = {**os.environ, "TMPDIR": scratch}
+        done = subprocess.run([*command, *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     output = done.stdout.decode(errors="replace")
     (folder / "output.txt").write_text(output, encoding="utf-8")
     kept = sorted(set(folder.iterdir()) - earlier - {folder / "output.txt"})

@@ -28,10 +28,6 @@ def main() -> None:
     with atheris.instrument_imports(include=["vfl"]):
         from support.fuzzing.targets import TARGETS
     target = TARGETS[name]
-    for seed in target.seeds:  # what is made once and kept is not counted
-        target.check(seed)
-    _limit_memory()
-    tracemalloc.start()
 
     def check(data: bytes) -> None:
         try:
@@ -41,6 +37,10 @@ def main() -> None:
             (folder / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
             raise
 
+    for seed in target.seeds:  # what is made once and kept is not counted
+        check(seed)
+    _limit_memory()
+    tracemalloc.start()
     atheris.Setup(sys.argv, check)
     atheris.Fuzz()
 
