@@ -117,9 +117,16 @@ class Ledger:
                 "the run has checkpoints, but none that all parties still have whole",
                 remedy="put the directories of 'checkpoints' of all parties back, or start a new run",
             )
-        lost, self._steps = self.outcome.steps, []
-        self.outcome = Outcome(self._run, recoveries=self.outcome.recoveries)
-        return lost
+        before, self._steps = self.outcome, []
+        self.outcome = Outcome(
+            self._run,
+            party_rows=before.party_rows,
+            rows_without_id=before.rows_without_id,
+            seconds_setup=before.seconds_setup,
+            seconds_alignment=before.seconds_alignment,
+            recoveries=before.recoveries,
+        )
+        return before.steps
 
     def save(self) -> None:
         """All parties have saved: nothing is repeated from here on.

@@ -44,3 +44,13 @@ def test_what_stops_a_superseded_coordinator_does_not_stop_the_run(store):
     assert store.get(RUN).state is RunState.RUNNING
     second.stop(PeerUnreachable("gone"))
     assert store.get(RUN).state is RunState.FAILED
+
+
+def test_what_the_parties_said_of_their_tables_outlives_a_beginning_anew(store):
+    ledger = Ledger(store, RUN)
+    ledger.next_attempt()
+    ledger.outcome.party_rows, ledger.outcome.rows_without_id = {"bank": 12}, {"bank": 1}
+    ledger.outcome.steps = 2
+    assert ledger.begin_anew() == 2
+    assert (ledger.outcome.party_rows, ledger.outcome.rows_without_id) == ({"bank": 12}, {"bank": 1})
+    assert ledger.outcome.steps == 0
