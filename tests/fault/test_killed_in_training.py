@@ -5,7 +5,7 @@ from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault
 
 KILLS = (
-    Fault(CLINIC, "interaction_forward"),
+    Fault(CLINIC, "interaction_forward", occurrence=8),
     Fault(ACTIVE, "interaction_backward"),
     Fault(COORDINATOR, "checkpoint"),
     Fault(CLINIC, "checkpoint"),

@@ -17,12 +17,13 @@ from support.in_process import parties_in_process
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable, RemoteError
-from vfl.ids import Address, Batch, Phase, Split, StepKey
+from vfl.ids import Address, Batch, CheckpointId, Phase, Split, StepKey
 from vfl.train.party_config import load_party
 from vfl.transport.client import ControlClient, PeerClient
 
 CLINIC, TELCO, NAME = "clinic", "telco", "test"
 STEP = StepKey(JOB, 2, ATTEMPT)
+CHECKPOINT = CheckpointId(2, ATTEMPT, "digest")
 ADDRESS = Address(STEP, "forward_share", CLINIC)
 ROLES = {ACTIVE: "active", CLINIC: "passive", TELCO: "passive", COORDINATOR: "coordinator"}
 
@@ -172,12 +173,17 @@ async def test_who_is_refused_on_the_call_learns_why_and_so_does_the_server(matr
 async def test_only_the_coordinator_controls_a_running_job(matrix):
     calls = {
         "prepare": m.Prepare(JOB, ATTEMPT, "digest", "1"),
+        "restore": m.Restore(JOB, ATTEMPT, CHECKPOINT),
         "align": m.Align(JOB, ATTEMPT, False),
         "begin": m.Begin(JOB, ATTEMPT, ()),
         "run_phase": m.PhaseCall(STEP, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
         "score": m.Score(JOB, 0, Split.TEST, 0),
+        "checkpoint": m.Checkpoint(STEP, True),
+        "commit": m.Commit(JOB, ATTEMPT, CHECKPOINT),
+        "heartbeat": m.Heartbeat(JOB, ATTEMPT),
         "abort": m.Abort(JOB, 0, COORDINATOR, "aborted", "no reason"),
         "finish": m.Finish(JOB, 0),
+        "release": m.Release(JOB, 0),
     }
     async with serving_a_job(matrix):
         for name in (CLINIC, ACTIVE):
@@ -185,7 +191,7 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
             async with ControlClient(matrix.endpoint, ACTIVE, credentials) as caller:
                 for method, call in calls.items():
                     with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError) as caught:
-                        await getattr(caller, method)(call, 5)
+                        await getattr(caller, method)(call, *(() if method == "run_phase" else (5,)))
                     assert caught.value.remote_code == "access"
                     assert f"does not allow control calls: it is the one of {name}" in str(caught.value)
                     assert [entry["reason"] for entry in logs if entry["event"] == "caller refused"] == ["wrong-member"]

@@ -2,12 +2,11 @@
 
 from contextlib import ExitStack
 
-import pytest
 from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Processes, free_ports
 from support.proxy import Proxy
 
 CLINIC = "clinic"
-PHASE_SECONDS = 6.0
+ABSENCE_SECONDS = 4.0
 
 
 def _behind_proxies(federation, stack, **cutting):
@@ -38,22 +37,33 @@ def test_a_training_through_proxies_shows_them_nothing_but_server_names(federati
     assert [word for word in words if word.encode() in recorded] == []
 
 
-@pytest.mark.parametrize("dies", [False, True], ids=["one connection", "all connections for ever"])
-def test_a_connection_that_is_cut_in_the_middle_of_a_message_stops_the_job_everywhere(federation, dies):
-    federation.job["deadlines"]["phase"] = PHASE_SECONDS
+def test_a_connection_that_is_cut_in_the_middle_of_a_message_is_recovered_from(federation):
     with ExitStack() as stack:
-        proxy = _behind_proxies(federation, stack, cut_after=2_000_000, dies=dies)[ACTIVE]
+        proxy = _behind_proxies(federation, stack, cut_after=2_000_000)[ACTIVE]
+        with Processes(federation.write()) as processes:
+            report = processes.succeed()
+    assert proxy.cuts == 1
+    assert [recovery["reason"].partition(" at ")[0] for recovery in report["recoveries"]] in (
+        ["bank went away or does not answer"],
+        ["clinic: bank went away or does not answer"],
+    )
+
+
+def test_connections_that_are_cut_for_ever_end_the_job_everywhere(federation):
+    federation.job["deadlines"] |= {"silence": 2.0, "absence": ABSENCE_SECONDS}
+    with ExitStack() as stack:
+        proxy = _behind_proxies(federation, stack, cut_after=2_000_000, dies=True)[ACTIVE]
         with Processes(federation.write()) as processes:
             processes.start()
             codes = processes.wait(60)
             outputs = {name: processes.output(name) for name in codes}
     assert proxy.cuts == 1
-    # Where all connections are cut, the coordinator may notice before clinic does, and tell it.
-    assert codes[CLINIC] in ((11, 15) if dies else (11,))
+    # The coordinator may notice before clinic does, and tell it.
+    assert codes[CLINIC] in (11, 15)
     for name, output in outputs.items():
         assert codes[name] not in (0, 1, 70)
         assert "Traceback" not in output
-        if dies and name == ACTIVE:  # it answers nobody, and nobody can tell it
-            assert "within 6 s" in output
+        if name == ACTIVE:  # it answers nobody, and nobody can tell it
+            assert f"the coordinator did not call within {ABSENCE_SECONDS:g} s" in output
         else:
-            assert "bank went away or does not answer at 127.0.0.1:" in output, output
+            assert "bank did not answer at 127.0.0.1:" in output, output

@@ -8,6 +8,7 @@ from support.federation import ACTIVE, COORDINATOR, Federation, Processes
 
 CLINIC = "clinic"
 STEP = r"(bottom|interaction)_(forward|backward)|top"
+CHECKPOINT = r"(committing )?the (first checkpoint|checkpoint of step \d+)"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_coordinator_while_the_parties_prepare(long_job):
         processes.wait_for(ACTIVE, "table loaded")
         processes.signal(COORDINATOR, signal.SIGINT)
         assert _all_stopped(processes)[COORDINATOR] == 15
-        where = "prepare|alignment|the initial weights|" + STEP
+        where = f"prepare|alignment|the initial weights|{CHECKPOINT}|{STEP}"
         assert re.search(f"stopped by the operator during ({where})", processes.output(COORDINATOR))
         for name in (ACTIVE, CLINIC):
             stopped = f"stopped by the operator of the coordinator during ({where})"
@@ -54,7 +55,7 @@ def test_coordinator_in_training(long_job):
         processes.wait_for(COORDINATOR, "epoch 1/1000")
         processes.signal(COORDINATOR, signal.SIGINT)
         assert _all_stopped(processes)[COORDINATOR] == 15
-        where = rf"({STEP}|scoring).*(epoch \d+|validation)"
+        where = rf"(({STEP}|scoring).*(epoch \d+|validation)|{CHECKPOINT})"
         assert re.search(f"stopped by the operator during {where}", processes.output(COORDINATOR))
         for name in (ACTIVE, CLINIC):
             assert re.search(f"stopped by the operator of the coordinator during {where}", processes.output(name))
@@ -66,7 +67,7 @@ def test_a_party_in_training(long_job):
         processes.wait_for(COORDINATOR, "epoch 1/1000")
         processes.signal(CLINIC, signal.SIGINT)
         assert _all_stopped(processes)[CLINIC] == 15
-        stopped = rf"stopped by its operator during ({STEP}|score) of step \d+"
+        stopped = rf"stopped by its operator during (({STEP}|score) of step \d+|{CHECKPOINT})"
         assert re.search(stopped, processes.output(CLINIC))
         for name in (ACTIVE, COORDINATOR):
             assert re.search(f"clinic: {stopped}", processes.output(name)), name

@@ -44,7 +44,8 @@ class Proxy:
     """Listens on one port of 127.0.0.1 and forwards to another, in a thread of its own.
 
     Args:
-        cut_after: bytes towards the target after which a connection is cut, wherever a message is then.
+        cut_after: bytes towards the target after which a connection is cut, wherever a message is then: the first that
+            has come so far, and no other.
         dies: then cut all other connections, too, and accept no more.
 
     Attributes:
@@ -201,6 +202,7 @@ class Proxy:
 
     def _cut(self, both: set[asyncio.StreamWriter]) -> None:
         self.cuts += 1
+        self._cut_after = None
         self._abort(both)
         if self._dies:
             self._close_all()
