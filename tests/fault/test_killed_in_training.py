@@ -1,8 +1,11 @@
 """Real processes that are killed in the middle of a step, of a checkpoint or of another recovery, and started again."""
 
+import pytest
 from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault
+
+pytestmark = pytest.mark.slow
 
 KILLS = (
     Fault(CLINIC, "interaction_forward", occurrence=8),

@@ -1,8 +1,11 @@
 """Real processes that are killed before the first step or after the last, and started again."""
 
+import pytest
 from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault
+
+pytestmark = pytest.mark.slow
 
 KILLS = (
     Fault(CLINIC, "prepare"),

@@ -1,8 +1,14 @@
 """Real processes that do not answer for a while: longer than ``deadlines.silence``, or only a moment."""
 
+import signal
+import time
+
+import pytest
 from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
-from support.supervised import Fault, Kind
+from support.supervised import Fault, Kind, SupervisedRun, small_federation
+
+pytestmark = pytest.mark.slow
 
 FAULTS = (
     Fault(CLINIC, "top", Kind.SLOW),
@@ -17,3 +23,25 @@ FAULTS = (
 def test_training_goes_on_and_a_moment_costs_nothing(quiet, tmp_path):
     result = run(Scenario("stopped", FAULTS), quiet, tmp_path)
     assert not result.problem
+
+
+def test_with_the_default_deadlines_a_dead_party_is_noticed_within_ten_seconds(tmp_path):
+    federation = small_federation(tmp_path / "disturbed", training={"epochs": 1000})
+    del federation.job["deadlines"]["silence"]
+    with SupervisedRun(federation.write()) as running:
+        running.start()
+        running.wait_for_step(1)
+        assert _noticed(running, signal.SIGSTOP) < 10.0
+        running.signal(CLINIC, signal.SIGCONT)
+        running.wait_for(COORDINATOR, "recovered")
+        assert _noticed(running, signal.SIGKILL) < 2.0
+
+
+def _noticed(running: SupervisedRun, number: signal.Signals) -> float:
+    """Seconds from the signal to the passive party until the coordinator says so."""
+    known = running.output(COORDINATOR).count("interrupted")
+    running.signal(CLINIC, number)
+    since = time.monotonic()
+    while running.output(COORDINATOR).count("interrupted") == known and time.monotonic() < since + 60:
+        time.sleep(0.02)
+    return time.monotonic() - since

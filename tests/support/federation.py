@@ -207,6 +207,10 @@ class Processes:
         """Wait until a process that was killed is gone."""
         self._running[name].wait(PATIENCE)
 
+    def numbers(self) -> dict[str, int]:
+        """Process numbers of those that run."""
+        return {name: process.pid for name, process in self._running.items() if process.poll() is None}
+
     def ended(self) -> dict[str, int]:
         """Exit codes of the processes that have ended."""
         return {name: code for name, process in self._running.items() if (code := process.poll()) is not None}

@@ -110,7 +110,7 @@ class SupervisedRun(Processes):
             # Points outside training are passed once: their traps are set before what is stopped goes on.
             if at + 1 < len(groups) and not _once_a_run(_group(groups[at + 1])):
                 self._until(lambda: not self._to_continue and self._is_over(), f"the end of {group}")
-        self._until(self._all_ended, "the end")
+        self._until(self.all_ended, "the end")
         codes = self.wait()
         assert set(codes.values()) == {0}, f"{codes}\n{self._outputs()}"
         self._measure()
@@ -122,6 +122,16 @@ class SupervisedRun(Processes):
             self.start_command(name, "run", "job.toml", "--resume", "--report", "outcome.json")
         else:
             self.start(name)
+
+    def kill(self, name: str) -> None:
+        """Kill a process and start it again."""
+        self.signal(name, signal.SIGKILL)
+        self.wait_killed(name)
+        self.restart(name)
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until the run has come so far."""
+        self._until(lambda: any(done.step >= step for done in self.steps()), f"step {step}")
 
     def steps(self) -> list[Step]:
         """Training steps in the order in which they were done, repeated ones included."""
@@ -203,10 +213,11 @@ class SupervisedRun(Processes):
             if condition():
                 return
             assert time.monotonic() < deadline, f"still waiting for {what}\n{self._outputs()}"
-            assert self._set == {} or not self._all_ended(), f"the run ended before {what}\n{self._outputs()}"
+            assert not self.all_ended(), f"the run ended before {what}\n{self._outputs()}"
             time.sleep(_POLL_SECONDS)
 
-    def _all_ended(self) -> bool:
+    def all_ended(self) -> bool:
+        """Whether no process is left."""
         return len(self.ended()) == len(self.federation.names) + 1
 
     def _lines(self, name: str, file: str) -> list[list[str]]:

@@ -1,0 +1,23 @@
+"""What the usual job of these tests is not: in the clear, with SGD, dropout and running means, with three parties."""
+
+import pytest
+from support.fault_matrix import CLINIC, INSURER, Scenario, run
+from support.federation import ACTIVE, COORDINATOR
+from support.supervised import Fault
+
+pytestmark = pytest.mark.slow
+
+
+def test_another_job_recovers_too_and_from_two_deaths_at_once(quiet, tmp_path):
+    two = (Fault(ACTIVE, "interaction_backward"), Fault(INSURER, "bottom_backward"))
+    other = Scenario(
+        "other",
+        (two, Fault(COORDINATOR, "top")),
+        passive=(CLINIC, INSURER),
+        job={
+            "interaction": {"protocol": "oracle"},
+            "training": {"optimiser": {"name": "sgd", "learning_rate": 0.05}},
+        },
+        bottom="support.bottoms:with_dropout",
+    )
+    assert not run(other, quiet, tmp_path).problem
