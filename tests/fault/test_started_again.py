@@ -10,7 +10,7 @@ from support.supervised import SupervisedRun, differing, small_federation, weigh
 
 from vfl.train.run_store import RunState, RunStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 USUAL = Scenario("usual", ())
 SECOND = "second-coordinator"

@@ -8,7 +8,7 @@ from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault, Kind, SupervisedRun, small_federation
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FAULTS = (
     Fault(CLINIC, "top", Kind.SLOW),
