@@ -41,8 +41,14 @@ class Ledger:
 
     @property
     def superseded(self) -> bool:
-        """Whether another coordinator has gone on with the run, so that this one must leave it alone."""
-        return self._store.get(self._run).attempt != self._own_attempt
+        """Whether another coordinator has gone on with the run, so that this one must leave it alone.
+
+        Not where the record cannot be read: parties must hear of that, too.
+        """
+        try:
+            return self._store.get(self._run).attempt != self._own_attempt
+        except CheckpointError:
+            return False
 
     def check_own(self) -> None:
         """Whether the run is still this coordinator's.

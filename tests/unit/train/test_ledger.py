@@ -2,7 +2,7 @@
 
 import pytest
 
-from vfl.errors import PeerUnreachable, ProtocolError
+from vfl.errors import CheckpointError, PeerUnreachable, ProtocolError
 from vfl.train.ledger import Ledger
 from vfl.train.run_store import RunState, RunStore
 
@@ -44,6 +44,16 @@ def test_what_stops_a_superseded_coordinator_does_not_stop_the_run(store):
     assert store.get(RUN).state is RunState.RUNNING
     second.stop(PeerUnreachable("gone"))
     assert store.get(RUN).state is RunState.FAILED
+
+
+def test_a_record_that_cannot_be_read_is_no_reason_to_leave_the_parties_alone(store, monkeypatch):
+    ledger = Ledger(store, RUN)
+
+    def unreadable(run):
+        raise CheckpointError("the record of runs cannot be read")
+
+    monkeypatch.setattr(store, "get", unreadable)
+    assert not ledger.superseded
 
 
 def test_what_the_parties_said_of_their_tables_outlives_a_beginning_anew(store):
