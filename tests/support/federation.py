@@ -134,6 +134,7 @@ class Processes:
     def __init__(self, federation: Federation, pythonpath: Path | None = None, module: str = "vfl") -> None:
         self.federation = federation
         self._module = module
+        self.environment_of: dict[str, dict[str, str]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
         if pythonpath:
@@ -174,7 +175,7 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env=self._environment,
+                env={**self._environment, **self.environment_of.get(name, {})},
                 start_new_session=True,
             )
 

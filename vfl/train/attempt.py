@@ -132,7 +132,7 @@ class Attempt:
             reply = await work(self)
         except VflError as error:
             # A model or a checkpoint that was refused memory has been told as a failure of its own.
-            known = memory_exhausted(error, self.where) or error
+            known: VflError = memory_exhausted(error, self.where) or error
             if not self._over:
                 self.error = self.error or known
                 _log.error("failed", where=self.where, error=str(known), code=known.code)
