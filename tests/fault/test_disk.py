@@ -140,3 +140,16 @@ def test_a_model_that_cannot_be_saved_is_saved_after_there_is_room(federation, d
     assert all_finished(ended)
     assert watcher.steps == 0, "everything was trained already"
     assert differing(weights(federation), undisturbed_weights()) == []
+
+
+def test_a_record_of_runs_that_cannot_be_written_ends_the_run_by_name(federation, disk):
+    federation.coordinator["runs"] = {"database": str(disk.path / "runs.sqlite")}
+    federation.write()
+    ended, _ = run(federation, {4: disk.fill})
+    assert ended.errors[COORDINATOR].code == "checkpoint"
+    for name in (ACTIVE, CLINIC):
+        assert ended.errors[COORDINATOR].summary in ended.errors[name].summary
+    disk.free()
+    ended, _ = run(federation, resume=True)
+    assert all_finished(ended)
+    assert differing(weights(federation), undisturbed_weights()) == []

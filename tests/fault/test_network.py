@@ -7,8 +7,12 @@ import threading
 import time
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR
+from support.federation import ACTIVE, COORDINATOR, free_ports
+from support.in_process import parties_in_process
+from support.proxy import Proxy
 from support.recovering import Watcher, differing, linked, run_here, small_federation, undisturbed_weights, weights
+
+from vfl.transport.client import ControlClient
 
 CLINIC = "clinic"
 BETWEEN_PARTIES = ((ACTIVE, CLINIC), (CLINIC, ACTIVE))
@@ -147,6 +151,16 @@ def test_a_black_hole_that_stays_ends_the_run_and_names_who_cannot_reach_whom(tm
     assert time.monotonic() - run.at < 20.0 + 2 * NOTICED_SECONDS + BUSY_SECONDS
     for error in errors.values():
         assert error is not None
+
+
+async def test_a_link_by_satellite_can_be_connected_to(tmp_path):
+    federation = small_federation(tmp_path).write()
+    async with parties_in_process(federation) as (_, clients):
+        (port,) = free_ports(1)
+        with Proxy(port, federation.port(CLINIC)) as link:
+            link.line.delay = 0.4
+            async with ControlClient(f"127.0.0.1:{port}", CLINIC, clients[CLINIC]._credentials) as client:
+                await client.wait_ready(10)
 
 
 @pytest.mark.faults_full
