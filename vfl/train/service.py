@@ -321,7 +321,9 @@ class PartyService:
                 where = "before a job began" if job is None else f"after {job.where}"
                 error = PeerUnreachable(
                     f"the coordinator did not call within {limit:g} s {where}",
-                    remedy="look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
+                    remedy="start the coordinator with 'vfl run'"
+                    if job is None
+                    else "look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
                 )
                 _log.error("coordinator is silent", seconds=limit, where=where)
                 self._coordinator_knows.set()  # or is not there to be told
