@@ -93,6 +93,7 @@ class PartyService:
         self._store: CheckpointStore | None = None
         self._idle: IdleWork | None = None
         self._last_call = time.monotonic()
+        self._answering = 0
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
 
@@ -313,6 +314,8 @@ class PartyService:
             job = self._job
             if job is None and self._keep_serving:
                 continue
+            if self._answering:  # the call would be cancelled if the coordinator had gone away
+                self._last_call = time.monotonic()
             limit, silent = self._patience(job), time.monotonic() - self._last_call
             overdue = job is not None and silent > self._setup.job.deadlines.silence
             if overdue and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
@@ -384,12 +387,13 @@ class PartyService:
         if job is None:
             raise not_prepared()
         job.check_current(call.job, call.attempt)
-        self._last_call = time.monotonic()
+        self._answering += 1
         try:
             reply = await job.once(key, where, work)
             self._raise_if_stopped()
             return reply
         finally:
+            self._answering -= 1
             self._last_call = time.monotonic()
             if self.outcome.done():
                 self._coordinator_knows.set()
