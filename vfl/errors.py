@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-_REFUSED_BY_TORCH = "can't allocate memory"
-"""In the message of the RuntimeError that torch raises on the CPU."""
+_REFUSALS = ("can't allocate memory", "can't start new thread")
+"""In the message of the RuntimeError that torch raises on the CPU, and Python where a thread finds no room."""
 
 
 class VflError(Exception):
@@ -217,7 +217,7 @@ def _is_refusal_of_memory(error: BaseException | None) -> bool:
     """Whether it says so, or follows from one that does: of Python, NumPy, torch or the system."""
     while error is not None:
         names = {cls.__name__ for cls in type(error).__mro__}
-        if names & {"MemoryError", "OutOfMemoryError"} or _REFUSED_BY_TORCH in str(error):
+        if names & {"MemoryError", "OutOfMemoryError"} or any(text in str(error) for text in _REFUSALS):
             return True
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             return True

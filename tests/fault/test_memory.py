@@ -95,6 +95,7 @@ def nested(error):
         MemoryError(),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("can't start new thread"),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),
         nested(MemoryError()),
     ],
