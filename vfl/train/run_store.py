@@ -149,12 +149,12 @@ class RunStore:
 
     def runs(self) -> list[RunRecord]:
         """All runs, the last one first."""
-        return self._read(RunRecord.of, f"{_RUN} ORDER BY started DESC, rowid DESC")
+        return self._read(RunRecord.of, f"{_RUN} ORDER BY rowid DESC")
 
     def latest_unfinished(self, job: str) -> RunRecord | None:
-        """The run of a job that began last, of those that are not finished."""
-        query = f"{_RUN} WHERE job = ? AND state <> ? ORDER BY started DESC, rowid DESC LIMIT 1"
-        return next(iter(self._read(RunRecord.of, query, job, RunState.FINISHED)), None)
+        """The run of a job that began last, if it is not finished. The clock has no say in which that is."""
+        latest = self._read(RunRecord.of, f"{_RUN} WHERE job = ? ORDER BY rowid DESC LIMIT 1", job)
+        return next((record for record in latest if record.state is not RunState.FINISHED), None)
 
     def next_attempt(self, run: str) -> int:
         """Number of a new attempt, 0 first; never handed out again, even after a power cut. The run is running now.

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from vfl import messages as m
-from vfl.errors import JobAborted, PeerUnreachable, PolicyRefusal, ProtocolError, VflError
+from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role
 from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
@@ -27,6 +27,7 @@ from vfl.train.mail import SHOWN_EVERY_SECONDS, Mail
 from vfl.train.memory import peak_memory_bytes
 from vfl.train.party_config import PartySetup, check_acceptable
 from vfl.train.passive import PassiveParty
+from vfl.train.patience import given_up, patience
 from vfl.train.roles import JobState, PartyRole
 from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
@@ -316,31 +317,15 @@ class PartyService:
                 continue
             if self._answering:  # the call would be cancelled if the coordinator had gone away
                 self._last_call = time.monotonic()
-            limit, silent = self._patience(job), time.monotonic() - self._last_call
-            overdue = job is not None and silent > self._setup.job.deadlines.silence
-            if overdue and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
+            deadlines = self._setup.job.deadlines
+            limit, silent = patience(deadlines, job), time.monotonic() - self._last_call
+            if job is not None and silent > deadlines.silence and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
                 _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
             if silent > limit:
-                where = "before a job began" if job is None else f"after {job.where}"
-                error = PeerUnreachable(
-                    f"the coordinator did not call within {limit:g} s {where}",
-                    remedy="start the coordinator with 'vfl run'"
-                    if job is None
-                    else "look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
-                )
-                _log.error("coordinator is silent", seconds=limit, where=where)
+                error = given_up(limit, job)
+                _log.error("coordinator is silent", reason=error.summary)
                 self._coordinator_knows.set()  # or is not there to be told
                 self._end((job.error if job else None) or error)
-
-    def _patience(self, job: Attempt | None) -> float:
-        """Seconds without any call after which the coordinator is given up."""
-        deadlines = self._setup.job.deadlines
-        if job is None:
-            # The coordinator may start this much later than this party, and then wait as long for the others.
-            return 2 * deadlines.connect
-        absence = max(deadlines.absence, deadlines.silence)
-        # Heartbeats come once all parties have prepared, and the table of another may take longer to load.
-        return max(absence, deadlines.phase) if job.where == PREPARE else absence
 
     def _end(self, error: VflError | None) -> None:
         if self.outcome.done():

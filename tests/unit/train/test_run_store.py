@@ -74,16 +74,21 @@ def test_what_was_recorded_is_there_when_the_file_is_opened_again(store, path):
         assert again.outcome(RUN) == '{"loss": 1}'
 
 
-def test_runs_by_time_and_the_unfinished_one_of_a_job(store):
+def test_runs_in_their_order_and_the_latest_of_a_job_if_it_is_unfinished(store, monkeypatch):
     assert store.latest_unfinished("credit").run == RUN
+    monkeypatch.setattr(run_store.time, "time", lambda: 1.0)  # somebody has set the clock back
     for run, job, state in (("credit-2", "credit", RunState.SAVED), ("other-3", "other", RunState.STOPPED)):
         begin(store, run, job)
         store.end(run, state)
-    begin(store, "credit-4")
-    store.end("credit-4", RunState.FINISHED)
-    assert [record.run for record in store.runs()] == ["credit-4", "other-3", "credit-2", RUN]
+    assert [record.run for record in store.runs()] == ["other-3", "credit-2", RUN]
     assert store.latest_unfinished("credit").run == "credit-2"
     assert store.latest_unfinished("absent") is None
+
+
+def test_a_run_that_was_given_up_before_a_finished_one_is_not_gone_on_with(store):
+    begin(store, "credit-2")
+    store.end("credit-2", RunState.FINISHED)
+    assert store.latest_unfinished("credit") is None
 
 
 def test_a_new_attempt_means_that_the_run_goes_on(store):

@@ -1,0 +1,30 @@
+"""How long a party waits for a coordinator that does not call."""
+
+from __future__ import annotations
+
+from vfl.errors import PeerUnreachable
+from vfl.train.attempt import PREPARE, Attempt
+from vfl.train.job import DeadlineConfig
+
+
+def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:
+    """Seconds without any call after which the coordinator is given up."""
+    if job is None:
+        # The coordinator may start this much later than this party, and then wait as long for the others.
+        return 2 * deadlines.connect
+    absence = max(deadlines.absence, deadlines.silence)
+    # Heartbeats come once all parties have prepared, and the table of another may take longer to load.
+    return max(absence, deadlines.phase) if job.where == PREPARE else absence
+
+
+def given_up(seconds: float, job: Attempt | None) -> PeerUnreachable:
+    """What a party ends with whose coordinator was silent for so long."""
+    if job is None:
+        return PeerUnreachable(
+            f"the coordinator did not call within {seconds:g} s before a job began",
+            remedy="start the coordinator with 'vfl run'",
+        )
+    return PeerUnreachable(
+        f"the coordinator did not call within {seconds:g} s after {job.where}",
+        remedy="look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
+    )
