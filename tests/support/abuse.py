@@ -170,10 +170,11 @@ class Steps:
             await self._all(lambda c, call=call: c.run_phase(call))
 
     async def finish(self) -> None:
-        await self._all(lambda c: c.finish(m.Finish(JOB, 0), SECONDS))
+        await self._all(lambda c: c.finish(m.Finish(JOB, ATTEMPT), SECONDS))
+        await self._all(lambda c: c.release(m.Release(JOB, ATTEMPT), SECONDS))
 
     async def abort(self, code: str, reason: str) -> None:
-        await self._all(lambda c: c.abort(m.Abort(JOB, 0, COORDINATOR, code, reason), SECONDS))
+        await self._all(lambda c: c.abort(m.Abort(JOB, ATTEMPT, COORDINATOR, code, reason), SECONDS))
 
     async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> None:
         await asyncio.gather(*(call(client) for client in self._clients.values()))
