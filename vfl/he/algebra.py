@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vfl.he.compute import kernel_device, spread
+from vfl.he.compute import kernel_device, spread, zeros
 from vfl.he.layout import ProductLayout, ReductionLayout
 from vfl.he.negacyclic import inverse_transform, product_error, transform
 from vfl.he.parameters import Parameters
@@ -52,7 +52,7 @@ def times_matrix(
     toeplitz = _toeplitz(layout, w_DK, cells)
     halves = [torch.cat(_limbs(_centred_modulo(toeplitz, prime))).to(kernel_device()) for prime in parameters.primes]
     x = ct_x.view(source.blocks, source.groups, 2, level, cells, source.stride)
-    y = torch.empty((product.blocks, product.groups, 2, level, cells, source.stride), dtype=torch.int64)
+    y = zeros((product.blocks, product.groups, 2, level, cells, source.stride), torch.int64)
     pieces = list(_column_pieces(source.blocks, source.stride, (source.groups + 3 * product.groups) * cells))
 
     def multiply(unit: tuple[int, tuple[slice, slice]]) -> None:
@@ -137,7 +137,7 @@ def transposed_times(
     source, product = layout.source, layout.product
     level, degree = ct_y.shape[2], parameters.degree
     y = ct_y.view(source.blocks, source.groups, 2 * level, degree)
-    out = torch.zeros((source.groups, product.feature_groups, 2 * level, degree), dtype=torch.int64)
+    out = zeros((source.groups, product.feature_groups, 2 * level, degree), torch.int64)
     at_once = max(1, PIECE_BYTES // (8 * product.feature_groups * degree))
 
     def multiply(blocks: slice, features: torch.Tensor, unit: tuple[int, int]) -> None:
@@ -172,7 +172,7 @@ def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Te
 def _feature_spectra(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], blocks: slice) -> torch.Tensor:
     """Transformed plaintext polynomials (blocks, feature groups, N/2) of these blocks of X."""
     shape = blocks.stop - blocks.start, layout.product.feature_groups, layout.source.degree // 2
-    spectra = torch.empty(shape, dtype=torch.complex128, device=kernel_device())
+    spectra = zeros(shape, torch.complex128, kernel_device())
 
     # One block at a time: the steps on the way to a spectrum take several times its memory.
     def fill(index: int) -> None:

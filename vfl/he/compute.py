@@ -7,6 +7,8 @@ like torch's own.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +20,8 @@ from vfl.progress import piece_finished
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_MAPPED_BYTES = 4 * 2**20
 
 _pool: ThreadPoolExecutor | None = None
 _device = torch.device("cpu")
@@ -59,3 +63,19 @@ def use_device(name: str) -> None:
 def kernel_device() -> torch.device:
     """The device of the kernels."""
     return _device
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
+    """A tensor of zeros, on the CPU unless ``device`` says otherwise.
+
+    Where it is large its memory is a mapping of its own, in huge pages where the system has them: a process that keeps
+    what it frees (``vfl.train.memory``) would have to find a hole of that size for it each time, and grows over many
+    steps where smaller blocks have come to lie in the last one.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _MAPPED_BYTES or (device is not None and device.type != "cpu"):
+        return torch.zeros(shape, dtype=dtype, device=device)
+    mapping = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(mapping, dtype=dtype).view(shape)

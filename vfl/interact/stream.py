@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from vfl.he.ciphertexts import Cover, encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire
+from vfl.he.compute import zeros
 from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts
 from vfl.he.layout import ProductLayout
 from vfl.he.noise import Hiding
@@ -132,7 +133,7 @@ class Arriving:
         self._parts = iter(Parts(count))
         self._ready = 0
         # Primes have at most 30 bits.
-        self._ciphertexts = torch.empty((count, 2, len(parameters.primes), parameters.degree), dtype=torch.int32)
+        self._ciphertexts = zeros((count, 2, len(parameters.primes), parameters.degree), torch.int32)
 
     def take(self, which: slice) -> Exchange[torch.Tensor]:
         """These ciphertexts (C, 2, L, N), int32, once they have come.

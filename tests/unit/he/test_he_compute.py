@@ -9,7 +9,7 @@ from support.ciphertexts import encrypted, hidden, uniform_plaintexts
 from support.key_owner import phase, secret_coefficients
 
 from vfl.errors import ParameterError
-from vfl.he.compute import kernel_device, spread, use_device, use_threads
+from vfl.he.compute import kernel_device, spread, use_device, use_threads, zeros
 from vfl.he.keys import SecretKey
 from vfl.he.noise import Hiding, zero_encryption_noise
 from vfl.he.parameters import Parameters, RingSettings
@@ -72,3 +72,18 @@ def test_a_device_that_does_not_exist_is_refused_and_changes_nothing(name):
 def test_the_device_is_the_one_that_was_chosen():
     use_device("cpu")
     assert kernel_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.complex128])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 3), (3, 2**19), (1, 7, 2**20 + 1)])
+def test_zeros_are_zeros_of_their_own(shape, dtype):
+    """Small and large ones, which live in memory of another kind."""
+    one, other = zeros(shape, dtype), zeros(shape, dtype)
+    assert (one.shape, one.dtype) == (shape, dtype)
+    one.fill_(1)
+    assert torch.equal(other, torch.zeros(shape, dtype=dtype))
+    assert torch.equal(one, torch.ones(shape, dtype=dtype))
+
+
+def test_large_zeros_go_to_the_device_that_was_asked_for():
+    assert zeros((3, 2**20), torch.int64, torch.device("meta")).device.type == "meta"
