@@ -5,4 +5,9 @@
 #   scripts/faults.sh -k "in a step"     only the scenarios with this in their name
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-OMP_NUM_THREADS=1 PYTHONPATH="$PWD:$PWD/tests" exec .venv/bin/python -m support.fault_matrix "$@"
+export OMP_NUM_THREADS=1 PYTHONPATH="$PWD:$PWD/tests"
+failed=0
+.venv/bin/python -m support.fault_matrix "$@" || failed=1
+# Faults of connections, clocks and memory that take too long to run with every test.
+(($#)) || .venv/bin/python -m pytest -q -m faults_full tests/fault || failed=1
+exit "$failed"

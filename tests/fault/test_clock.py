@@ -81,10 +81,11 @@ def run_with_jumps(folder, clock, name, jumps, epochs):
     "name",
     [
         CLINIC,
-        pytest.param(COORDINATOR, marks=pytest.mark.faults_full),
-        pytest.param(ACTIVE, marks=pytest.mark.faults_full),
+        COORDINATOR,
+        ACTIVE,
     ],
 )
+@pytest.mark.faults_full
 @pytest.mark.usefixtures("long_valid")
 def test_jumps_of_hours_and_years_change_nothing(tmp_path, clock, name):
     (tmp_path / "run").mkdir()

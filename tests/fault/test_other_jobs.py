@@ -5,7 +5,7 @@ from support.fault_matrix import CLINIC, INSURER, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults_full, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_another_job_recovers_too_and_from_two_deaths_at_once(quiet, tmp_path):

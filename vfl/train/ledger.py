@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from vfl.errors import CheckpointError, ProtocolError, RemoteError, VflError
+from vfl.errors import CheckpointError, RemoteError, VflError
 from vfl.ids import CheckpointId
 from vfl.train.outcome import Outcome
-from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord
+from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord, superseded_coordinator
 
 
 class Ledger:
@@ -57,10 +57,7 @@ class Ledger:
             ProtocolError: another one has gone on with it.
         """
         if self.superseded:
-            raise ProtocolError(
-                "another coordinator has gone on with the run",
-                remedy="let only one coordinator run the job; the other one's log says how far it is",
-            )
+            raise superseded_coordinator()
 
     @property
     def last_step(self) -> int | None:

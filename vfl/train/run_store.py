@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 from pydantic import ConfigDict
 
 from vfl.configuration import Configuration, LocalPath
-from vfl.errors import CheckpointError, ConfigError
+from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.train.run_records import (
     KEPT_VOLATILE,
     CommittedCheckpoint,
@@ -208,11 +208,15 @@ class RunStore:
 
         Raises:
             ConfigError: there is no such run.
+            ProtocolError: the run is in a later attempt: another coordinator has gone on with it.
         """
         self.get(run)
         parties = json.dumps({name: astuple(identity) for name, identity in checkpoint.parties.items()})
         row = (run, checkpoint.step, checkpoint.attempt, checkpoint.durable, parties, checkpoint.progress)
         with self._writing(durable=checkpoint.durable) as do:
+            (attempt,) = do("SELECT attempt FROM runs WHERE run = ?", (run,)).fetchone()
+            if attempt > checkpoint.attempt:
+                raise superseded_coordinator()
             do("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", row)
             for step in steps:
                 do("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (run, *astuple(step)))
@@ -302,6 +306,14 @@ class RunStore:
                 if self._connection.in_transaction:
                     do("ROLLBACK")
                 raise
+
+
+def superseded_coordinator() -> ProtocolError:
+    """What a coordinator ends with that another one has replaced."""
+    return ProtocolError(
+        "another coordinator has gone on with the run",
+        remedy="let only one coordinator run the job; the other one's log says how far it is",
+    )
 
 
 def _make_file(path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.configuration import load_toml
-from vfl.errors import CheckpointError, ConfigError
+from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.ids import CheckpointId
 from vfl.train import run_store
 from vfl.train.run_store import CommittedCheckpoint, RunsConfig, RunState, RunStore, StepRecord
@@ -105,6 +105,14 @@ def test_a_later_attempt_replaces_a_checkpoint_and_steps(store):
     store.commit(RUN, checkpoint(2, 1), [step_record(2, 1, loss=0.25)])
     assert store.checkpoints(RUN) == [checkpoint(2, 1)]
     assert [(record.step, record.attempt) for record in store.steps(RUN)] == [(1, 0), (2, 1)]
+
+
+def test_a_coordinator_that_was_replaced_commits_nothing(store):
+    first, second = store.next_attempt(RUN), store.next_attempt(RUN)
+    with pytest.raises(ProtocolError, match="another coordinator has gone on"):
+        store.commit(RUN, checkpoint(2, first), [step_record(2)])
+    assert not store.checkpoints(RUN) and not store.steps(RUN)
+    store.commit(RUN, checkpoint(2, second), [step_record(2)])
 
 
 def test_going_back_forgets_what_came_after_and_tells_how_much(store):
