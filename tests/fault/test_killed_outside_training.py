@@ -5,7 +5,7 @@ from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
 from support.supervised import Fault
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults_full, pytest.mark.slow, pytest.mark.timeout(900)]
 
 KILLS = (
     Fault(CLINIC, "prepare"),

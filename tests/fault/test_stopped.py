@@ -20,6 +20,7 @@ FAULTS = (
 )
 
 
+@pytest.mark.faults_full
 def test_training_goes_on_and_a_moment_costs_nothing(quiet, tmp_path):
     result = run(Scenario("stopped", FAULTS), quiet, tmp_path)
     assert not result.problem

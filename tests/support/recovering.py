@@ -63,9 +63,9 @@ class Watcher(SilentObserver):
         """Facts of each event that is called so."""
         return [facts for name, _, facts in self.events if name == what]
 
-    def seconds_until(self, what: str, since: float) -> float:
-        """From a time to the first event that is called so after it."""
-        return next(at - since for name, at, _ in self.events if name == what and at >= since)
+    def seconds_until(self, what: str, since: float) -> float | None:
+        """From a time to the first event that is called so after it; None where there is none."""
+        return next((at - since for name, at, _ in self.events if name == what and at >= since), None)
 
 
 @dataclass
