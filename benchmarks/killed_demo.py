@@ -30,6 +30,8 @@ from vfl.train.party_config import load_job_setup
 COORDINATOR = "coordinator"
 SEED, OVERLAP = 3, 0.9
 """Those of ``vfl demo``."""
+PAUSE_SECONDS = 1.5
+"""From the end of an epoch into the middle of the next."""
 
 
 class Processes:
@@ -72,6 +74,14 @@ class Processes:
         self._running[name].send_signal(signal.SIGKILL)
         self._running[name].wait()
 
+    def wait_for_epoch(self, epoch: int) -> None:
+        """Until the coordinator has told that this one is over."""
+        log = self._demo.folder / COORDINATOR / "output.log"
+        while f"epoch {epoch}/" not in log.read_text(encoding="utf-8"):
+            if self._running[COORDINATOR].poll() is not None:
+                raise RuntimeError(f"the run ended before epoch {epoch}; logs in {self._demo.folder}")
+            time.sleep(0.1)
+
     def wait(self) -> None:
         """Until all have ended; each with 0."""
         codes = {name: process.wait() for name, process in self._running.items()}
@@ -79,14 +89,15 @@ class Processes:
             raise RuntimeError(f"exit codes {codes}; logs in {self._demo.folder}")
 
 
-def run(demo: DemoFederation, kill_after: dict[str, float]) -> tuple[dict[str, Any], float]:
-    """Run a demo, killing these after so many seconds. The coordinator's report, and seconds in all."""
+def run(demo: DemoFederation, kill_after: dict[str, int]) -> tuple[dict[str, Any], float]:
+    """Run a demo, killing each of these in the epoch after this one. The coordinator's report, and seconds in all."""
     started = time.monotonic()
     with Processes(demo) as processes:
         for name in (*demo.parties, COORDINATOR):
             processes.start(name)
-        for name, seconds in sorted(kill_after.items(), key=lambda item: item[1]):
-            time.sleep(max(started + seconds - time.monotonic(), 0))
+        for name, epoch in sorted(kill_after.items(), key=lambda item: item[1]):
+            processes.wait_for_epoch(epoch)
+            time.sleep(PAUSE_SECONDS)
             processes.kill(name)
             processes.start(name)
         processes.wait()
@@ -128,12 +139,13 @@ def main() -> None:
         )
         expected, seconds = run(quiet, {})
         victims = (*reversed(quiet.parties), COORDINATOR)
-        moments = {name: seconds * (at + 1) / (len(victims) + 1) for at, name in enumerate(victims)}
+        epochs = expected["history"][-1]["epoch"]
+        moments = {name: int(epochs * (at + 1) / (len(victims) + 1)) for at, name in enumerate(victims)}
         found, disturbed_seconds = run(disturbed, moments)
         result = {
             "machine": description(),
             "dataset": options.dataset,
-            "killed_after_seconds": moments,
+            "killed_after_epoch": moments,
             "undisturbed": {"seconds": seconds, "steps": expected["steps"], "test": expected["test"]},
             "killed": {"seconds": disturbed_seconds, "steps": found["steps"], "test": found["test"]},
             "recoveries": found["recoveries"],
