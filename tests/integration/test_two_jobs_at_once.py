@@ -33,6 +33,8 @@ def alone(federation, file, job):
             processes.start_command(name, "party", file)
         processes.start_command(COORDINATOR, "run", job)
         assert set(processes.wait().values()) == {0}
+    for name in (*federation.names, COORDINATOR):
+        federation.path(name, "output.log").unlink()
 
 
 def test_two_jobs_at_once_give_the_weights_that_each_gives_alone(tmp_path):
