@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from vfl.align.curve import POINT_BYTES, SmallOrderPoint, blind_digests, blind_points
 from vfl.align.worker import DIGESTS, HEADER, POINTS, REFUSED, SECRET
 from vfl.errors import InternalError
+from vfl.helper_processes import helper_environment
 from vfl.progress import piece_finished
 
 PIECE_POINTS = 1024
 """Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""
 FEW_POINTS = 1 << 12
 """Lists shorter than this are blinded right here: helpers would take longer to start than to help."""
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class BlindingPool:
@@ -68,14 +66,12 @@ class BlindingPool:
         return b"".join(self._threads.map(lambda piece: self._ask(kind, piece), pieces))
 
     def _start(self) -> None:
-        inherited = os.environ.get("PYTHONPATH", "")
-        path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, inherited]))  # this package, wherever it was imported from
         for _ in range(self._processes):
             helper = subprocess.Popen(
                 [sys.executable, "-P", "-m", "vfl.align.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
+                env=helper_environment(),
                 process_group=0,  # Ctrl-C at a terminal is for the party's process, which ends its helpers
             )
             self._helpers.append(helper)

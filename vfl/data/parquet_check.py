@@ -6,14 +6,14 @@ process ends at once, with nothing that could be caught (ADR 0021).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+from vfl.helper_processes import helper_environment
+
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What polars raises for a corrupted file. A panic is no ``Exception``, and would end the process, too."""
 
@@ -24,13 +24,11 @@ def why_unreadable(path: Path) -> str:
     Raises:
         OSError: the helper cannot be started.
     """
-    inherited = os.environ.get("PYTHONPATH", "")
-    search = os.pathsep.join(filter(None, [_PACKAGE_ROOT, inherited]))  # this package, wherever it was imported from
     done = subprocess.run(  # noqa: S603  # this module, with the path as one argument
         [sys.executable, "-P", "-m", "vfl.data.parquet_check", str(path.absolute())],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": search},
+        env=helper_environment(),
     )
     said = done.stdout.decode(errors="replace").strip()
     return "" if done.returncode == 0 else said or "the reader gave up on it"

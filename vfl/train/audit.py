@@ -8,7 +8,6 @@ the last seconds in between.
 from __future__ import annotations
 
 import os
-import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from pydantic import ConfigDict
 
 from vfl.configuration import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
-from vfl.ids import Role
+from vfl.ids import RUN_NAME, Role
 from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, Record
 from vfl.train.job import JobConfig, job_digest
 from vfl.transport.config import FederationConfig
@@ -31,7 +30,6 @@ _log = structlog.get_logger("vfl.audit")
 
 EARLY_RECORDS = 256
 """Messages remembered that came before their job was prepared here: as many as the inbox holds."""
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SAME_NAME = 1000
 
 
@@ -121,7 +119,7 @@ class AuditTrail:
         self._flush()
 
     def _new_file(self, job: str) -> int:
-        if not _FILE_NAME.fullmatch(job):
+        if not RUN_NAME.fullmatch(job):
             raise ProtocolError("the name of the job cannot name an audit log", detail=repr(job))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)

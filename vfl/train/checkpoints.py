@@ -10,7 +10,6 @@ Every party writes (the checkpoint is *prepared*), then the coordinator decides,
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import threading
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from vfl.configuration import Configuration, LocalPath
 from vfl.errors import CheckpointError
-from vfl.ids import CheckpointId
+from vfl.ids import RUN_NAME, CheckpointId
 from vfl.train.checkpoint_directory import CheckpointDirectory, Entry
 from vfl.train.checkpoint_manifest import FORMAT, SALT_BYTES, Manifest
 from vfl.train.checkpoint_state import (
@@ -41,8 +40,6 @@ from vfl.train.job import differing_tables
 from vfl.version import PACKAGE_VERSION
 
 _log = structlog.get_logger("vfl.checkpoints")
-
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class CheckpointConfig(Configuration):
@@ -113,7 +110,7 @@ class CheckpointStore:
     """
 
     def __init__(self, config: CheckpointConfig, origin: Origin) -> None:
-        if not _RUN_NAME.fullmatch(origin.job):
+        if not RUN_NAME.fullmatch(origin.job):
             raise CheckpointError("the name of the run cannot name a directory", detail=repr(origin.job))
         self._origin = origin
         self._keep = config.keep

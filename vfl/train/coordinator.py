@@ -16,7 +16,7 @@ from vfl.ids import Split
 from vfl.train.attendance import Attendance
 from vfl.train.interruption import Interruption
 from vfl.train.job import JobConfig, job_digest
-from vfl.train.ledger import Ledger, is_damaged
+from vfl.train.ledger import Ledger, failed_at_checkpoint
 from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome
 from vfl.train.parties import Parties, watched
@@ -200,7 +200,7 @@ class Coordinator:
             try:
                 await self._parties.each(partial(self._restore_one, checkpoint))
             except VflError as error:
-                if not is_damaged(error):
+                if not failed_at_checkpoint(error):
                     raise
                 self._ledger.note("checkpoint damaged", error.summary, step=checkpoint.step)
                 self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)

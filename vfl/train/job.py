@@ -52,6 +52,11 @@ class TrainingConfig(Configuration):
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     optimiser: OptimiserConfig = OptimiserConfig()
 
+    @property
+    def largest_batch(self) -> int:
+        """Rows of the largest batch that is ever computed at once."""
+        return max(self.batch_size, self.evaluation_batch_size)
+
 
 class InteractionConfig(Configuration):
     """``[interaction]``. ``oracle`` computes the same in the clear; parties refuse it unless their policy allows it."""

@@ -83,14 +83,13 @@ class Ledger:
         """Keep an event for ``vfl runs show``."""
         self._store.event(self._run, kind, text, **facts)
 
-    def commit(self, step: int, attempt: int, parties: Mapping[str, CheckpointId], *, durable: bool) -> None:
+    def commit(self, step: int, parties: Mapping[str, CheckpointId], *, durable: bool) -> None:
         """All parties have written this checkpoint: from now on the run can go back to it.
 
         Raises:
             ProtocolError: another coordinator has gone on with the run.
         """
-        self.check_own()
-        checkpoint = CommittedCheckpoint(step, attempt, durable, parties, self.outcome.to_json())
+        checkpoint = CommittedCheckpoint(step, self._own_attempt, durable, parties, self.outcome.to_json())
         self._store.commit(self._run, checkpoint, self._steps)
         self._steps = []
 
@@ -151,6 +150,6 @@ class Ledger:
             self._store.end(self._run, state, error=error.summary if error else "stopped by its operator")
 
 
-def is_damaged(error: VflError) -> bool:
-    """Whether a party could not use a checkpoint, so that an older one may do."""
+def failed_at_checkpoint(error: VflError) -> bool:
+    """Whether a party could not write or use a checkpoint of its own: another one may do."""
     return isinstance(error, RemoteError) and error.remote_code == CheckpointError.code

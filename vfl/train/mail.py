@@ -17,7 +17,7 @@ from vfl.messages import Message, Protection
 from vfl.progress import piece_finished
 from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
-from vfl.transport.inbox import Inbox
+from vfl.transport.inbox import Inbox, overdue
 
 Result = TypeVar("Result")
 
@@ -115,14 +115,15 @@ class Mail:
         since = time.monotonic()
         self._waiting = (address.sender, since)
         try:
+            left = seconds
             while True:
-                left = max(since, self._got_on.get(address.sender, since)) + seconds - time.monotonic()
                 try:
-                    return await self._inbox.take(address, max(min(left, SHOWN_EVERY_SECONDS), 0.0), purpose)
+                    return await self._inbox.take(address, min(left, SHOWN_EVERY_SECONDS), purpose)
                 except DeadlineExceeded:
                     now = time.monotonic()
-                    if max(since, self._got_on.get(address.sender, since)) + seconds <= now:
-                        raise _too_long(address, seconds, purpose) from None
+                    left = max(since, self._got_on.get(address.sender, since)) + seconds - now
+                    if left <= 0:
+                        raise overdue(address, seconds, purpose) from None
                     _log.info("waiting", for_message_of=address.sender, purpose=purpose, seconds=round(now - since))
         finally:
             self._waiting = None
@@ -170,13 +171,6 @@ class _Deliveries:
         """Give up what is still on its way."""
         for task in self._running:
             task.cancel()
-
-
-def _too_long(address: Address, seconds: float, purpose: str) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"{address.sender} did not send '{address.kind}' within {seconds:g} s, needed for {purpose}",
-        remedy=f"look into the log of {address.sender}, or allow more time",
-    )
 
 
 def _advance(exchange: Exchange[Result], received: Message | None) -> Send | Receive | _Finished[Result]:

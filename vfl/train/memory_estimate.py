@@ -31,7 +31,7 @@ def estimated_peak(setup: PartySetup, table_bytes: int) -> int:
 
 def _ciphertexts(setup: PartySetup, role: Role) -> int:
     """Of one step: activations and products of every passive party at the active one, its own at a passive one."""
-    model, rows = setup.job.model, max(setup.job.training.batch_size, setup.job.training.evaluation_batch_size)
+    model, rows = setup.job.model, setup.job.training.largest_batch
     degree, link, out = setup.parameters.degree, setup.job.interaction.link_mbit, model.interaction_width
     widths = tuple(model.widths[party.name] for party in setup.federation.passives)
     own = widths if role is Role.ACTIVE else (setup.width,)

@@ -124,7 +124,7 @@ def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]
     check_widths(job, federation)
     parameters = Parameters.validated(job.ring)
     widths = tuple(job.model.widths[party.name] for party in federation.passives)
-    rows = max(job.training.batch_size, job.training.evaluation_batch_size)
+    rows = job.training.largest_batch
     check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
     return job, federation, parameters
 

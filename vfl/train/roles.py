@@ -222,7 +222,7 @@ class JobState:
             ParameterError: the analytic bounds do not hold for the layouts that follow from it.
         """
         setup = self.setup
-        model, training = setup.job.model, setup.job.training
+        model = setup.job.model
         active = setup.federation.active.name
         shape = InteractionShape(
             active=active,
@@ -232,7 +232,7 @@ class JobState:
             gradient_receivers=gradient_receivers,
             link_mbit=setup.job.interaction.link_mbit,
         )
-        rows = max(training.batch_size, training.evaluation_batch_size)
+        rows = setup.job.training.largest_batch
         widths = tuple(shape.widths.values())
         check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
         return shape

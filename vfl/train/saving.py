@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
+from vfl.train.local_model import prefixed
 from vfl.train.roles import JobState
 
 if TYPE_CHECKING:
@@ -41,15 +42,14 @@ def save_passive(state: JobState, job: str, shares: Mapping[str, IntArray]) -> P
 def save_active(state: JobState, job: str, shares: Mapping[str, IntArray], upper: UpperModel) -> Path:
     """Write bottom, interaction shares, top, preprocessing and label encoding of the active party."""
     tensors = _bottom_tensors(state)
-    tensors |= {f"own.{name}": value for name, value in upper.own.state_dict().items()}
-    tensors |= {f"top.{name}": value for name, value in upper.top.export().state_dict().items()}
+    tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
     return _save(state, job, tensors, shares, {"labels.json": upper.encoding.to_json()})
 
 
 def _bottom_tensors(state: JobState) -> dict[str, torch.Tensor]:
     if state.bottom is None:
         return {}
-    return {f"bottom.{name}": value for name, value in state.bottom.bottom.state_dict().items()}
+    return prefixed("bottom", state.bottom.bottom.state_dict())
 
 
 def _save(

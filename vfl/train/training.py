@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from vfl import messages as m
-from vfl.errors import CheckpointError, RemoteError
+from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.train.job import JobConfig
-from vfl.train.ledger import Ledger
+from vfl.train.ledger import Ledger, failed_at_checkpoint
 from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome
 from vfl.train.parties import Parties
@@ -160,12 +160,12 @@ class Training:
         try:
             written = await self._parties.all(lambda client: client.checkpoint(call, limit))
             checkpoints = {name: reply.checkpoint for name, reply in written.items()}
-            self._ledger.commit(step, self._attempt, checkpoints, durable=durable)
+            self._ledger.commit(step, checkpoints, durable=durable)
             await self._parties.each(
                 lambda name, client: client.commit(m.Commit(job, self._attempt, checkpoints[name]), limit)
             )
         except RemoteError as error:
-            if error.remote_code != CheckpointError.code or step == 0:
+            if not failed_at_checkpoint(error) or step == 0:
                 raise
             self._ledger.note("checkpoint failed", error.summary, step=step)
             self._observer.event("no checkpoint", step=step, reason=error.summary, remedy=error.remedy)

@@ -294,11 +294,10 @@ class ControlClient(_Connection):
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
         """Stop the job; said even where it cannot be recorded, or a full disk would leave the others waiting."""
-        key, salt = call_key(call), fresh_salt()
+        salt = fresh_salt()
         with contextlib.suppress(AuditError):
-            self._record_control(Direction.SENT, key, call, salt)
-        request = self._stub.Abort(to_proto(call), timeout=timeout, metadata=salt_metadata(salt))
-        await self._recorded_result(request, call.kind, timeout, key, salt)
+            self._record_control(Direction.SENT, call_key(call), call, salt)
+        await self._send(self._stub.Abort, call, timeout, call.kind, salt)
 
     async def finish(self, call: m.Finish, timeout: float) -> m.Finished:  # noqa: ASYNC109
         """Save the party's part of the model."""
@@ -323,7 +322,9 @@ class ControlClient(_Connection):
         return reply
 
     async def _ask(self, method: Any, call: m.ControlMessage, timeout: float | None, what: str, salt: bytes) -> Any:  # noqa: ASYNC109
-        key = call_key(call)
-        self._record_control(Direction.SENT, key, call, salt)
+        self._record_control(Direction.SENT, call_key(call), call, salt)
+        return await self._send(method, call, timeout, what, salt)
+
+    async def _send(self, method: Any, call: m.ControlMessage, timeout: float | None, what: str, salt: bytes) -> Any:  # noqa: ASYNC109
         request = method(to_proto(call), timeout=timeout, metadata=salt_metadata(salt))
-        return await self._recorded_result(request, what, timeout, key, salt)
+        return await self._recorded_result(request, what, timeout, call_key(call), salt)

@@ -250,10 +250,7 @@ class Inbox:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"{address.sender} did not send '{address.kind}' within {timeout:g} s, needed for {waiting_for}",
-                remedy=f"look into the log of {address.sender}, or allow more time",
-            ) from None
+            raise overdue(address, timeout, waiting_for) from None
         finally:
             del job.waiters[address]
         message = self._take_now(job, address)
@@ -276,6 +273,14 @@ class Inbox:
         if message is not None:
             self._room.leave(address.sender, message_bytes(message))
         return message
+
+
+def overdue(address: Address, seconds: float, waiting_for: str) -> DeadlineExceeded:
+    """The error of a message that was not there in time; ``waiting_for`` says in words what it is needed for."""
+    return DeadlineExceeded(
+        f"{address.sender} did not send '{address.kind}' within {seconds:g} s, needed for {waiting_for}",
+        remedy=f"look into the log of {address.sender}, or allow more time",
+    )
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

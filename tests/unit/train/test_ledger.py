@@ -27,7 +27,7 @@ def _two(store):
 
 @pytest.mark.parametrize(
     "change",
-    [Ledger.next_attempt, Ledger.save, lambda ledger: ledger.commit(3, 1, {}, durable=False)],
+    [Ledger.next_attempt, Ledger.save, lambda ledger: ledger.commit(3, {}, durable=False)],
     ids=["next_attempt", "save", "commit"],
 )
 def test_a_superseded_coordinator_changes_nothing(store, change):

@@ -1,0 +1,14 @@
+"""What every helper process needs that runs a module of this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
+
+
+def helper_environment() -> dict[str, str]:
+    """This process's environment, in which a helper finds the same package, wherever it was imported from."""
+    search = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": search}
