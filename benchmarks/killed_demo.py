@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    table = Table("", "undisturbed", "every role killed once", title=f"{result['dataset']}, 15 epochs, encrypted")
+    table = Table("", "undisturbed", "every role killed once", title=result["dataset"])
     quiet, killed = result["undisturbed"], result["killed"]
     table.add_row("seconds", *(f"{each['seconds']:.0f}" for each in (quiet, killed)))
     for name in quiet["test"]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import support
-from support.federation import ACTIVE, COORDINATOR, Processes
-from support.recovering import differing, small_federation, undisturbed_weights, weights
+from support.federation import ACTIVE, COORDINATOR, Processes, differing
+from support.recovering import small_federation, undisturbed_weights
 
 from vfl.transport import authority, certificates
 
@@ -74,7 +74,7 @@ def run_with_jumps(folder, clock, name, jumps, epochs):
         codes = processes.wait(100)
         assert codes == dict.fromkeys(codes, 0), processes.output(COORDINATOR)
         assert "interrupted" not in processes.output(COORDINATOR)
-    assert differing(weights(federation), undisturbed_weights(epochs)) == []
+    assert differing(federation.everything_saved(), undisturbed_weights(epochs)) == []
 
 
 @pytest.mark.parametrize(

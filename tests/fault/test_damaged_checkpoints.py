@@ -6,16 +6,8 @@ import asyncio
 import shutil
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR
-from support.recovering import (
-    Watcher,
-    coordinator_here,
-    differing,
-    run_here,
-    small_federation,
-    undisturbed_weights,
-    weights,
-)
+from support.federation import ACTIVE, COORDINATOR, differing
+from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 
 CLINIC = "clinic"
 
@@ -76,7 +68,7 @@ def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(s
     assert ended.errors == dict.fromkeys(ended.errors)
     (gone_back,) = watcher.told("going on from a checkpoint")
     assert gone_back["step"] == int(older.name.partition("-")[0]) < int(newest.name.partition("-")[0])
-    assert differing(weights(stopped), undisturbed_weights()) == []
+    assert differing(stopped.everything_saved(), undisturbed_weights()) == []
 
 
 def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):

@@ -7,8 +7,8 @@ import errno
 import shutil
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR
-from support.recovering import Watcher, differing, run_here, small_federation, undisturbed_weights, weights
+from support.federation import ACTIVE, COORDINATOR, differing
+from support.recovering import Watcher, run_here, small_federation, undisturbed_weights
 from support.small_disk import small_disk
 
 from vfl.train.checkpoint_directory import CheckpointDirectory
@@ -44,7 +44,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(federat
     breaks, mends = (disk.fill, disk.free) if fault == "full" else (disk.make_read_only, disk.make_writable)
     ended, watcher = run(federation, {1: breaks, 5: mends})
     assert all_finished(ended)
-    assert differing(weights(federation), undisturbed_weights()) == []
+    assert differing(federation.everything_saved(), undisturbed_weights()) == []
     failures = watcher.told("no checkpoint")
     assert failures
     expected = "clinic: a checkpoint cannot be written" + (": the disk is full" if fault == "full" else "")
@@ -104,7 +104,7 @@ def test_a_checkpoint_directory_that_is_removed_is_made_again(federation):
     assert all_finished(ended)
     assert len(seen) > 1
     assert seen[-1] is True
-    assert differing(weights(federation), undisturbed_weights()) == []
+    assert differing(federation.everything_saved(), undisturbed_weights()) == []
 
 
 @pytest.mark.parametrize("name", [CLINIC, COORDINATOR])
@@ -121,7 +121,7 @@ def test_an_audit_log_that_cannot_be_written_ends_the_job_by_name(federation, di
     disk.free()
     ended, _ = run(federation, resume=True)
     assert all_finished(ended)
-    assert differing(weights(federation), undisturbed_weights()) == []
+    assert differing(federation.everything_saved(), undisturbed_weights()) == []
 
 
 @pytest.mark.parametrize("name", [ACTIVE, CLINIC])
@@ -139,7 +139,7 @@ def test_a_model_that_cannot_be_saved_is_saved_after_there_is_room(federation, d
     ended, watcher = run(federation, resume=True)
     assert all_finished(ended)
     assert watcher.steps == 0, "everything was trained already"
-    assert differing(weights(federation), undisturbed_weights()) == []
+    assert differing(federation.everything_saved(), undisturbed_weights()) == []
 
 
 def test_a_record_of_runs_that_cannot_be_written_ends_the_run_by_name(federation, disk):
@@ -152,4 +152,12 @@ def test_a_record_of_runs_that_cannot_be_written_ends_the_run_by_name(federation
     disk.free()
     ended, _ = run(federation, resume=True)
     assert all_finished(ended)
-    assert differing(weights(federation), undisturbed_weights()) == []
+    assert differing(federation.everything_saved(), undisturbed_weights()) == []
+
+
+def test_a_record_of_runs_that_cannot_be_written_does_not_hide_why_the_run_ended(federation, disk, capfd):
+    federation.coordinator["runs"] = {"database": str(disk.path / "runs.sqlite")}
+    federation.write()
+    ended, _ = run(federation, {3: disk.fill}, stop_at=4)
+    assert ended.errors[COORDINATOR].code == "aborted"
+    assert "the end of the run is not in the record of runs" in "".join(capfd.readouterr())

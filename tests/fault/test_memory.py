@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Processes
-from support.recovering import Watcher, differing, run_here, small_federation, weights
+from support.federation import ACTIVE, COORDINATOR, Processes, differing
+from support.recovering import Watcher, run_here, small_federation
 
 from vfl.errors import MemoryExhausted, memory_exhausted
 
@@ -62,7 +62,7 @@ def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hun
     assert ended.errors[CLINIC].summary in ended.errors[ACTIVE].summary
     ended = asyncio.run(run_here(federation, resume=True))
     assert ended.errors == dict.fromkeys(ended.errors)
-    assert differing(weights(federation), weights(undisturbed)) == []
+    assert differing(federation.everything_saved(), undisturbed.everything_saved()) == []
 
 
 @pytest.mark.faults_full

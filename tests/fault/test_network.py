@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, free_ports
+from support.federation import ACTIVE, COORDINATOR, differing, free_ports
 from support.in_process import parties_in_process
 from support.proxy import Proxy
-from support.recovering import Watcher, differing, linked, run_here, small_federation, undisturbed_weights, weights
+from support.recovering import Watcher, linked, run_here, small_federation, undisturbed_weights
 
 from vfl.transport.client import ControlClient
 
@@ -97,7 +97,7 @@ class Disturbed:
 
     def finishes_equal(self, epochs=3):
         assert self.ended.errors == dict.fromkeys(self.ended.errors), self.ended.errors
-        assert differing(weights(self.federation), undisturbed_weights(epochs)) == []
+        assert differing(self.federation.everything_saved(), undisturbed_weights(epochs)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
-"""A party does not take the coordinator for gone while it works on a call of the coordinator."""
+"""A party does not take the coordinator for gone while it, or another party, works on a call of the coordinator."""
 
 import asyncio
 import time
 
+import pytest
+from support.fault_matrix import CLINIC
+from support.federation import ACTIVE
 from support.recovering import run_here, small_federation
 
 from vfl.train import roles
@@ -10,16 +13,18 @@ from vfl.train import roles
 LOADING_SECONDS = 7.0
 
 
-def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stops_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("slow", [{ACTIVE, CLINIC}, {ACTIVE}], ids=["at both", "at one"])
+def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stops_nothing(tmp_path, monkeypatch, slow):
     load = roles.load_table
 
-    def slowly(*args, **kwargs):
-        time.sleep(LOADING_SECONDS)
-        return load(*args, **kwargs)
+    def slowly(config, *args, **kwargs):
+        if config.path.parent.name in slow:
+            time.sleep(LOADING_SECONDS)
+        return load(config, *args, **kwargs)
 
     monkeypatch.setattr(roles, "load_table", slowly)
     federation = small_federation(tmp_path, epochs=1)
-    federation.job["deadlines"] |= {"silence": 5.0, "absence": 5.0}
+    federation.job["deadlines"] |= {"silence": 5.0, "absence": 0.0}
     ended = asyncio.run(run_here(federation.write()))
     assert ended.errors == dict.fromkeys(ended.errors)
     assert ended.seconds > LOADING_SECONDS

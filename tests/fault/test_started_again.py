@@ -5,8 +5,8 @@ import signal
 
 import pytest
 from support.fault_matrix import CLINIC, Scenario
-from support.federation import ACTIVE, COORDINATOR
-from support.supervised import SupervisedRun, differing, small_federation, weights
+from support.federation import ACTIVE, COORDINATOR, differing
+from support.supervised import SupervisedRun, small_federation
 
 from vfl.train.run_store import RunState, RunStore
 
@@ -42,7 +42,7 @@ def test_a_run_that_ended_goes_on_when_all_are_started_again(quiet, tmp_path):
         assert set(running.wait().values()) == {0}
         steps = [step.step for step in running.steps()]
         assert len(steps) <= max(steps) + 2 * 3
-    assert not differing(dict(quiet.weights(USUAL, tmp_path / "quiet")), weights(federation))
+    assert not differing(quiet.weights(USUAL, tmp_path / "quiet"), federation.everything_saved())
 
 
 @pytest.mark.faults_full
@@ -58,7 +58,7 @@ def test_a_coordinator_that_was_taken_for_dead_does_not_disturb_its_successor(qu
         codes = running.wait()
         assert (codes.pop(COORDINATOR), set(codes.values())) == (10, {0})
         assert "another coordinator has gone on with the run" in running.output(COORDINATOR)
-    assert not differing(dict(quiet.weights(USUAL, tmp_path / "quiet")), weights(federation))
+    assert not differing(quiet.weights(USUAL, tmp_path / "quiet"), federation.everything_saved())
     with RunStore(federation.path(COORDINATOR, "runs.sqlite")) as store:
         (record,) = store.runs()
         assert (record.state, record.error) == (RunState.FINISHED, "")

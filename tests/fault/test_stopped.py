@@ -6,7 +6,7 @@ import time
 import pytest
 from support.fault_matrix import CLINIC, Scenario, run
 from support.federation import ACTIVE, COORDINATOR
-from support.supervised import Fault, Kind, SupervisedRun, small_federation
+from support.supervised import SILENCE, Fault, Kind, SupervisedRun, small_federation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,6 +36,13 @@ def test_with_the_default_deadlines_a_dead_party_is_noticed_within_ten_seconds(t
         running.signal(CLINIC, signal.SIGCONT)
         running.wait_for(COORDINATOR, "recovered")
         assert _noticed(running, signal.SIGKILL) < 2.0
+
+
+def test_a_party_that_is_gone_while_it_loads_its_table_is_noticed_as_soon(tmp_path):
+    federation = small_federation(tmp_path / "disturbed", training={"epochs": 1}).write()
+    with SupervisedRun(federation) as running:
+        running.through([Fault(CLINIC, "prepare", Kind.STOP)])
+        assert f"{CLINIC} did not answer for {SILENCE:g} s" in running.output(COORDINATOR)
 
 
 def _noticed(running: SupervisedRun, number: signal.Signals) -> float:

@@ -19,18 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from support.federation import ACTIVE, COORDINATOR, Processes
-from support.supervised import (
-    OUTSIDE_TRAINING,
-    TESTS,
-    Cell,
-    Fault,
-    Kind,
-    SupervisedRun,
-    differing,
-    small_federation,
-    weights,
-)
+from support.federation import ACTIVE, COORDINATOR, Processes, differing
+from support.supervised import OUTSIDE_TRAINING, TESTS, Cell, Fault, Kind, SupervisedRun, small_federation
 
 CLINIC, INSURER = "clinic", "insurer"
 PHASES = ("bottom_forward", "interaction_forward", "top", "interaction_backward", "bottom_backward")
@@ -96,7 +86,7 @@ class Quiet:
             federation = scenario.federation(folder)
             with Processes(federation, TESTS) as processes:
                 processes.succeed()
-            self._known[scenario.shape] = weights(federation)
+            self._known[scenario.shape] = federation.everything_saved()
         return self._known[scenario.shape]
 
 
@@ -110,7 +100,7 @@ def run(scenario: Scenario, quiet: Quiet, folder: Path) -> Result:
         except AssertionError as error:
             return Result(scenario, supervised.cells, str(error), time.monotonic() - started)
     seconds = time.monotonic() - started
-    others = differing(dict(quiet.weights(scenario, folder / "quiet")), weights(federation))
+    others = differing(quiet.weights(scenario, folder / "quiet"), federation.everything_saved())
     problem = f"weights differ from those of a quiet run: {', '.join(others)}" if others else ""
     if not problem and (costly := [cell.fault for cell in cells if _cost_an_attempt(cell, supervised)]):
         problem = f"{costly} cost an attempt"

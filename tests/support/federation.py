@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -112,7 +113,7 @@ class Federation:
             for name in self.names
             for key, value in self.saved(name, output=output).items()
         }
-        return models | self.joint_weights(output=output)
+        return models | {f"W of {name}": weight for name, weight in self.joint_weights(output=output).items()}
 
     def joint_weights(self, tau: int = 58, output: str = "model") -> dict[str, np.ndarray]:
         """W_i of every passive party: the one the oracle saved, or the sum of the two shares."""
@@ -121,6 +122,15 @@ class Federation:
             for share in self.saved(name, "interaction.safetensors", output).values():
                 held[name] = held[name] + share.numpy()
         return {name: centre(weight, tau) for name, weight in held.items()}
+
+
+def differing(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[str]:
+    """Weights that are not equal bit for bit, or are there only once."""
+    return sorted(
+        name
+        for name in one.keys() | other.keys()
+        if name not in one or name not in other or one[name].tobytes() != other[name].tobytes()
+    )
 
 
 class Processes:

@@ -93,7 +93,7 @@ def undisturbed_weights(epochs: int = 3) -> Mapping[str, np.ndarray]:
         federation = small_federation(Path(folder), epochs).write()
         ended = asyncio.run(run_here(federation))
         assert set(ended.errors.values()) == {None}
-        return weights(federation)
+        return federation.everything_saved()
 
 
 async def run_here(
@@ -138,20 +138,6 @@ async def coordinator_here(federation: Federation, *, resume: bool) -> VflError 
     except VflError as error:
         return error
     return None
-
-
-def weights(federation: Federation) -> dict[str, np.ndarray]:
-    """Everything that was trained: bottoms, top, and the interaction weights that the shares make."""
-    found = {f"W of {name}": weight for name, weight in federation.joint_weights().items()}
-    for name in federation.names:
-        found |= {f"{name} {key}": value.numpy() for key, value in federation.saved(name).items()}
-    return found
-
-
-def differing(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> list[str]:
-    """Weights that are not equal bit for bit."""
-    assert found.keys() == expected.keys()
-    return [name for name, value in expected.items() if not np.array_equal(found[name], value)]
 
 
 @contextmanager

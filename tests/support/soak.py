@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from support.federation import COORDINATOR, Federation
-from support.supervised import SupervisedRun, differing, small_federation, weights
+from support.federation import COORDINATOR, Federation, differing
+from support.supervised import SupervisedRun, small_federation
 
 SAMPLE_SECONDS = 1.0
 WARM_UP_STEPS = 100
@@ -180,7 +180,7 @@ def soak(steps: int, seed: int, mean_seconds: float, limit: float) -> Soak:
             wanted = {step.step for step in running.steps()}
         result.lifetimes = lifetimes + others
         result.steps_missing = len(wanted - _done(disturbed))
-        result.weights_differing = differing(weights(quiet), weights(disturbed))
+        result.weights_differing = differing(quiet.everything_saved(), disturbed.everything_saved())
     return result
 
 

@@ -10,8 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from support.faulty import ORDER, SPRUNG, STEPS
 from support.federation import ACTIVE, COORDINATOR, PATIENCE, Federation, Processes
 
@@ -236,23 +234,6 @@ def _group(group: Fault | Sequence[Fault]) -> Sequence[Fault]:
 def _once_a_run(faults: Sequence[Fault]) -> bool:
     """Whether a fault lies before the first step or after the last, so that no further step can be waited for."""
     return any(fault.point in OUTSIDE_TRAINING for fault in faults)
-
-
-def weights(federation: Federation) -> dict[str, np.ndarray]:
-    """Everything that was trained, by name; of the interaction layer what the shares add up to."""
-    found = {f"interaction.{name}": weight for name, weight in federation.joint_weights().items()}
-    for name in federation.names:
-        found |= {f"{name}.{key}": value.numpy() for key, value in federation.saved(name).items()}
-    return found
-
-
-def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[str]:
-    """Weights that are not equal bit for bit."""
-    return sorted(
-        name
-        for name in one.keys() | other.keys()
-        if name not in one or name not in other or one[name].tobytes() != other[name].tobytes()
-    )
 
 
 def small_federation(folder: Path, passive: tuple[str, ...] = ("clinic",), **job: Mapping[str, Any]) -> Federation:

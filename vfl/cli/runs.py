@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +16,12 @@ from rich.text import Text
 
 from vfl.cli.failures import reported
 from vfl.errors import ConfigError
-from vfl.train.run_store import RunRecord, RunState, RunStore
+from vfl.train.run_store import Event, RunRecord, RunState, RunStore
 
 SHOWN_CHECKPOINTS = 5
+SHOWN_EVENTS = 30
+"""The last ones; ``--json`` has all."""
+
 _STYLES = {
     RunState.RUNNING: "cyan",
     RunState.SAVED: "yellow",
@@ -105,10 +108,12 @@ def _show_run(console: Console, store: RunStore, record: RunRecord) -> None:
     for name, value in _facts(record):
         facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
     console.print(facts)
+    events = list(store.events(record.run))
+    earlier = len(events) - SHOWN_EVENTS
     for title, table in (
         ("Epochs", _epochs(store, record)),
         ("Checkpoints that all parties have", _checkpoints(store, record)),
-        ("What happened", _events(store, record)),
+        ("What happened" + (f", but for {earlier:,} earlier events" if earlier > 0 else ""), _events(events)),
     ):
         if table.row_count:
             console.print(Text(f"\n{title}", style="bold"))
@@ -147,9 +152,9 @@ def _checkpoints(store: RunStore, record: RunRecord) -> Table:
     return table
 
 
-def _events(store: RunStore, record: RunRecord) -> Table:
+def _events(events: Sequence[Event]) -> Table:
     table = _table("when", "what", "told")
-    for event in store.events(record.run):
+    for event in events[-SHOWN_EVENTS:]:
         facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.facts.items())
         told = f"{event.text} ({facts})" if facts else event.text
         table.add_row(_time(event.time), Text(event.kind), Text(told))

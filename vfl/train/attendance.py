@@ -7,7 +7,7 @@ import time
 from typing import NoReturn
 
 from vfl import messages as m
-from vfl.errors import DeadlineExceeded, PeerUnreachable
+from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
 from vfl.train.job import DeadlineConfig
 from vfl.train.observer import Observer
 from vfl.train.parties import Parties
@@ -22,7 +22,7 @@ class Attendance:
     """Watches the parties of one attempt of a job.
 
     Args:
-        parties: all of which have prepared the attempt.
+        parties: all of which are asked to prepare the attempt now.
         job: its name.
         deadlines: ``silence`` and ``phase`` are for here.
         observer: is told who waits for whom.
@@ -41,6 +41,7 @@ class Attendance:
         self._attempt = attempt
         self._deadlines = deadlines
         self._observer = observer
+        self._begun: set[str] = set()
         self._progress = dict.fromkeys(parties, -1)
         self._got_on = dict.fromkeys(parties, time.monotonic())
         self._at_work_since = dict(self._got_on)
@@ -68,7 +69,13 @@ class Attendance:
                     f"{name} did not answer for {self._deadlines.silence:g} s",
                     remedy=f"look whether {name} is stopped, overloaded or cut off",
                 ) from None
-            self._note(name, alive)
+            except RemoteError as error:
+                # It is there; the call to prepare the attempt may still be on its way to it.
+                if name in self._begun or error.remote_code != PartyRestarted.code:
+                    raise
+            else:
+                self._begun.add(name)
+                self._note(name, alive)
 
     def _progressing(self) -> tuple[str, ...]:
         since = time.monotonic() - 3 * HEARTBEAT_SECONDS

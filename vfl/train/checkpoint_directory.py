@@ -6,7 +6,6 @@ what has the name of a checkpoint is a complete one.
 
 from __future__ import annotations
 
-import errno
 import re
 import secrets
 import shutil
@@ -149,22 +148,6 @@ class CheckpointDirectory:
                 remove_aside(entry.path, self._aside())
         except OSError as error:
             _log.warning("an old checkpoint cannot be removed", reason=str(error))
-
-    def remove_all(self) -> None:
-        """Remove every checkpoint of this party, and the directory if nothing else is in it.
-
-        Raises:
-            OSError: one cannot be removed.
-        """
-        for entry in self.entries():
-            if self._is_own(entry):
-                remove_aside(entry.path, self._aside())
-        self.sweep()
-        try:
-            self.path.rmdir()
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                raise
 
     def sweep(self) -> None:
         """Remove what this party left aside when it was stopped.

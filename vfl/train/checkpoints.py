@@ -189,22 +189,6 @@ class CheckpointStore:
         tensors, facts = decode_state(self._read_state(found.path, found.manifest))
         return Snapshot(found.manifest.step, tensors, facts)
 
-    def remove_all(self) -> None:
-        """Remove every checkpoint of this run, when the job is finished.
-
-        Raises:
-            CheckpointError: one cannot be removed.
-        """
-        with self._lock:
-            try:
-                self._directory.remove_all()
-            except OSError as error:
-                raise CheckpointError(
-                    "the checkpoints of a finished run cannot be removed",
-                    detail=str(error),
-                    remedy="remove the directory of the run in 'checkpoints.directory'",
-                ) from error
-
     def _pack(self, snapshot: Snapshot, attempt: int, *, durable: bool) -> tuple[Manifest, bytes]:
         content = encode_state(snapshot.tensors, snapshot.facts)
         unsealed = Manifest(

@@ -94,15 +94,13 @@ class Coordinator:
     async def _run(self) -> None:
         while not self._ledger.saved:
             try:
-                await self._try()
+                await self._attempt_to(self._go_on)
             except VflError as error:
                 await self._wait_after(error)
         await self._release()
 
     async def _count_common_ids(self) -> None:
-        await self._prepare()
-        self._check_aligned(await self._align(count_only=True))
-        await self._finish()
+        await self._attempt_to(self._count)
         await self._release()
 
     async def _told_to_all(self, work: Coroutine[None, None, None]) -> Outcome:
@@ -127,12 +125,12 @@ class Coordinator:
 
     # --- attempts ---
 
-    async def _try(self) -> None:
-        """One attempt of whatever is left of the job."""
+    async def _attempt_to(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """One attempt of whatever is left of the job, given up as soon as a party is gone."""
         self._training = None
-        prepared = await self._prepare()
+        await self._connect()
         attendance = Attendance(self._parties, self._name, self._attempt, self._job.deadlines, self._observer)
-        await watched(self._go_on(prepared), attendance.watch())
+        await watched(work(), attendance.watch())
 
     async def _wait_after(self, error: VflError) -> None:
         """Give what was interrupted time to come back; raises the error where that is of no use."""
@@ -161,7 +159,15 @@ class Coordinator:
             self._observer.event("recovered", steps_lost=lost, seconds=seconds)
         self._furthest_step = max(self._furthest_step, step)
 
-    async def _go_on(self, prepared: Mapping[str, m.Prepared]) -> None:
+    async def _count(self) -> None:
+        await self._prepare()
+        self._check_aligned(await self._align(count_only=True))
+        await self._finish()
+
+    async def _go_on(self) -> None:
+        prepared = await self._prepare()
+        if self._interruption is not None:
+            self._interruption.all_are_there()
         started = time.perf_counter()
         done = await self._restore(prepared)
         schedule, receivers = self._check_aligned(await self._align(count_only=False))
@@ -176,13 +182,15 @@ class Coordinator:
         self._doing, self._training = "saving", None
         await self._finish()
 
-    async def _prepare(self) -> dict[str, m.Prepared]:
+    async def _connect(self) -> None:
         self._attempt = self._ledger.next_attempt()
         self._doing = "connecting to the parties"
         limit = self._interruption.seconds_left if self._interruption else self._job.deadlines.connect
         self._observer.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True
+
+    async def _prepare(self) -> dict[str, m.Prepared]:
         self._doing = "prepare"
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(self._name, self._attempt, digest, PROTOCOL_VERSION)

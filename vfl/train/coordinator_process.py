@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from vfl.errors import JobAborted, MismatchError, VflError
+from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.train.audit import AuditConfig, AuditTrail, Terms
 from vfl.train.coordinator import Coordinator, job_name
 from vfl.train.job import JobConfig, differing_tables, job_digest
@@ -95,11 +95,11 @@ def _ended(ledger: Ledger) -> Iterator[None]:
     """What ends the run is kept with it."""
     try:
         yield
-    except JobAborted:
-        ledger.stop(None)
-        raise
     except VflError as error:
-        ledger.stop(error)
+        try:
+            ledger.stop(None if isinstance(error, JobAborted) else error)
+        except CheckpointError as unwritable:  # must not hide why the run ended
+            _log.error("the end of the run is not in the record of runs", reason=str(unwritable))
         raise
 
 

@@ -16,16 +16,21 @@ from vfl.errors import (
 )
 from vfl.train.outcome import Recovery
 
+FRUITLESS_ATTEMPTS = 5
+"""After so many attempts of all parties together, time in which all are there counts: they meet the same end again."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
 class Interruption:
     """How long the run has been interrupted, and how long it may be.
 
+    Time in which all parties are there and work towards where they were does not count, however long it takes them.
+
     Args:
         error: what interrupted it.
         where: what the run was doing, in words.
-        limit: seconds that it may take; ``deadlines.absence`` of the job.
+        limit: seconds in which not all parties are there; ``deadlines.absence`` of the job.
 
     Attributes:
         steps_lost: training steps done before that have to be repeated.
@@ -37,12 +42,20 @@ class Interruption:
         self._limit = limit
         self._since = time.monotonic()
         self._failures = 0
+        self._together_since: float | None = None
+        self._seconds_together = 0.0
+        self._fruitless = 0
         self.steps_lost = 0
 
     @property
     def seconds_left(self) -> float:
-        """Until the run is given up."""
-        return max(self._limit - (time.monotonic() - self._since), 0.0)
+        """Until the run is given up, if not all parties come together before."""
+        excused = self._seconds_together if self._fruitless < FRUITLESS_ATTEMPTS else 0.0
+        return max(self._limit - (time.monotonic() - self._since) + excused, 0.0)
+
+    def all_are_there(self) -> None:
+        """All parties work on another attempt."""
+        self._together_since = time.monotonic()
 
     def failed_again(self, error: VflError, last_step: int | None) -> float:
         """Seconds to wait before another attempt.
@@ -53,6 +66,10 @@ class Interruption:
         Raises:
             VflError: the error, where another attempt would be of no use or has lasted too long.
         """
+        if self._together_since is not None:
+            self._seconds_together += time.monotonic() - self._together_since
+            self._together_since = None
+            self._fruitless += 1
         if is_retryable(error) and self.seconds_left > 0:
             self._failures += 1
             return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)

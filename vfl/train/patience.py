@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vfl.errors import PeerUnreachable
-from vfl.train.attempt import PREPARE, Attempt
+from vfl.train.attempt import Attempt
 from vfl.train.job import DeadlineConfig
 
 
@@ -12,9 +12,7 @@ def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:
     if job is None:
         # The coordinator may start this much later than this party, and then wait as long for the others.
         return 2 * deadlines.connect
-    absence = max(deadlines.absence, deadlines.silence)
-    # Heartbeats come once all parties have prepared, and the table of another may take longer to load.
-    return max(absence, deadlines.phase) if job.where == PREPARE else absence
+    return max(deadlines.absence, deadlines.silence)
 
 
 def given_up(seconds: float, job: Attempt | None) -> PeerUnreachable:

@@ -218,17 +218,6 @@ async def test_a_silent_coordinator_ends_the_job(federation):
     assert error.summary == "the coordinator did not call within 1.5 s after alignment"
 
 
-async def test_a_coordinator_that_waits_for_a_table_elsewhere_is_not_silent(federation):
-    federation.job["deadlines"] |= {"silence": 1.0, "absence": 0.0, "phase": 3.0}
-    async with parties_in_process(federation.write()) as (parties, clients):
-        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
-        await asyncio.sleep(2.0)
-        assert not parties[CLINIC].done()
-        error = await asyncio.wait_for(parties[CLINIC], SECONDS)
-    assert isinstance(error, PeerUnreachable)
-    assert error.summary == "the coordinator did not call within 3 s after prepare"
-
-
 async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federation):
     federation.parties[CLINIC]["output"] = "table.csv/model"
     async with parties_in_process(federation.write()) as (_, clients):
