@@ -150,6 +150,14 @@ class PartyRestarted(VflError):
     retryable = True
 
 
+class ProcessEnding(VflError):
+    """A party's process was told to end (SIGTERM) in the middle of a job, which waits for it to be started again."""
+
+    code = "ending"
+    exit_code = 143
+    retryable = True
+
+
 class AuditError(VflError):
     """An audit log cannot be written or read, or does not hold together."""
 

@@ -45,6 +45,22 @@ def test_a_run_that_ended_goes_on_when_all_are_started_again(quiet, tmp_path):
     assert not differing(quiet.weights(USUAL, tmp_path / "quiet"), federation.everything_saved())
 
 
+def test_a_party_whose_machine_restarts_in_an_orderly_way_interrupts_the_run_only(quiet, tmp_path):
+    federation = small_federation(tmp_path / "disturbed").write()
+    with SupervisedRun(federation) as running:
+        running.start()
+        for name, step in ((CLINIC, 7), (ACTIVE, 20)):
+            running.wait_for_step(step)
+            running.signal(name, signal.SIGTERM)
+            running.wait_killed(name)
+            assert running.ended() == {name: 143}
+            running.restart(name)
+        assert set(running.wait().values()) == {0}
+        for name in (CLINIC, ACTIVE):
+            assert f"{name}: its process was told to end during" in running.output(COORDINATOR)
+    assert not differing(quiet.weights(USUAL, tmp_path / "quiet"), federation.everything_saved())
+
+
 @pytest.mark.faults_full
 def test_a_coordinator_that_was_taken_for_dead_does_not_disturb_its_successor(quiet, tmp_path):
     federation = small_federation(tmp_path / "disturbed").write()

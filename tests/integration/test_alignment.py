@@ -9,6 +9,7 @@ from support.in_process import run_federation
 from vfl.align import sets
 from vfl.errors import DataError, PolicyRefusal, ProtocolError
 from vfl.messages import BlindedIdList
+from vfl.privacy.audit_log import read_lines
 from vfl.transport.client import PeerClient
 
 CLINIC, INSURER = "clinic", "insurer"
@@ -60,6 +61,9 @@ def test_the_align_command(federation):
     assert "bank: 240 rows with an id, 0 without" in output
     assert "clinic: 209 rows with an id, 1 without" in output
     assert "in common: 209 rows" in output
+    (log,) = federation.path(COORDINATOR, "audit").iterdir()
+    with log.open("rb") as lines:
+        assert [line.record for line in read_lines(lines)][-1].outcome == "finished"
 
 
 def _tampering(monkeypatch, change):

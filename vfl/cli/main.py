@@ -24,6 +24,7 @@ from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
+    from vfl.train.outcome import Outcome
     from vfl.train.party_config import CoordinatorConfig
 
 app = typer.Typer(
@@ -105,7 +106,18 @@ def run(
                 )
             )
         if report:
-            report.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
+            _write_report(outcome, report)
+
+
+def _write_report(outcome: Outcome, file: Path) -> None:
+    try:
+        file.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "the run is finished, and its report cannot be written",
+            detail=str(error),
+            remedy=f"'vfl runs show {outcome.job} --json' has the same numbers",
+        ) from error
 
 
 @app.command()
@@ -124,8 +136,10 @@ def align(
     configure_logs(log, party="coordinator")
     with reported():
         settings, federation, _ = load_job_setup(job)
-        tls = _coordinator_settings(job, config).tls
-        outcome = asyncio.run(run_job(settings, federation, tls, SilentObserver(), count_only=True))
+        own = _coordinator_settings(job, config)
+        outcome = asyncio.run(
+            run_job(settings, federation, own.tls, SilentObserver(), audit=own.audit, count_only=True)
+        )
         for party, rows in outcome.party_rows.items():
             typer.echo(f"{party}: {rows} rows with an id, {outcome.rows_without_id[party]} without")
         typer.echo(f"in common: {outcome.rows} rows ({outcome.seconds_alignment:.1f} s)")
@@ -184,11 +198,11 @@ def doctor(
 
 
 def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
-    from vfl.train.party_config import CoordinatorConfig
+    from vfl.train.party_config import CoordinatorConfig, coordinator_beside
 
     beside = job.parent / "coordinator.toml"
     path = config or (beside if beside.exists() else None)
-    return load_toml(path, CoordinatorConfig) if path else CoordinatorConfig()
+    return load_toml(path, CoordinatorConfig) if path else coordinator_beside(job)
 
 
 @app.command()

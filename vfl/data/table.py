@@ -15,6 +15,7 @@ from vfl.data.config import ColumnKind, DataConfig, IdRules
 from vfl.data.row_ids import check_unique, read_ids
 from vfl.data.source import Source, read_source
 from vfl.errors import ConfigError, DataError
+from vfl.progress import piece_finished
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,9 +97,11 @@ def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label:
     """
     _check_label_column(config, needs_label)
     source = read_source(config)
+    piece_finished()
     _check_columns_exist(config, source)
     rows = source.frame.height
     source, ids = _with_ids(config, source, rules or IdRules())
+    piece_finished()
     kinds = _feature_kinds(config, source)
     if not kinds and not needs_label:
         raise DataError(
@@ -111,9 +114,11 @@ def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label:
     numeric = np.empty((source.frame.height, len(numeric_names)), dtype=np.float64)
     for position, name in enumerate(numeric_names):
         numeric[:, position] = Column.of(source, name).to_numeric()
+        piece_finished()
     categorical = np.empty((source.frame.height, len(categorical_names)), dtype=np.object_)
     for position, name in enumerate(categorical_names):
         categorical[:, position] = Column.of(source, name).to_categorical()
+        piece_finished()
     return Table(
         ids=ids,
         numeric=numeric,

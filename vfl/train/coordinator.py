@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
+import structlog
+
 from vfl import messages as m
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
 from vfl.ids import Split
@@ -26,6 +28,8 @@ from vfl.train.training import Training
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig
 from vfl.version import PROTOCOL_VERSION
+
+_log = structlog.get_logger("vfl.coordinator")
 
 LAST_CALL_SECONDS = 5.0
 """How long to try telling a party that the job was stopped."""
@@ -113,9 +117,11 @@ class Coordinator:
             stopped = JobAborted(f"stopped by the operator of the coordinator during {self.where}")
             await asyncio.shield(self._abort(stopped))
             raise
-        except Exception:
-            await self._abort(InternalError(f"an internal error of the coordinator during {self.where}"))
-            raise
+        except Exception as error:
+            internal = InternalError(f"an internal error of the coordinator during {self.where}")
+            _log.error("failed", error=internal.summary, code=internal.code, exc_info=error)
+            await self._abort(internal)
+            raise internal from error
         return self._ledger.outcome
 
     @property
@@ -173,7 +179,7 @@ class Coordinator:
         schedule, receivers = self._check_aligned(await self._align(count_only=False))
         self._doing = "the initial weights"
         begin = m.Begin(self._name, self._attempt, receivers)
-        await self._parties.all(lambda client: client.begin(begin, self._job.deadlines.phase))
+        await self._parties.all(lambda client: client.begin(begin))
         outcome = self._ledger.outcome
         outcome.seconds_setup = outcome.seconds_setup or time.perf_counter() - started
         self._observer.ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
@@ -194,7 +200,7 @@ class Coordinator:
         self._doing = "prepare"
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(self._name, self._attempt, digest, PROTOCOL_VERSION)
-        prepared = await self._parties.all(lambda client: client.prepare(prepare, self._job.deadlines.phase))
+        prepared = await self._parties.all(lambda client: client.prepare(prepare))
         outcome = self._ledger.outcome
         outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
         outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}
@@ -221,7 +227,7 @@ class Coordinator:
 
     async def _restore_one(self, checkpoint: CommittedCheckpoint, name: str, client: ControlClient) -> m.Restored:
         call = m.Restore(self._name, self._attempt, checkpoint.parties[name])
-        return await client.restore(call, self._job.deadlines.phase)
+        return await client.restore(call)
 
     def _lost(self, steps: int) -> None:
         if self._interruption is not None:
@@ -256,7 +262,7 @@ class Coordinator:
     async def _finish(self) -> None:
         """All save their parts; until the last one has, none forgets the job."""
         finish = m.Finish(self._name, self._attempt)
-        finished = await self._parties.all(lambda client: client.finish(finish, self._job.deadlines.phase))
+        finished = await self._parties.all(lambda client: client.finish(finish))
         outcome = self._ledger.outcome
         outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
         outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())

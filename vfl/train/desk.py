@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,11 +44,11 @@ class Desk:
     Args:
         setup: the party's files for it.
         shared: with the other jobs.
-        stopping: is set when the operator wants the process to stop.
+        stopping: the signal that ends the process, once it has come.
         keep_serving: wait for another run when one has ended.
     """
 
-    def __init__(self, setup: PartySetup, shared: Shared, stopping: asyncio.Event, *, keep_serving: bool) -> None:
+    def __init__(self, setup: PartySetup, shared: Shared, stopping: asyncio.Future[int], *, keep_serving: bool) -> None:
         self._setup = setup
         self._shared = shared
         self._stopping = stopping
@@ -74,7 +75,7 @@ class Desk:
         """Until a run has ended, or with ``keep_serving`` until the process stops; what ended it."""
         while True:
             error = await self._outcome()
-            if not self._keep_serving or self._stopping.is_set():
+            if not self._keep_serving or self._stopping.done():
                 return error
             await asyncio.sleep(_LAST_ANSWER_SECONDS)  # the answer to the call that ended the run is on its way
             self.close()
@@ -85,8 +86,12 @@ class Desk:
 
     async def _outcome(self) -> VflError | None:
         async def stop() -> None:
-            await self._stopping.wait()
-            self._service.stop("stopped by its operator")
+            number = await asyncio.shield(self._stopping)
+            # SIGTERM is how service managers, containers and machines that restart end a process, to start it again.
+            if number == signal.SIGTERM:
+                self._service.go_away()
+            else:
+                self._service.stop()
 
         helpers = [asyncio.create_task(self._service.watch()), asyncio.create_task(stop())]
         try:

@@ -114,14 +114,19 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set."""
-    stopping = asyncio.Event()
+def _signals() -> Iterator[asyncio.Future[int]]:
+    """The first of SIGINT and SIGTERM to come."""
     loop = asyncio.get_running_loop()
+    came: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        if not came.done():
+            came.set_result(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, note, number)
     try:
-        yield stopping
+        yield came
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

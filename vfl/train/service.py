@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from vfl import messages as m
-from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
+from vfl.errors import JobAborted, PolicyRefusal, ProcessEnding, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role
 from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
@@ -295,10 +295,21 @@ class PartyService:
             return m.Activity.STOPPED
         return m.Activity.WAITING if self._job is None else m.Activity.BUSY
 
-    def stop(self, reason: str) -> None:
-        """Stop at the operator's wish; the coordinator learns it from the call in progress, or by the next."""
-        where = f" during {self._job.where}" if self._job else " before a job began"
-        error = JobAborted(f"{reason}{where}")
+    def stop(self) -> None:
+        """End the job for all, at this operator's wish."""
+        self._leave(JobAborted(f"stopped by its operator {self._when}"))
+
+    def go_away(self) -> None:
+        """End this process and not the job, which goes on when the process has been started again."""
+        remedy = "start it again: the run waits for it for deadlines.absence seconds"
+        self._leave(ProcessEnding(f"its process was told to end {self._when}", remedy=remedy))
+
+    @property
+    def _when(self) -> str:
+        return f"during {self._job.where}" if self._job else "before a job began"
+
+    def _leave(self, error: VflError) -> None:
+        """The coordinator learns it from the call in progress, or by the next."""
         _log.warning("stopping", reason=error.summary)
         self._end(error)
 

@@ -117,7 +117,7 @@ class Training:
             await self._step_through(INFERENCE_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
         score = m.Score(self._outcome.job, self._attempt, work.split, work.epoch)
-        metrics = (await self._parties.active.score(score, self._job.deadlines.phase)).metrics
+        metrics = (await self._parties.active.score(score)).metrics
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
             self._outcome.test = metrics
@@ -152,17 +152,17 @@ class Training:
             RemoteError: a party cannot write any checkpoint.
         """
         previously, self.where = self.where, f"the checkpoint of step {step}"
-        job, limit = self._outcome.job, self._job.deadlines.phase
+        job = self._outcome.job
         self._steps_kept = self._outcome.steps
         if durable:
             self._steps_kept_durably, self._kept_durably_at = self._steps_kept, time.monotonic()
         call = m.Checkpoint(StepKey(job, step, self._attempt), durable)
         try:
-            written = await self._parties.all(lambda client: client.checkpoint(call, limit))
+            written = await self._parties.all(lambda client: client.checkpoint(call))
             checkpoints = {name: reply.checkpoint for name, reply in written.items()}
             self._ledger.commit(step, checkpoints, durable=durable)
             await self._parties.each(
-                lambda name, client: client.commit(m.Commit(job, self._attempt, checkpoints[name]), limit)
+                lambda name, client: client.commit(m.Commit(job, self._attempt, checkpoints[name]))
             )
         except RemoteError as error:
             if not failed_at_checkpoint(error) or step == 0:

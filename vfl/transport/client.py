@@ -247,45 +247,46 @@ async def _chunks(header: data_pb2.Header, message: Message) -> AsyncIterator[da
 class ControlClient(_Connection):
     """The coordinator's calls to one party.
 
-    Every method raises RemoteError (the party's own error), PeerUnreachable (it went away), DeadlineExceeded (it took
-    longer than ``timeout`` seconds), AccessDenied or MismatchError (gRPC itself was refused).
+    Every method raises RemoteError (the party's own error), PeerUnreachable (it went away), AccessDenied or
+    MismatchError (gRPC itself was refused); those with a ``timeout`` raise DeadlineExceeded after so many seconds. The
+    others wait for as long as the call takes: whether the party gets on is asked by heartbeats.
     """
 
     @property
     def _stub(self) -> Any:
         return control_pb2_grpc.ControlStub(self._current())  # type: ignore[no-untyped-call]  # generated
 
-    async def prepare(self, call: m.Prepare, timeout: float) -> m.Prepared:  # noqa: ASYNC109
+    async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a job."""
-        return await self._call(self._stub.Prepare, call, m.Prepared, timeout)
+        return await self._call(self._stub.Prepare, call, m.Prepared)
 
-    async def restore(self, call: m.Restore, timeout: float) -> m.Restored:  # noqa: ASYNC109
+    async def restore(self, call: m.Restore) -> m.Restored:
         """Take a checkpoint, to go on from it."""
-        return await self._call(self._stub.Restore, call, m.Restored, timeout)
+        return await self._call(self._stub.Restore, call, m.Restored)
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
         return await self._call(self._stub.Align, call, m.Aligned, timeout)
 
-    async def begin(self, call: m.Begin, timeout: float) -> m.Begun:  # noqa: ASYNC109
+    async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
-        return await self._call(self._stub.Begin, call, m.Begun, timeout)
+        return await self._call(self._stub.Begin, call, m.Begun)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
-        """Do one phase of one step, for as long as the party gets on."""
-        return await self._call(self._stub.RunPhase, call, m.PhaseReport, None, what=call.phase.value)
+        """Do one phase of one step."""
+        return await self._call(self._stub.RunPhase, call, m.PhaseReport, what=call.phase.value)
 
-    async def score(self, call: m.Score, timeout: float) -> m.Scored:  # noqa: ASYNC109
+    async def score(self, call: m.Score) -> m.Scored:
         """Compute metrics."""
-        return await self._call(self._stub.Score, call, m.Scored, timeout)
+        return await self._call(self._stub.Score, call, m.Scored)
 
-    async def checkpoint(self, call: m.Checkpoint, timeout: float) -> m.Checkpointed:  # noqa: ASYNC109
+    async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
         """Write down the state after a step."""
-        return await self._call(self._stub.Checkpoint, call, m.Checkpointed, timeout)
+        return await self._call(self._stub.Checkpoint, call, m.Checkpointed)
 
-    async def commit(self, call: m.Commit, timeout: float) -> m.Committed:  # noqa: ASYNC109
+    async def commit(self, call: m.Commit) -> m.Committed:
         """All parties have written their checkpoint."""
-        return await self._call(self._stub.Commit, call, m.Committed, timeout)
+        return await self._call(self._stub.Commit, call, m.Committed)
 
     async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
         """Is it there, and does it get on? Has no content and no end, so it is not recorded."""
@@ -299,9 +300,9 @@ class ControlClient(_Connection):
             self._record_control(Direction.SENT, call_key(call), call, salt)
         await self._send(self._stub.Abort, call, timeout, call.kind, salt)
 
-    async def finish(self, call: m.Finish, timeout: float) -> m.Finished:  # noqa: ASYNC109
+    async def finish(self, call: m.Finish) -> m.Finished:
         """Save the party's part of the model."""
-        return await self._call(self._stub.Finish, call, m.Finished, timeout)
+        return await self._call(self._stub.Finish, call, m.Finished)
 
     async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
         """The job is over."""
@@ -312,7 +313,7 @@ class ControlClient(_Connection):
         method: Any,
         call: m.ControlMessage,
         reply_type: type[ReplyT],
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None = None,  # noqa: ASYNC109
         what: str = "",
     ) -> ReplyT:
         salt = fresh_salt()

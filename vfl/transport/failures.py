@@ -49,6 +49,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.ListenError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobAborted: grpc.StatusCode.ABORTED,
     errors.PartyRestarted: grpc.StatusCode.ABORTED,
+    errors.ProcessEnding: grpc.StatusCode.ABORTED,
     errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.MemoryExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -127,7 +127,7 @@ async def test_without_a_log_there_is_no_job(federation):
     prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
     async with parties_in_process(federation) as (_, clients):
         with pytest.raises(RemoteError, match="the audit log cannot be written") as raised:
-            await clients[CLINIC].prepare(prepare, 30)
+            await clients[CLINIC].prepare(prepare)
         assert raised.value.remote_code == AuditError.code
         assert "table.csv" not in str(raised.value)
 
@@ -138,7 +138,7 @@ async def test_a_refused_job_leaves_a_log_that_says_so(federation):
     prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
     async with parties_in_process(federation) as (parties, clients):
         with pytest.raises(RemoteError):
-            await clients[CLINIC].prepare(prepare, 30)
+            await clients[CLINIC].prepare(prepare)
         await clients[CLINIC].abort(m.Abort("job-1", 0, "coordinator", "data", "no table"), 30)
         await parties[CLINIC]
     with federation.path(CLINIC, "audit/job-1.clinic.jsonl").open("rb") as file:

@@ -223,9 +223,9 @@ async def test_a_busy_party_is_told_and_goes_on_with_its_job(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
         setup = load_party(federation.path(CLINIC))
         prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
-        before = await clients[CLINIC].prepare(prepare, 60)
+        before = await clients[CLINIC].prepare(prepare)
         findings = await from_coordinator(federation)
-        assert await clients[CLINIC].prepare(prepare, 60) == before
+        assert await clients[CLINIC].prepare(prepare) == before
         assert not parties[CLINIC].done()
     assert set(marked(findings)) == {(who, CLINIC, Check.STATE, CLINIC) for who in (COORDINATOR, ACTIVE, SHOP)}
     assert "busy with a job" in str(findings)

@@ -65,11 +65,11 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
         monkeypatch.setattr(kind, method, counting)
     async with parties_in_process(federation.write()) as (parties, clients):
         prepare = _prepare(federation)
-        prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare, SECONDS))
+        prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare))
         assert prepared == {name: m.Prepared(name, role, 240, 0) for name, role in zip(clients, Role, strict=False)}
         aligned = await _every_call_three_times(clients, lambda c: c.align(m.Align(JOB, 0, False), SECONDS))
         assert aligned[ACTIVE] == m.Aligned(240, 156, 24, 60, 4, True)
-        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(JOB, 0, (CLINIC,)), SECONDS))
+        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(JOB, 0, (CLINIC,))))
         for phase in TRAINING_PHASES:
             call = _phase_call(1, phase, Split.TRAIN)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
@@ -77,12 +77,10 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
             call = _phase_call(2, phase, Split.TEST)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
         score = m.Score(JOB, 0, Split.TEST, 0)
-        scored = await _every_call_three_times(clients, lambda c: c.score(score, SECONDS))
+        scored = await _every_call_three_times(clients, lambda c: c.score(score))
         assert scored[CLINIC] == m.Scored({})
         assert 0 <= scored[ACTIVE].metrics["auc"] <= 1
-        finished = await asyncio.gather(
-            *(c.finish(m.Finish(JOB, 0), SECONDS) for c in clients.values() for _ in range(2))
-        )
+        finished = await asyncio.gather(*(c.finish(m.Finish(JOB, 0)) for c in clients.values() for _ in range(2)))
         assert finished[0] == finished[1]
         assert not any(party.done() for party in parties.values())  # until all have saved, one may be needed again
         for client in clients.values():
@@ -97,7 +95,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
 
 async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
     async with parties_in_process(federation.write()) as (_, clients):
-        await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
+        await asyncio.gather(*(c.prepare(_prepare(federation)) for c in clients.values()))
         with pytest.raises(DeadlineExceeded):  # the active party waits for the keys of a party that was not called yet
             await clients[ACTIVE].align(m.Align(JOB, 0, False), 0.3)
         aligned = await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
@@ -110,7 +108,7 @@ async def test_a_failed_call_fails_the_same_way_when_repeated(federation, monkey
     async with parties_in_process(federation.write()) as (_, clients):
         for _ in range(2):
             with pytest.raises(RemoteError, match="clinic: no table"):
-                await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+                await clients[CLINIC].prepare(_prepare(federation))
     assert loads == [1]
 
 
@@ -123,7 +121,7 @@ async def test_calls_before_the_job_is_prepared_are_refused(federation):
         for call in (
             clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS),
             clients[CLINIC].run_phase(_phase_call(1, Phase.TOP, Split.TRAIN)),
-            clients[CLINIC].finish(m.Finish(JOB, 0), SECONDS),
+            clients[CLINIC].finish(m.Finish(JOB, 0)),
         ):
             with pytest.raises(RemoteError, match="that this party has not prepared") as raised:
                 await call
@@ -133,9 +131,9 @@ async def test_calls_before_the_job_is_prepared_are_refused(federation):
 
 async def test_calls_of_another_job_are_refused(federation):
     async with parties_in_process(federation.write()) as (_, clients):
-        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await clients[CLINIC].prepare(_prepare(federation))
         with pytest.raises(RemoteError, match="that this party has not prepared"):
-            await clients[CLINIC].finish(m.Finish("another-job", 0), SECONDS)
+            await clients[CLINIC].finish(m.Finish("another-job", 0))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ async def test_calls_of_another_job_are_refused(federation):
 async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes, code, says):
     async with parties_in_process(federation.write()) as (_, clients):
         with pytest.raises(RemoteError, match=says) as raised:
-            await clients[CLINIC].prepare(_prepare(federation, **changes), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation, **changes))
         assert raised.value.remote_code == code
         with pytest.raises(RemoteError):  # what was refused is not prepared
             await clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS)
@@ -156,15 +154,15 @@ async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes
 
 async def test_a_party_works_on_one_job_at_a_time(federation):
     async with parties_in_process(federation.write()) as (_, clients):
-        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await clients[CLINIC].prepare(_prepare(federation))
         with pytest.raises(RemoteError, match="busy with another job") as raised:
-            await clients[CLINIC].prepare(_prepare(federation, job="job-2"), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation, job="job-2"))
         assert raised.value.remote_code == PolicyRefusal.code
 
 
 async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
-        await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+        await clients[CLINIC].prepare(_prepare(federation))
         await clients[CLINIC].abort(m.Abort("job-2", 0, "coordinator", "aborted", "not this one"), SECONDS)
         assert not parties[CLINIC].done()
         await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "data", "bank: no table"), SECONDS)
@@ -178,7 +176,7 @@ async def test_an_abort_before_the_job_came_ends_the_wait_of_a_party_that_serves
     async with parties_in_process(federation.write(), keep_serving=keep_serving) as (parties, clients):
         await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "unreachable", "bank did not answer"), SECONDS)
         if keep_serving:
-            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation))
             assert not parties[CLINIC].done()
         else:
             error = await asyncio.wait_for(parties[CLINIC], SECONDS)
@@ -190,7 +188,7 @@ async def test_where_the_error_happened_the_process_ends_with_all_of_it(federati
     del federation.tables[CLINIC]
     async with parties_in_process(federation.write()) as (parties, clients):
         with pytest.raises(RemoteError) as raised:
-            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation))
         assert str(federation.folder) not in str(raised.value)
         await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "remote", raised.value.summary), SECONDS)
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
@@ -202,7 +200,7 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
     async with parties_in_process(federation.write(), keep_serving=True) as (parties, clients):
         for job in (JOB, "job-2"):
             await clients[CLINIC].wait_ready(30)
-            await clients[CLINIC].prepare(_prepare(federation, job=job), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation, job=job))
             await clients[CLINIC].abort(m.Abort(job, 0, "coordinator", "aborted", "enough"), SECONDS)
             await asyncio.sleep(0.5)
         assert not parties[CLINIC].done()
@@ -211,7 +209,7 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
 async def test_a_silent_coordinator_ends_the_job(federation):
     federation.job["deadlines"] |= {"silence": 1.0, "absence": 1.5}
     async with parties_in_process(federation.write()) as (parties, clients):
-        await asyncio.gather(*(client.prepare(_prepare(federation), SECONDS) for client in clients.values()))
+        await asyncio.gather(*(client.prepare(_prepare(federation)) for client in clients.values()))
         await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, PeerUnreachable)
@@ -222,14 +220,14 @@ async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federa
     federation.parties[CLINIC]["output"] = "table.csv/model"
     async with parties_in_process(federation.write()) as (_, clients):
         with pytest.raises(RemoteError, match="the trained model cannot be saved") as raised:
-            await clients[CLINIC].prepare(_prepare(federation), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation))
         assert raised.value.remote_code == ConfigError.code
         assert Path("table.csv").name not in str(raised.value)
 
 
 async def test_a_cancelled_process_leaves_no_thread_that_makes_material(federation):
     async with parties_in_process(federation.write()) as (_, clients):
-        await asyncio.gather(*(c.prepare(_prepare(federation), SECONDS) for c in clients.values()))
+        await asyncio.gather(*(c.prepare(_prepare(federation)) for c in clients.values()))
         await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
         assert "idle-work" in {thread.name for thread in threading.enumerate()}
     assert "idle-work" not in {thread.name for thread in threading.enumerate()}

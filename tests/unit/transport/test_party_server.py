@@ -109,9 +109,9 @@ async def test_control_calls_arrive_and_are_answered(serving, handler):
         "release": (m.Release("job-1", 0), m.Released("bank")),
     }
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        # A phase has no deadline: it may take as long as the party gets on.
-        limits = {name: () if name == "run_phase" else (5,) for name in calls}
-        answers = {name: await getattr(client, name)(call, *limits[name]) for name, (call, _) in calls.items()}
+        # The others may take as long as the party gets on.
+        limits = dict.fromkeys(("align", "heartbeat", "abort", "release"), (5,))
+        answers = {name: await getattr(client, name)(call, *limits.get(name, ())) for name, (call, _) in calls.items()}
     assert answers == {name: answer for name, (_, answer) in calls.items()}
     assert handler.calls == [call for call, _ in calls.values()]
 
@@ -203,8 +203,8 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
 async def test_a_call_past_its_deadline_names_party_call_and_seconds(serving, handler):
     handler.delay = 30
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        with pytest.raises(DeadlineExceeded, match=r"bank did not complete 'score' within 0\.2 s"):
-            await client.score(m.Score("job-1", 0, Split.TEST, 3), 0.2)
+        with pytest.raises(DeadlineExceeded, match=r"bank did not complete 'align' within 0\.2 s"):
+            await client.align(m.Align("job-1", 0, False), 0.2)
 
 
 async def test_an_unreachable_peer_is_named_with_its_endpoint(share):

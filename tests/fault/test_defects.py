@@ -1,0 +1,26 @@
+"""A defect of ours ends the run by name everywhere, and stands in the record of runs."""
+
+import asyncio
+
+from support.federation import ACTIVE, COORDINATOR
+from support.recovering import run_here, small_federation
+
+from vfl.train.run_store import RunState, RunStore
+from vfl.train.schedule import Schedule
+
+
+def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, capfd):
+    def divides_by_zero(*_):
+        return 1 // 0
+
+    monkeypatch.setattr(Schedule, "_batches", divides_by_zero)
+    federation = small_federation(tmp_path).write()
+    ended = asyncio.run(run_here(federation))
+    assert ended.errors[COORDINATOR].code == "internal"
+    assert ended.errors[COORDINATOR].summary == "an internal error of the coordinator during the initial weights"
+    assert ended.errors[COORDINATOR].summary in ended.errors[ACTIVE].summary
+    assert "ZeroDivisionError" in "".join(capfd.readouterr()), "whoever mends it needs the stack trace"
+    assert "ZeroDivisionError" not in str(ended.errors[ACTIVE])
+    with RunStore(federation.path(COORDINATOR, "runs.sqlite")) as store:
+        (record,) = store.runs()
+    assert record.state is RunState.FAILED
