@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 
 import pytest
 from support.federation import ACTIVE, COORDINATOR, differing
 from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
+
+from vfl.train.checkpoints import CheckpointStore
 
 CLINIC = "clinic"
 
@@ -69,6 +72,28 @@ def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(s
     (gone_back,) = watcher.told("going on from a checkpoint")
     assert gone_back["step"] == int(older.name.partition("-")[0]) < int(newest.name.partition("-")[0])
     assert differing(stopped.everything_saved(), undisturbed_weights()) == []
+
+
+def test_a_party_still_reading_a_checkpoint_that_another_has_lost_ends_up_with_the_older_one(stopped, monkeypatch):
+    flip(checkpoints_of(stopped, CLINIC)[0] / STATE)
+    load = CheckpointStore.load
+
+    def slowly(self, identity):
+        if self._origin.party == ACTIVE and identity.step == 6:
+            time.sleep(3.0)
+        return load(self, identity)
+
+    monkeypatch.setattr(CheckpointStore, "load", slowly)
+    ended, _ = resume(stopped)
+    assert ended.errors == dict.fromkeys(ended.errors)
+    assert differing(stopped.everything_saved(), undisturbed_weights()) == []
+
+
+def test_another_private_seed_is_refused_by_name(stopped):
+    stopped.path(CLINIC, "private_seed").write_text("ab" * 32, encoding="ascii")
+    ended, _ = resume(stopped)
+    assert ended.errors[CLINIC].code == "checkpoint"
+    assert "the private seed is not the one with which the run began" in ended.errors[COORDINATOR].summary
 
 
 def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):

@@ -158,9 +158,9 @@ class Steps:
         """Up to and with the first training step."""
         setup = load_party(self._federation.path(self._federation.names[0]))
         digest = job_digest(setup.job, setup.federation)
-        await self._all(lambda c: c.prepare(m.Prepare(JOB, ATTEMPT, digest, PROTOCOL_VERSION), SECONDS))
+        await self._all(lambda c: c.prepare(m.Prepare(JOB, ATTEMPT, digest, PROTOCOL_VERSION)))
         await self._all(lambda c: c.align(m.Align(JOB, ATTEMPT, False), SECONDS))
-        await self._all(lambda c: c.begin(m.Begin(JOB, ATTEMPT, self._federation.names[1:]), SECONDS))
+        await self._all(lambda c: c.begin(m.Begin(JOB, ATTEMPT, self._federation.names[1:])))
         await self.train(1)
 
     async def train(self, step: int, phases: tuple[Phase, ...] = TRAINING_PHASES) -> None:
@@ -170,7 +170,7 @@ class Steps:
             await self._all(lambda c, call=call: c.run_phase(call))
 
     async def finish(self) -> None:
-        await self._all(lambda c: c.finish(m.Finish(JOB, ATTEMPT), SECONDS))
+        await self._all(lambda c: c.finish(m.Finish(JOB, ATTEMPT)))
         await self._all(lambda c: c.release(m.Release(JOB, ATTEMPT), SECONDS))
 
     async def abort(self, code: str, reason: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,7 @@ from vfl.align.curve import POINT_BYTES, SmallOrderPoint, blind_digests, blind_p
 from vfl.align.worker import DIGESTS, HEADER, POINTS, REFUSED, SECRET
 from vfl.errors import InternalError
 from vfl.helper_processes import helper_environment
-from vfl.progress import piece_finished
+from vfl.progress import Progress, current_progress
 
 PIECE_POINTS = 1024
 """Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""
@@ -63,7 +64,7 @@ class BlindingPool:
         pieces = [content[start : start + size] for start in range(0, len(content), size)]
         if self._threads is None:
             raise RuntimeError("the helpers have been started")
-        return b"".join(self._threads.map(lambda piece: self._ask(kind, piece), pieces))
+        return b"".join(self._threads.map(partial(self._ask, current_progress(), kind), pieces))
 
     def _start(self) -> None:
         for _ in range(self._processes):
@@ -79,14 +80,14 @@ class BlindingPool:
             self._idle.put(helper)
         self._threads = ThreadPoolExecutor(self._processes, thread_name_prefix="blinding")
 
-    def _ask(self, kind: bytes, piece: bytes) -> bytes:
+    def _ask(self, progress: Progress, kind: bytes, piece: bytes) -> bytes:
         helper = self._idle.get()
         try:
             _write(helper, kind, piece)
             status, blinded = _read(helper)
         finally:
             self._idle.put(helper)
-        piece_finished()
+        progress.piece_finished()
         if status == REFUSED:
             raise SmallOrderPoint("a point of small order")
         return blinded

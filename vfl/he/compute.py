@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from vfl.progress import piece_finished
+from vfl.progress import Progress, current_progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,15 +37,15 @@ def use_threads(count: int) -> None:
 
 def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """``work`` of every item, in order. ``work`` must not call ``spread`` with more than one item itself."""
-    items = list(items)
+    items, counted = list(items), partial(_counted, current_progress(), work)
     if _pool is None or len(items) < 2:
-        return [_counted(work, item) for item in items]
-    return list(_pool.map(partial(_counted, work), items))
+        return [counted(item) for item in items]
+    return list(_pool.map(counted, items))
 
 
-def _counted(work: Callable[[Item], Result], item: Item) -> Result:
+def _counted(progress: Progress, work: Callable[[Item], Result], item: Item) -> Result:
     result = work(item)
-    piece_finished()
+    progress.piece_finished()
     return result
 
 

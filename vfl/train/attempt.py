@@ -11,7 +11,7 @@ import structlog
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
-from vfl.progress import pieces_finished
+from vfl.progress import Progress, count_in
 from vfl.train.mail import Mail
 from vfl.train.roles import SETUP_STEP, PartyRole
 
@@ -50,6 +50,7 @@ class Attempt:
         self.trained = False
         self.restored_step = SETUP_STEP
         self.error: VflError | None = None
+        self._progress = Progress()
         self._calls: dict[Hashable, asyncio.Task[Any]] = {}
         self._over = False
 
@@ -99,7 +100,7 @@ class Attempt:
         return m.Alive(
             party=party,
             doing=self.doing,
-            progress=pieces_finished(),
+            progress=self._progress.pieces,
             waiting_for=name,
             waiting_seconds=seconds,
         )
@@ -128,6 +129,7 @@ class Attempt:
             task.cancel()
 
     async def _guarded(self, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
+        count_in(self._progress)
         try:
             reply = await work(self)
         except VflError as error:

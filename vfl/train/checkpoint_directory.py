@@ -18,7 +18,7 @@ import structlog
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
 from vfl.train.checkpoint_manifest import MANIFEST_FILE, Manifest, read_manifest
-from vfl.train.durable_files import make_directories, remove_aside, sync_directory, write_file
+from vfl.train.durable_files import flush, make_directories, remove_aside, write_file
 from vfl.train.run_records import KEPT_VOLATILE
 
 _log = structlog.get_logger("vfl.checkpoints")
@@ -119,7 +119,7 @@ class CheckpointDirectory:
             write_file(draft / manifest.state_file, state, durable=durable)
             write_file(draft / MANIFEST_FILE, manifest.to_bytes(), durable=durable)
             if durable:
-                sync_directory(draft)
+                flush(draft)
             remove_aside(prepared, self._aside())
             draft.rename(prepared)
         except BaseException:
@@ -127,7 +127,7 @@ class CheckpointDirectory:
             raise
         if durable:
             for directory in (self.path, self.path.parent):
-                sync_directory(directory)
+                flush(directory)
 
     def promote(self, entry: Entry) -> None:
         """Make a prepared one committed.
@@ -139,7 +139,7 @@ class CheckpointDirectory:
         remove_aside(committed, self._aside())
         entry.path.rename(committed)
         if entry.durable:
-            sync_directory(self.path)
+            flush(self.path)
 
     def prune(self, identity: CheckpointId, keep: int) -> None:
         """Remove what ``superseded`` names. What cannot be removed is left, and the log says so."""

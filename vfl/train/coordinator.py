@@ -211,13 +211,13 @@ class Coordinator:
         """Have all parties go back to the newest checkpoint that all of them have whole; its step, 0 without one."""
         self._doing = "going back to a checkpoint"
         for checkpoint in self._ledger.common_checkpoints({name: p.checkpoints for name, p in prepared.items()}):
-            try:
-                await self._parties.each(partial(self._restore_one, checkpoint))
-            except VflError as error:
-                if not failed_at_checkpoint(error):
-                    raise
-                self._ledger.note("checkpoint damaged", error.summary, step=checkpoint.step)
-                self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
+            # A party that is still reading this one must not be asked for another: it would end up with either.
+            if errors := await self._parties.failures(partial(self._restore_one, checkpoint)):
+                for error in errors:
+                    if not failed_at_checkpoint(error):
+                        raise error
+                    self._ledger.note("checkpoint damaged", error.summary, step=checkpoint.step)
+                    self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
                 continue
             self._lost(self._ledger.go_back(checkpoint))
             self._observer.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt)

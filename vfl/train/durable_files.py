@@ -29,6 +29,19 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
         os.close(file)
 
 
+def flush(path: Path) -> None:
+    """Flush the content of a file, or the names in a directory, to the disk.
+
+    Raises:
+        OSError: that failed.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def read_file(path: Path, bound: int) -> bytes | None:
     """Content of a file of at most ``bound`` bytes; None if it has more, without reading it.
 
@@ -50,20 +63,7 @@ def make_directories(path: Path) -> None:
     absent = [directory for directory in (path, *path.parents) if not directory.exists()]
     for directory in reversed(absent):
         directory.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(directory.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Flush the entries of a directory to the disk.
-
-    Raises:
-        OSError: that failed.
-    """
-    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        flush(directory.parent)
 
 
 def remove_aside(path: Path, aside: Path) -> None:

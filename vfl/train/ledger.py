@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 
 from vfl.errors import CheckpointError, RemoteError, VflError
@@ -19,6 +20,8 @@ class Ledger:
 
     Attributes:
         outcome: what the run has to show so far.
+        kept_durably_at: when the last durable checkpoint was begun, on the monotonic clock; an interruption of the run
+            does not put the next one off.
     """
 
     def __init__(self, store: RunStore, run: str) -> None:
@@ -28,6 +31,7 @@ class Ledger:
         self._own_attempt = store.get(run).attempt
         kept = store.outcome(run)
         self.outcome = Outcome.from_json(kept) if kept else Outcome(run)
+        self.kept_durably_at = time.monotonic()
 
     @property
     def saved(self) -> bool:
@@ -62,8 +66,7 @@ class Ledger:
     @property
     def last_step(self) -> int | None:
         """Step of the newest checkpoint; None without one."""
-        checkpoints = self._store.checkpoints(self._run)
-        return checkpoints[0].step if checkpoints else None
+        return self._store.last_checkpoint(self._run)
 
     def next_attempt(self) -> int:
         """A number that no attempt of the run has had, wherever its coordinator was stopped.
@@ -100,9 +103,13 @@ class Ledger:
                 yield checkpoint
 
     def go_back(self, checkpoint: CommittedCheckpoint) -> int:
-        """Forget what came after a checkpoint; how many training steps that were."""
+        """Forget what came after a checkpoint; how many training steps that were.
+
+        Raises:
+            ProtocolError: another coordinator has gone on with the run.
+        """
         before, recoveries = self.outcome.steps, self.outcome.recoveries
-        self._store.roll_back(self._run, checkpoint.step)
+        self._store.roll_back(self._run, checkpoint.step, self._own_attempt)
         self._steps = []
         self.outcome = Outcome.from_json(checkpoint.progress)
         self.outcome.recoveries = recoveries or self.outcome.recoveries

@@ -22,7 +22,9 @@ class Outcome:
     """Times in seconds, traffic in bytes. Steps that were lost and repeated count once.
 
     Attributes:
-        losses: of the steps of the epoch that has begun.
+        steps_kept_durably: training steps that the last durable checkpoint has, or would have if it could be written.
+        epoch_steps: training steps of the epoch that has begun.
+        epoch_loss: sum of their losses.
         history: of every epoch: its mean loss and what was scored after it.
     """
 
@@ -38,7 +40,9 @@ class Outcome:
     seconds_training: float = 0.0
     seconds_evaluation: float = 0.0
     training_bytes_sent: dict[str, int] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
+    steps_kept_durably: int = 0
+    epoch_steps: int = 0
+    epoch_loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
     certified_lipschitz: float = 0.0

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
+from vfl.errors import VflError
 from vfl.transport.client import ControlClient
 
 Reply = TypeVar("Reply")
@@ -40,6 +41,16 @@ class Parties:
         finally:
             await _give_up(*tasks.values())
         return {name: task.result() for name, task in tasks.items()}
+
+    async def failures(self, call: Callable[[str, ControlClient], Awaitable[object]]) -> list[VflError]:
+        """As ``each``, but every call is waited for, also when one fails; what they failed with."""
+        calls = (call(name, client) for name, client in self._clients.items())
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in errors:
+            if not isinstance(error, VflError):
+                raise error
+        return [error for error in errors if isinstance(error, VflError)]
 
 
 async def watched(work: Coroutine[Any, Any, Reply], watch: Coroutine[Any, Any, NoReturn]) -> Reply:

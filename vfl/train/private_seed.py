@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from pathlib import Path
 
 from vfl.errors import ConfigError
+from vfl.train.durable_files import flush, write_file
 
 SEED_BYTES = 32
 
@@ -22,8 +23,7 @@ def load_private_seed(path: Path) -> bytes:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_text(os.urandom(SEED_BYTES).hex() + "\n", encoding="ascii")
+            _make(path)
         seed = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise _unusable(f"{path}: {error}") from error
@@ -32,9 +32,21 @@ def load_private_seed(path: Path) -> bytes:
     return seed
 
 
+def _make(path: Path) -> None:
+    """Whole and on the disk, or not there at all: checkpoints of this party are of use with this seed only."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write_file(draft, f"{secrets.token_hex(SEED_BYTES)}\n".encode("ascii"), durable=True)
+        draft.rename(path)
+        flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def _unusable(detail: str) -> ConfigError:
     return ConfigError(
         "the private seed file cannot be used",
         detail=detail,
-        remedy="make the file readable and writable, or remove it so that a new one is made",
+        remedy="make the file readable and writable, or put it back; if there is none, remove it so that a new one is "
+        "made, with which runs that have begun cannot go on",
     )

@@ -197,7 +197,7 @@ class JobState:
         if setup.width:
             self.bottom = self._build_bottom()
         if self.restored is not None:
-            restore_bottom(self.restored, self.dataset.preprocessor, self.bottom)
+            restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
         return Aligned(
             rows=len(self._loaded),
@@ -250,5 +250,6 @@ class JobState:
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state after a step that both roles have, with this side's interaction weights."""
-        common = take_snapshot(step, self._rows, self._loaded, self.dataset.preprocessor, self.bottom)
+        preprocessor, seed = self.dataset.preprocessor, self.seed("checkpoints")
+        common = take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed)
         return with_weights(common, weights)

@@ -13,6 +13,9 @@ from vfl.ids import CheckpointId
 KEPT_VOLATILE = 2
 """Checkpoints that are kept, here and by parties, although a power cut may take them: newer than the last durable."""
 
+KEPT_DURABLE = 32
+"""Checkpoints that survive a power cut which are kept here; parties keep ``checkpoints.keep``, three by default."""
+
 Row = tuple[Any, ...]
 """One row of a table of the record."""
 

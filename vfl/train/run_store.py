@@ -23,6 +23,7 @@ from pydantic import ConfigDict
 from vfl.configuration import Configuration, LocalPath
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.train.run_records import (
+    KEPT_DURABLE,
     KEPT_VOLATILE,
     CommittedCheckpoint,
     EpochRecord,
@@ -203,8 +204,8 @@ class RunStore:
         """Record that all parties have a checkpoint, and the steps since the one before; all of it or nothing.
 
         One of the same step and an earlier attempt is replaced. Of those that do not survive a power cut, the last two
-        stay, if they are newer than the last one that does: parties keep no more. Flushed to the disk before this
-        returns if the checkpoint itself was.
+        stay, if they are newer than the last one that does: parties keep no more. Of those that do, the last
+        ``KEPT_DURABLE`` stay. Flushed to the disk before this returns if the checkpoint itself was.
 
         Raises:
             ConfigError: there is no such run.
@@ -214,9 +215,7 @@ class RunStore:
         parties = json.dumps({name: astuple(identity) for name, identity in checkpoint.parties.items()})
         row = (run, checkpoint.step, checkpoint.attempt, checkpoint.durable, parties, checkpoint.progress)
         with self._writing(durable=checkpoint.durable) as do:
-            (attempt,) = do("SELECT attempt FROM runs WHERE run = ?", (run,)).fetchone()
-            if attempt > checkpoint.attempt:
-                raise superseded_coordinator()
+            _check_latest(do, run, checkpoint.attempt)
             do("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", row)
             for step in steps:
                 do("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (run, *astuple(step)))
@@ -227,20 +226,35 @@ class RunStore:
                 " OR step < (SELECT MAX(step) FROM checkpoints WHERE run = ?1 AND durable))",
                 (run, KEPT_VOLATILE),
             )
+            do(
+                "DELETE FROM checkpoints WHERE run = ?1 AND durable AND step NOT IN"
+                " (SELECT step FROM checkpoints WHERE run = ?1 AND durable ORDER BY step DESC LIMIT ?2)",
+                (run, KEPT_DURABLE),
+            )
 
     def checkpoints(self, run: str) -> list[CommittedCheckpoint]:
         """Checkpoints that all parties had, by step, the last one first."""
         query = "SELECT step, attempt, durable, parties, progress FROM checkpoints WHERE run = ? ORDER BY step DESC"
         return self._read(CommittedCheckpoint.of, query, run)
 
-    def roll_back(self, run: str, step: int) -> int:
+    def last_checkpoint(self, run: str) -> int | None:
+        """Step of the newest checkpoint that all parties had; None without one."""
+        query = "SELECT step FROM checkpoints WHERE run = ? ORDER BY step DESC LIMIT 1"
+        return next(iter(self._read(lambda row: int(row[0]), query, run)), None)
+
+    def roll_back(self, run: str, step: int, attempt: int) -> int:
         """Forget steps and checkpoints after ``step``; return how many recorded steps were lost.
+
+        Args:
+            attempt: that goes back.
 
         Raises:
             ConfigError: there is no such run.
+            ProtocolError: the run is in a later attempt: another coordinator has gone on with it.
         """
         self.get(run)
         with self._writing() as do:
+            _check_latest(do, run, attempt)
             lost: int = do("DELETE FROM steps WHERE run = ? AND step > ?", (run, step)).rowcount
             do("DELETE FROM checkpoints WHERE run = ? AND step > ?", (run, step))
             do("UPDATE runs SET step = MIN(step, ?), updated = ? WHERE run = ?", (step, time.time(), run))
@@ -306,6 +320,12 @@ class RunStore:
                 if self._connection.in_transaction:
                     do("ROLLBACK")
                 raise
+
+
+def _check_latest(do: Callable[..., Any], run: str, attempt: int) -> None:
+    (latest,) = do("SELECT attempt FROM runs WHERE run = ?", (run,)).fetchone()
+    if latest > attempt:
+        raise superseded_coordinator()
 
 
 def superseded_coordinator() -> ProtocolError:

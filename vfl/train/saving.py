@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
+from vfl.train.durable_files import flush
 from vfl.train.local_model import prefixed
 from vfl.train.roles import JobState
 
@@ -83,14 +84,20 @@ def _save(
 
 
 def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write files aside and rename them, so that none is ever half of what it should be; those there are replaced."""
+    """Write files aside and rename them, so that none is ever half of what it should be; those there are replaced.
+
+    All of it is on the disk when this returns: nobody saves again once the coordinator knows.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     drafts = {name: directory / f".{name}.draft" for name in files}
     try:
         for name, content in files.items():
             drafts[name].write_bytes(content)
+            flush(drafts[name])
         for name, draft in drafts.items():
             draft.replace(directory / name)
+        for changed in (directory, directory.parent):
+            flush(changed)
     except OSError:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)

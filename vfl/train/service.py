@@ -17,7 +17,7 @@ import structlog
 from vfl import messages as m
 from vfl.errors import JobAborted, PolicyRefusal, ProcessEnding, ProtocolError, VflError
 from vfl.he.pool import Pools
-from vfl.ids import Role
+from vfl.ids import Role, StepKey
 from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
 from vfl.train.audit import AuditTrail
 from vfl.train.checkpoints import CheckpointStore, Origin
@@ -185,7 +185,7 @@ class PartyService:
 
         async def work(job: Attempt) -> m.Begun:
             await job.role.begin(job.setup_key, frozenset(call.gradient_receivers))
-            self._inbox.reached(call.job, job.restored_step)
+            self._inbox.reached(StepKey(job.job, job.restored_step, job.number))
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
@@ -194,7 +194,7 @@ class PartyService:
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
-        self._inbox.reached(call.key.job, call.key.step)
+        self._inbox.reached(call.key)
         return await self._once(call.key, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
 
     async def _run_phase(self, job: Attempt, call: m.PhaseCall) -> m.PhaseReport:
@@ -244,7 +244,7 @@ class PartyService:
             return m.Checkpointed(checkpoint=await asyncio.to_thread(write))
 
         where = f"the checkpoint of step {call.key.step}"
-        return await self._once(call.key, ("checkpoint", call.key.step), where, work)
+        return await self._once(call.key, ("checkpoint", call.key.step, call.durable), where, work)
 
     async def commit(self, call: m.Commit) -> m.Committed:
         """All parties have written theirs."""

@@ -22,6 +22,7 @@ from vfl.train.local_model import LocalBottom, prefixed, under
 
 _ROWS = "rows"
 _TABLE = "table"
+_SEED = "seed"
 _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
@@ -35,16 +36,22 @@ class Restorable(Protocol):
 
 
 def take_snapshot(
-    step: int, rows: npt.NDArray[np.int64], table: Table, preprocessor: Preprocessor, bottom: LocalBottom | None
+    step: int,
+    rows: npt.NDArray[np.int64],
+    table: Table,
+    preprocessor: Preprocessor,
+    bottom: LocalBottom | None,
+    seed: int,
 ) -> Snapshot:
     """State that both roles have.
 
     Args:
         rows: positions of the aligned rows in the party's whole table.
         table: the aligned rows.
+        seed: derived from the party's private one, to know it again.
     """
     tensors = {_ROWS: torch.from_numpy(rows)} | (prefixed(_BOTTOM, bottom.state()) if bottom else {})
-    return Snapshot(step, tensors, {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json()})
+    return Snapshot(step, tensors, {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed)})
 
 
 def with_weights(snapshot: Snapshot, weights: Mapping[str, IntArray]) -> Snapshot:
@@ -68,15 +75,21 @@ def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int6
     return rows, aligned
 
 
-def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: LocalBottom | None) -> None:
+def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: LocalBottom | None, seed: int) -> None:
     """Put the state that both roles have back.
 
     Args:
         preprocessor: fitted again; must have come out the same.
+        seed: derived again, must be the same: rounding and dropout of the steps to come depend on it.
 
     Raises:
-        CheckpointError: it did not, or the bottom is another one.
+        CheckpointError: one did not, or the bottom is another one.
     """
+    if snapshot.facts.get(_SEED) != str(seed):
+        raise CheckpointError(
+            "the private seed is not the one with which the run began",
+            remedy="put the file 'private_seed' of party.toml back as it was, or start a new run",
+        )
     if preprocessor.to_json() != snapshot.facts[_PREPROCESSING]:
         raise CheckpointError("the table is preprocessed otherwise than when the checkpoint was taken")
     if bottom is not None:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import numpy as np
-
 from vfl import messages as m
 from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
@@ -50,8 +48,7 @@ class Training:
         self._observer = observer
         self._got_to = got_to
         self._scored: dict[str, float] = {}
-        self._steps_kept = self._steps_kept_durably = self._outcome.steps
-        self._kept_durably_at = time.monotonic()
+        self._steps_kept = self._outcome.steps
         self.where = "the first checkpoint"
 
     @property
@@ -82,7 +79,8 @@ class Training:
         seconds, sent = time.perf_counter() - started, sum(report.bytes_sent for report in reports)
         self._outcome.steps += 1
         self._outcome.trained_samples += work.rows
-        self._outcome.losses.append(loss)
+        self._outcome.epoch_steps += 1
+        self._outcome.epoch_loss += loss
         batch = work.batch
         self._ledger.record(
             StepRecord(
@@ -126,8 +124,8 @@ class Training:
 
     async def _end_epoch(self, work: EpochEnd) -> None:
         outcome, epochs = self._outcome, self._job.training.epochs
-        record = {"epoch": float(work.epoch + 1), "loss": float(np.mean(outcome.losses))} | self._scored
-        outcome.losses, self._scored = [], {}
+        record = {"epoch": float(work.epoch + 1), "loss": outcome.epoch_loss / outcome.epoch_steps} | self._scored
+        outcome.epoch_steps, outcome.epoch_loss, self._scored = 0, 0.0, {}
         outcome.history.append(record)
         self._observer.epoch_done(work.epoch, epochs, record)
         if work.epoch + 1 == epochs:
@@ -137,8 +135,8 @@ class Training:
 
     async def _keep_if_due(self, step: int) -> None:
         plan, steps = self._job.checkpoints, self._outcome.steps
-        minutes = (time.monotonic() - self._kept_durably_at) / 60
-        if steps - self._steps_kept_durably >= plan.every_steps or minutes >= plan.every_minutes:
+        minutes = (time.monotonic() - self._ledger.kept_durably_at) / 60
+        if steps - self._outcome.steps_kept_durably >= plan.every_steps or minutes >= plan.every_minutes:
             await self._keep(step, durable=True)
         elif steps - self._steps_kept >= plan.in_memory_every_steps:
             await self._keep(step, durable=False)
@@ -155,7 +153,7 @@ class Training:
         job = self._outcome.job
         self._steps_kept = self._outcome.steps
         if durable:
-            self._steps_kept_durably, self._kept_durably_at = self._steps_kept, time.monotonic()
+            self._outcome.steps_kept_durably, self._ledger.kept_durably_at = self._steps_kept, time.monotonic()
         call = m.Checkpoint(StepKey(job, step, self._attempt), durable)
         try:
             written = await self._parties.all(lambda client: client.checkpoint(call))

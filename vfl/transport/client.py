@@ -42,7 +42,7 @@ ReplyT = TypeVar("ReplyT", bound=m.ControlMessage)
 
 _POLL_SECONDS = 0.1
 _OLD_CHANNEL_GRACE = 3600.0
-"""Seconds that calls may still take on a connection whose certificates were renewed; their own deadlines end sooner."""
+"""Seconds that calls may still take on a connection whose certificates were renewed."""
 
 
 class _Connection:
@@ -132,6 +132,12 @@ class _Connection:
     async def _result(self, call: Awaitable[Any], what: str, timeout: float | None) -> Any:  # noqa: ASYNC109
         try:
             return readable(await call, self.peer_name)
+        except asyncio.CancelledError:
+            if not channel_was_closed():
+                raise
+            raise PeerUnreachable(
+                f"a call to {self.peer_name} was still going on long after certificates had been renewed, and was ended"
+            ) from None
         except grpc.aio.AioRpcError as error:
             known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout or math.inf))
         if isinstance(known, PeerUnreachable):
@@ -224,6 +230,15 @@ class PeerClient(_Connection):
         call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
         await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
         self._traffic.count_sent(address.key.job, self.peer_name, header.total_bytes)
+
+
+def channel_was_closed() -> bool:
+    """Of a CancelledError that was caught: whether it is what gRPC raises when a channel is closed.
+
+    It looks like a cancellation of this task, but nobody has asked for one.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 class RelayClient(_Connection):

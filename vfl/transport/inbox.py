@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolError, VflError
-from vfl.ids import Address
+from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.transport.codec import message_bytes
 from vfl.transport.limits import Limits
@@ -119,15 +119,16 @@ class Inbox:
         self._room.share_between(len(senders))
         self._adopt_held(job, opened)
 
-    def reached(self, job: str, step: int) -> None:
+    def reached(self, key: StepKey) -> None:
         """The job has come to this step: what was sent for an earlier one and not taken never will be, and is dropped.
 
-        All parties go through the steps together, so that honest messages are for this step or the next.
+        All parties go through the steps together, so that honest messages are for this step or the next. An attempt
+        that another has replaced says nothing about how far that one is.
         """
-        opened = self._jobs.get(job)
-        if opened is not None and step > opened.step:
-            opened.step = step
-            self._drop(opened.present, lambda address: address.key.step < step)
+        opened = self._jobs.get(key.job)
+        if opened is not None and opened.attempt == key.attempt and key.step > opened.step:
+            opened.step = key.step
+            self._drop(opened.present, lambda address: address.key.step < key.step)
 
     def _adopt_held(self, job: str, opened: _OpenJob) -> None:
         for address in [a for a in self._held if a.key.job == job and a.key.attempt <= opened.attempt]:

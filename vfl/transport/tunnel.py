@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 
 from vfl.errors import ProtocolError, VflError
-from vfl.transport.client import RelayClient
+from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.config import FederationConfig, PartyEntry, parse_endpoint
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import Call, from_rpc_error, readable
@@ -131,6 +131,9 @@ class _Outbound:
                 self._trouble.note(error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LAST_RETRY)
+            except asyncio.CancelledError:
+                if not channel_was_closed():
+                    raise
 
     async def _accept(self) -> None:
         """Wait for one caller; its connection is carried while this party waits for the next."""

@@ -158,6 +158,19 @@ def test_after_going_back_the_abandoned_ones_do_not_push_the_new_ones_out(config
     assert [(identity.step, identity.attempt) for identity in store.held()] == [(28, 1), (25, 1)]
 
 
+def test_one_that_a_power_cut_may_take_is_replaced_by_a_durable_one_of_the_same_step(config):
+    store = CheckpointStore(config, ORIGIN)
+    volatile = store.write(snapshot(10), 0, durable=False)
+    store.commit(volatile)
+    durable = store.write(snapshot(10), 0, durable=True)
+    assert set(store.held()) == {volatile, durable}, "until the coordinator has decided, either may be gone back to"
+    store.load(volatile)
+    store.load(durable)
+    store.commit(durable)
+    assert store.held() == (durable,)
+    assert json.loads((config.directory / RUN / "00000010-0" / "manifest.json").read_text())["durable"] is True
+
+
 def test_a_durable_one_whose_commit_never_came_is_kept_until_the_next_durable_one(config):
     store = CheckpointStore(config, ORIGIN)
     held = []

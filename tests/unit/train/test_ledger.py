@@ -4,7 +4,8 @@ import pytest
 
 from vfl.errors import CheckpointError, PeerUnreachable, ProtocolError
 from vfl.train.ledger import Ledger
-from vfl.train.run_store import RunState, RunStore
+from vfl.train.outcome import Outcome
+from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore
 
 RUN = "job-1"
 
@@ -27,8 +28,13 @@ def _two(store):
 
 @pytest.mark.parametrize(
     "change",
-    [Ledger.next_attempt, Ledger.save, lambda ledger: ledger.commit(3, {}, durable=False)],
-    ids=["next_attempt", "save", "commit"],
+    [
+        Ledger.next_attempt,
+        Ledger.save,
+        lambda ledger: ledger.commit(3, {}, durable=False),
+        lambda ledger: ledger.go_back(CommittedCheckpoint(2, 0, True, {}, Outcome(RUN).to_json())),
+    ],
+    ids=["next_attempt", "save", "commit", "go_back"],
 )
 def test_a_superseded_coordinator_changes_nothing(store, change):
     first, second = _two(store)

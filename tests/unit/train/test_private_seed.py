@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,22 @@ def test_a_seed_is_made_once_and_readable_by_its_owner_only(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_private_seed(path) == seed
     assert load_private_seed(tmp_path / "other") != seed
+
+
+def test_a_seed_is_there_whole_or_not_at_all(tmp_path, monkeypatch, flushed):
+    def fails(*_):
+        raise OSError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fails)
+        with pytest.raises(ConfigError, match="the private seed file cannot be used"):
+            load_private_seed(tmp_path / "private_seed")
+    assert list(tmp_path.iterdir()) == []
+    flushed.clear()
+    load_private_seed(tmp_path / "private_seed")
+    draft, directory = flushed
+    assert draft.startswith(".private_seed.")
+    assert directory == tmp_path.name
 
 
 @pytest.mark.parametrize("content", ["", "not a seed", "ab" * (SEED_BYTES - 1), "ab" * (SEED_BYTES + 1), "é" * 64])

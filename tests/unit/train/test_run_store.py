@@ -18,6 +18,7 @@ from vfl.configuration import load_toml
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.ids import CheckpointId
 from vfl.train import run_store
+from vfl.train.run_records import KEPT_DURABLE
 from vfl.train.run_store import CommittedCheckpoint, RunsConfig, RunState, RunStore, StepRecord
 
 RUN = "credit-1a2b3c4d"
@@ -116,15 +117,23 @@ def test_a_coordinator_that_was_replaced_commits_nothing(store):
     store.commit(RUN, checkpoint(2, second), [step_record(2)])
 
 
+def test_of_many_durable_checkpoints_the_last_are_kept(store):
+    for step in range(1, KEPT_DURABLE + 4):
+        store.commit(RUN, checkpoint(step), [])
+    kept = [found.step for found in store.checkpoints(RUN)]
+    assert kept == list(range(KEPT_DURABLE + 3, 3, -1))
+    assert store.last_checkpoint(RUN) == kept[0]
+
+
 def test_going_back_forgets_what_came_after_and_tells_how_much(store):
     for step in (2, 4, 6):
         store.commit(RUN, checkpoint(step), [step_record(step - 1), step_record(step)])
     begin(store, "other-1")
     store.commit("other-1", checkpoint(9), [step_record(9)])
-    assert (store.roll_back(RUN, 4), store.get(RUN).step) == (2, 4)
+    assert (store.roll_back(RUN, 4, 0), store.get(RUN).step) == (2, 4)
     assert [found.step for found in store.checkpoints(RUN)] == [4, 2]
     assert [record.step for record in store.steps(RUN)] == [1, 2, 3, 4]
-    assert (store.roll_back(RUN, 4), store.roll_back(RUN, 9), store.get(RUN).step) == (0, 0, 4)
+    assert (store.roll_back(RUN, 4, 0), store.roll_back(RUN, 9, 0), store.get(RUN).step) == (0, 0, 4)
     assert len(store.steps("other-1")) == len(store.checkpoints("other-1")) == 1
 
 
@@ -176,7 +185,7 @@ def test_names_that_are_not_there(store):
         assert RUN in raised.value.detail
     for call in (
         lambda: store.commit("x", checkpoint(1), []),
-        lambda: store.roll_back("x", 1),
+        lambda: store.roll_back("x", 1, 0),
         lambda: store.end("x", RunState.FAILED),
         lambda: store.event("x", "kind", "text"),
     ):
@@ -334,7 +343,7 @@ def test_what_matters_is_flushed_and_the_rest_is_not(store):
     assert flushed(lambda: store.next_attempt(RUN))
     assert flushed(lambda: store.commit(RUN, checkpoint(2), []))
     assert not flushed(lambda: store.commit(RUN, checkpoint(3, durable=False), []))
-    assert flushed(lambda: store.roll_back(RUN, 1))
+    assert flushed(lambda: store.roll_back(RUN, 1, 0))
     assert flushed(lambda: store.end(RUN, RunState.SAVED))
 
 

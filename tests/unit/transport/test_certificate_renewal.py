@@ -42,24 +42,24 @@ async def test_a_server_shows_a_renewed_certificate_without_losing_connections(
 ):
     files = issuer.files("bank")
     async with serving_tls(files) as endpoint, ControlClient(endpoint, "bank", calling("hub")) as hub:
-        await hub.finish(FINISH, 5)
+        await hub.finish(FINISH)
         assert await asyncio.to_thread(served, endpoint, certificates["shop"]) == serial(files)
         put(issuer.files("bank"), files)
         assert await asyncio.to_thread(served, endpoint, certificates["shop"]) == serial(files)
-        await hub.finish(FINISH, 5)  # on the connection that is older than the new files
+        await hub.finish(FINISH)  # on the connection that is older than the new files
 
 
 async def test_a_caller_shows_a_renewed_certificate_on_its_next_call(serving_tls, calling, issuer, handler):
     files = issuer.files("hub")
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", files)) as hub:
         handler.delay = 0.5
-        slow = asyncio.create_task(hub.finish(FINISH, 5))
+        slow = asyncio.create_task(hub.finish(FINISH))
         await handler.called.wait()
         revoked = files.model_copy(update={"certificate": files.certificate.with_suffix(".old")})
         revoked.certificate.write_bytes(files.certificate.read_bytes())
         put(issuer.files("hub"), files)
         issuer.revoke(revoked)
-        await hub.finish(FINISH, 5)
+        await hub.finish(FINISH)
         await slow  # a call in progress ends on its own connection
 
 
@@ -79,7 +79,7 @@ async def test_half_a_renewal_and_wrong_files_are_not_used(serving_tls, calling,
         assert events.count("changed certificate files are not used") == 1
         renewed.certificate.replace(files.certificate)
         assert await asyncio.to_thread(served, endpoint, issuer.files("shop")) == serial(files) != before
-        await hub.finish(FINISH, 5)
+        await hub.finish(FINISH)
 
 
 def test_a_certificate_for_somebody_else_is_not_taken_over(issuer, mutual):
@@ -99,12 +99,12 @@ async def test_a_damaged_revocation_list_leaves_the_earlier_one_in_force(serving
     good = issuer.revoked.read_bytes()
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", files)) as hub:
         with pytest.raises(RemoteError, match="revoked"):
-            await hub.finish(FINISH, 5)
+            await hub.finish(FINISH)
         try:
             for content in (good[: len(good) // 2], b""):
                 issuer.revoked.write_bytes(content)
                 with pytest.raises(RemoteError, match="revoked"):
-                    await hub.finish(FINISH, 5)
+                    await hub.finish(FINISH)
         finally:
             issuer.revoked.write_bytes(good)
 
@@ -118,4 +118,4 @@ async def test_a_renewed_authority_admits_new_certificates(serving_tls, calling,
         old.ca.write_bytes(both)
         caller = new.files("hub", ca=old.ca).model_copy(update={"revoked": None})
         async with ControlClient(endpoint, "bank", calling("hub", caller)) as hub:
-            assert (await hub.finish(FINISH, 5)).party == "bank"
+            assert (await hub.finish(FINISH)).party == "bank"

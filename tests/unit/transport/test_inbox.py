@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ModelError, ProtocolError
+from vfl.ids import StepKey
 from vfl.transport.inbox import Inbox, _Steps
 from vfl.transport.limits import Limits
 
@@ -136,14 +138,16 @@ async def test_one_of_several_senders_takes_half_at_most(share):
 
 def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(share):
     inbox = Inbox()
-    inbox.open_job("job-1", 0, {"shop"})
+    inbox.open_job("job-1", 1, {"shop"})
+    share = partial(share, attempt=1)
     inbox.put(*share(step=0))
     inbox.put(*share(step=1))
     with pytest.raises(ProtocolError, match="shop sent 'forward_share' of step 2, while the job is at 0"):
         inbox.put(*share(step=2))
-    inbox.reached("job-1", 1)
-    inbox.reached("job-1", 0)
-    inbox.reached("unknown", 7)
+    inbox.reached(StepKey("job-1", 1, 1))
+    inbox.reached(StepKey("job-1", 0, 1))
+    inbox.reached(StepKey("job-1", 7, 0))
+    inbox.reached(StepKey("unknown", 7, 1))
     assert inbox.stored_bytes == SHARE_BYTES
     inbox.put(*share(step=2))
     with pytest.raises(ProtocolError, match="of step 0, while the job is at 1"):

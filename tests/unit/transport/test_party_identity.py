@@ -29,7 +29,7 @@ async def test_the_coordinator_controls_and_a_party_delivers(serving_tls, callin
         PeerClient(endpoint, "bank", calling("shop")) as shop,
     ):
         await hub.wait_ready(5)
-        assert (await hub.finish(FINISH, 5)).party == "bank"
+        assert (await hub.finish(FINISH)).party == "bank"
         await shop.deliver(*share(), 5)
     assert await inbox.take(share()[0], 1, "a test") is not None
 
@@ -38,9 +38,9 @@ async def test_only_the_coordinator_controls(serving_tls, calling, handler):
     async with serving_tls() as endpoint:
         for name in ("shop", "bank"):
             async with ControlClient(endpoint, "bank", calling(name)) as caller:
-                for method, call in (("finish", FINISH), ("abort", m.Abort("job-1", 0, "x", "y", "z"))):
+                for call in (caller.finish(FINISH), caller.abort(m.Abort("job-1", 0, "x", "y", "z"), 5)):
                     with pytest.raises(RemoteError, match="does not allow control calls") as caught:
-                        await getattr(caller, method)(call, 5)
+                        await call
                     assert caught.value.remote_code == "access"
     assert handler.calls == []
 
@@ -81,7 +81,7 @@ async def test_a_certificate_of_our_ca_that_is_not_the_coordinators_is_refused_w
         issuer.revoke(files)
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", files)) as caller:
         with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError, match="does not allow") as caught:
-            await caller.finish(FINISH, 5)
+            await caller.finish(FINISH)
     assert caught.value.remote_code == "access"
     assert {entry["reason"] for entry in logs if entry["event"] == "caller refused"} == {REASONS.get(case, case)}
     assert handler.calls == []
@@ -104,7 +104,7 @@ async def test_a_caller_refused_in_the_handshake_is_told_what_can_be_wrong(
     caller = maker.files("hub", **changes or {}).model_copy(update={"ca": issuer.ca, "revoked": issuer.revoked})
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", caller)) as hub:
         with pytest.raises(PeerUnreachable) as caught:
-            await hub.finish(FINISH, 5)
+            await hub.finish(FINISH)
         with pytest.raises(PeerUnreachable) as waited:
             await hub.wait_ready(0.3)
     for error in (caught.value, waited.value):
@@ -132,7 +132,7 @@ async def test_a_server_that_is_not_the_party_meant_is_refused_and_the_caller_sa
     server = server.model_copy(update={"ca": issuer.ca, "revoked": issuer.revoked})
     async with serving_tls(server) as endpoint, ControlClient(endpoint, "bank", calling("hub")) as hub:
         with pytest.raises(PeerUnreachable) as caught:
-            await hub.finish(FINISH, 5)
+            await hub.finish(FINISH)
     assert "this process refuses the certificate shown there" in caught.value.detail
     assert says in caught.value.detail
     assert handler.calls == []
@@ -143,7 +143,7 @@ async def test_host_and_port_do_not_matter_when_the_server_name_fits(serving_tls
     async with serving_tls() as endpoint:
         port = endpoint.rpartition(":")[2]
         async with ControlClient(f"localhost:{port}", "bank", calling("hub")) as hub:
-            assert (await hub.finish(FINISH, 5)).party == "bank"
+            assert (await hub.finish(FINISH)).party == "bank"
 
 
 async def test_a_stated_server_name_is_what_the_caller_checks(serving_tls, calling, issuer, mutual):
@@ -153,10 +153,10 @@ async def test_a_stated_server_name_is_what_the_caller_checks(serving_tls, calli
     files = issuer.files("bank", server_name="vfl.bank.example")
     async with serving_tls(files, stated) as endpoint:
         async with ControlClient(endpoint, "bank", calling("hub", federation=stated)) as hub:
-            assert (await hub.finish(FINISH, 5)).party == "bank"
+            assert (await hub.finish(FINISH)).party == "bank"
         async with ControlClient(endpoint, "bank", calling("hub")) as hub:
             with pytest.raises(PeerUnreachable):
-                await hub.finish(FINISH, 5)
+                await hub.finish(FINISH)
 
 
 @pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())])
@@ -165,7 +165,7 @@ async def test_other_kinds_of_keys_work(serving_tls, calling, issuer, key):
         serving_tls(issuer.files("bank", key=key)) as endpoint,
         ControlClient(endpoint, "bank", calling("hub", issuer.files("hub", key=key))) as hub,
     ):
-        assert (await hub.finish(FINISH, 5)).party == "bank"
+        assert (await hub.finish(FINISH)).party == "bank"
 
 
 async def test_a_caller_without_certificate_is_refused(serving_tls, certificates):
@@ -212,16 +212,16 @@ async def test_revocation_and_expiry_take_effect_on_an_open_connection(
 ):
     files = issuer.files("hub")
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", files)) as hub:
-        await hub.finish(FINISH, 5)
+        await hub.finish(FINISH)
         now = current_time()
         with monkeypatch.context() as patched:
             patched.setattr("vfl.transport.trust.current_time", lambda: now + timedelta(days=2))
             with pytest.raises(RemoteError, match="has expired"):
-                await hub.finish(FINISH, 5)
-        await hub.finish(FINISH, 5)
+                await hub.finish(FINISH)
+        await hub.finish(FINISH)
         issuer.revoke(files)
         with pytest.raises(RemoteError, match="has been revoked"):
-            await hub.finish(FINISH, 5)
+            await hub.finish(FINISH)
 
 
 async def test_the_same_name_in_another_federation_is_refused(serving_tls, mutual, calling, issuer):
@@ -229,7 +229,7 @@ async def test_the_same_name_in_another_federation_is_refused(serving_tls, mutua
     server = issuer.files("bank", federation="other", server_name="bank.demo.vfl.internal")
     async with serving_tls(server, other) as endpoint, ControlClient(endpoint, "bank", calling("hub")) as hub:
         with pytest.raises(RemoteError, match="another federation"):
-            await hub.finish(FINISH, 5)
+            await hub.finish(FINISH)
 
 
 def test_certificates_and_tls_mode_must_fit(handler, inbox, mutual, federation, calling):
@@ -245,7 +245,7 @@ async def test_what_is_made_for_demos_works(serving_tls, calling, mutual, tmp_pa
         serving_tls(files["bank"]) as endpoint,
         ControlClient(endpoint, "bank", calling("hub", files["hub"])) as hub,
     ):
-        assert (await hub.finish(FINISH, 5)).party == "bank"
+        assert (await hub.finish(FINISH)).party == "bank"
 
 
 class OldConnection:

@@ -207,6 +207,22 @@ async def test_a_call_past_its_deadline_names_party_call_and_seconds(serving, ha
             await client.align(m.Align("job-1", 0, False), 0.2)
 
 
+async def test_a_channel_that_is_closed_under_a_call_is_no_cancellation_of_the_caller(serving, handler):
+    handler.delay = 30
+    async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
+        call = asyncio.create_task(client.score(m.Score("job-1", 0, Split.TEST, 3)))
+        await asyncio.sleep(0.3)
+        await client._channel.close(0)
+        with pytest.raises(PeerUnreachable, match="long after certificates had been renewed"):
+            await call
+        client._connect()
+        call = asyncio.create_task(client.score(m.Score("job-1", 0, Split.TEST, 3)))
+        await asyncio.sleep(0.3)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 async def test_an_unreachable_peer_is_named_with_its_endpoint(share):
     nowhere = f"127.0.0.1:{unused_port()}"
     async with PeerClient(nowhere, "bank", None) as client:

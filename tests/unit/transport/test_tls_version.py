@@ -71,7 +71,7 @@ async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, c
             with pytest.raises(PeerUnreachable) as caught:
                 await hub.wait_ready(1.5)
             with pytest.raises(PeerUnreachable):
-                await hub.finish(m.Finish("job-1", 0), 5)
+                await hub.finish(m.Finish("job-1", 0))
     finally:
         process.kill()
         errors = await process.stderr.read()

@@ -1,0 +1,42 @@
+"""When a checkpoint that survives a power cut is taken: on time in spite of interruptions, and always at the end."""
+
+import asyncio
+import json
+
+from support.federation import ACTIVE, COORDINATOR
+from support.recovering import run_here, small_federation
+
+from vfl.train.run_store import RunStore
+
+CLINIC = "clinic"
+
+
+def _durable_steps(federation):
+    with RunStore(federation.path(COORDINATOR, "runs.sqlite")) as store:
+        (run,) = store.runs()
+        return [found.step for found in store.checkpoints(run.run) if found.durable]
+
+
+def test_an_interruption_does_not_put_the_next_one_off(tmp_path):
+    federation = small_federation(tmp_path)
+    federation.job["checkpoints"] = {"in_memory_every_steps": 1, "every_steps": 4}
+    federation.write()
+    for stop_at, resume in ((3, False), (3, True)):
+        ended = asyncio.run(run_here(federation, stop_at=stop_at, resume=resume))
+        assert ended.errors[COORDINATOR].code == "aborted"
+    assert _durable_steps(federation) == [4, 0]
+
+
+def test_the_last_one_survives_a_power_cut_also_where_there_is_nothing_to_validate(tmp_path):
+    federation = small_federation(tmp_path)
+    federation.job["split"]["validation"] = 0.0
+    federation.job["checkpoints"] = {"in_memory_every_steps": 1, "every_steps": 1000}
+    ended = asyncio.run(run_here(federation.write()))
+    assert ended.errors == dict.fromkeys(ended.errors)
+    last = ended.outcome.steps
+    assert _durable_steps(federation) == [last, 0]
+    for name in (ACTIVE, CLINIC):
+        (run,) = federation.path(name, "checkpoints").iterdir()
+        newest = max(path for path in run.iterdir())
+        manifest = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))
+        assert (manifest["step"], manifest["durable"]) == (last, True)

@@ -1,0 +1,26 @@
+"""Pieces of work are counted for the job that they are of, whichever thread finishes them."""
+
+import asyncio
+
+from vfl.he.compute import spread, use_threads
+from vfl.progress import Progress, count_in, current_progress, piece_finished
+
+
+async def _job(progress, pieces):
+    count_in(progress)
+    await asyncio.to_thread(spread, lambda item: item, range(pieces))
+    await asyncio.create_task(_piece())
+
+
+async def _piece():
+    piece_finished()
+
+
+async def test_jobs_at_once_count_their_own(request):
+    use_threads(2)
+    request.addfinalizer(lambda: use_threads(1))
+    jobs = [Progress() for _ in range(3)]
+    before = current_progress().pieces
+    await asyncio.gather(*(_job(progress, 10 * at) for at, progress in enumerate(jobs)))
+    assert [progress.pieces for progress in jobs] == [1, 11, 21]
+    assert current_progress().pieces == before
