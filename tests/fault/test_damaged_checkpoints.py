@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from support.federation import ACTIVE, COORDINATOR, differing
 from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 
 from vfl.train.checkpoints import CheckpointStore
+from vfl.train.run_store import RunStore
 
 CLINIC = "clinic"
 
@@ -75,13 +77,19 @@ def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(s
 
 
 def test_a_party_still_reading_a_checkpoint_that_another_has_lost_ends_up_with_the_older_one(stopped, monkeypatch):
-    flip(checkpoints_of(stopped, CLINIC)[0] / STATE)
-    load = CheckpointStore.load
+    with RunStore(stopped.path(COORDINATOR, "runs.sqlite")) as store:
+        newest = store.runs()[0].step
+    (lost,) = stopped.path(CLINIC, "checkpoints").glob(f"*/{newest:08}-0*")
+    flip(lost / STATE)
+    load, older_is_read = CheckpointStore.load, threading.Event()
 
     def slowly(self, identity):
-        if self._origin.party == ACTIVE and identity.step == 6:
-            time.sleep(3.0)
-        return load(self, identity)
+        if self._origin.party == ACTIVE and identity.step == newest and older_is_read.wait(2.0):
+            time.sleep(0.1)  # in which the older one is taken, and nothing is built of it yet
+        snapshot = load(self, identity)
+        if self._origin.party == ACTIVE and identity.step != newest:
+            older_is_read.set()
+        return snapshot
 
     monkeypatch.setattr(CheckpointStore, "load", slowly)
     ended, _ = resume(stopped)

@@ -24,7 +24,7 @@ def test_an_interruption_does_not_put_the_next_one_off(tmp_path):
     for stop_at, resume in ((3, False), (3, True)):
         ended = asyncio.run(run_here(federation, stop_at=stop_at, resume=resume))
         assert ended.errors[COORDINATOR].code == "aborted"
-    assert _durable_steps(federation) == [4, 0]
+    assert _durable_steps(federation) == [5, 0], "the fourth training step; after the third is one of validation"
 
 
 def test_the_last_one_survives_a_power_cut_also_where_there_is_nothing_to_validate(tmp_path):

@@ -21,6 +21,7 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
+from vfl.progress import current_progress
 from vfl.train.idle import IdleWork
 from vfl.train.job import job_digest
 from vfl.train.local_model import LocalBottom
@@ -204,6 +205,15 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
             await clients[CLINIC].abort(m.Abort(job, 0, "coordinator", "aborted", "enough"), SECONDS)
             await asyncio.sleep(0.5)
         assert not parties[CLINIC].done()
+
+
+async def test_a_heartbeat_tells_of_work_for_this_job_only(federation):
+    async with parties_in_process(federation.write()) as (_, clients):
+        before = current_progress().pieces
+        await clients[CLINIC].prepare(_prepare(federation))
+        alive = await clients[CLINIC].heartbeat(m.Heartbeat(JOB, 0, ()), SECONDS)
+        assert alive.progress > 0
+        assert current_progress().pieces == before
 
 
 async def test_a_silent_coordinator_ends_the_job(federation):
