@@ -85,15 +85,16 @@ def test_a_party_still_reading_a_checkpoint_that_another_has_lost_ends_up_with_t
 
     def slowly(self, identity):
         if self._origin.party == ACTIVE and identity.step == newest and older_is_read.wait(2.0):
-            time.sleep(0.1)  # in which the older one is taken, and nothing is built of it yet
+            time.sleep(0.02)  # in which the older one is taken, and nothing is built of it yet
         snapshot = load(self, identity)
         if self._origin.party == ACTIVE and identity.step != newest:
             older_is_read.set()
         return snapshot
 
     monkeypatch.setattr(CheckpointStore, "load", slowly)
-    ended, _ = resume(stopped)
+    ended, watcher = resume(stopped)
     assert ended.errors == dict.fromkeys(ended.errors)
+    assert watcher.told("interrupted") == []
     assert differing(stopped.everything_saved(), undisturbed_weights()) == []
 
 
