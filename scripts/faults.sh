@@ -3,11 +3,14 @@
 # Prints role x point x fault -> recovered, steps lost, seconds; ends with 1 when anything was not recovered. Takes half
 # an hour; a part of it runs with the tests.
 #   scripts/faults.sh -k "in a step"     only the scenarios with this in their name
+#   scripts/faults.sh --json FILE        the table as data, too
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+caller=$PWD
+source "$here/environment.sh"
 export OMP_NUM_THREADS=1 PYTHONPATH="$PWD:$PWD/tests"
 failed=0
-.venv/bin/python -m support.fault_matrix "$@" || failed=1
+(cd "$caller" && exec "$here/../.venv/bin/python" -m support.fault_matrix "$@") || failed=1
 # Faults of connections, clocks and memory that take too long to run with every test.
-(($#)) || .venv/bin/python -m pytest -q -m faults_full tests/fault || failed=1
+[[ " $* " == *" -k "* ]] || .venv/bin/python -m pytest -q -m faults_full tests/fault || failed=1
 exit "$failed"

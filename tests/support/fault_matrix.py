@@ -190,16 +190,12 @@ def show(results: Sequence[Result], console: Console) -> None:
     """One line for each fault."""
     table = Table("scenario", "role", "point", "fault", "recovered", "steps lost", "seconds")
     for result in results:
-        for cell in result.cells:
-            happened = cell.at is not None and not result.problem
+        for cell in as_data([result]):
             table.add_row(
-                result.scenario.name,
-                cell.fault.role,
-                cell.fault.point,
-                str(cell.fault.kind),
-                "yes" if happened else "[bold red]NO",
-                str(cell.steps_lost),
-                "" if cell.seconds is None else f"{cell.seconds:.1f}",
+                *(cell[name] for name in ("scenario", "role", "point", "fault")),
+                "yes" if cell["recovered"] else "[bold red]NO",
+                str(cell["steps_lost"]),
+                "" if cell["seconds"] is None else f"{cell['seconds']:.1f}",
             )
         table.add_section()
     console.print(table)
@@ -209,18 +205,38 @@ def show(results: Sequence[Result], console: Console) -> None:
             console.print(result.problem, markup=False)
 
 
+def as_data(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The same for a file, a row for each fault."""
+    return [
+        {
+            "scenario": result.scenario.name,
+            "role": cell.fault.role,
+            "point": cell.fault.point,
+            "fault": str(cell.fault.kind),
+            "recovered": cell.at is not None and not result.problem,
+            "steps_lost": cell.steps_lost,
+            "seconds": None if cell.seconds is None else round(cell.seconds, 2),
+        }
+        for result in results
+        for cell in result.cells
+    ]
+
+
 def main() -> None:
     """Run the whole matrix, or the scenarios with a text in their names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-k", default="", metavar="TEXT", help="only scenarios with this in their name")
-    chosen = parser.parse_args().k
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
+    options = parser.parse_args()
     console, quiet, results = Console(width=130), Quiet(), []
-    for at, scenario in enumerate(one for one in whole_matrix() if chosen in one.name):
+    for at, scenario in enumerate(one for one in whole_matrix() if options.k in one.name):
         with tempfile.TemporaryDirectory() as folder:
             result = run(scenario, quiet, Path(folder) / str(at))
         results.append(result)
         console.print(f"{scenario.name}: {'NOT recovered' if result.problem else 'ok'}, {result.seconds:.0f} s")
     show(results, console)
+    if options.json:
+        options.json.write_text(json.dumps(as_data(results), indent=1) + "\n", encoding="utf-8")
     sys.exit(any(result.problem for result in results) or not results)
 
 
