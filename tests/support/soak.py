@@ -35,7 +35,7 @@ WARM_UP_STEPS = 100
 FEWEST_SAMPLES = 20
 """That a slope is worth showing of."""
 
-KEPT_SAMPLES = 200
+KEPT_SAMPLES = 50
 
 
 @dataclass
@@ -69,7 +69,9 @@ class Lifetime:
             "steps": self.samples[-1][0] - self.samples[0][0] if self.samples else 0,
             "memory_mb_per_1000_steps": None if memory is None else memory / 1e6,
             "handles_per_1000_steps": self.slope(2),
-            "samples": [{"steps": steps, "memory_mb": size / 1e6, "handles": count} for steps, size, count in thinned],
+            "samples": [
+                {"steps": steps, "memory_mb": round(size / 1e6, 1), "handles": count} for steps, size, count in thinned
+            ],
         }
 
 
@@ -256,7 +258,7 @@ def write(result: Soak, file: Path) -> None:
     """As JSON."""
     content = {**dataclasses.asdict(result), "losses": result.losses}
     content["lifetimes"] = [lifetime.report() for lifetime in result.lifetimes]
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
