@@ -24,6 +24,8 @@ from vfl.transport.client import ControlClient, PeerClient
 CLINIC, TELCO, NAME = "clinic", "telco", "test"
 STEP = StepKey(JOB, 2, ATTEMPT)
 CHECKPOINT = CheckpointId(2, ATTEMPT, "digest")
+LIMITED = ("align", "heartbeat", "abort", "release")
+"""Control calls with a time limit of their own."""
 ADDRESS = Address(STEP, "forward_share", CLINIC)
 ROLES = {ACTIVE: "active", CLINIC: "passive", TELCO: "passive", COORDINATOR: "coordinator"}
 
@@ -191,7 +193,7 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
             async with ControlClient(matrix.endpoint, ACTIVE, credentials) as caller:
                 for method, call in calls.items():
                     with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError) as caught:
-                        await getattr(caller, method)(call, *(() if method == "run_phase" else (5,)))
+                        await getattr(caller, method)(call, *((5,) if method in LIMITED else ()))
                     assert caught.value.remote_code == "access"
                     assert f"does not allow control calls: it is the one of {name}" in str(caught.value)
                     assert [entry["reason"] for entry in logs if entry["event"] == "caller refused"] == ["wrong-member"]
