@@ -11,7 +11,6 @@ KILLS = (
     Fault(CLINIC, "interaction_forward", occurrence=8),
     Fault(ACTIVE, "interaction_backward"),
     Fault(COORDINATOR, "checkpoint"),
-    Fault(CLINIC, "checkpoint"),
     (Fault(CLINIC, "bottom_backward"), Fault(ACTIVE, "realign")),
     (Fault(ACTIVE, "commit"), Fault(COORDINATOR, "commit")),
 )

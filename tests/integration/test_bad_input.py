@@ -1,5 +1,6 @@
-"""Real processes: whatever is wrong at one party stops every process with a message that says what to change."""
+"""Whatever is wrong at one party stops every process with a message that says what to change."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes
+from support.in_process import run_federation
 
 CLINIC = "clinic"
 BOTTOMS = """
@@ -153,16 +155,39 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_bad_input_at_one_party_stops_all_with_its_remedy(federation, tmp_path, name):
-    case = CASES[name]
-    (tmp_path / "python").mkdir()
-    (tmp_path / "python" / "party_bottoms.py").write_text(BOTTOMS)
-    case.change(federation)
-    with Processes(federation.write(), pythonpath=tmp_path / "python") as processes:
+REAL = ("a missing file", "other ids", "a bottom without bounds", "a policy")
+"""Found at the beginning, in the alignment, when models are built, before anything: as operators see it."""
+
+
+@pytest.fixture
+def bottoms(tmp_path):
+    """Where the custom bottoms can be imported from."""
+    folder = tmp_path / "python"
+    folder.mkdir()
+    (folder / "party_bottoms.py").write_text(BOTTOMS)
+    return folder
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_bad_input_at_one_party_stops_all_processes_with_its_remedy(federation, bottoms, name):
+    CASES[name].change(federation)
+    with Processes(federation.write(), pythonpath=bottoms) as processes:
         processes.start()
         codes = processes.wait()
         outputs = {process: processes.output(process) for process in codes}
+    _assert_all_are_told(CASES[name], federation, codes, outputs)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in REAL])
+def test_bad_input_at_one_party_stops_all_with_its_remedy(federation, bottoms, monkeypatch, name):
+    monkeypatch.syspath_prepend(bottoms)
+    CASES[name].change(federation)
+    errors = asyncio.run(run_federation(federation.write(), monkeypatch)).errors
+    codes = {process: error.exit_code for process, error in errors.items()}
+    _assert_all_are_told(CASES[name], federation, codes, {process: str(error) for process, error in errors.items()})
+
+
+def _assert_all_are_told(case, federation, codes, outputs):
     assert 0 not in codes.values(), codes
     assert codes[case.at] == case.code
     assert case.local in outputs[case.at]
