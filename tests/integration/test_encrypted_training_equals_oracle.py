@@ -1,12 +1,17 @@
-"""Real processes: encrypted jobs end with the weights of the plaintext oracle, and of themselves, bit for bit."""
+"""Real processes: encrypted jobs end with the weights of the plaintext oracle, and of themselves, bit for bit.
 
-from dataclasses import dataclass
+The oracle's parties share one process.
+"""
+
+import asyncio
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from support.federation import ACTIVE, Federation, Processes
+from support.recovering import run_here
 
 
 @dataclass
@@ -15,16 +20,27 @@ class Trained:
     report: dict[str, Any]
 
 
-def _train(folder, passive=("clinic",), protocol="encrypted"):
+def _federation(folder, passive):
     folder.mkdir()
     federation = Federation(folder, passive)
-    federation.job["interaction"]["protocol"] = protocol
     federation.job["training"]["epochs"] = 3 - len(passive)
-    if protocol == "oracle":
-        for party in federation.parties.values():
-            party["policy"]["allow_unencrypted"] = True
+    return federation
+
+
+def _train(folder, passive=("clinic",)):
+    federation = _federation(folder, passive)
     with Processes(federation.write()) as processes:
         return Trained(federation, processes.succeed())
+
+
+def _train_in_the_clear(folder, passive=("clinic",)):
+    federation = _federation(folder, passive)
+    federation.job["interaction"]["protocol"] = "oracle"
+    for party in federation.parties.values():
+        party["policy"]["allow_unencrypted"] = True
+    ended = asyncio.run(run_here(federation.write()))
+    assert ended.outcome is not None, ended.errors
+    return Trained(federation, asdict(ended.outcome))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +65,7 @@ def _assert_same_model(one: Trained, other: Trained):
 
 
 def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
-    oracle = _train(tmp_path / "oracle", protocol="oracle")
+    oracle = _train_in_the_clear(tmp_path / "oracle")
     _assert_same_model(encrypted, oracle)
     assert oracle.federation.saved("clinic", "interaction.safetensors") == {}
     assert encrypted.report["steps"] == 10
@@ -58,7 +74,7 @@ def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
 
 def test_so_do_those_of_three_parties(tmp_path):
     passive = ("clinic", "insurer")
-    _assert_same_model(_train(tmp_path / "encrypted", passive), _train(tmp_path / "oracle", passive, "oracle"))
+    _assert_same_model(_train(tmp_path / "encrypted", passive), _train_in_the_clear(tmp_path / "oracle", passive))
 
 
 def test_a_repeated_job_gives_the_same_model_under_other_shares(encrypted, tmp_path):
