@@ -12,7 +12,8 @@ def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:
     if job is None:
         # The coordinator may start this much later than this party, and then wait as long for the others.
         return 2 * deadlines.connect
-    return max(deadlines.absence, deadlines.silence)
+    # The coordinator gives up after the first, and says why: its word should come before the party's patience ends.
+    return deadlines.absence + deadlines.silence
 
 
 def given_up(seconds: float, job: Attempt | None) -> PeerUnreachable:

@@ -223,7 +223,7 @@ async def test_a_silent_coordinator_ends_the_job(federation):
         await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, PeerUnreachable)
-    assert error.summary == "the coordinator did not call within 1.5 s after alignment"
+    assert error.summary == "the coordinator did not call within 2.5 s after alignment"
 
 
 async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federation):
