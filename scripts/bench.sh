@@ -3,8 +3,6 @@
 #   scripts/bench.sh --quick --json out.json      under three minutes on two cores; plots are written beside the JSON
 #   scripts/bench.sh --json out.json --data DIR   the reference run; DIR holds the default_credit tables
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-caller=$PWD
-source "$here/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$caller"
-PYTHONPATH="$here/.." exec "$here/../.venv/bin/python" -m benchmarks "$@"
+PYTHONPATH=$root exec "$root/.venv/bin/python" -m benchmarks "$@"

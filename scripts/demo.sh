@@ -4,8 +4,6 @@
 #   scripts/demo.sh --data DIR --dataset default_credit         tables of your own; also vehicle, motor
 #   scripts/demo.sh --data DIR --dataset motor --parties 3
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-caller=$PWD
-source "$here/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$caller"
-exec "$here/../.venv/bin/vfl" demo --out "$here/../runs/demo" "$@"
+exec "$root/.venv/bin/vfl" demo --out "$root/runs/demo" "$@"

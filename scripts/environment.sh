@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Makes the project's own Python environment in .venv, or leaves an up-to-date one alone. Sourced by the other scripts.
+# Makes the project's own Python environment in .venv, or leaves an up-to-date one alone. Sourced by the other scripts,
+# which then are in the project's folder: $root; they were called in $caller.
 #   VFL_PYTHON   the Python to use (3.11 or newer); default: python3.11 or newer on PATH
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
 
 find_python() {
   local candidate

@@ -4,9 +4,6 @@
 #   scripts/soak.sh                                          5,000 steps, some ten minutes
 #   scripts/soak.sh 20000 --seed 7 --json benchmarks/results/soak.json
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-caller=$PWD
-source "$here/environment.sh"
-root=$PWD
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$caller"
 OMP_NUM_THREADS=1 PYTHONPATH="$root:$root/tests" exec "$root/.venv/bin/python" -m support.soak "$@"

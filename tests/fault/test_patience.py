@@ -1,4 +1,4 @@
-"""A party does not take the coordinator for gone while it, or another party, works on a call of the coordinator."""
+"""Long work is not taken for absence: by parties of the coordinator, by the coordinator of the parties."""
 
 import asyncio
 import time
@@ -6,9 +6,12 @@ import time
 from support.federation import ACTIVE
 from support.recovering import run_here, small_federation
 
+from vfl.errors import PeerUnreachable
 from vfl.train import roles
+from vfl.transport.client import ControlClient
 
 LOADING_SECONDS = 7.0
+ABSENCE_SECONDS = 4.0
 
 
 def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stops_nothing(tmp_path, monkeypatch):
@@ -25,3 +28,22 @@ def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stop
     ended = asyncio.run(run_here(federation.write()))
     assert ended.errors == dict.fromkeys(ended.errors)
     assert ended.seconds > LOADING_SECONDS
+
+
+def test_time_in_which_all_parties_are_there_is_not_counted_as_absence(tmp_path, monkeypatch):
+    """Else a run whose alignment takes longer than that could be interrupted once only."""
+    begin, interrupted = ControlClient.begin, set()
+
+    async def twice_in_vain(client, call):
+        if call.attempt < 2 and call.attempt not in interrupted:
+            interrupted.add(call.attempt)
+            await asyncio.sleep(call.attempt * (ABSENCE_SECONDS + 0.5))
+            raise PeerUnreachable("the line broke")
+        return await begin(client, call)
+
+    monkeypatch.setattr(ControlClient, "begin", twice_in_vain)
+    federation = small_federation(tmp_path, epochs=1)
+    federation.job["deadlines"]["absence"] = ABSENCE_SECONDS
+    ended = asyncio.run(run_here(federation.write()))
+    assert ended.errors == dict.fromkeys(ended.errors)
+    assert interrupted == {0, 1}

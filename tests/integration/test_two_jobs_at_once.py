@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import tomli_w
-from support.federation import COORDINATOR, Federation, Processes
+from support.federation import COORDINATOR, Federation, Processes, differing
 
 EPOCHS = 15
 
@@ -55,10 +55,7 @@ def test_two_jobs_at_once_give_the_weights_that_each_gives_alone(tmp_path):
         assert f"epoch {EPOCHS}/" not in processes.output(COORDINATOR)
         assert set(processes.wait().values()) == {0}
     for _, _, output in kinds:
-        found = federation.everything_saved(output)
-        assert found.keys() == expected[output].keys()
-        different = [key for key, value in found.items() if not (value == expected[output][key]).all()]
-        assert not different
+        assert differing(federation.everything_saved(output), expected[output]) == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("name", '"clinic"'), ("threads", "2")])

@@ -61,7 +61,7 @@ class Proxy:
         self._cut_after = cut_after
         self._dies = dies
         self._refuses = False
-        self._spoil: Callable[[bytes], bytes] | None = None
+        self._spoil: tuple[int, Callable[[bytes], bytes]] | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -103,9 +103,9 @@ class Proxy:
         """Carry nothing more on the connections that are open, as a firewall that has forgotten them; new ones work."""
         self._soon(lambda: self._forgotten.update(self._open))
 
-    def spoil_next(self, spoil: Callable[[bytes], bytes]) -> None:
-        """Change what passes to the target next, once: flip bits, or leave some bytes out."""
-        self._spoil = spoil
+    def spoil_next(self, spoil: Callable[[bytes], bytes], *, at_least: int = 1) -> None:
+        """Change what passes to the target next, once, in a piece of so many bytes: flip bits, or leave some out."""
+        self._spoil = (at_least, spoil)
 
     def _soon(self, act: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the proxy has been closed
@@ -165,8 +165,8 @@ class Proxy:
                 if there and self._cut_after is not None and len(record) > self._cut_after:
                     self._cut(both)
                     return
-                if there and self._spoil is not None:
-                    spoil, self._spoil = self._spoil, None
+                if there and self._spoil is not None and len(content) >= self._spoil[0]:
+                    (_, spoil), self._spoil = self._spoil, None
                     content = spoil(content)
                 await on_its_way.put((time.monotonic() + self.line.delay, content))
             await on_its_way.put((time.monotonic() + self.line.delay, b""))

@@ -87,10 +87,8 @@ def run(
     configure_logs(log, party="coordinator")
     with reported():
         settings, federation, _ = load_job_setup(job)
-        if report and not report.parent.is_dir():
-            raise ConfigError(
-                "the report cannot be written", detail=f"{report.parent} is not a folder", remedy="correct --report"
-            )
+        if report:
+            _check_writable(report)
         coordinator = _coordinator_settings(job, config)
         with ProgressObserver(errors_console, settings.training.epochs) as observer:
             outcome = asyncio.run(
@@ -107,6 +105,12 @@ def run(
             )
         if report:
             _write_report(outcome, report)
+
+
+def _check_writable(report: Path) -> None:
+    if report.is_dir() or not report.parent.is_dir():
+        why = f"{report} is a folder" if report.is_dir() else f"{report.parent} is not a folder"
+        raise ConfigError("the report cannot be written", detail=why, remedy="correct --report")
 
 
 def _write_report(outcome: Outcome, file: Path) -> None:

@@ -108,7 +108,7 @@ def _show_run(console: Console, store: RunStore, record: RunRecord) -> None:
     for name, value in _facts(record):
         facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
     console.print(facts)
-    events = list(store.events(record.run))
+    events = store.events(record.run)
     earlier = len(events) - SHOWN_EVENTS
     for title, table in (
         ("Epochs", _epochs(store, record)),

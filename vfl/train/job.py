@@ -81,8 +81,8 @@ class DeadlineConfig(Configuration):
         alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
         phase: how long a party that answers may make no progress before its step is tried again.
         silence: how long a party may not answer before it is held to be gone.
-        absence: how long the others wait for a party that is gone, and parties for the coordinator, before they end
-            the run; 0 ends it at once.
+        absence: how long the others wait for a party that is gone before they end the run; 0 ends it at once. Parties
+            wait for the coordinator as long, and ``silence`` longer.
     """
 
     connect: Annotated[float, Field(gt=0)] = 120.0

@@ -46,11 +46,13 @@ class Parties:
         """As ``each``, but every call is waited for, also when one fails; what they failed with."""
         calls = (call(name, client) for name, client in self._clients.items())
         results = await asyncio.gather(*calls, return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        for error in errors:
-            if not isinstance(error, VflError):
-                raise error
-        return [error for error in errors if isinstance(error, VflError)]
+        errors = []
+        for result in results:
+            if isinstance(result, VflError):
+                errors.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+        return errors
 
 
 async def watched(work: Coroutine[Any, Any, Reply], watch: Coroutine[Any, Any, NoReturn]) -> Reply:

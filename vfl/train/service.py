@@ -94,7 +94,6 @@ class PartyService:
         self._store: CheckpointStore | None = None
         self._idle: IdleWork | None = None
         self._last_call = time.monotonic()
-        self._answering = 0
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
 
@@ -326,8 +325,6 @@ class PartyService:
             job = self._job
             if job is None and self._keep_serving:
                 continue
-            if self._answering:  # the call would be cancelled if the coordinator had gone away
-                self._last_call = time.monotonic()
             deadlines = self._setup.job.deadlines
             limit, silent = patience(deadlines, job), time.monotonic() - self._last_call
             if job is not None and silent > deadlines.silence and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
@@ -383,13 +380,12 @@ class PartyService:
         if job is None:
             raise not_prepared()
         job.check_current(call.job, call.attempt)
-        self._answering += 1
+        self._last_call = time.monotonic()
         try:
             reply = await job.once(key, where, work)
             self._raise_if_stopped()
             return reply
         finally:
-            self._answering -= 1
             self._last_call = time.monotonic()
             if self.outcome.done():
                 self._coordinator_knows.set()

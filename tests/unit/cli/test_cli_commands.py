@@ -11,10 +11,11 @@ import vfl.cli.failures
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.cli.failures import reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
-from vfl.cli.main import app
+from vfl.cli.main import _coordinator_settings, _write_report, app
 from vfl.cli.progress import ProgressObserver
-from vfl.errors import DataError, InternalError, all_error_types
+from vfl.errors import ConfigError, DataError, InternalError, all_error_types
 from vfl.ids import Batch, Split
+from vfl.train.outcome import Outcome
 from vfl.train.party_config import load_party
 from vfl.version import PACKAGE_VERSION
 
@@ -75,11 +76,25 @@ def test_a_demo_that_does_not_exist_is_refused(console, arguments, tmp_path):
     assert "What to do:" in console.export_text()
 
 
-def test_a_report_without_a_folder_is_refused_before_the_job(console, federation):
+@pytest.mark.parametrize("report", ["absent/outcome.json", "."])
+def test_a_report_that_cannot_be_written_is_refused_before_the_job(console, federation, report):
     job = federation.write().path(COORDINATOR, "job.toml")
-    result = CliRunner().invoke(app, ["run", str(job), "--report", str(federation.folder / "absent" / "outcome.json")])
+    result = CliRunner().invoke(app, ["run", str(job), "--report", str(federation.folder / report)])
     assert result.exit_code == 2
     assert "the report cannot be written" in console.export_text()
+
+
+def test_a_report_that_can_no_longer_be_written_says_where_its_numbers_are(tmp_path):
+    with pytest.raises(ConfigError, match="the run is finished") as raised:
+        _write_report(Outcome("job-1"), tmp_path / "removed" / "outcome.json")
+    assert raised.value.remedy == "'vfl runs show job-1 --json' has the same numbers"
+
+
+def test_a_coordinator_keeps_its_logs_and_record_beside_the_job_file(federation):
+    job = federation.write().path(COORDINATOR, "job.toml")
+    federation.path(COORDINATOR, "coordinator.toml").unlink()
+    settings = _coordinator_settings(job, None)
+    assert (settings.audit.directory, settings.runs.database) == (job.parent / "audit", job.parent / "runs.sqlite")
 
 
 def test_mutual_tls_without_certificate_files_is_refused(console, federation):

@@ -94,6 +94,16 @@ def test_what_to_do_next(path, runs, state, told):
     assert told in runs("show", RUN)[1]
 
 
+def test_of_many_events_the_last_ones(path, runs):
+    with RunStore(path) as store:
+        for number in range(40):
+            store.event(RUN, "interrupted", f"reason {number}.")
+    text = runs("show", RUN)[1]
+    assert "What happened, but for 11 earlier events" in text
+    assert [number for number in range(40) if f"reason {number}." in text] == list(range(10, 40))
+    assert len(json.loads(runs("show", RUN, "--json")[1])["events"]) == 41
+
+
 def test_as_data(path, runs):
     listed = json.loads(runs("--json")[1])
     assert [(found["run"], found["state"]) for found in listed] == [(f"{LONG}-00000000", "running"), (RUN, "failed")]

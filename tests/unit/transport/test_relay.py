@@ -216,3 +216,26 @@ async def test_an_end_of_a_connection_refuses_a_piece_that_cannot_be_read():
     reader.feed_eof()
     with pytest.raises(ProtocolError, match="the relay sent an answer that cannot be read"):
         await tunnel._pump(_Unreadable(), reader, _Nowhere())
+
+
+async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(relayed):
+    """As happens an hour after its certificates were renewed."""
+    shop, telco = relayed
+
+    async def greet(_, writer):
+        writer.write(b"hello")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        outbound = tunnel._Outbound(telco, server.sockets[0].getsockname()[1])
+        keeping = asyncio.create_task(outbound.keep())
+        await asyncio.sleep(0.2)
+        old = telco._channel
+        telco._connect()
+        await old.close(0)
+        await asyncio.sleep(0.2)
+        call = await _to(shop, "telco")
+        assert (await asyncio.wait_for(call.read(), SECONDS)).payload == b"hello"
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await outbound.end()

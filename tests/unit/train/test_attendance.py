@@ -1,0 +1,47 @@
+"""Heartbeats: a party that has not heard of an attempt yet is waited for; one that has forgotten it is not."""
+
+import asyncio
+
+import pytest
+from support.federation import ACTIVE
+from support.in_process import parties_in_process
+
+from vfl import messages as m
+from vfl.errors import PartyRestarted, RemoteError
+from vfl.train import attendance as attendance_module
+from vfl.train.attempt import not_prepared
+from vfl.train.attendance import Attendance
+from vfl.train.job import DeadlineConfig, job_digest
+from vfl.train.observer import SilentObserver
+from vfl.train.parties import Parties
+from vfl.train.party_config import load_party
+from vfl.train.service import PartyService
+from vfl.version import PROTOCOL_VERSION
+
+JOB, SECONDS, BEAT = "job-1", 30.0, 0.05
+
+
+@pytest.fixture(autouse=True)
+def quick_heartbeats(monkeypatch):
+    monkeypatch.setattr(attendance_module, "HEARTBEAT_SECONDS", BEAT)
+
+
+async def _of_a_new_process(*_):
+    raise not_prepared()
+
+
+async def test_a_party_is_missed_only_after_it_has_known_of_the_attempt(federation, monkeypatch):
+    async with parties_in_process(federation.write()) as (_, clients):
+        attendance = Attendance(Parties(clients, ACTIVE), JOB, 0, DeadlineConfig(), SilentObserver())
+        watching = asyncio.create_task(attendance.watch())
+        await asyncio.sleep(20 * BEAT)  # the call to prepare is still on its way
+        assert not watching.done()
+        setup = load_party(federation.path(ACTIVE))
+        prepare = m.Prepare(JOB, 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+        await asyncio.gather(*(client.prepare(prepare) for client in clients.values()))
+        await asyncio.sleep(20 * BEAT)
+        assert not watching.done()
+        monkeypatch.setattr(PartyService, "heartbeat", _of_a_new_process)
+        with pytest.raises(RemoteError) as raised:
+            await asyncio.wait_for(watching, SECONDS)
+    assert raised.value.remote_code == PartyRestarted.code
