@@ -18,9 +18,10 @@ from benchmarks.machine import cores
 from vfl.cli.demo.federation import DemoFederation
 from vfl.configuration import load_toml
 from vfl.train.coordinator import Outcome
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
+from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
-from vfl.train.party_config import CoordinatorConfig, load_job_setup
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
 PEER_FOLDER = Path(__file__).resolve().parents[1] / ".venv-openmined"

@@ -22,9 +22,10 @@ from vfl.configuration import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
 from vfl.train.coordinator import Outcome
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
+from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
-from vfl.train.party_config import CoordinatorConfig, load_job_setup
 from vfl.transport.certificates import make_federation_certificates
 from vfl.transport.config import TlsFiles
 

@@ -11,8 +11,9 @@ import vfl.messages.data
 from vfl.configuration import load_toml
 from vfl.ids import Role
 from vfl.messages import MESSAGE_TYPES, Message, Protection
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
-from vfl.train.party_config import CoordinatorConfig, load_party
+from vfl.train.party_config import load_party
 from vfl.transport.certificates import make_federation_certificates
 from vfl.transport.credentials import Credentials
 

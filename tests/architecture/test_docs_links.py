@@ -17,6 +17,7 @@ from vfl.he.parameters import RingSettings
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
 from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import (
     CheckpointPlan,
     DeadlineConfig,
@@ -27,7 +28,7 @@ from vfl.train.job import (
     SplitConfig,
     TrainingConfig,
 )
-from vfl.train.party_config import CoordinatorConfig, PartyConfig
+from vfl.train.party_config import PartyConfig
 from vfl.train.policy import PolicyConfig
 from vfl.train.run_store import RunsConfig
 from vfl.transport.config import FederationConfig, PartyEntry, TlsFiles, TlsPolicy

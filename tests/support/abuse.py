@@ -18,8 +18,9 @@ from vfl import messages as m
 from vfl.configuration import load_toml
 from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.messages import Message
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
-from vfl.train.party_config import CoordinatorConfig, load_party, party_credentials
+from vfl.train.party_config import load_party, party_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.codec import encode_payload
 from vfl.transport.credentials import Credentials

@@ -15,9 +15,11 @@ from vfl.errors import VflError
 from vfl.ids import Address
 from vfl.messages import Message
 from vfl.train.coordinator import Outcome
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
+from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
-from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
+from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.credentials import Credentials

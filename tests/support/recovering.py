@@ -21,10 +21,12 @@ from vfl.configuration import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch
 from vfl.train import coordinator_process, party_process
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
+from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
 from vfl.train.outcome import Outcome
-from vfl.train.party_config import CoordinatorConfig, load_job_setup, load_party
+from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 
 Links = Mapping[tuple[str, str], Proxy]

@@ -24,8 +24,8 @@ from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
+    from vfl.train.coordinator_config import CoordinatorConfig
     from vfl.train.outcome import Outcome
-    from vfl.train.party_config import CoordinatorConfig
 
 app = typer.Typer(
     help="Vertical federated learning with an exact, homomorphically encrypted interaction layer.",
@@ -82,7 +82,7 @@ def run(
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
     from vfl.train.coordinator_process import run_job
-    from vfl.train.party_config import load_job_setup
+    from vfl.train.job import load_job_setup
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -134,8 +134,8 @@ def align(
 ) -> None:
     """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
     from vfl.train.coordinator_process import run_job
+    from vfl.train.job import load_job_setup
     from vfl.train.observer import SilentObserver
-    from vfl.train.party_config import load_job_setup
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -202,7 +202,7 @@ def doctor(
 
 
 def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
-    from vfl.train.party_config import CoordinatorConfig, coordinator_beside
+    from vfl.train.coordinator_config import CoordinatorConfig, coordinator_beside
 
     beside = job.parent / "coordinator.toml"
     path = config or (beside if beside.exists() else None)

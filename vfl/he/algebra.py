@@ -2,7 +2,7 @@
 
 Both kernels act on residues, ciphertexts as int32 or int64 tensors (C, 2, L, N), and are exact: every float64 value
 stays below 2^53 (matrix kernel), or its distance from the true integer below 1/2 by the analytic bound of
-``transform_error``.
+``rounding.transform_error``.
 
 Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N / stride.
 """
@@ -10,7 +10,6 @@ Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -20,11 +19,10 @@ import torch
 
 from vfl.he.compute import kernel_device, spread, zeros
 from vfl.he.layout import ProductLayout, ReductionLayout
-from vfl.he.negacyclic import inverse_transform, product_error, transform
+from vfl.he.negacyclic import inverse_transform, transform
 from vfl.he.parameters import Parameters
 from vfl.he.residues import centred, prime_column, reduce_in_place
-
-HALF_LIMB = 15
+from vfl.he.rounding import HALF_LIMB
 
 PIECE_BYTES = 64 * 2**20
 """Memory of one piece of kernel arithmetic, beside operands and result; each thread works on one piece at a time."""
@@ -196,20 +194,3 @@ def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], b
     signed = tiles * np.where(power < 0, -1, 1)
     polynomials[:, (power % source.degree).ravel()] = signed.reshape(product.feature_groups, -1)
     return polynomials
-
-
-def transform_error(parameters: Parameters, layout: ReductionLayout) -> float:
-    """Bound on the distance between a float64 result of ``transposed_times`` and the true integer."""
-    half_limbs = 2.0 ** (HALF_LIMB - 1) * math.sqrt(parameters.degree)
-    used = min(layout.feature_coefficients, parameters.degree)
-    features = 2.0**parameters.settings.activation_bits * math.sqrt(used)
-    return product_error(parameters.degree, half_limbs, features, terms=layout.source.blocks)
-
-
-def matrix_magnitude(parameters: Parameters, layout: ProductLayout) -> int:
-    """Largest absolute value that ``times_matrix`` accumulates in float64; must stay within ``REDUCIBLE``.
-
-    A product by the low half, plus the product by the high half once it is reduced.
-    """
-    prime = max(parameters.primes)
-    return (layout.terms * (prime // 2) << (HALF_LIMB - 1)) + (prime << HALF_LIMB)

@@ -1,8 +1,8 @@
 """Key pairs, encryptions of zero, decryption. SEAL makes the secret keys; the arithmetic is done here.
 
 Encryption and decryption need one product of polynomials by a ternary one, which floating-point transforms give exactly
-(``zero_product_error``), and random polynomials (``sampling``). Passing ciphertexts through SEAL's save and load
-streams instead costs several times more than the arithmetic, and holds the interpreter lock (benchmarks/).
+(``rounding.zero_product_error``), and random polynomials (``sampling``). Passing ciphertexts through SEAL's save and
+load streams instead costs several times more than the arithmetic, and holds the interpreter lock (benchmarks/).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from vfl.errors import ProtocolError
 from vfl.he.compute import spread
-from vfl.he.negacyclic import inverse_transform, product_error, transform
+from vfl.he.negacyclic import inverse_transform, transform
 from vfl.he.parameters import Parameters
 from vfl.he.residues import centred, prime_column, reduced
 from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
@@ -181,12 +181,6 @@ def _scaled_down(parameters: Parameters, y: torch.Tensor, primes: torch.Tensor) 
     rest = (scaled - low * primes).to(torch.float64).div_(primes).sum(dim=0)
     total = ((high << half) + low).sum(dim=0) + torch.floor(rest + 0.5).to(torch.int64)
     return total & (parameters.t - 1)
-
-
-def zero_product_error(parameters: Parameters) -> float:
-    """Bound on the rounding of a product of residues and a ternary polynomial; below 1/2 it is exact."""
-    residues = 2.0 ** (parameters.settings.prime_bits - 1) * math.sqrt(parameters.degree)
-    return product_error(parameters.degree, residues, math.sqrt(parameters.degree))
 
 
 def seeds_from_wire(seeds: npt.NDArray[np.uint8], count: int, sender: str) -> npt.NDArray[np.uint8]:

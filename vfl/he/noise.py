@@ -9,8 +9,6 @@ import math
 from dataclasses import dataclass
 
 from vfl.errors import ParameterError
-from vfl.he.algebra import matrix_magnitude, transform_error
-from vfl.he.keys import zero_product_error
 from vfl.he.layout import (
     LINK_MBIT,
     BackwardLayout,
@@ -22,7 +20,7 @@ from vfl.he.layout import (
     reduction_layout,
 )
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
-from vfl.he.residues import REDUCIBLE
+from vfl.he.rounding import REDUCIBLE, matrix_magnitude, transform_error, zero_product_error
 
 MAX_ROUNDING = 0.25
 """Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""

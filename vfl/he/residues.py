@@ -16,9 +16,6 @@ from vfl.randomness import uniform_words
 
 LIMB_BITS = 30
 
-REDUCIBLE = 2**53 - 2**30
-"""Integers up to this absolute value are reduced exactly in float64."""
-
 
 @lru_cache(maxsize=32)
 def prime_column(parameters: Parameters, level: int) -> torch.Tensor:
@@ -32,7 +29,7 @@ def centred(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
 
 
 def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Integers up to ``REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
+    """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only where the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
     centre = nearest.mul_(-primes).add_(values).to(torch.int64)
@@ -40,7 +37,7 @@ def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
 
 
 def reduce_in_place(values: torch.Tensor, prime: int, scratch: torch.Tensor) -> torch.Tensor:
-    """Integers up to ``REDUCIBLE`` in float64 to representatives of absolute value below ``prime``; exact.
+    """Integers up to ``rounding.REDUCIBLE`` in float64 to representatives of absolute value below ``prime``; exact.
 
     Args:
         scratch: overwritten; of the shape of ``values``.

@@ -20,11 +20,10 @@ from vfl.train.job import JobConfig, differing_tables, job_digest
 from vfl.train.ledger import Ledger
 from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome
-from vfl.train.party_config import load_credentials
 from vfl.train.run_store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
 from vfl.transport.config import FederationConfig, TlsFiles
-from vfl.transport.credentials import Credentials, watched
+from vfl.transport.credentials import Credentials, load_credentials, watched
 from vfl.transport.tunnel import dialled_endpoint
 
 _log = structlog.get_logger("vfl.coordinator")

@@ -13,9 +13,10 @@ from vfl.configuration import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
 from vfl.he.layout import LINK_MBIT
-from vfl.he.parameters import RingSettings
+from vfl.he.noise import check_bounds
+from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
-from vfl.transport.config import NAME_PATTERN, FederationConfig
+from vfl.transport.config import NAME_PATTERN, FederationConfig, load_federation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -159,6 +160,23 @@ def check_widths(job: JobConfig, federation: FederationConfig) -> None:
                 f"model.widths of the job {what} {', '.join(names)}",
                 remedy="give model.widths one entry of at least 1 for every party; only the active party may have 0",
             )
+
+
+def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]:
+    """Read a job and its federation, and check both against each other and against the analytic bounds.
+
+    Raises:
+        ConfigError: a file is wrong, or they contradict each other.
+        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
+    """
+    job = load_job(path)
+    federation = load_federation(job.federation)
+    check_widths(job, federation)
+    parameters = Parameters.validated(job.ring)
+    widths = tuple(job.model.widths[party.name] for party in federation.passives)
+    rows = job.training.largest_batch
+    check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
+    return job, federation, parameters
 
 
 def job_digest(job: JobConfig, federation: FederationConfig) -> str:

@@ -12,10 +12,10 @@ from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
 from vfl.train.findings import Notes, problems
-from vfl.train.party_config import PartySetup, load_credentials
+from vfl.train.party_config import PartySetup
 from vfl.train.probe import Standpoint, probe
 from vfl.transport.config import FederationConfig, TlsFiles, parse_endpoint
-from vfl.transport.credentials import Credentials
+from vfl.transport.credentials import Credentials, load_credentials
 from vfl.transport.trust import current_time
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)

@@ -1,4 +1,4 @@
-"""party.toml: one party's own settings, which no other party sees; and coordinator.toml, the coordinator's."""
+"""party.toml: one party's own settings, which no other party sees."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import torch
 from pydantic import Field
 
 from vfl.configuration import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig
 from vfl.errors import ConfigError
-from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
 from vfl.models.config import BottomConfig, MlpBottom
 from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
-from vfl.train.job import JobConfig, OptimiserConfig, check_widths, load_job
+from vfl.train.job import JobConfig, OptimiserConfig, load_job_setup
 from vfl.train.policy import PolicyConfig
-from vfl.train.run_store import RunsConfig
-from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles, load_federation
-from vfl.transport.credentials import Credentials
-
-_log = structlog.get_logger("vfl.party")
+from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles
+from vfl.transport.credentials import Credentials, load_credentials
 
 
 class PartyConfig(Configuration):
@@ -60,27 +55,6 @@ class PartyConfig(Configuration):
     optimiser: OptimiserConfig | None = None
 
 
-class CoordinatorConfig(Configuration):
-    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its records.
-
-    Attributes:
-        audit: where the coordinator keeps a log of everything that it sends and receives.
-        runs: where it keeps how far its runs are.
-    """
-
-    tls: TlsFiles | None = None
-    audit: AuditConfig = AuditConfig()
-    runs: RunsConfig = RunsConfig()
-
-
-def coordinator_beside(job: Path) -> CoordinatorConfig:
-    """What holds for a coordinator without a file of its own: paths are relative to the job file."""
-    return CoordinatorConfig(
-        audit=AuditConfig(directory=job.parent / AuditConfig().directory),
-        runs=RunsConfig(database=job.parent / RunsConfig().database),
-    )
-
-
 @dataclass(frozen=True)
 class PartySetup:
     """Everything that stands in a party's three files, checked against one another."""
@@ -110,23 +84,6 @@ class PartySetup:
     def peers(self) -> tuple[str, ...]:
         """The other parties, without the coordinator."""
         return tuple(name for name in self.federation.names if name != self.name)
-
-
-def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]:
-    """Read a job and its federation, and check both against each other and against the analytic bounds.
-
-    Raises:
-        ConfigError: a file is wrong, or they contradict each other.
-        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
-    """
-    job = load_job(path)
-    federation = load_federation(job.federation)
-    check_widths(job, federation)
-    parameters = Parameters.validated(job.ring)
-    widths = tuple(job.model.widths[party.name] for party in federation.passives)
-    rows = job.training.largest_batch
-    check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
-    return job, federation, parameters
 
 
 def load_party(path: Path) -> PartySetup:
@@ -215,23 +172,3 @@ def party_credentials(setup: PartySetup) -> Credentials | None:
         ConfigError: certificate files are missing or wrong.
     """
     return load_credentials(setup.config.tls, setup.federation, setup.name, file="party.toml")
-
-
-def load_credentials(
-    files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
-) -> Credentials | None:
-    """Credentials of a party or of the coordinator; None where the federation is insecure by name.
-
-    Raises:
-        ConfigError: certificate files are missing or wrong.
-    """
-    if not federation.is_mutual_tls:
-        _log.warning("insecure-loopback: no encryption, no certificates, and keys of peers are not signed")
-        return None
-    if files is None:
-        raise ConfigError(
-            "the federation uses mutual TLS but no certificate files are configured",
-            detail=f"{file}: [tls]",
-            remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
-        )
-    return Credentials(files, federation, name)

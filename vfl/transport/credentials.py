@@ -276,6 +276,26 @@ def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
     return server_name in names.get_values_for_type(x509.DNSName)
 
 
+def load_credentials(
+    files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
+) -> Credentials | None:
+    """Credentials of a party or of the coordinator; None where the federation is insecure by name.
+
+    Raises:
+        ConfigError: certificate files are missing or wrong.
+    """
+    if not federation.is_mutual_tls:
+        _log.warning("insecure-loopback: no encryption, no certificates, and keys of peers are not signed")
+        return None
+    if files is None:
+        raise ConfigError(
+            "the federation uses mutual TLS but no certificate files are configured",
+            detail=f"{file}: [tls]",
+            remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
+        )
+    return Credentials(files, federation, name)
+
+
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()

@@ -22,7 +22,9 @@ from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, read_lines
 from vfl.privacy.audit_summary import compare, read_half, summarise
 from vfl.privacy.audit_verify import verify
-from vfl.train.party_config import CoordinatorConfig, PartyConfig, load_job_setup
+from vfl.train.coordinator_config import CoordinatorConfig
+from vfl.train.job import load_job_setup
+from vfl.train.party_config import PartyConfig
 from vfl.train.private_seed import load_private_seed
 from vfl.transport.config import load_federation
 

@@ -15,9 +15,7 @@ from vfl.he.algebra import (
     HALF_LIMB,
     PIECE_BYTES,
     _column_pieces,
-    matrix_magnitude,
     times_matrix,
-    transform_error,
     transposed_times,
 )
 from vfl.he.layout import (
@@ -32,6 +30,7 @@ from vfl.he.layout import (
 from vfl.he.noise import check_bounds
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.rounding import matrix_magnitude, transform_error
 
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, LEVEL = PARAMETERS.degree, 2

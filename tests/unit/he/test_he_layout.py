@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from support.interaction import PARAMETERS
 
 from vfl.errors import ParameterError
-from vfl.he.algebra import matrix_magnitude
 from vfl.he.layout import (
     LINK_MBIT,
     MAX_TERMS,
@@ -19,7 +18,7 @@ from vfl.he.layout import (
     reduction_layout,
 )
 from vfl.he.packing import RowPacking
-from vfl.he.residues import REDUCIBLE
+from vfl.he.rounding import REDUCIBLE, matrix_magnitude
 
 DEGREE = 8192
 

@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 from support.key_owner import integers, to_residues
 from support.uniformity import looks_uniform
 
-from vfl.he.algebra import HALF_LIMB
 from vfl.he.layout import MAX_TERMS
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.primes import ntt_primes
 from vfl.he.residues import (
-    REDUCIBLE,
     centred,
     drop_primes,
     flooding_noise,
@@ -22,6 +20,7 @@ from vfl.he.residues import (
     reduced,
     scaled_plaintext,
 )
+from vfl.he.rounding import HALF_LIMB, REDUCIBLE
 
 PARAMETERS = Parameters.validated(RingSettings())
 SMALL_RING = Parameters.validated(RingSettings(tau=40, activation_bits=6, weight_bits=24, gradient_bits=6))

@@ -17,8 +17,9 @@ from vfl.ids import StepKey
 from vfl.privacy.audit_log import Crossed, read_lines
 from vfl.privacy.audit_verify import verify
 from vfl.train.audit import EARLY_RECORDS, AuditTrail, Terms
+from vfl.train.coordinator_config import CoordinatorConfig, coordinator_beside
 from vfl.train.job import job_digest
-from vfl.train.party_config import CoordinatorConfig, coordinator_beside, load_party
+from vfl.train.party_config import load_party
 from vfl.transport.recorder import Crossing, Direction
 from vfl.version import PROTOCOL_VERSION
 

@@ -20,8 +20,9 @@ from vfl.configuration import load_toml
 from vfl.errors import RemoteError
 from vfl.messages import Check, Verdict
 from vfl.train import party_config
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
-from vfl.train.party_config import CoordinatorConfig, load_party
+from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.train.probe import Standpoint
 from vfl.transport import diagnose

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from support.federation import Federation
 
 from vfl.errors import ConfigError, MismatchError, ParameterError
-from vfl.train.job import JobConfig, check_digest, check_widths, job_digest, load_job
-from vfl.train.party_config import load_job_setup, load_party
+from vfl.train.job import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
+from vfl.train.party_config import load_party
 from vfl.transport.config import FederationConfig, load_federation
 
 

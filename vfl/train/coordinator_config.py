@@ -1,0 +1,31 @@
+"""coordinator.toml: the coordinator's own settings, which no party sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vfl.configuration import Configuration
+from vfl.train.audit import AuditConfig
+from vfl.train.run_store import RunsConfig
+from vfl.transport.config import TlsFiles
+
+
+class CoordinatorConfig(Configuration):
+    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its records.
+
+    Attributes:
+        audit: where the coordinator keeps a log of everything that it sends and receives.
+        runs: where it keeps how far its runs are.
+    """
+
+    tls: TlsFiles | None = None
+    audit: AuditConfig = AuditConfig()
+    runs: RunsConfig = RunsConfig()
+
+
+def coordinator_beside(job: Path) -> CoordinatorConfig:
+    """What holds for a coordinator without a file of its own: paths are relative to the job file."""
+    return CoordinatorConfig(
+        audit=AuditConfig(directory=job.parent / AuditConfig().directory),
+        runs=RunsConfig(database=job.parent / RunsConfig().database),
+    )
