@@ -1,11 +1,13 @@
 """Two jobs over the same party processes, at the same time: each as if it were alone."""
 
+import asyncio
 import copy
 import shutil
 
 import pytest
 import tomli_w
 from support.federation import COORDINATOR, Federation, Processes, differing
+from support.recovering import run_here
 
 EPOCHS = 15
 
@@ -27,22 +29,13 @@ def two_jobs(folder):
     return federation
 
 
-def alone(federation, file, job):
-    with Processes(federation) as processes:
-        for name in federation.names:
-            processes.start_command(name, "party", file)
-        processes.start_command(COORDINATOR, "run", job)
-        assert set(processes.wait().values()) == {0}
-    for name in (*federation.names, COORDINATOR):
-        federation.path(name, "output.log").unlink()
-
-
 def test_two_jobs_at_once_give_the_weights_that_each_gives_alone(tmp_path):
     federation = two_jobs(tmp_path)
     kinds = (("party.toml", "job.toml", "model"), ("other.toml", "other_job.toml", "other_model"))
     expected = {}
     for file, job, output in kinds:
-        alone(federation, file, job)
+        ended = asyncio.run(run_here(federation, party_file=file, job_file=job))
+        assert set(ended.errors.values()) == {None}
         expected[output] = federation.everything_saved(output)
         for name in federation.names:
             shutil.rmtree(federation.path(name, output))

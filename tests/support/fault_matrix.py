@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 import tempfile
@@ -19,8 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from support.federation import ACTIVE, COORDINATOR, Processes, differing
-from support.supervised import OUTSIDE_TRAINING, TESTS, Cell, Fault, Kind, SupervisedRun, small_federation
+from support.federation import ACTIVE, COORDINATOR, differing
+from support.recovering import run_here
+from support.supervised import OUTSIDE_TRAINING, Cell, Fault, Kind, SupervisedRun, small_federation
 
 CLINIC, INSURER = "clinic", "insurer"
 PHASES = ("bottom_forward", "interaction_forward", "top", "interaction_backward", "bottom_backward")
@@ -75,7 +77,7 @@ class Result:
 
 
 class Quiet:
-    """Weights of runs that nothing disturbs, one run for each shape."""
+    """Weights of runs that nothing disturbs, one run in this process for each shape."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, np.ndarray]] = {}
@@ -84,8 +86,8 @@ class Quiet:
         """Of the same job with no fault."""
         if scenario.shape not in self._known:
             federation = scenario.federation(folder)
-            with Processes(federation, TESTS) as processes:
-                processes.succeed()
+            ended = asyncio.run(run_here(federation))
+            assert set(ended.errors.values()) == {None}, ended.errors
             self._known[scenario.shape] = federation.everything_saved()
         return self._known[scenario.shape]
 

@@ -99,18 +99,26 @@ def undisturbed_weights(epochs: int = 3) -> Mapping[str, np.ndarray]:
 
 
 async def run_here(
-    federation: Federation, observer: Watcher | None = None, *, resume: bool = False, stop_at: int | None = None
+    federation: Federation,
+    observer: Watcher | None = None,
+    *,
+    resume: bool = False,
+    stop_at: int | None = None,
+    party_file: str = "party.toml",
+    job_file: str = "job.toml",
 ) -> Ended:
     """Run one job over a written federation to its end, with every process in this one.
 
     Args:
         resume: go on with the run that was begun there.
         stop_at: after so many steps, the coordinator's operator stops it.
+        party_file: which file of every party.
+        job_file: which one of the coordinator.
     """
     ended, started, watcher = Ended(), time.monotonic(), observer or Watcher()
-    setups = {name: load_party(federation.path(name)) for name in federation.names}
+    setups = {name: load_party(federation.path(name, party_file)) for name in federation.names}
     parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
-    job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+    job, settings, _ = load_job_setup(federation.path(COORDINATOR, job_file))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
     running = asyncio.create_task(
         run_job(job, settings, own.tls, watcher, audit=own.audit, runs=own.runs, resume=resume)

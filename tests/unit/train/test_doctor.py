@@ -19,13 +19,12 @@ from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration import load_toml
 from vfl.errors import RemoteError
 from vfl.messages import Check, Verdict
-from vfl.train import party_config
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.train.probe import Standpoint
-from vfl.transport import diagnose
+from vfl.transport import credentials, diagnose
 from vfl.transport.doctor import ask_diagnosis
 from vfl.transport.trust import current_time
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
@@ -254,10 +253,11 @@ def _certify_all(federation, issuer, **changes):
 @asynccontextmanager
 async def _unchecked_parties(federation, monkeypatch):
     """Parties that start whatever certificate they have, and answer nobody perhaps."""
-    monkeypatch.setattr(party_config, "Credentials", Unchecked)
+    monkeypatch.setattr(credentials, "Credentials", Unchecked)
     parties = [asyncio.create_task(serve_party(load_party(federation.path(name)))) for name in federation.names]
     for name in federation.names:
-        while _is_closed(federation.port(name)):  # noqa: ASYNC110  # nobody tells when a port opens
+        while _is_closed(federation.port(name)):  # nobody tells when a port opens
+            assert not any(party.done() for party in parties), parties
             await asyncio.sleep(0.02)
     try:
         yield
@@ -352,8 +352,8 @@ def _standpoint(federation, name=COORDINATOR):
     tls = (
         load_toml(file, CoordinatorConfig).tls if name == COORDINATOR else load_party(federation.path(name)).config.tls
     )
-    credentials = party_config.Credentials(tls, setup.federation, name)
-    return Standpoint(name, setup.federation, job_digest(setup.job, setup.federation), credentials)
+    shown = credentials.Credentials(tls, setup.federation, name)
+    return Standpoint(name, setup.federation, job_digest(setup.job, setup.federation), shown)
 
 
 def _ask(own, peer, *, probe_peers=True):
