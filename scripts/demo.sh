@@ -2,7 +2,7 @@
 # Sets everything up and runs the demo: two organisations and a coordinator train one model, encrypted.
 #   scripts/demo.sh                                             Wisconsin breast cancer, built in
 #   scripts/demo.sh --data DIR --dataset default_credit         tables of your own; also vehicle, motor
-#   scripts/demo.sh --data DIR --dataset motor --parties 3
+#   scripts/demo.sh --data DIR --dataset motor --parties 3 --epochs 5
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$caller"

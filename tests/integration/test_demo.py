@@ -95,8 +95,9 @@ def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not (TABLES / "motor_hetero_guest.csv").exists(), reason=f"no tables in {TABLES}; set VFL_DATA")
 def test_three_parties_learn_the_motors_speed(tmp_path):
-    report, _ = _report(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3")
+    report, _ = _report(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3", "--epochs", "5")
     assert report["metric"] == "r2"
     assert report["joint_encrypted"] >= 0.95
     assert len(report["parties"]) == 3
+    assert report["steps"] == 30  # six an epoch
     assert report["rows"] < min(report["party_rows"].values()) == 720

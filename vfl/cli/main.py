@@ -217,6 +217,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
     overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the rows; as many as the data set needs by default.")
+    ] = None,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
     """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
@@ -224,4 +227,4 @@ def demo(
 
     configure_logs(LogFormat.TEXT, party="demo")
     with reported():
-        run_demo(dataset, data, parties, out, seed, overlap, only_write=only_write)
+        run_demo(dataset, data, parties, out, seed, overlap, epochs, only_write=only_write)

@@ -20,7 +20,15 @@ _console = Console()
 
 
 def run_demo(
-    dataset: str, data: Path | None, parties: int, out: Path, seed: int, overlap: float, *, only_write: bool
+    dataset: str,
+    data: Path | None,
+    parties: int,
+    out: Path,
+    seed: int,
+    overlap: float,
+    epochs: int | None,
+    *,
+    only_write: bool,
 ) -> None:
     """The whole demo; the arguments are the options of ``vfl demo``.
 
@@ -28,7 +36,7 @@ def run_demo(
         ConfigError: the data set is unknown, not for this number of parties, or not there.
         JobAborted: the processes stopped early.
     """
-    federation = write_federation(out, dataset, parties, data, seed, overlap)
+    federation = write_federation(out, dataset, parties, data, seed, overlap, epochs)
     if only_write:
         _show_commands(federation)
         return

@@ -45,13 +45,20 @@ class DemoFederation:
 
 
 def write_federation(
-    folder: Path, dataset: str, parties: int, source: Path | None, seed: int, overlap: float
+    folder: Path,
+    dataset: str,
+    parties: int,
+    source: Path | None,
+    seed: int,
+    overlap: float,
+    epochs: int | None = None,
 ) -> DemoFederation:
     """Write everything that the processes of a demo need.
 
     Args:
         source: folder with ready tables; None for the built-in data set.
         overlap: share of the rows, above 0, that each party keeps; each drops others.
+        epochs: how many to train; None for as many as the data set needs.
 
     Raises:
         ConfigError: the data set is unknown, not for this number of parties, or not there.
@@ -66,7 +73,7 @@ def write_federation(
     }
     certificates = _certificates(folder, names)
     write_toml(folder / "federation.toml", loopback_federation(FEDERATION, names))
-    write_toml(folder / "job.toml", _job(data, dataset, names, seed))
+    write_toml(folder / "job.toml", _job(data, dataset, names, seed, epochs or data.epochs))
     write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
     for name in names:
         write_toml(folder / name / "party.toml", _party(data, name, tables[name], certificates[name]))
@@ -96,7 +103,7 @@ def loopback_federation(federation: str, names: tuple[str, ...]) -> dict[str, An
     return {"name": federation, "coordinator": COORDINATOR, "tls": {"mode": "mutual"}, "parties": parties}
 
 
-def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int) -> dict[str, Any]:
+def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int, epochs: int) -> dict[str, Any]:
     return {
         "name": dataset.replace("_", "-"),
         "federation": "federation.toml",
@@ -104,7 +111,7 @@ def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int) -> dic
         "task": data.task,
         "model": {"interaction_width": data.width, "widths": dict.fromkeys(names, data.width)},
         "training": {
-            "epochs": data.epochs,
+            "epochs": epochs,
             "batch_size": data.batch_size,
             "optimiser": {"name": "adam", "learning_rate": data.learning_rate, "weight_decay": data.weight_decay},
         },
