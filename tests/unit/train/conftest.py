@@ -2,7 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+from support.checkpoints import KEY
 from support.federation import Federation
+
+from vfl.train.checkpoints import CheckpointConfig
 
 
 @pytest.fixture
@@ -16,3 +19,15 @@ def flushed(monkeypatch):
     names = []
     monkeypatch.setattr(os, "fsync", lambda file: names.append(Path(f"/proc/self/fd/{file}").readlink().name))
     return names
+
+
+@pytest.fixture
+def store_config(tmp_path: Path) -> CheckpointConfig:
+    return CheckpointConfig(directory=tmp_path / "checkpoints")
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+def any_store_config(request, store_config, monkeypatch) -> CheckpointConfig:
+    """Without and with a key."""
+    monkeypatch.setenv(KEY, "5a" * 32)
+    return store_config.model_copy(update={"key_variable": KEY if request.param else None})
