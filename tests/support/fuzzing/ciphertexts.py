@@ -12,7 +12,6 @@ import numpy as np
 
 from support.fuzzing.edits import RECIPES, edited, frame, framed
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
-from vfl.he.bits import packed_words
 from vfl.he.ciphertexts import from_wire, seeded_from_wire, to_wire
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters, RingSettings
@@ -45,9 +44,10 @@ def public_key(data: bytes) -> None:
 
 
 @cache
-def _fresh() -> tuple[np.ndarray, np.ndarray]:
+def _fresh() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A ciphertext: its first polynomial whole, the first coefficients of it, its seed."""
     fresh = _key().encrypt_zeros(1)
-    return to_wire(PARAMETERS, fresh.first), fresh.seeds
+    return to_wire(PARAMETERS, fresh.first), to_wire(PARAMETERS, fresh.first[..., :POSITIONS]), fresh.seeds
 
 
 def _reshaped(content: bytes, dtype: str, shape: bytes, usual: tuple[int, ...]) -> np.ndarray:
@@ -71,7 +71,7 @@ def _recipes() -> Iterator[bytes]:
 def fresh_ciphertexts(data: bytes) -> None:
     """F1 and B1: first polynomials and seeds."""
     recipe, shape, seeds = frame(data, 3)
-    words, valid_seeds = _fresh()
+    words, _, valid_seeds = _fresh()
     first = _reshaped(edited(words.tobytes(), recipe), "uint32", shape, words.shape)
     message = EncryptedActivations(first, _reshaped(edited(valid_seeds.tobytes(), seeds), "uint8", shape, (1, 32)))
     seeded_from_wire(PARAMETERS, message.ct_first_CLW, message.seeds_C, 1, "shop", "activations")
@@ -81,10 +81,8 @@ def fresh_ciphertexts(data: bytes) -> None:
 def returned_ciphertexts(data: bytes) -> None:
     """F2 and B2: some coefficients of the first polynomials, the second ones whole; then decrypted."""
     recipe, shape, second_recipe = frame(data, 3)
-    words, bits = _fresh()[0], RING.prime_bits
-    usual = (1, LEVEL, packed_words(POSITIONS, bits))
-    few = np.ascontiguousarray(words[..., : usual[2]])
-    first = _reshaped(edited(few.tobytes(), recipe), "uint32", shape, usual)
+    words, few, _ = _fresh()
+    first = _reshaped(edited(few.tobytes(), recipe), "uint32", shape, few.shape)
     second = _reshaped(edited(words.tobytes(), second_recipe), "uint32", shape, words.shape)
     message = MaskedActivationProduct(first, second)
     positions = np.arange(POSITIONS, dtype=np.int64)
