@@ -14,6 +14,7 @@ from support.abuse import ATTEMPT, JOB, Steps, assert_nothing_private, credentia
 from support.certificates import Issuer, Unchecked
 from support.federation import ACTIVE, COORDINATOR, Federation
 from support.in_process import parties_in_process
+from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable, RemoteError
@@ -120,25 +121,10 @@ async def test_openssl_gets_no_further_without_a_certificate_or_with_an_older_ve
     async with serving_a_job(matrix):
         files = matrix.caller().files
         own = ("-cert", files.certificate, "-key", files.key)
-        assert await _openssl(matrix.endpoint, "-tls1_3", "-CAfile", files.ca, *own)
-        assert not await _openssl(matrix.endpoint, "-tls1_3", "-CAfile", files.ca)
-        assert not await _openssl(matrix.endpoint, "-tls1_2", "-cipher", "ALL:@SECLEVEL=0", "-CAfile", files.ca, *own)
-
-
-async def _openssl(endpoint, *options):
-    """Whether the server keeps talking after the handshake."""
-    process = await asyncio.create_subprocess_exec(
-        "openssl", "s_client", "-connect", endpoint, "-alpn", "h2", "-ign_eof", *map(str, options),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    reading = asyncio.ensure_future(process.stdout.read())
-    await asyncio.wait([reading], timeout=1.0)
-    stays_open = not reading.done()
-    if stays_open:
-        process.kill()
-    await reading
-    await process.wait()
-    return stays_open
+        trusted = ("-CAfile", files.ca)
+        assert (await s_client(matrix.endpoint, "-tls1_3", *trusted, *own, seconds=STAYS_OPEN_SECONDS))[0]
+        for refused in (("-tls1_3", *trusted), ("-tls1_2", "-cipher", "ALL:@SECLEVEL=0", *trusted, *own)):
+            assert not (await s_client(matrix.endpoint, *refused, seconds=REFUSED_SECONDS))[0]
 
 
 _IDENTITY = f"spiffe://{NAME}/party/"

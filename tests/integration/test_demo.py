@@ -74,7 +74,7 @@ def test_full_overlap_gives_every_row_to_all(tmp_path):
 
 
 def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path):
-    with _start(tmp_path, env={**os.environ, "COLUMNS": "1000"}) as demo:
+    with _start(tmp_path, "--epochs", "1000", env={**os.environ, "COLUMNS": "1000"}) as demo:
         lines = []
         for line in demo.stdout:
             lines.append(line)

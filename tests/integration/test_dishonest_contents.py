@@ -45,6 +45,15 @@ def _shorter(name):
     return lambda message: replace(message, **{name: message.tensors()[name][:-1]})
 
 
+def _first_flipped(name):
+    def change(message):
+        array = message.tensors()[name].copy()
+        array.flat[0] ^= 1
+        return replace(message, **{name: array})
+
+    return change
+
+
 def _first_is(name, value):
     def change(message):
         array = message.tensors()[name].copy()
@@ -100,10 +109,10 @@ CASES = {
     "too few bits": Case("common_ids", _shorter("members"), "does not fit the number of common ids", sender=ACTIVE),
     "bits beyond the end": Case("common_ids", _filled("members", 0), "does not fit the number of common ids"),
     "keys with another signature": Case(
-        "public_keys", _first_is("signature", 7), "what clinic is said to have sent is not what it signed", code=13
+        "public_keys", _first_flipped("signature"), "what clinic is said to have sent is not what it signed", code=13
     ),
     "other keys under the signature": Case(
-        "public_keys", _first_is("agreement_key", 7), "what bank is said to have sent is not what it signed",
+        "public_keys", _first_flipped("agreement_key"), "what bank is said to have sent is not what it signed",
         sender=ACTIVE, code=13,
     ),
     "another number of ids": Case("id_count", _first_is("rows", 999), "expected (999, 32)"),

@@ -291,7 +291,7 @@ def _job(names: tuple[str, ...]) -> dict[str, Any]:
         "training": {"epochs": 2, "batch_size": 32, "optimiser": {"name": "adam", "learning_rate": 0.01}},
         "interaction": {"protocol": "encrypted", "learning_rate": 0.5},
         "split": {"validation": 0.1, "test": 0.25},
-        "deadlines": {"connect": 90.0, "phase": 90.0},
+        "deadlines": {"connect": 90.0, "phase": 90.0, "absence": 60.0},
     }
 
 
@@ -312,18 +312,29 @@ def _party(name: str) -> dict[str, Any]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, outside the range that the system hands out by itself."""
+    """Ports that nobody listens on and no test of this run was given, for somebody who listens on them later."""
     found: list[int] = []
     while len(found) < count:
-        port = random.SystemRandom().randrange(12_000, 30_000)
+        port = random.SystemRandom().choice(_own_ports())
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
+        if port not in _handed_out:
+            _handed_out.add(port)
             found.append(port)
     return found
+
+
+_handed_out: set[int] = set()
+
+
+def _own_ports() -> range:
+    """Those of this worker of pytest-xdist, outside the range that the system hands out by itself."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(12_000, 30_000)[worker::workers]
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

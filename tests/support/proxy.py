@@ -60,7 +60,7 @@ class Proxy:
         self._target = target
         self._cut_after = cut_after
         self._dies = dies
-        self._refuses = False
+        self._refuses_for: float | None = None
         self._spoil: tuple[int, Callable[[bytes], bytes]] | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._forgotten: set[asyncio.StreamWriter] = set()
@@ -90,12 +90,11 @@ class Proxy:
         self._soon(self._reset)
 
     def cut_for(self, seconds: float) -> None:
-        """Reset every connection, and those that are made in so many seconds."""
+        """Reset every connection, and those that are made until so many seconds after the first of them."""
 
         def cut() -> None:
-            self._refuses = True
+            self._refuses_for = seconds
             self._reset()
-            self._loop.call_later(seconds, setattr, self, "_refuses", False)
 
         self._soon(cut)
 
@@ -131,7 +130,8 @@ class Proxy:
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refuses:
+        if self._refuses_for is not None:
+            self._loop.call_later(self._refuses_for, setattr, self, "_refuses_for", None)
             writer.transport.abort()
             return
         try:

@@ -161,6 +161,7 @@ class SupervisedRun(Processes):
         Raises:
             AssertionError: a process ended otherwise than with 0, or by the hand of nobody.
         """
+        ended = self.ended()  # before the notes are read: who notes its end and then dies has not failed
         for name, number in tuple(self._set.items()):
             for at, sprung in self._lines(name, SPRUNG):
                 if int(sprung) == number:
@@ -169,7 +170,7 @@ class SupervisedRun(Processes):
             if time.monotonic() >= when:
                 self.signal(name, signal.SIGCONT)
                 del self._to_continue[name]
-        failed = {name: code for name, code in self.ended().items() if code}
+        failed = {name: code for name, code in ended.items() if code and name in self.ended()}
         assert not failed, f"{failed}\n{self._outputs()}"
 
     def _met(self, cell: Cell, at: float) -> None:

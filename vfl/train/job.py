@@ -83,7 +83,7 @@ class DeadlineConfig(Configuration):
         phase: how long a party that answers may make no progress before its step is tried again.
         silence: how long a party may not answer before it is held to be gone.
         absence: how long the others wait for a party that is gone before they end the run; 0 ends it at once. Parties
-            wait for the coordinator as long, and ``silence`` longer.
+            wait for the coordinator as long, and ``silence`` longer, at least 3 s.
     """
 
     connect: Annotated[float, Field(gt=0)] = 120.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vfl.errors import PeerUnreachable
 from vfl.train.attempt import Attempt
+from vfl.train.attendance import HEARTBEAT_SECONDS
 from vfl.train.job import DeadlineConfig
 
 
@@ -13,7 +14,8 @@ def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:
         # The coordinator may start this much later than this party, and then wait as long for the others.
         return 2 * deadlines.connect
     # The coordinator gives up after the first, and says why: its word should come before the party's patience ends.
-    return deadlines.absence + deadlines.silence
+    # It calls once a second at least, and one or two of these calls may be late.
+    return deadlines.absence + max(deadlines.silence, 3 * HEARTBEAT_SECONDS)
 
 
 def given_up(seconds: float, job: Attempt | None) -> PeerUnreachable:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -24,7 +25,7 @@ from vfl.train.job import job_digest
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.train.probe import Standpoint
-from vfl.transport import credentials, diagnose
+from vfl.transport import credentials
 from vfl.transport.doctor import ask_diagnosis
 from vfl.transport.trust import current_time
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
@@ -35,11 +36,6 @@ CLINIC, SHOP = "clinic", "shop"
 @pytest.fixture
 def federation(tmp_path) -> Federation:
     return Federation(tmp_path, passive=(CLINIC, SHOP))
-
-
-@pytest.fixture(autouse=True)
-def _short_steps(monkeypatch):
-    monkeypatch.setattr(diagnose, "STEP_SECONDS", 1.0)
 
 
 def from_coordinator(federation):
@@ -208,14 +204,14 @@ async def test_another_version_is_told_with_both(federation, monkeypatch, name, 
     assert exit_code(findings) == (9 if verdict is Verdict.PROBLEM else 0)
 
 
-@pytest.mark.parametrize(("seconds", "says"), [(45, "45 s ahead of"), (-45, "45 s behind"), (15, None)])
+@pytest.mark.parametrize(("seconds", "says"), [(45, r"4[3-7] s ahead of"), (-45, r"4[3-7] s behind"), (15, None)])
 async def test_a_clock_that_is_wrong_is_a_warning(federation, monkeypatch, seconds, says):
     monkeypatch.setattr(vfl.train.party_doctor, "current_time", lambda: current_time() + timedelta(seconds=seconds))
     async with parties_in_process(federation.write()):
         findings = await diagnose_party(federation.path(CLINIC))
     found = [f for f in findings if f.verdict is not Verdict.OK]
     assert {f.check for f in found} == ({Check.CLOCK} if says else set())
-    assert all(says in f.summary for f in found)
+    assert all(re.search(says, f.summary) for f in found)
     assert exit_code(findings) == 0
 
 

@@ -217,13 +217,13 @@ async def test_a_heartbeat_tells_of_work_for_this_job_only(federation):
 
 
 async def test_a_silent_coordinator_ends_the_job(federation):
-    federation.job["deadlines"] |= {"silence": 1.0, "absence": 1.5}
+    federation.job["deadlines"] |= {"silence": 1.0, "absence": 0.5}
     async with parties_in_process(federation.write()) as (parties, clients):
         await asyncio.gather(*(client.prepare(_prepare(federation)) for client in clients.values()))
         await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, PeerUnreachable)
-    assert error.summary == "the coordinator did not call within 2.5 s after alignment"
+    assert error.summary == "the coordinator did not call within 3.5 s after alignment"
 
 
 async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federation):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from support.waiting import eventually
 
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError
 from vfl.he.pool import Pools
@@ -151,7 +152,7 @@ async def test_the_exchange_goes_on_while_messages_are_on_their_way(peer, inbox,
     progress: list[int] = []
     run = _start(_mail({"shop": peer}, inbox, idle), _sends(DELIVERIES_AT_ONCE - 1, progress))
     await peer.until_under_way(DELIVERIES_AT_ONCE - 1)
-    assert progress == list(range(DELIVERIES_AT_ONCE - 1))
+    await eventually(lambda: progress == list(range(DELIVERIES_AT_ONCE - 1)))
     assert not run.done()
     peer.release(DELIVERIES_AT_ONCE)
     assert await run == "result"
@@ -162,6 +163,8 @@ async def test_no_more_than_a_few_are_under_way(peer, inbox, idle):
     run = _start(_mail({"shop": peer}, inbox, idle), _sends(12, progress))
     for arrived in range(12 - DELIVERIES_AT_ONCE + 1):
         await peer.until_under_way(DELIVERIES_AT_ONCE)
+        await eventually(lambda done=arrived + DELIVERIES_AT_ONCE - 1: len(progress) == done)
+        await asyncio.sleep(0.02)
         assert len(progress) == arrived + DELIVERIES_AT_ONCE - 1  # the generator itself is held back
         peer.release()
     while not run.done():
@@ -178,9 +181,8 @@ async def test_the_result_comes_only_when_every_message_has_arrived(peer, inbox,
     for left in (2, 1, 0):
         assert not run.done()
         peer.release()
+        await eventually(lambda left=left: len(peer.under_way) == left)
         await asyncio.sleep(0.02)
-        assert len(peer.under_way) == left
-    assert run.done()
     assert await run == "result"
     assert len(peer.arrived) == 3
 
@@ -188,10 +190,10 @@ async def test_the_result_comes_only_when_every_message_has_arrived(peer, inbox,
 async def test_a_message_is_awaited_beside_deliveries_and_the_party_is_idle_meanwhile(peer, inbox, idle):
     run = _start(_mail({"shop": peer}, inbox, idle), _sends_then_waits(2))
     await peer.until_under_way(2)
-    assert idle.now
+    await eventually(lambda: idle.now)
     inbox.put(Address(KEY, ForwardShare.kind, "telco"), _share(7))
-    await asyncio.sleep(0.05)
-    assert not idle.now
+    await eventually(lambda: not idle.now)
+    await asyncio.sleep(0.02)
     assert not run.done()
     peer.release(2)
     assert (await run).sh_z_BK[0, 0] == 7

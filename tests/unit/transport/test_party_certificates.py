@@ -221,7 +221,8 @@ async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, fede
     assert 2 <= so_far == len(logs)
 
 
-def test_a_stale_revocation_list_is_warned_of(issuer, federation, monkeypatch):
+def test_a_stale_revocation_list_is_warned_of(tmp_path, federation, monkeypatch):
+    issuer = Issuer.make(tmp_path / "ca")
     monkeypatch.setattr("vfl.transport.authority.LIST_DAYS", -1 / 1440)
     files = issuer.files("bank")
     issuer.revoke(issuer.files("shop"))

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.waiting import eventually
 
 from vfl import messages as m
 from vfl.errors import (
@@ -192,7 +193,7 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
     async with serving() as server, grpc.aio.insecure_channel(endpoint(server)) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
             await data_pb2_grpc.DataStub(channel).Deliver(stalls(), timeout=0.2)
-        await asyncio.sleep(0.1)
+        await eventually(lambda: not inbox.stored_bytes)
         with (
             inbox.reserve("telco", inbox.limits.inbox_bytes // 2),
             inbox.reserve("shop", inbox.limits.inbox_bytes // 2),

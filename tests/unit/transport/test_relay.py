@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 from support.certificates import Unchecked
+from support.waiting import eventually
 
 from vfl.errors import ProtocolError
 from vfl.transport import relay as relay_module
@@ -28,6 +29,26 @@ def federation() -> FederationConfig:
     return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
 
 
+_waiters: list[asyncio.Future] = []
+
+
+@pytest.fixture(autouse=True)
+def _known_waiters(monkeypatch):
+    """Who waits at a relay in this process for callers."""
+    _waiters.clear()
+    wait = relay_module._caller
+
+    async def known(queue, waiter):
+        _waiters.append(waiter)
+        return await wait(queue, waiter)
+
+    monkeypatch.setattr(relay_module, "_caller", known)
+
+
+async def _waiting(count: int) -> None:
+    await eventually(lambda: sum(not waiter.done() for waiter in _waiters) == count)
+
+
 async def _refused(call) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await asyncio.wait_for(call.read(), SECONDS)
@@ -43,7 +64,7 @@ async def _to(client, party):
 async def _pair(shop, telco):
     accepting = telco.accept()
     opening = asyncio.create_task(accepting.read())
-    await asyncio.sleep(0.1)
+    await _waiting(1)
     connecting = await _to(shop, "telco")
     assert (await asyncio.wait_for(opening, SECONDS)).WhichOneof("part") == "opened"
     return connecting, accepting
@@ -119,10 +140,10 @@ async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
     shop, telco = relayed
     given_up = telco.accept()
     reading = asyncio.create_task(given_up.read())
-    await asyncio.sleep(0.2)
+    await _waiting(1)
     given_up.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    await asyncio.sleep(0.2)
+    await _waiting(0)
     assert "not connected" in await _refused(await _to(shop, "telco"))
 
 
@@ -147,7 +168,7 @@ async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
     held = [await _pair(shop, telco)]
     waiting = [telco.accept() for _ in range(2)]
     held.append(waiting)
-    await asyncio.sleep(0.2)
+    await _waiting(2)
     assert "more than 2 connections" in await _refused(telco.accept())
     assert "passes on 1 connections already" in await _refused(await _to(shop, "telco"))
     for call in (*held[0], *waiting):
@@ -161,7 +182,7 @@ async def test_a_relay_that_stops_says_so(serving, calling, federation, certific
         RelayClient(f"127.0.0.1:{server.port}", "bank", calling("telco")) as telco,
     ):
         reading = asyncio.create_task(_refused(telco.accept()))
-        await asyncio.sleep(0.2)
+        await _waiting(1)
         await server.stop(1)
         assert await reading == "bank: it stops"
 
@@ -183,7 +204,7 @@ async def test_a_piece_that_cannot_be_read_ends_the_connection_for_both(relayed,
     shop, telco = relayed
     accepting = _raw(telco, "Accept")
     opening = asyncio.create_task(accepting.read())
-    await asyncio.sleep(0.1)
+    await _waiting(1)
     connecting = _raw(shop, "Connect")
     await connecting.write(relay_pb2.Piece(open=relay_pb2.Open(party="telco")).SerializeToString())
     assert await asyncio.wait_for(opening, SECONDS) == relay_pb2.Piece(opened=relay_pb2.Opened()).SerializeToString()
@@ -229,11 +250,13 @@ async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(rel
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         outbound = tunnel._Outbound(telco, server.sockets[0].getsockname()[1])
         keeping = asyncio.create_task(outbound.keep())
-        await asyncio.sleep(0.2)
+        await _waiting(1)
+        (first,) = _waiters
         old = telco._channel
         telco._connect()
         await old.close(0)
-        await asyncio.sleep(0.2)
+        await eventually(first.done)
+        await _waiting(1)
         call = await _to(shop, "telco")
         assert (await asyncio.wait_for(call.read(), SECONDS)).payload == b"hello"
         keeping.cancel()

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from support.federation import free_ports
+from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable
@@ -15,29 +16,13 @@ from vfl.transport.client import ControlClient
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
 
 
-async def s_client(endpoint, *options):
-    """What openssl prints, and whether the server talked HTTP/2 after the handshake."""
-    process = await asyncio.create_subprocess_exec(
-        "openssl", "s_client", "-connect", endpoint, "-alpn", "h2", "-ign_eof", *map(str, options),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    reading = asyncio.ensure_future(process.stdout.read())
-    await asyncio.wait([reading], timeout=1.5)  # a server that accepts keeps the connection open
-    stays_open = not reading.done()
-    if stays_open:
-        process.kill()
-    output = await reading
-    await process.wait()
-    return stays_open, output.decode(errors="replace")
-
-
 def own(files):
     return ("-CAfile", files.ca, "-cert", files.certificate, "-key", files.key)
 
 
 async def test_tls_1_3_is_accepted_with_a_certificate(serving_tls, certificates):
     async with serving_tls() as endpoint:
-        stays_open, output = await s_client(endpoint, "-tls1_3", *own(certificates["shop"]))
+        stays_open, output = await s_client(endpoint, "-tls1_3", *own(certificates["shop"]), seconds=STAYS_OPEN_SECONDS)
     assert stays_open
     assert "New, TLSv1.3" in output
 
@@ -47,14 +32,15 @@ async def test_older_versions_are_refused(serving_tls, certificates, version):
     async with serving_tls() as endpoint:
         # The lowest security level, so that it is the server that refuses and not openssl itself.
         options = (version, "-cipher", "ALL:@SECLEVEL=0", *own(certificates["shop"]))
-        stays_open, output = await s_client(endpoint, *options)
+        stays_open, output = await s_client(endpoint, *options, seconds=REFUSED_SECONDS)
     assert not stays_open
     assert "Cipher is (NONE)" in output
 
 
 async def test_without_a_certificate_nothing_is_answered(serving_tls, certificates):
     async with serving_tls() as endpoint:
-        stays_open, _ = await s_client(endpoint, "-tls1_3", "-CAfile", certificates["shop"].ca)
+        options = ("-tls1_3", "-CAfile", certificates["shop"].ca)
+        stays_open, _ = await s_client(endpoint, *options, seconds=REFUSED_SECONDS)
     assert not stays_open
 
 
