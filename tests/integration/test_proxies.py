@@ -7,7 +7,7 @@ from support.proxy import Proxy
 
 CLINIC = "clinic"
 ABSENCE_SECONDS = 4.0
-SILENCE_SECONDS = 2.0
+SILENCE_SECONDS = 3.0
 
 
 def _behind_proxies(federation, stack, **cutting):
