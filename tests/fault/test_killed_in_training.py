@@ -11,6 +11,7 @@ KILLS = (
     Fault(CLINIC, "interaction_forward", occurrence=8),
     Fault(ACTIVE, "interaction_backward"),
     Fault(COORDINATOR, "checkpoint"),
+    Fault(CLINIC, "checkpoint"),
     (Fault(CLINIC, "bottom_backward"), Fault(ACTIVE, "realign")),
     (Fault(ACTIVE, "commit"), Fault(COORDINATOR, "commit")),
 )

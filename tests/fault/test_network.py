@@ -127,8 +127,12 @@ def test_a_connection_that_breaks_is_made_again(tmp_path, ways, disturb):
 
 
 def test_a_spoilt_connection_to_a_party_does_not_change_the_weights(tmp_path):
-    """Whether the run is interrupted depends on what was on the connection: a call, or only a heartbeat."""
-    Disturbed(tmp_path, TO_CLINIC, spoil_anything).finishes_equal()
+    """Whether the run is interrupted depends on what was on the connection: a call, or what nobody waits for."""
+    run = Disturbed(tmp_path, TO_CLINIC, spoil_anything)
+    run.finishes_equal()
+    if run.noticed is not None:
+        assert run.noticed < BUSY_SECONDS
+        assert run.ended.outcome.recoveries
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_any_input_is_decoded_or_refused(target):
 
     @settings(
         max_examples=target.examples,
-        deadline=timedelta(seconds=10),  # docs/fuzzing.md
+        deadline=timedelta(seconds=5),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(inputs(target))

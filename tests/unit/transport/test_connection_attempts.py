@@ -53,9 +53,16 @@ async def test_a_name_that_does_not_resolve(calling, host):
 
 
 async def test_a_name_service_that_does_not_answer_costs_no_more_than_the_deadline(calling, monkeypatch, short_steps):
-    over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [over.wait(30)][1:])
+    over, looked_up = threading.Event(), threading.Event()
+
+    def look_up(*_, **__):
+        over.wait(30)
+        looked_up.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     attempt = await try_connection("bank.example:5001", "bank", calling("hub"), "hub")
+    assert not looked_up.is_set()
     over.set()
     assert "no answer" in attempt.obstacle.summary
 
