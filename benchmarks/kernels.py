@@ -18,7 +18,7 @@ from vfl.he.keys import SecretKey
 from vfl.he.layout import ProductLayout, plan_backward, plan_product, reduction_layout
 from vfl.he.noise import product_hiding
 from vfl.interact.fixed_point import centre
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 LIMBS = 2
 """Halves of the weights: the kernel makes one float64 product for each of them and each prime."""

@@ -20,7 +20,7 @@ from phe import paillier
 
 from benchmarks.layers import PARAMETERS, random_activations, random_gradient
 from vfl.interact.fixed_point import IntArray
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 Objects = npt.NDArray[np.object_]
 """Ciphertexts, or integers of any size."""

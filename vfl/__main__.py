@@ -4,7 +4,7 @@ import os
 import signal
 from types import FrameType
 
-from vfl.train.memory import keep_freed_memory
+from vfl.runtime.memory import keep_freed_memory
 
 
 def _stop_while_starting(number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from vfl.he.ciphertexts import encrypt, hide, make_cover
 from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts
 from vfl.he.noise import Hiding
 from vfl.he.parameters import Parameters
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 
 def uniform_plaintexts(parameters: Parameters, count: int) -> np.ndarray:

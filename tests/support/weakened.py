@@ -20,7 +20,7 @@ from vfl.he.parameters import Parameters
 from vfl.he.pool import Pool
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.stream import Evaluator
-from vfl.randomness import SEED_BYTES
+from vfl.runtime.randomness import SEED_BYTES
 
 
 def keep_all_primes(monkeypatch: pytest.MonkeyPatch) -> None:

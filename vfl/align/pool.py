@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from vfl.align.curve import POINT_BYTES, SmallOrderPoint, blind_digests, blind_points
 from vfl.align.worker import DIGESTS, HEADER, POINTS, REFUSED, SECRET
 from vfl.errors import InternalError
-from vfl.helper_processes import helper_environment
-from vfl.progress import Progress, current_progress
+from vfl.runtime.helper_processes import helper_environment
+from vfl.runtime.progress import Progress, current_progress
 
 PIECE_POINTS = 1024
 """Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""

@@ -11,7 +11,7 @@ import polars as pl
 from vfl.align.curve import DIGEST_BYTES, POINT_BYTES, SmallOrderPoint, id_digests
 from vfl.align.pool import BlindingPool
 from vfl.errors import ProtocolError
-from vfl.randomness import secret_stream
+from vfl.runtime.randomness import secret_stream
 
 Points = npt.NDArray[np.uint8]
 """(n, 32) blinded ids, or (n, 16) tags."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vfl.helper_processes import helper_environment
+from vfl.runtime.helper_processes import helper_environment
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What polars raises for a corrupted file. A panic is no ``Exception``, and would end the process, too."""

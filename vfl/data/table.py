@@ -15,7 +15,7 @@ from vfl.data.config import ColumnKind, DataConfig, IdRules
 from vfl.data.row_ids import check_unique, read_ids
 from vfl.data.source import Source, read_source
 from vfl.errors import ConfigError, DataError
-from vfl.progress import piece_finished
+from vfl.runtime.progress import piece_finished
 
 
 @dataclass(frozen=True, eq=False, repr=False)

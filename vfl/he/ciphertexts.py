@@ -15,7 +15,7 @@ from vfl.he.compute import spread
 from vfl.he.keys import PublicKey, SeededCiphertexts, seeds_from_wire
 from vfl.he.parameters import Parameters
 from vfl.he.residues import drop_primes, flooding_noise, prime_column, scaled_plaintext
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 IntArray = npt.NDArray[np.int64]
 

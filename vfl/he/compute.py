@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from vfl.progress import Progress, current_progress
+from vfl.runtime.progress import Progress, current_progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,7 +69,7 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | Non
     """A tensor of zeros, on the CPU unless ``device`` says otherwise.
 
     Where it is large its memory is a mapping of its own, in huge pages where the system has them: a process that keeps
-    what it frees (``vfl.train.memory``) would have to find a hole of that size for it each time, and grows over many
+    what it frees (``vfl.runtime.memory``) would have to find a hole of that size for it each time, and grows over many
     steps where smaller blocks have come to lie in the last one.
     """
     size = math.prod(shape) * dtype.itemsize

@@ -23,7 +23,7 @@ from vfl.he.parameters import Parameters
 from vfl.he.residues import centred, prime_column, reduced
 from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.seal import SealSecret
-from vfl.randomness import SEED_BYTES
+from vfl.runtime.randomness import SEED_BYTES
 
 
 @dataclass(frozen=True, slots=True)

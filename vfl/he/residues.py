@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from vfl.he.parameters import Parameters
-from vfl.randomness import uniform_words
+from vfl.runtime.randomness import uniform_words
 
 LIMB_BITS = 30
 

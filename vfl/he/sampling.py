@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from vfl.errors import InternalError
-from vfl.randomness import SEED_BYTES, expand, secret_stream
+from vfl.runtime.randomness import SEED_BYTES, expand, secret_stream
 
 _HALF_ERROR_BITS = 21
 

@@ -29,7 +29,7 @@ from vfl.messages import (
     MaskedWeightGradient,
     WeightShareOffer,
 )
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 
 class EncryptedActive:

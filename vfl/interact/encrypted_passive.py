@@ -30,7 +30,7 @@ from vfl.messages import (
     WeightShareOffer,
 )
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.randomness import uniform_ring
+from vfl.runtime.randomness import uniform_ring
 
 
 class EncryptedPassive:

@@ -11,7 +11,7 @@ import structlog
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
-from vfl.progress import Progress, count_in
+from vfl.runtime.progress import Progress, count_in
 from vfl.train.mail import Mail
 from vfl.train.roles import SETUP_STEP, PartyRole
 

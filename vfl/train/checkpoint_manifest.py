@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
+from vfl.runtime.durable_files import read_file
 from vfl.train.checkpoint_state import MAX_STATE_BYTES, damaged
-from vfl.train.durable_files import read_file
 
 FORMAT = 1
 """Grows when the files change so that an older vfl could not read them."""

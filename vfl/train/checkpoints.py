@@ -24,6 +24,7 @@ from pydantic import ConfigDict, Field, model_validator
 from vfl.configuration import Configuration, LocalPath
 from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
+from vfl.runtime.durable_files import not_writable, read_file
 from vfl.train.checkpoint_directory import CheckpointDirectory, Entry
 from vfl.train.checkpoint_manifest import FORMAT, SALT_BYTES, Manifest
 from vfl.train.checkpoint_state import (
@@ -35,7 +36,6 @@ from vfl.train.checkpoint_state import (
     encrypt,
     load_key,
 )
-from vfl.train.durable_files import not_writable, read_file
 from vfl.train.job import differing_tables
 from vfl.version import PACKAGE_VERSION
 

@@ -14,7 +14,7 @@ from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
 from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message, Protection
-from vfl.progress import piece_finished
+from vfl.runtime.progress import piece_finished
 from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox, overdue

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from vfl.errors import ConfigError
-from vfl.train.durable_files import flush, write_file
+from vfl.runtime.durable_files import flush, write_file
 
 SEED_BYTES = 32
 

@@ -24,7 +24,7 @@ from vfl.messages import Aligned
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
-from vfl.randomness import derive_entropy, derive_seed, training_generator
+from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 from vfl.train.alignment import Alignment
 from vfl.train.checkpoints import Snapshot
 from vfl.train.dataset import Dataset

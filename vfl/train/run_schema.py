@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vfl.errors import CheckpointError
-from vfl.train.durable_files import not_writable
+from vfl.runtime.durable_files import not_writable
 
 SCHEMA = 1
 """Grows when the tables change."""

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
-from vfl.train.durable_files import flush
+from vfl.runtime.durable_files import flush
 from vfl.train.local_model import prefixed
 from vfl.train.roles import JobState
 

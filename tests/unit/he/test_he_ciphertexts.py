@@ -16,7 +16,7 @@ from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.noise import Hiding
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.he.residues import drop_primes
-from vfl.randomness import SEED_BYTES
+from vfl.runtime.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())
 LEVEL, DEGREE = len(PARAMETERS.primes), PARAMETERS.degree

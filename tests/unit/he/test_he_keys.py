@@ -27,7 +27,7 @@ from vfl.he.noise import zero_encryption_noise
 from vfl.he.parameters import MAX_ERROR, Parameters, RingSettings
 from vfl.he.residues import drop_primes
 from vfl.he.sampling import uniform_residues
-from vfl.randomness import SEED_BYTES
+from vfl.runtime.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())
 OTHERS = [

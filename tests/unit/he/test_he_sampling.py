@@ -12,7 +12,7 @@ import vfl.he.sampling
 from vfl.errors import InternalError
 from vfl.he.parameters import MAX_ERROR, Parameters, RingSettings
 from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
-from vfl.randomness import SEED_BYTES, expand, secret_stream
+from vfl.runtime.randomness import SEED_BYTES, expand, secret_stream
 
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, PRIMES = PARAMETERS.degree, PARAMETERS.primes

@@ -28,7 +28,7 @@ from vfl.messages import (
     Message,
     WeightShareOffer,
 )
-from vfl.randomness import SEED_BYTES
+from vfl.runtime.randomness import SEED_BYTES
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2
 _STEPS = count()

@@ -21,7 +21,7 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
-from vfl.progress import current_progress
+from vfl.runtime.progress import current_progress
 from vfl.train.idle import IdleWork
 from vfl.train.job import job_digest
 from vfl.train.local_model import LocalBottom

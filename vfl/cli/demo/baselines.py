@@ -15,7 +15,7 @@ from vfl.data.table import Table, load_table
 from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
-from vfl.randomness import derive_seed, training_generator
+from vfl.runtime.randomness import derive_seed, training_generator
 from vfl.train.dataset import Dataset
 from vfl.train.local_model import LocalBottom
 from vfl.train.party_config import PartySetup

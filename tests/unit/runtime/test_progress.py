@@ -3,7 +3,7 @@
 import asyncio
 
 from vfl.he.compute import spread, use_threads
-from vfl.progress import Progress, count_in, current_progress, piece_finished
+from vfl.runtime.progress import Progress, count_in, current_progress, piece_finished
 
 
 async def _job(progress, pieces):

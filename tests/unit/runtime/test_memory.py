@@ -25,7 +25,7 @@ libc.fflush(stdout)
 
 LARGE_TENSORS = """
 from pathlib import Path
-from vfl.train.memory import keep_freed_memory
+from vfl.runtime.memory import keep_freed_memory
 
 keep_freed_memory()
 import torch
