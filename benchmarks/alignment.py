@@ -16,7 +16,7 @@ from benchmarks.federation import ACTIVE, PASSIVE, party_processes, write_synthe
 from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.machine import cores
 from vfl.cli.demo.federation import DemoFederation
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job

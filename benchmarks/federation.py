@@ -18,7 +18,8 @@ import polars as pl
 
 from benchmarks.effort import Shape
 from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federation, tls_table, write_toml
-from vfl.configuration import load_toml
+from vfl.configuration.federation import TlsFiles
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
 from vfl.train.coordinator import Outcome
@@ -27,7 +28,6 @@ from vfl.train.coordinator_process import run_job
 from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
 from vfl.transport.certificates import make_federation_certificates
-from vfl.transport.config import TlsFiles
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
 FEATURES = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vfl.messages.data
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.ids import Role
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.train.coordinator_config import CoordinatorConfig

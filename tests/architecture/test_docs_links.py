@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from vfl.configuration import Configuration
+from vfl.configuration.federation import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
+from vfl.configuration.toml_files import Configuration
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
@@ -31,7 +32,6 @@ from vfl.train.job import (
 from vfl.train.party_config import PartyConfig
 from vfl.train.policy import PolicyConfig
 from vfl.train.run_store import RunsConfig
-from vfl.transport.config import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "docs", "parties", "protos", "scripts", "tests", "vfl")

@@ -10,6 +10,7 @@ import pytest
 from support.certificates import Issuer
 from support.interaction import PARAMETERS
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
 from vfl.he.keys import SecretKey
 from vfl.he.residues import prime_column, scaled_plaintext
@@ -18,7 +19,6 @@ from vfl.interact.exchange import Receive, Send
 from vfl.messages import PublicKeys
 from vfl.privacy.agreement import AgreementKey
 from vfl.train.handshake import KEYS_PURPOSE, Keys
-from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 from vfl.transport.identity import Statement
 from vfl.transport.trust import CertificateRefused

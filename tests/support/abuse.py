@@ -15,7 +15,7 @@ import numpy as np
 
 from support.federation import COORDINATOR, ID_PREFIX, Federation
 from vfl import messages as m
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.messages import Message
 from vfl.train.coordinator_config import CoordinatorConfig

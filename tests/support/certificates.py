@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vfl.configuration.federation import TlsFiles
 from vfl.ids import Role
 from vfl.transport.authority import Authority
-from vfl.transport.config import TlsFiles
 from vfl.transport.credentials import Credentials
 from vfl.transport.keyfiles import new_private_key, write_private_key
 from vfl.transport.profile import Owner

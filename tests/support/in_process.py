@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.federation import COORDINATOR, Federation
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Address
 from vfl.messages import Message

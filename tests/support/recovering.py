@@ -17,7 +17,7 @@ import pytest
 
 from support.federation import COORDINATOR, Federation, free_ports
 from support.proxy import Proxy
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch
 from vfl.train import coordinator_process, party_process

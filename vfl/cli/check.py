@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from vfl.configuration import load_toml, read_toml
+from vfl.configuration.federation import FederationConfig, load_federation
+from vfl.configuration.toml_files import load_toml, read_toml
 from vfl.errors import ConfigError
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import load_job, load_job_setup
 from vfl.train.own_checks import check_table
 from vfl.train.party_config import PartyConfig, check_acceptable, load_party, party_credentials
-from vfl.transport.config import FederationConfig, load_federation
 from vfl.transport.credentials import load_credentials
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
 
+from vfl.configuration.federation import FederationConfig, PartyEntry
 from vfl.errors import VflError, all_error_types
 from vfl.messages import Check, Diagnose, Finding
 from vfl.train.coordinator_config import CoordinatorConfig
@@ -16,7 +17,6 @@ from vfl.train.job import JobConfig, job_digest, load_job_setup
 from vfl.train.own_checks import check_port, note_credentials, note_table
 from vfl.train.party_config import PartySetup, check_acceptable, load_party
 from vfl.train.probe import Standpoint, note_refusal, probe, probe_others
-from vfl.transport.config import FederationConfig, PartyEntry
 from vfl.transport.credentials import Credentials
 from vfl.transport.doctor import ask_diagnosis
 from vfl.transport.tunnel import dialled_endpoint

@@ -29,8 +29,8 @@ def ca(
 ) -> None:
     """Create a federation's CA. Keep ca.key away from parties' processes; give everybody ca.crt and revoked.crl."""
     from vfl.cli.keys_output import new_passphrase, show_authority
+    from vfl.configuration.federation import load_federation
     from vfl.transport.authority_folder import write_authority
-    from vfl.transport.config import load_federation
 
     with reported():
         name = load_federation(federation).name
@@ -52,7 +52,7 @@ def request(
 ) -> None:
     """Make this party's own private key, and a request for its certificate. The key never leaves the party."""
     from vfl.cli.keys_output import new_passphrase, show_request, write_request
-    from vfl.transport.config import load_federation
+    from vfl.configuration.federation import load_federation
 
     with reported():
         passphrase = new_passphrase(encrypt, passphrase_file, passphrase_env)
@@ -75,9 +75,9 @@ def sign(
 ) -> None:
     """Sign a party's request, as the CA, once name, role and federation are right and the fingerprint was compared."""
     from vfl.cli.keys_output import confirm_request, show_certificate, write_certificate
+    from vfl.configuration.federation import load_federation
     from vfl.transport.authority import check_request
     from vfl.transport.authority_folder import load_authority, read_request
-    from vfl.transport.config import load_federation
     from vfl.transport.keyfiles import PassphraseSource
 
     with reported():

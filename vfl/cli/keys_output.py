@@ -10,6 +10,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from vfl.configuration.federation import FederationConfig, load_federation, parse_endpoint
 from vfl.errors import ConfigError
 from vfl.transport.authority import Authority, make_request
 from vfl.transport.authority_folder import (
@@ -21,7 +22,6 @@ from vfl.transport.authority_folder import (
     read_chain,
     read_request,
 )
-from vfl.transport.config import FederationConfig, load_federation, parse_endpoint
 from vfl.transport.credentials import check_own_certificate
 from vfl.transport.keyfiles import PassphraseSource, new_private_key, write_private_key
 from vfl.transport.profile import Owner, claims_of, fingerprint, key_fingerprint

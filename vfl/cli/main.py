@@ -19,7 +19,7 @@ from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
 from vfl.cli.progress import ProgressObserver
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vfl.configuration import Configuration, LocalPath
+from vfl.configuration.toml_files import Configuration, LocalPath
 
 ColumnName = Annotated[str, Field(min_length=1)]
 

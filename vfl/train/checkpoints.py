@@ -21,7 +21,7 @@ import structlog
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
-from vfl.configuration import Configuration, LocalPath
+from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
 from vfl.runtime.durable_files import not_writable, read_file

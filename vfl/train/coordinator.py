@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 
 from vfl import messages as m
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
 from vfl.ids import Split
 from vfl.train.attendance import Attendance
@@ -26,7 +27,6 @@ from vfl.train.run_store import CommittedCheckpoint
 from vfl.train.schedule import Schedule
 from vfl.train.training import Training
 from vfl.transport.client import ControlClient
-from vfl.transport.config import FederationConfig
 from vfl.version import PROTOCOL_VERSION
 
 _log = structlog.get_logger("vfl.coordinator")

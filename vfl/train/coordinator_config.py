@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vfl.configuration import Configuration
+from vfl.configuration.federation import TlsFiles
+from vfl.configuration.toml_files import Configuration
 from vfl.train.audit import AuditConfig
 from vfl.train.run_store import RunsConfig
-from vfl.transport.config import TlsFiles
 
 
 class CoordinatorConfig(Configuration):

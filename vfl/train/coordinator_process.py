@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.train.audit import AuditConfig, AuditTrail, Terms
 from vfl.train.coordinator import Coordinator, job_name
@@ -22,7 +23,6 @@ from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome
 from vfl.train.run_store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
-from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import Credentials, load_credentials, watched
 from vfl.transport.tunnel import dialled_endpoint
 

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_federation
+from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
 from vfl.he.layout import LINK_MBIT
 from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
-from vfl.transport.config import NAME_PATTERN, FederationConfig, load_federation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]

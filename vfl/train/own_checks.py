@@ -7,6 +7,7 @@ import socket
 
 from cryptography import x509
 
+from vfl.configuration.federation import FederationConfig, TlsFiles, parse_endpoint
 from vfl.data.table import load_table
 from vfl.errors import ListenError, VflError
 from vfl.ids import Role
@@ -14,7 +15,6 @@ from vfl.messages import Check, Finding
 from vfl.train.findings import Notes, problems
 from vfl.train.party_config import PartySetup
 from vfl.train.probe import Standpoint, probe
-from vfl.transport.config import FederationConfig, TlsFiles, parse_endpoint
 from vfl.transport.credentials import Credentials, load_credentials
 from vfl.transport.trust import current_time
 

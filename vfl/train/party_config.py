@@ -10,7 +10,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.configuration.federation import FederationConfig, Name, PartyEntry, TlsFiles
+from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
@@ -20,7 +21,6 @@ from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
 from vfl.train.job import JobConfig, OptimiserConfig, load_job_setup
 from vfl.train.policy import PolicyConfig
-from vfl.transport.config import FederationConfig, Name, PartyEntry, TlsFiles
 from vfl.transport.credentials import Credentials, load_credentials
 
 

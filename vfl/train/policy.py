@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vfl.configuration import Configuration
+from vfl.configuration.toml_files import Configuration
 from vfl.errors import PolicyRefusal
 from vfl.train.job import JobConfig
 

@@ -12,11 +12,11 @@ from itertools import chain
 
 from cryptography import x509
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.train.findings import Notes
 from vfl.train.job import differing_tables
-from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 from vfl.transport.diagnose import Attempt, try_connection
 from vfl.transport.doctor import Answer, ask_diagnosis

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ConfigDict
 
-from vfl.configuration import Configuration, LocalPath
+from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.train.run_records import (
     KEPT_DURABLE,

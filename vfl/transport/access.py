@@ -14,10 +14,10 @@ import grpc.aio
 import structlog
 from cryptography import x509
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ProtocolError, VflError
 from vfl.ids import Address
 from vfl.messages import MESSAGE_TYPES
-from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import abort_call
 from vfl.transport.limits import MAX_CALLS_OF_ONE

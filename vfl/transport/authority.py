@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vfl.configuration.federation import SERVER_DOMAIN, FederationConfig
 from vfl.errors import ConfigError
-from vfl.transport.config import SERVER_DOMAIN, FederationConfig
 from vfl.transport.keyfiles import PrivateKey, is_usable, new_private_key
 from vfl.transport.profile import Claims, Owner, claims_of
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.transport.authority import Authority
 from vfl.transport.authority_folder import CA_FILE, LIST_FILE
-from vfl.transport.config import TlsFiles
 from vfl.transport.keyfiles import new_private_key, write_private_key
 from vfl.transport.profile import Owner
 

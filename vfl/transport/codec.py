@@ -13,10 +13,10 @@ from dataclasses import fields
 
 import numpy as np
 
+from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import MismatchError, ProtocolError
 from vfl.ids import Address, StepKey
 from vfl.messages import MESSAGE_TYPES, Array, Message
-from vfl.transport.config import NAME_PATTERN
 from vfl.transport.limits import CHUNK_BYTES
 from vfl.transport.v1 import data_pb2 as pb
 

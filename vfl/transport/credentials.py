@@ -20,8 +20,8 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import ConfigError
-from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.identity import Signature, Statement, sign, verify
 from vfl.transport.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
 from vfl.transport.profile import fingerprint

@@ -16,9 +16,9 @@ from typing import Any
 
 from cryptography import x509
 
+from vfl.configuration.federation import parse_endpoint
 from vfl.errors import ConfigError, PeerUnreachable
 from vfl.messages import Check
-from vfl.transport.config import parse_endpoint
 from vfl.transport.credentials import Credentials
 from vfl.transport.reading import certificate_from_der
 

@@ -11,9 +11,9 @@ import grpc.aio
 import structlog
 
 from vfl import messages as m
+from vfl.configuration.federation import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.errors import ProtocolError, all_error_types
 from vfl.transport.access import Access
-from vfl.transport.config import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import Call, abort_call, from_rpc_error, printable, readable

@@ -14,9 +14,9 @@ import structlog
 from grpc.aio import AioRpcError
 
 from vfl import errors
+from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
-from vfl.transport.config import NAME_PATTERN
 
 _log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from vfl.transport.config import FederationConfig
+from vfl.configuration.federation import FederationConfig
 from vfl.transport.keyfiles import PrivateKey
 from vfl.transport.reading import certificate_from_der, certificates_from_pem
 from vfl.transport.trust import CertificateRefused, Refusal, Trust, member_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vfl.transport.config import parse_endpoint
+from vfl.configuration.federation import parse_endpoint
 
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from vfl.configuration.federation import party_identity, party_server_name
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.transport.config import party_identity, party_server_name
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_PATTERN = re.compile(rf"{_LABEL}(\.{_LABEL})*")

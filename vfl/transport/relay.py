@@ -15,9 +15,9 @@ from typing import Any
 import structlog
 from google.protobuf.message import DecodeError
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
 from vfl.transport.access import Access
-from vfl.transport.config import FederationConfig
 from vfl.transport.failures import abort_call
 from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
 

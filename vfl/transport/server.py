@@ -15,12 +15,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from vfl import messages as m
+from vfl.configuration.federation import FederationConfig, parse_endpoint
 from vfl.errors import AuditError, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
 from vfl.transport.access import Access, Gate
 from vfl.transport.codec import MessageDecoder, decode_address
-from vfl.transport.config import FederationConfig, parse_endpoint
 from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
 from vfl.transport.doctor import Doctor, DoctorHandler

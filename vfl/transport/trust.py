@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ConfigError
-from vfl.transport.config import FederationConfig
 from vfl.transport.keyfiles import is_usable
 from vfl.transport.profile import claims_of, fingerprint
 from vfl.transport.reading import authorities_from_pem, list_from_pem

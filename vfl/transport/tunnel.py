@@ -15,9 +15,9 @@ from typing import Any
 import grpc.aio
 import structlog
 
+from vfl.configuration.federation import FederationConfig, PartyEntry, parse_endpoint
 from vfl.errors import ProtocolError, VflError
 from vfl.transport.client import RelayClient, channel_was_closed
-from vfl.transport.config import FederationConfig, PartyEntry, parse_endpoint
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import Call, from_rpc_error, readable
 from vfl.transport.v1 import relay_pb2

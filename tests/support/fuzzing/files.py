@@ -15,7 +15,8 @@ from support.fuzzing.members import ACTIVE, JOB, PASSIVE, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.cli.audit import _as_data, _facts
 from vfl.cli.check import kind_of
-from vfl.configuration import load_toml
+from vfl.configuration.federation import load_federation
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.messages import Protection
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
@@ -26,7 +27,6 @@ from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import load_job_setup
 from vfl.train.party_config import PartyConfig
 from vfl.train.private_seed import load_private_seed
-from vfl.transport.config import load_federation
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "parties"
 _HOSTILE = (

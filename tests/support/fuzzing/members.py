@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import grpc
 
 from support.certificates import Issuer, Unchecked
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import RemoteError
-from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 
 ACTIVE, PASSIVE, COORDINATOR, JOB = "bank", "shop", "hub", "job-1"

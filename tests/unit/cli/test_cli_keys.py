@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from typer.testing import CliRunner
 
 from vfl.cli.main import app
+from vfl.configuration.federation import TlsFiles, load_federation
 from vfl.ids import Role
-from vfl.transport.config import TlsFiles, load_federation
 from vfl.transport.credentials import Credentials
 from vfl.transport.keyfiles import new_private_key
 from vfl.transport.profile import Owner

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import save
 from support.checkpoints import KEY, ORIGIN, RUN, entry, same, snapshot, written
 
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId
 from vfl.train import checkpoint_state

@@ -17,7 +17,7 @@ import vfl.train.party_doctor
 import vfl.transport.doctor
 from vfl import messages as m
 from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import RemoteError
 from vfl.messages import Check, Verdict
 from vfl.train.coordinator_config import CoordinatorConfig

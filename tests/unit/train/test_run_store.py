@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.configuration import load_toml
+from vfl.configuration.toml_files import load_toml
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.ids import CheckpointId
 from vfl.train import run_store

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.federation import Federation
 
+from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
 from vfl.train.job import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
 from vfl.train.party_config import load_party
-from vfl.transport.config import FederationConfig, load_federation
 
 
 def _job(changes=None, table=None) -> JobConfig:

@@ -7,8 +7,8 @@ import pytest
 from support.certificates import Issuer, Unchecked
 
 from vfl import messages as m
+from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.ids import Address, CheckpointId, Role, StepKey
-from vfl.transport.config import FederationConfig, TlsFiles
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import Limits

@@ -6,8 +6,8 @@ import pytest
 import structlog
 
 from vfl import messages as m
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import MismatchError, PeerUnreachable, ProtocolError, RemoteError
-from vfl.transport.config import FederationConfig
 from vfl.transport.credentials import Credentials
 from vfl.transport.doctor import MAX_FINDINGS, ask_diagnosis
 

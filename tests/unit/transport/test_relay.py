@@ -7,11 +7,11 @@ import pytest
 from support.certificates import Unchecked
 from support.waiting import eventually
 
+from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
 from vfl.transport import relay as relay_module
 from vfl.transport import tunnel
 from vfl.transport.client import RelayClient
-from vfl.transport.config import FederationConfig
 from vfl.transport.failures import Call, from_rpc_error
 from vfl.transport.v1 import relay_pb2
 

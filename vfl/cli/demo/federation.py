@@ -13,10 +13,10 @@ from typing import Any
 import tomli_w
 
 from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData, keep_some_rows
+from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.transport.certificates import make_federation_certificates
-from vfl.transport.config import TlsFiles
 
 COORDINATOR = "coordinator"
 FEDERATION = "demo"

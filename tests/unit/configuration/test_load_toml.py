@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.configuration.federation import FederationConfig, load_federation
+from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.errors import ConfigError
-from vfl.transport.config import FederationConfig, load_federation
 
 GOOD = """
 name = "demo"
@@ -125,7 +125,7 @@ def test_what_would_take_all_memory_or_end_in_another_error_is_refused(path, tex
 
 
 def test_more_digits_than_python_converts_are_refused(path, monkeypatch):
-    monkeypatch.setattr("vfl.configuration.MAX_LINE", 10_000)
+    monkeypatch.setattr("vfl.configuration.toml_files.MAX_LINE", 10_000)
     assert "not valid TOML" in refused(path, "x = " + "9" * 5000).summary
 
 

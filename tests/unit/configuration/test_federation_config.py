@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vfl.transport.config import FederationConfig, parse_endpoint
+from vfl.configuration.federation import FederationConfig, parse_endpoint
 
 VALID = {
     "name": "demo",

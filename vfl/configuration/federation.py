@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vfl.configuration import Configuration, LocalPath, load_toml
+from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.ids import Role
 
 MAX_PASSIVE_PARTIES = 8
