@@ -20,10 +20,10 @@ from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.interact.fixed_point import IntArray, update_multiplier
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Message
+from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.transport.codec import message_bytes

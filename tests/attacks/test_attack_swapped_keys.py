@@ -15,8 +15,8 @@ from vfl.errors import ProtocolError
 from vfl.he.keys import SecretKey
 from vfl.he.residues import prime_column, scaled_plaintext
 from vfl.ids import StepKey
-from vfl.interact.exchange import Receive, Send
 from vfl.messages import PublicKeys
+from vfl.messages.exchange import Receive, Send
 from vfl.privacy.agreement import AgreementKey
 from vfl.train.handshake import KEYS_PURPOSE, Keys
 from vfl.transport.credentials import Credentials

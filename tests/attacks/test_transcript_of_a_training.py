@@ -31,8 +31,8 @@ from vfl import messages as m
 from vfl.he.bits import unpack_bits
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.exchange import Send
 from vfl.interact.stream import KeyOwner
+from vfl.messages.exchange import Send
 from vfl.privacy.audit_log import Crossed, read_lines
 from vfl.privacy.audit_summary import compare, read_half
 from vfl.privacy.audit_verify import verify

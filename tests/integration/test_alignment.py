@@ -33,7 +33,7 @@ def three(tmp_path):
 
 async def test_parties_train_on_the_rows_that_all_have(three, monkeypatch):
     monkeypatch.setattr(sets, "PART_POINTS", 64)  # several messages for each list
-    monkeypatch.setattr("vfl.train.alignment.PART_POINTS", 64)
+    monkeypatch.setattr("vfl.align.protocol.PART_POINTS", 64)
     run = await run_federation(three.write(), monkeypatch)
     assert set(run.errors.values()) == {None}, run.errors
     assert run.outcome.party_rows == {ACTIVE: 220, CLINIC: 220, INSURER: 220}

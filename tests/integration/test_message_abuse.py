@@ -14,9 +14,10 @@ from support.federation import ACTIVE, Federation
 from support.in_process import parties_in_process, run_federation
 
 from vfl import messages as m
+from vfl.align import protocol as alignment
 from vfl.align import sets
 from vfl.errors import RemoteError
-from vfl.train import alignment, party_process
+from vfl.train import party_process
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 from vfl.transport.limits import MAX_CALLS_OF_ONE, MEBIBYTE, Limits

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message
+from vfl.messages.exchange import Exchange, Receive, Send
 
 Kind = TypeVar("Kind", bound=Message)
 

@@ -14,7 +14,6 @@ from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Send, check_share, receive
 from vfl.interact.fixed_point import IntArray, centre
 from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
@@ -29,6 +28,7 @@ from vfl.messages import (
     MaskedWeightGradient,
     WeightShareOffer,
 )
+from vfl.messages.exchange import Exchange, Send, check_share, receive
 from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.runtime.randomness import uniform_ring
 

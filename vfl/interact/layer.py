@@ -16,8 +16,8 @@ from vfl.errors import CheckpointError, ProtocolError
 from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange
 from vfl.interact.fixed_point import IntArray, quantise_weights
+from vfl.messages.exchange import Exchange
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.interact.fixed_point import IntArray, centre
 from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
 from vfl.messages import ClearActivationGradient, ClearActivations, ClearWeights
+from vfl.messages.exchange import Exchange, Send, check_shape, receive
 
 
 class OracleActive:

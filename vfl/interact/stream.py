@@ -24,9 +24,9 @@ from vfl.he.noise import Hiding
 from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pool, Pools
-from vfl.interact.exchange import Exchange, Send, receive
 from vfl.interact.fixed_point import IntArray
 from vfl.messages import FreshCiphertexts, HiddenCiphertexts
+from vfl.messages.exchange import Exchange, Send, receive
 
 PART_CIPHERTEXTS = 8
 """Ciphertexts of one message: enough that its overhead is small, few enough that the receiver starts early."""

@@ -10,8 +10,8 @@ import structlog
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Send, receive
 from vfl.messages import PublicKeys
+from vfl.messages.exchange import Exchange, Send, receive
 from vfl.privacy.agreement import AgreementKey, SharedSecret
 from vfl.transport.credentials import Credentials
 from vfl.transport.identity import Signature, Statement

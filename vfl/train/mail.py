@@ -12,8 +12,8 @@ import structlog
 
 from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
-from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Message, Protection
+from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.runtime.progress import piece_finished
 from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient

@@ -12,20 +12,20 @@ import numpy as np
 import structlog
 import torch
 
+from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.data.table import Table, load_table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Role, Split, StepKey
-from vfl.interact.exchange import Exchange
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Aligned
+from vfl.messages.exchange import Exchange
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
-from vfl.train.alignment import Alignment
 from vfl.train.checkpoints import Snapshot
 from vfl.train.dataset import Dataset
 from vfl.train.handshake import Keys

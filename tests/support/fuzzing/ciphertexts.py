@@ -15,8 +15,8 @@ from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.he.ciphertexts import from_wire, seeded_from_wire, to_wire
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters, RingSettings
-from vfl.interact.exchange import check_share
 from vfl.messages import EncryptedActivations, ForwardShare, MaskedActivationProduct
+from vfl.messages.exchange import check_share
 from vfl.privacy.agreement import AgreementKey
 
 RING = RingSettings(degree=4096, prime_bits=27, primes=3, tau=40, activation_bits=6, weight_bits=24, gradient_bits=6)

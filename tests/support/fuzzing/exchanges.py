@@ -14,12 +14,12 @@ from support.fuzzing.ciphertexts import PARAMETERS
 from support.fuzzing.edits import RECIPES, Change, edited, framed, frames, step
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, credentials
 from support.fuzzing.registry import fuzz_target
+from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.errors import VflError
 from vfl.ids import StepKey
-from vfl.interact.exchange import Exchange, Receive, Send
 from vfl.messages import Array, Message
-from vfl.train.alignment import Alignment
+from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.train.handshake import Keys
 
 _SHAPE_BYTE = 0xF0

@@ -11,7 +11,6 @@ from vfl.he.bits import packed_words
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
 from vfl.he.packing import RowPacking
 from vfl.ids import StepKey
-from vfl.interact.exchange import Receive, Send
 from vfl.interact.layer import InteractionShape
 from vfl.messages import (
     ClearActivationGradient,
@@ -28,6 +27,7 @@ from vfl.messages import (
     Message,
     WeightShareOffer,
 )
+from vfl.messages.exchange import Receive, Send
 from vfl.runtime.randomness import SEED_BYTES
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2

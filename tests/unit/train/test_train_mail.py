@@ -12,8 +12,8 @@ from support.waiting import eventually
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError
 from vfl.he.pool import Pools
 from vfl.ids import Address, StepKey
-from vfl.interact.exchange import Send, receive
 from vfl.messages import ClearWeights, ForwardShare
+from vfl.messages.exchange import Send, receive
 from vfl.train.idle import IdleWork
 from vfl.train.mail import DELIVERIES_AT_ONCE, Mail
 from vfl.transport.client import PeerClient

@@ -16,11 +16,11 @@ from support.exchanges import Transcript, run_exchanges
 
 from vfl.align import sets
 from vfl.align.curve import hash_to_curve, id_digests
+from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.errors import AlignmentError, PolicyRefusal, ProtocolError
-from vfl.interact.exchange import Send
 from vfl.messages import BlindedIdList, CommonIdCount, CommonIds, FullyBlindedIdList, IdCount
-from vfl.train.alignment import Alignment
+from vfl.messages.exchange import Send
 from vfl.train.policy import PolicyConfig
 
 NAMES = ("bank", "clinic", "telco", "insurer")
@@ -74,7 +74,7 @@ def test_the_order_of_the_tables_does_not_matter(shuffler):
 @pytest.mark.parametrize("sizes", [(3, 8), (8, 3), (7, 4, 9)])
 def test_lists_of_different_numbers_of_parts(sizes, monkeypatch):
     monkeypatch.setattr(sets, "PART_POINTS", 3)
-    monkeypatch.setattr("vfl.train.alignment.PART_POINTS", 3)
+    monkeypatch.setattr("vfl.align.protocol.PART_POINTS", 3)
     tables = [[str(number) for number in range(size)] for size in sizes]
     assert all(len(found) == min(sizes) for found in _align(tables)[0])
 

@@ -27,8 +27,8 @@ from vfl.align.sets import (
     unpack_members,
 )
 from vfl.errors import AlignmentError, ProtocolError
-from vfl.interact.exchange import Exchange, Send, check_shape, receive
 from vfl.messages import BlindedIdList, CommonIdCount, CommonIds, FullyBlindedIdList, IdCount
+from vfl.messages.exchange import Exchange, Send, check_shape, receive
 
 MAX_ROWS = 1 << 31
 _PARTS_OF_A_LIST = 1 << 20
