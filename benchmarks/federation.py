@@ -22,12 +22,12 @@ from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
+from vfl.pki.throwaway import make_federation_certificates
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
 from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
-from vfl.transport.certificates import make_federation_certificates
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
 FEATURES = 8

@@ -20,8 +20,8 @@ ALLOWED = {
     "vfl/train/audit.py": "time of a record",
     "vfl/train/run_records.py": "time of an event",
     "vfl/train/run_store.py": "time of an event",
-    "vfl/transport/authority.py": "validity of a certificate that is issued",
-    "vfl/transport/trust.py": "validity of a certificate; 'current_time' for those who ask",
+    "vfl/pki/authority.py": "validity of a certificate that is issued",
+    "vfl/pki/trust.py": "validity of a certificate; 'current_time' for those who ask",
 }
 CURRENT_TIME_USERS = {
     "vfl/transport/",

@@ -17,11 +17,11 @@ from vfl.he.residues import prime_column, scaled_plaintext
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
+from vfl.pki.statements import Statement
+from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
 from vfl.train.handshake import KEYS_PURPOSE, Keys
 from vfl.transport.credentials import Credentials
-from vfl.transport.identity import Statement
-from vfl.transport.trust import CertificateRefused
 
 KEY = StepKey("job-1", 0, 0)
 FEDERATION = FederationConfig.model_validate(

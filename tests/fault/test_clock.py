@@ -14,7 +14,8 @@ import support
 from support.federation import ACTIVE, COORDINATOR, Processes, differing
 from support.recovering import small_federation, undisturbed_weights
 
-from vfl.transport import authority, certificates
+from vfl.pki import authority
+from vfl.pki import throwaway as certificates
 
 CLINIC = "clinic"
 HOUR, YEAR = 3600, 365 * 24 * 3600

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from vfl.ids import Role
 from vfl.interact.fixed_point import centre
-from vfl.transport.certificates import make_federation_certificates
+from vfl.pki.throwaway import make_federation_certificates
 
 ACTIVE, COORDINATOR = "bank", "coordinator"
 ID_PREFIX = "customer-"

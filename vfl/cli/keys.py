@@ -30,7 +30,7 @@ def ca(
     """Create a federation's CA. Keep ca.key away from parties' processes; give everybody ca.crt and revoked.crl."""
     from vfl.cli.keys_output import new_passphrase, show_authority
     from vfl.configuration.federation import load_federation
-    from vfl.transport.authority_folder import write_authority
+    from vfl.pki.authority_folder import write_authority
 
     with reported():
         name = load_federation(federation).name
@@ -76,9 +76,9 @@ def sign(
     """Sign a party's request, as the CA, once name, role and federation are right and the fingerprint was compared."""
     from vfl.cli.keys_output import confirm_request, show_certificate, write_certificate
     from vfl.configuration.federation import load_federation
-    from vfl.transport.authority import check_request
-    from vfl.transport.authority_folder import load_authority, read_request
-    from vfl.transport.keyfiles import PassphraseSource
+    from vfl.pki.authority import check_request
+    from vfl.pki.authority_folder import load_authority, read_request
+    from vfl.pki.keyfiles import PassphraseSource
 
     with reported():
         asked = read_request(file)
@@ -118,8 +118,8 @@ def revoke(
 ) -> None:
     """Take certificates back: add them to the CA's revocation list, revoked.crl, for every party to fetch."""
     from vfl.cli.keys_output import show_list
-    from vfl.transport.authority_folder import load_authority, read_certificate, revoke_in
-    from vfl.transport.keyfiles import PassphraseSource
+    from vfl.pki.authority_folder import load_authority, read_certificate, revoke_in
+    from vfl.pki.keyfiles import PassphraseSource
 
     with reported():
         authority = load_authority(ca, PassphraseSource(passphrase_file, passphrase_env))

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.configuration.federation import FederationConfig, load_federation, parse_endpoint
 from vfl.errors import ConfigError
-from vfl.transport.authority import Authority, make_request
-from vfl.transport.authority_folder import (
+from vfl.pki.authority import Authority, make_request
+from vfl.pki.authority_folder import (
     CA_FILE,
     ISSUED_FOLDER,
     KEY_FILE,
@@ -22,10 +22,10 @@ from vfl.transport.authority_folder import (
     read_chain,
     read_request,
 )
+from vfl.pki.keyfiles import PassphraseSource, new_private_key, write_private_key
+from vfl.pki.profile import Owner, claims_of, fingerprint, key_fingerprint
+from vfl.pki.trust import current_time, member_of, parse_trust
 from vfl.transport.credentials import check_own_certificate
-from vfl.transport.keyfiles import PassphraseSource, new_private_key, write_private_key
-from vfl.transport.profile import Owner, claims_of, fingerprint, key_fingerprint
-from vfl.transport.trust import current_time, member_of, parse_trust
 
 _MIN_PASSPHRASE = 12
 _KEY_NAME, _REQUEST_NAME = "party.key", "party.csr"

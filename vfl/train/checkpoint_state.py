@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from vfl.errors import CheckpointError, ConfigError
-from vfl.transport.keyfiles import read_private
+from vfl.pki.keyfiles import read_private
 
 MAX_STATE_BYTES = (1 << 31) - (1 << 20)
 """Bytes of a checkpoint's state at most; one call of AES-GCM takes no more than 2 GiB."""

@@ -12,9 +12,9 @@ from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Exchange, Send, receive
+from vfl.pki.statements import Signature, Statement
 from vfl.privacy.agreement import AgreementKey, SharedSecret
 from vfl.transport.credentials import Credentials
-from vfl.transport.identity import Signature, Statement
 
 _log = structlog.get_logger("vfl.party")
 

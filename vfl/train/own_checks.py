@@ -12,11 +12,11 @@ from vfl.data.table import load_table
 from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
+from vfl.pki.trust import current_time
 from vfl.train.findings import Notes, problems
 from vfl.train.party_config import PartySetup
 from vfl.train.probe import Standpoint, probe
 from vfl.transport.credentials import Credentials, load_credentials
-from vfl.transport.trust import current_time
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognised, not listened on

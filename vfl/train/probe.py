@@ -15,12 +15,12 @@ from cryptography import x509
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.messages import Activity, Check, Diagnose, Finding
+from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.train.findings import Notes
 from vfl.train.job import differing_tables
 from vfl.transport.credentials import Credentials
 from vfl.transport.diagnose import Attempt, try_connection
 from vfl.transport.doctor import Answer, ask_diagnosis
-from vfl.transport.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.transport.tunnel import dialled_endpoint
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 

@@ -18,12 +18,12 @@ from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ProtocolError, VflError
 from vfl.ids import Address
 from vfl.messages import MESSAGE_TYPES
+from vfl.pki.parsing import certificates_from_pem
+from vfl.pki.profile import fingerprint
+from vfl.pki.trust import CertificateRefused, Refusal, member_of
 from vfl.transport.credentials import Credentials
 from vfl.transport.failures import abort_call
 from vfl.transport.limits import MAX_CALLS_OF_ONE
-from vfl.transport.profile import fingerprint
-from vfl.transport.reading import certificates_from_pem
-from vfl.transport.trust import CertificateRefused, Refusal, member_of
 
 _log = structlog.get_logger(__name__)
 

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import ConfigError
-from vfl.transport.identity import Signature, Statement, sign, verify
-from vfl.transport.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
-from vfl.transport.profile import fingerprint
-from vfl.transport.reading import certificates_from_pem
-from vfl.transport.trust import CertificateRefused, Trust, current_time, member_of, parse_trust
+from vfl.pki.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
+from vfl.pki.parsing import certificates_from_pem
+from vfl.pki.profile import fingerprint
+from vfl.pki.statements import Signature, Statement, sign, verify
+from vfl.pki.trust import CertificateRefused, Trust, current_time, member_of, parse_trust
 
 _log = structlog.get_logger(__name__)
 
@@ -127,7 +127,7 @@ class Credentials:
         """Whether the statement's sender has said it.
 
         Raises:
-            CertificateRefused: see ``vfl.transport.identity.verify``.
+            CertificateRefused: see ``vfl.pki.statements.verify``.
         """
         verify(statement, signature, self.federation, self.trust)
 

@@ -20,6 +20,7 @@ from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import RemoteError
 from vfl.messages import Check, Verdict
+from vfl.pki.trust import current_time
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
 from vfl.train.party_config import load_party
@@ -27,7 +28,6 @@ from vfl.train.party_process import serve_party
 from vfl.train.probe import Standpoint
 from vfl.transport import credentials
 from vfl.transport.doctor import ask_diagnosis
-from vfl.transport.trust import current_time
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 CLINIC, SHOP = "clinic", "shop"

@@ -10,9 +10,9 @@ from support.certificates import Issuer
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.transport.certificates import make_federation_certificates
+from vfl.pki.keyfiles import PassphraseSource
+from vfl.pki.throwaway import make_federation_certificates
 from vfl.transport.credentials import Credentials, watched
-from vfl.transport.keyfiles import PassphraseSource
 
 BANK = "spiffe://demo/party/bank"
 ROLES = {"bank": Role.ACTIVE, "hub": Role.COORDINATOR}
@@ -223,7 +223,7 @@ async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, fede
 
 def test_a_stale_revocation_list_is_warned_of(tmp_path, federation, monkeypatch):
     issuer = Issuer.make(tmp_path / "ca")
-    monkeypatch.setattr("vfl.transport.authority.LIST_DAYS", -1 / 1440)
+    monkeypatch.setattr("vfl.pki.authority.LIST_DAYS", -1 / 1440)
     files = issuer.files("bank")
     issuer.revoke(issuer.files("shop"))
     with structlog.testing.capture_logs() as logs:

@@ -12,11 +12,11 @@ from support.certificates import Issuer
 
 from vfl import messages as m
 from vfl.errors import ConfigError, PeerUnreachable, RemoteError
+from vfl.pki.throwaway import make_federation_certificates
+from vfl.pki.trust import CertificateRefused, current_time
 from vfl.transport.access import Access
-from vfl.transport.certificates import make_federation_certificates
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
-from vfl.transport.trust import CertificateRefused, current_time
 
 FINISH = m.Finish("job-1", 0)
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))
@@ -215,7 +215,7 @@ async def test_revocation_and_expiry_take_effect_on_an_open_connection(
         await hub.finish(FINISH)
         now = current_time()
         with monkeypatch.context() as patched:
-            patched.setattr("vfl.transport.trust.current_time", lambda: now + timedelta(days=2))
+            patched.setattr("vfl.pki.trust.current_time", lambda: now + timedelta(days=2))
             with pytest.raises(RemoteError, match="has expired"):
                 await hub.finish(FINISH)
         await hub.finish(FINISH)

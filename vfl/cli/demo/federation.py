@@ -16,7 +16,7 @@ from vfl.cli.demo.datasets import ACTIVE, DATASETS, DemoData, keep_some_rows
 from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.transport.certificates import make_federation_certificates
+from vfl.pki.throwaway import make_federation_certificates
 
 COORDINATOR = "coordinator"
 FEDERATION = "demo"

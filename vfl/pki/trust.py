@@ -14,9 +14,9 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ConfigError
-from vfl.transport.keyfiles import is_usable
-from vfl.transport.profile import claims_of, fingerprint
-from vfl.transport.reading import authorities_from_pem, list_from_pem
+from vfl.pki.keyfiles import is_usable
+from vfl.pki.parsing import authorities_from_pem, list_from_pem
+from vfl.pki.profile import claims_of, fingerprint
 
 _CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 

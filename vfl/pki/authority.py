@@ -13,8 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vfl.configuration.federation import SERVER_DOMAIN, FederationConfig
 from vfl.errors import ConfigError
-from vfl.transport.keyfiles import PrivateKey, is_usable, new_private_key
-from vfl.transport.profile import Claims, Owner, claims_of
+from vfl.pki.keyfiles import PrivateKey, is_usable, new_private_key
+from vfl.pki.profile import Claims, Owner, claims_of
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.certificates import Issuer, Unchecked
 
-from vfl.transport.identity import Signature, Statement
-from vfl.transport.trust import CertificateRefused
+from vfl.pki.statements import Signature, Statement
+from vfl.pki.trust import CertificateRefused
 
 STATEMENT = Statement("vfl/public-keys/1", "demo", "job-1", 0, "shop", (b"encryption key", b"agreement key"))
 KEYS = {
@@ -101,7 +101,7 @@ def test_a_chain_travels_with_the_signature(mutual, tmp_path):
 @given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
 def test_malformed_certificates_and_signatures_are_refused(certificate, intermediates, signature):
     # Nothing is looked up before the certificate has been read, so there is no need of real trust here.
-    from vfl.transport.identity import verify
+    from vfl.pki.statements import verify
 
     with pytest.raises(CertificateRefused):
         verify(STATEMENT, Signature(certificate, intermediates, signature), None, None)

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.transport.authority import Authority
-from vfl.transport.authority_folder import CA_FILE, LIST_FILE
-from vfl.transport.keyfiles import new_private_key, write_private_key
-from vfl.transport.profile import Owner
+from vfl.pki.authority import Authority
+from vfl.pki.authority_folder import CA_FILE, LIST_FILE
+from vfl.pki.keyfiles import new_private_key, write_private_key
+from vfl.pki.profile import Owner
 
 VALID_DAYS = 30.0
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")

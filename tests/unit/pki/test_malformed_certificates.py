@@ -11,13 +11,13 @@ from support.certificates import Unchecked
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
+from vfl.pki.authority import Authority, make_request
+from vfl.pki.authority_folder import read_chain, read_request, revoke_in
+from vfl.pki.keyfiles import new_private_key
+from vfl.pki.profile import Owner
+from vfl.pki.statements import Signature, Statement
+from vfl.pki.trust import CertificateRefused, parse_trust
 from vfl.transport.access import Access
-from vfl.transport.authority import Authority, make_request
-from vfl.transport.authority_folder import read_chain, read_request, revoke_in
-from vfl.transport.identity import Signature, Statement
-from vfl.transport.keyfiles import new_private_key
-from vfl.transport.profile import Owner
-from vfl.transport.trust import CertificateRefused, parse_trust
 
 P256 = bytes.fromhex("2a8648ce3d030107")
 STATEMENT = Statement("vfl/public-keys/1", "demo", "job-1", 0, "shop", (b"key",))

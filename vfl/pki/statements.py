@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.configuration.federation import FederationConfig
-from vfl.transport.keyfiles import PrivateKey
-from vfl.transport.reading import certificate_from_der, certificates_from_pem
-from vfl.transport.trust import CertificateRefused, Refusal, Trust, member_of
+from vfl.pki.keyfiles import PrivateKey
+from vfl.pki.parsing import certificate_from_der, certificates_from_pem
+from vfl.pki.trust import CertificateRefused, Refusal, Trust, member_of
 
 _MAX_CERTIFICATE_BYTES = 16 * 1024
 _MAX_INTERMEDIATES_BYTES = 64 * 1024

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.errors import ConfigError
-from vfl.transport.authority import AUTHORITY_DAYS, Authority
-from vfl.transport.keyfiles import PassphraseSource, parse_private_key, read_private, write_private_key
-from vfl.transport.reading import certificates_from_pem, list_from_pem, request_from_pem
+from vfl.pki.authority import AUTHORITY_DAYS, Authority
+from vfl.pki.keyfiles import PassphraseSource, parse_private_key, read_private, write_private_key
+from vfl.pki.parsing import certificates_from_pem, list_from_pem, request_from_pem
 
 CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl", "issued"
 
