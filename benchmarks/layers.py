@@ -26,7 +26,7 @@ from vfl.messages import Message
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.transport.codec import message_bytes
+from vfl.transport.wire.data_codec import message_bytes
 
 Mail = dict[tuple[str, str, str, int], deque[Message]]
 """Messages that wait: by receiver, sender, kind and part."""

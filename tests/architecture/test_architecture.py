@@ -78,7 +78,7 @@ def test_payload_is_put_on_the_wire_by_the_codec_alone():
         for call in _calls(module)
         if _called(call) == "Chunk" and any(keyword.arg == "payload" for keyword in call.keywords)
     }
-    assert writers == {"vfl/transport/codec.py"}
+    assert writers == {"vfl/transport/wire/data_codec.py"}
 
 
 def test_generated_code_is_used_by_the_transport_alone():

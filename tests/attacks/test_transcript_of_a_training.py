@@ -40,8 +40,8 @@ from vfl.train.active import ActiveParty
 from vfl.train.handshake import Keys
 from vfl.train.mail import Mail
 from vfl.train.passive import PassiveParty
-from vfl.transport.codec import MessageDecoder
 from vfl.transport.v1 import data_pb2
+from vfl.transport.wire.data_codec import MessageDecoder
 
 CLINIC, INSURER = "clinic", "insurer"
 PASSIVE = (CLINIC, INSURER)

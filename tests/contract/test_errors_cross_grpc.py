@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vfl import errors
 from vfl.errors import RemoteError, VflError, all_error_types
-from vfl.transport.failures import STATUS_CODES, Call, abort_call, from_rpc_error, to_status
+from vfl.transport.wire.failures import STATUS_CODES, Call, abort_call, from_rpc_error, to_status
 
 CALL = Call("shop", "127.0.0.1:1", "top", 2.5)
 ROW = "/srv/patients.csv row 4711"

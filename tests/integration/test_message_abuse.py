@@ -20,8 +20,8 @@ from vfl.errors import RemoteError
 from vfl.train import party_process
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import MAX_CALLS_OF_ONE, MEBIBYTE, Limits
 from vfl.transport.v1 import data_pb2
+from vfl.transport.wire.limits import MAX_CALLS_OF_ONE, MEBIBYTE, Limits
 
 HONEST, ABUSER = "clinic", "telco"
 STALL = 2.0

@@ -22,11 +22,11 @@ from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.job import job_digest
 from vfl.train.party_config import load_party, party_credentials
 from vfl.transport.client import ControlClient
-from vfl.transport.codec import encode_payload
 from vfl.transport.credentials import Credentials
-from vfl.transport.limits import MEBIBYTE
-from vfl.transport.recorder import fresh_salt, salt_metadata
 from vfl.transport.v1 import data_pb2
+from vfl.transport.wire.data_codec import encode_payload
+from vfl.transport.wire.limits import MEBIBYTE
+from vfl.transport.wire.recorder import fresh_salt, salt_metadata
 from vfl.version import PROTOCOL_VERSION
 
 JOB, ATTEMPT, SECONDS = "job-1", 1, 60.0

@@ -23,7 +23,7 @@ from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.credentials import Credentials
-from vfl.transport.tunnel import dialled_endpoint
+from vfl.transport.relay_tunnel import dialled_endpoint
 
 
 @dataclass

@@ -18,8 +18,8 @@ from vfl.train.own_checks import check_port, note_credentials, note_table
 from vfl.train.party_config import PartySetup, check_acceptable, load_party
 from vfl.train.probe import Standpoint, note_refusal, probe, probe_others
 from vfl.transport.credentials import Credentials
-from vfl.transport.doctor import ask_diagnosis
-from vfl.transport.tunnel import dialled_endpoint
+from vfl.transport.diagnosis_call import ask_diagnosis
+from vfl.transport.relay_tunnel import dialled_endpoint
 
 PROBE_SECONDS = 25.0
 """For a party to try all others: two addresses, a handshake, an answer, a name; each has its own deadline."""

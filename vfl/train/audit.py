@@ -23,7 +23,7 @@ from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
 from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, Record
 from vfl.train.job import JobConfig, job_digest
-from vfl.transport.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Crossing, Direction
 from vfl.version import PACKAGE_VERSION
 
 _log = structlog.get_logger("vfl.audit")
@@ -84,7 +84,7 @@ class Terms:
 
 
 class AuditTrail:
-    """Implements ``vfl.transport.recorder.Recorder`` with the file of one job. Used from one event loop.
+    """Implements ``vfl.transport.wire.recorder.Recorder`` with the file of one job. Used from one event loop.
 
     Args:
         directory: made when the first job is opened.

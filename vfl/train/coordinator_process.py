@@ -24,7 +24,7 @@ from vfl.train.outcome import Outcome
 from vfl.train.run_store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials, load_credentials, watched
-from vfl.transport.tunnel import dialled_endpoint
+from vfl.transport.relay_tunnel import dialled_endpoint
 
 _log = structlog.get_logger("vfl.coordinator")
 

@@ -17,7 +17,7 @@ from vfl.train.service import PartyService
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
-from vfl.transport.traffic import TrafficMeter
+from vfl.transport.wire.traffic import TrafficMeter
 
 _log = structlog.get_logger("vfl.party")
 

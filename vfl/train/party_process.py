@@ -24,9 +24,9 @@ from vfl.train.reception import Reception
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
+from vfl.transport.relay_tunnel import dialled_endpoint, reachable_through_relay
 from vfl.transport.server import PartyServer
-from vfl.transport.traffic import TrafficMeter
-from vfl.transport.tunnel import dialled_endpoint, reachable_through_relay
+from vfl.transport.wire.traffic import TrafficMeter
 
 _log = structlog.get_logger("vfl.party")
 

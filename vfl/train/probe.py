@@ -18,10 +18,10 @@ from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.train.findings import Notes
 from vfl.train.job import differing_tables
+from vfl.transport.connection_check import Attempt, try_connection
 from vfl.transport.credentials import Credentials
-from vfl.transport.diagnose import Attempt, try_connection
-from vfl.transport.doctor import Answer, ask_diagnosis
-from vfl.transport.tunnel import dialled_endpoint
+from vfl.transport.diagnosis_call import Answer, ask_diagnosis
+from vfl.transport.relay_tunnel import dialled_endpoint
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 ANSWER_SECONDS = 5.0

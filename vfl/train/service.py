@@ -33,8 +33,8 @@ from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import MEBIBYTE
-from vfl.transport.traffic import TrafficMeter
+from vfl.transport.wire.limits import MEBIBYTE
+from vfl.transport.wire.traffic import TrafficMeter
 from vfl.version import PROTOCOL_VERSION
 
 _log = structlog.get_logger("vfl.party")

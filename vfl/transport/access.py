@@ -22,8 +22,8 @@ from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
 from vfl.transport.credentials import Credentials
-from vfl.transport.failures import abort_call
-from vfl.transport.limits import MAX_CALLS_OF_ONE
+from vfl.transport.wire.failures import abort_call
+from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 
 _log = structlog.get_logger(__name__)
 

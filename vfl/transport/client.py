@@ -18,13 +18,15 @@ from vfl import messages as m
 from vfl.errors import AuditError, MismatchError, PeerUnreachable, RemoteError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
-from vfl.transport.codec import encode_header, encode_payload
-from vfl.transport.control_codec import from_proto, to_proto
+from vfl.transport.connection_check import explain_connection
 from vfl.transport.credentials import Credentials
-from vfl.transport.diagnose import explain_connection
-from vfl.transport.failures import Call, as_failure, from_rpc_error, readable
-from vfl.transport.limits import Limits, channel_options
-from vfl.transport.recorder import (
+from vfl.transport.server import health_service_name
+from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
+from vfl.transport.wire.control_codec import from_proto, to_proto
+from vfl.transport.wire.data_codec import encode_header, encode_payload
+from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, readable
+from vfl.transport.wire.limits import Limits, channel_options
+from vfl.transport.wire.recorder import (
     Direction,
     Recorder,
     call_key,
@@ -34,9 +36,7 @@ from vfl.transport.recorder import (
     message_sha256,
     salt_metadata,
 )
-from vfl.transport.server import health_service_name
-from vfl.transport.traffic import TrafficMeter
-from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
+from vfl.transport.wire.traffic import TrafficMeter
 
 ReplyT = TypeVar("ReplyT", bound=m.ControlMessage)
 
@@ -242,7 +242,7 @@ def channel_was_closed() -> bool:
 
 
 class RelayClient(_Connection):
-    """Byte streams through a party that passes connections on, see ``vfl.transport.relay``."""
+    """Byte streams through a party that passes connections on, see ``vfl.transport.relay_service``."""
 
     def accept(self) -> Any:
         """Of a party behind it: wait for one connection. The gRPC stream."""

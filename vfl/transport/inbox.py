@@ -17,9 +17,9 @@ import structlog
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
-from vfl.transport.codec import message_bytes
-from vfl.transport.limits import Limits
-from vfl.transport.room import Room
+from vfl.transport.inbox_quota import Room
+from vfl.transport.wire.data_codec import message_bytes
+from vfl.transport.wire.limits import Limits
 
 _log = structlog.get_logger(__name__)
 

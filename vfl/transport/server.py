@@ -20,23 +20,10 @@ from vfl.errors import AuditError, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
 from vfl.transport.access import Access, Gate
-from vfl.transport.codec import MessageDecoder, decode_address
-from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
-from vfl.transport.doctor import Doctor, DoctorHandler
-from vfl.transport.failures import abort_call, as_failure
+from vfl.transport.diagnosis_call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import MAX_CONCURRENT_CALLS, server_options
-from vfl.transport.recorder import (
-    Direction,
-    Recorder,
-    call_key,
-    control_crossing,
-    data_crossing,
-    received_salt,
-)
-from vfl.transport.relay import Relay
-from vfl.transport.traffic import TrafficMeter
+from vfl.transport.relay_service import Relay
 from vfl.transport.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -46,6 +33,19 @@ from vfl.transport.v1 import (
     relay_pb2,
     relay_pb2_grpc,
 )
+from vfl.transport.wire.control_codec import from_proto, to_proto
+from vfl.transport.wire.data_codec import MessageDecoder, decode_address
+from vfl.transport.wire.failures import abort_call, as_failure
+from vfl.transport.wire.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.wire.recorder import (
+    Direction,
+    Recorder,
+    call_key,
+    control_crossing,
+    data_crossing,
+    received_salt,
+)
+from vfl.transport.wire.traffic import TrafficMeter
 
 _log = structlog.get_logger(__name__)
 

@@ -23,15 +23,16 @@ from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.messages import MESSAGE_TYPES, Message
 from vfl.privacy.audit_log import Chain, Crossed
 from vfl.train.job import check_digest
-from vfl.transport import codec, doctor
+from vfl.transport import diagnosis_call as doctor
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.control_codec import PROTO_TYPES, from_proto, to_proto
-from vfl.transport.failures import Call, as_failure, from_rpc_error, to_status
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import Limits
-from vfl.transport.recorder import Crossing, call_key, control_crossing, fresh_salt, received_salt, salt_metadata
 from vfl.transport.server import PartyServer
 from vfl.transport.v1 import data_pb2, doctor_pb2
+from vfl.transport.wire import data_codec as codec
+from vfl.transport.wire.control_codec import PROTO_TYPES, from_proto, to_proto
+from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, to_status
+from vfl.transport.wire.limits import Limits
+from vfl.transport.wire.recorder import Crossing, call_key, control_crossing, fresh_salt, received_salt, salt_metadata
 
 LIMITS = Limits(max_message_bytes=1 << 16, inbox_bytes=1 << 18, held_bytes=1 << 17, stall_seconds=5.0)
 KEY = StepKey(JOB, 1, 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vfl.errors import VflError
-from vfl.transport.failures import as_failure
+from vfl.transport.wire.failures import as_failure
 
 MEBIBYTE = 2**20
 PER_BYTE = 64

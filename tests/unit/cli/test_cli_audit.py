@@ -11,7 +11,7 @@ from vfl.ids import StepKey
 from vfl.messages import Protection
 from vfl.train.audit import AuditTrail, Terms
 from vfl.train.party_config import load_party
-from vfl.transport.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Crossing, Direction
 
 
 @pytest.fixture

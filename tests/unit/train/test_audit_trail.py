@@ -20,7 +20,7 @@ from vfl.train.audit import EARLY_RECORDS, AuditTrail, Terms
 from vfl.train.coordinator_config import CoordinatorConfig, coordinator_beside
 from vfl.train.job import job_digest
 from vfl.train.party_config import load_party
-from vfl.transport.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Crossing, Direction
 from vfl.version import PROTOCOL_VERSION
 
 CROSSING = Crossing(

@@ -11,8 +11,8 @@ from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.ids import Address, CheckpointId, Role, StepKey
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import Limits
 from vfl.transport.server import PartyServer
+from vfl.transport.wire.limits import Limits
 
 NAMES = {"bank": "active", "shop": "passive", "telco": "passive"}
 

@@ -10,8 +10,8 @@ from support.certificates import Issuer
 from support.federation import free_ports
 
 from vfl.messages import Check
-from vfl.transport import diagnose
-from vfl.transport.diagnose import explain_connection, try_connection
+from vfl.transport import connection_check as diagnose
+from vfl.transport.connection_check import explain_connection, try_connection
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from vfl import messages as m
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
-from vfl.transport.control_codec import PROTO_TYPES, from_proto, to_proto
 from vfl.transport.v1 import control_pb2 as pb
+from vfl.transport.wire.control_codec import PROTO_TYPES, from_proto, to_proto
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNT = st.integers(0, (1 << 64) - 1)

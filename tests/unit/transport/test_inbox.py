@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ModelError, ProtocolError
 from vfl.ids import StepKey
 from vfl.transport.inbox import Inbox, _Steps
-from vfl.transport.limits import Limits
+from vfl.transport.wire.limits import Limits
 
 SHARE_BYTES = 48
 

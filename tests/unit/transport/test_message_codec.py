@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 from vfl.errors import MismatchError, ProtocolError
 from vfl.ids import Address, StepKey
 from vfl.messages import MESSAGE_TYPES, FreshCiphertexts, HiddenCiphertexts, PublicKeys
-from vfl.transport import codec
 from vfl.transport.v1 import data_pb2 as pb
+from vfl.transport.wire import data_codec as codec
 
 LIMIT = 1 << 20
 ADDRESS = Address(StepKey("job-1", 7, 2), "public_keys", "shop")

@@ -24,10 +24,10 @@ from vfl.errors import (
 from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.inbox import Inbox
-from vfl.transport.limits import Limits
 from vfl.transport.server import PartyServer
-from vfl.transport.traffic import Traffic, TrafficMeter
 from vfl.transport.v1 import data_pb2, data_pb2_grpc
+from vfl.transport.wire.limits import Limits
+from vfl.transport.wire.traffic import Traffic, TrafficMeter
 
 STEP = StepKey("job-1", 0, 0)
 CHECKPOINT = CheckpointId(0, 0, "digest")

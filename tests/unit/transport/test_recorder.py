@@ -6,7 +6,7 @@ from vfl import messages as m
 from vfl.errors import DataError, PeerUnreachable, RemoteError
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.recorder import Direction
+from vfl.transport.wire.recorder import Direction
 
 
 class Memory:

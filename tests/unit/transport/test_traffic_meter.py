@@ -1,4 +1,4 @@
-from vfl.transport.traffic import Traffic, TrafficMeter
+from vfl.transport.wire.traffic import Traffic, TrafficMeter
 
 
 def test_bytes_are_counted_by_job_peer_and_direction():

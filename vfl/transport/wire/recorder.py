@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from vfl.errors import ProtocolError
 from vfl.ids import Address, Batch, Phase, StepKey
 from vfl.messages import Checkpoint, ControlMessage, Failure, Message, PhaseCall, Protection
-from vfl.transport.codec import message_bytes, wire_bytes
-from vfl.transport.control_codec import to_proto
+from vfl.transport.wire.control_codec import to_proto
+from vfl.transport.wire.data_codec import message_bytes, wire_bytes
 
 SALT_BYTES = 32
 _SALT_KEY = "vfl-audit-salt-bin"

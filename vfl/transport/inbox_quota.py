@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vfl.errors import ProtocolError
-from vfl.transport.limits import Limits
+from vfl.transport.wire.limits import Limits
 
 
 class Room:

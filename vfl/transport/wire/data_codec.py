@@ -17,8 +17,8 @@ from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import MismatchError, ProtocolError
 from vfl.ids import Address, StepKey
 from vfl.messages import MESSAGE_TYPES, Array, Message
-from vfl.transport.limits import CHUNK_BYTES
 from vfl.transport.v1 import data_pb2 as pb
+from vfl.transport.wire.limits import CHUNK_BYTES
 
 WIRE_VERSION = 1
 """Version of the header; a receiver refuses any other."""

@@ -1,6 +1,6 @@
 """A party with a port passes connections on to parties that have none. It sees their TLS bytes and nothing more.
 
-The party without a port keeps some ``Accept`` calls open (``vfl.transport.tunnel``). A caller's ``Connect`` is joined
+The party without a port keeps some ``Accept`` calls open (``vfl.transport.relay_tunnel``). A caller's ``Connect`` is joined
 to one of them, and bytes flow until either side closes.
 """
 
@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
 from vfl.transport.access import Access
-from vfl.transport.failures import abort_call
 from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
+from vfl.transport.wire.failures import abort_call
 
 _log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ from vfl.configuration.federation import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.errors import ProtocolError, all_error_types
 from vfl.pki.trust import current_time
 from vfl.transport.access import Access
-from vfl.transport.control_codec import from_proto, to_proto
 from vfl.transport.credentials import Credentials
-from vfl.transport.failures import Call, abort_call, from_rpc_error, printable, readable
-from vfl.transport.limits import channel_options
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
+from vfl.transport.wire.control_codec import from_proto, to_proto
+from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable
+from vfl.transport.wire.limits import channel_options
 
 _log = structlog.get_logger(__name__)
 

@@ -19,8 +19,8 @@ from vfl.configuration.federation import FederationConfig, PartyEntry, parse_end
 from vfl.errors import ProtocolError, VflError
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.credentials import Credentials
-from vfl.transport.failures import Call, from_rpc_error, readable
 from vfl.transport.v1 import relay_pb2
+from vfl.transport.wire.failures import Call, from_rpc_error, readable
 
 _log = structlog.get_logger(__name__)
 
