@@ -17,10 +17,10 @@ from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.machine import cores
 from vfl.cli.demo.federation import DemoFederation
 from vfl.configuration.toml_files import load_toml
+from vfl.job.config import load_job_setup
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
-from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"

@@ -22,11 +22,11 @@ from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
+from vfl.job.config import load_job_setup
 from vfl.pki.throwaway import make_federation_certificates
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
-from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from benchmarks.machine import description
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.interact.fixed_point import centre
-from vfl.train.job import load_job_setup
+from vfl.job.config import load_job_setup
 
 COORDINATOR = "coordinator"
 SEED, OVERLAP = 3, 0.9

@@ -10,10 +10,10 @@ import pytest
 import vfl.messages.data
 from vfl.configuration.toml_files import load_toml
 from vfl.ids import Role
+from vfl.job.config import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.pki.throwaway import make_federation_certificates
 from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.job import job_digest
 from vfl.train.party_config import load_party
 from vfl.transport.credentials import Credentials
 

@@ -15,11 +15,7 @@ from vfl.configuration.toml_files import Configuration
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
-from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
-from vfl.train.audit import AuditConfig
-from vfl.train.checkpoints import CheckpointConfig
-from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.job import (
+from vfl.job.config import (
     CheckpointPlan,
     DeadlineConfig,
     InteractionConfig,
@@ -29,8 +25,12 @@ from vfl.train.job import (
     SplitConfig,
     TrainingConfig,
 )
+from vfl.job.policy import PolicyConfig
+from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
+from vfl.train.audit import AuditConfig
+from vfl.train.checkpoints import CheckpointConfig
+from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
-from vfl.train.policy import PolicyConfig
 from vfl.train.run_store import RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]

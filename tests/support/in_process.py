@@ -13,11 +13,11 @@ from support.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
 from vfl.ids import Address
+from vfl.job.config import load_job_setup
 from vfl.messages import Message
 from vfl.train.coordinator import Outcome
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.coordinator_process import run_job
-from vfl.train.job import load_job_setup
 from vfl.train.observer import SilentObserver
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party

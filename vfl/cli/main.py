@@ -81,8 +81,8 @@ def run(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
+    from vfl.job.config import load_job_setup
     from vfl.train.coordinator_process import run_job
-    from vfl.train.job import load_job_setup
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -133,8 +133,8 @@ def align(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
+    from vfl.job.config import load_job_setup
     from vfl.train.coordinator_process import run_job
-    from vfl.train.job import load_job_setup
     from vfl.train.observer import SilentObserver
 
     configure_logs(log, party="coordinator")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from vfl import messages as m
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
-from vfl.train.job import DeadlineConfig
+from vfl.job.config import DeadlineConfig
 from vfl.train.observer import Observer
 from vfl.train.parties import Parties
 from vfl.transport.client import ControlClient

@@ -33,7 +33,7 @@ class Manifest(BaseModel):
 
     Attributes:
         job: name of the run.
-        job_digest: of the files that all parties agreed on, see ``vfl.train.job.job_digest``.
+        job_digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
         durable: flushed to the disk before it was called written.
         state_sha256: of the state file as it lies there.
         salt: random, hexadecimal.

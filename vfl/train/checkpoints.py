@@ -24,6 +24,7 @@ from pydantic import ConfigDict, Field, model_validator
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
+from vfl.job.config import differing_tables
 from vfl.runtime.durable_files import not_writable, read_file
 from vfl.train.checkpoint_directory import CheckpointDirectory, Entry
 from vfl.train.checkpoint_manifest import FORMAT, SALT_BYTES, Manifest
@@ -36,7 +37,6 @@ from vfl.train.checkpoint_state import (
     encrypt,
     load_key,
 )
-from vfl.train.job import differing_tables
 from vfl.version import PACKAGE_VERSION
 
 _log = structlog.get_logger("vfl.checkpoints")
@@ -73,7 +73,7 @@ class Origin:
 
     Attributes:
         job: name of this run of the job.
-        digest: of the files that all parties agreed on, see ``vfl.train.job.job_digest``.
+        digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
         party: whose part of the state.
     """
 

@@ -15,9 +15,9 @@ import structlog
 
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
+from vfl.job.config import JobConfig, differing_tables, job_digest
 from vfl.train.audit import AuditConfig, AuditTrail, Terms
 from vfl.train.coordinator import Coordinator, job_name
-from vfl.train.job import JobConfig, differing_tables, job_digest
 from vfl.train.ledger import Ledger
 from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome

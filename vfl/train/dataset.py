@@ -11,7 +11,7 @@ from vfl.data.split import epoch_batches, split_rows
 from vfl.data.table import Table
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, Split
-from vfl.train.job import JobConfig
+from vfl.job.config import JobConfig
 
 Rows = npt.NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vfl.data.preprocess import Features
 from vfl.errors import ProtocolError
+from vfl.job.config import OptimiserConfig
 from vfl.models.bottoms import Bottom
-from vfl.train.job import OptimiserConfig
 
 
 def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

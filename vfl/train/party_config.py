@@ -16,11 +16,11 @@ from vfl.data.config import DataConfig
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
+from vfl.job.config import JobConfig, OptimiserConfig, load_job_setup
+from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
 from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
-from vfl.train.job import JobConfig, OptimiserConfig, load_job_setup
-from vfl.train.policy import PolicyConfig
 from vfl.transport.credentials import Credentials, load_credentials
 
 

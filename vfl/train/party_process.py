@@ -14,9 +14,9 @@ import torch
 
 from vfl.errors import VflError
 from vfl.he.compute import use_device, use_threads
+from vfl.job.config import job_digest
 from vfl.train.audit import AuditTrails
 from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
-from vfl.train.job import job_digest
 from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.train.party_doctor import PartyDoctor
 from vfl.train.probe import Standpoint

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vfl.errors import PeerUnreachable
+from vfl.job.config import DeadlineConfig
 from vfl.train.attempt import Attempt
 from vfl.train.attendance import HEARTBEAT_SECONDS
-from vfl.train.job import DeadlineConfig
 
 
 def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:

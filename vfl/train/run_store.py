@@ -115,7 +115,7 @@ class RunStore:
             run: its name, for instance ``credit-1a2b3c4d``.
             job: name of the job.
             federation: name of the federation.
-            digest: of the files that all parties agree on, see ``vfl.train.job.job_digest``.
+            digest: of the files that all parties agree on, see ``vfl.job.config.job_digest``.
             job_file: path of job.toml, to tell how to go on.
 
         Raises:

@@ -9,13 +9,13 @@ from functools import partial
 from vfl import messages as m
 from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
-from vfl.train.job import JobConfig
+from vfl.job.config import JobConfig
+from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
 from vfl.train.ledger import Ledger, failed_at_checkpoint
 from vfl.train.observer import Observer
 from vfl.train.outcome import Outcome
 from vfl.train.parties import Parties
 from vfl.train.run_store import StepRecord
-from vfl.train.schedule import EpochEnd, Evaluation, Schedule, TrainStep
 from vfl.transport.client import ControlClient
 
 

@@ -18,13 +18,13 @@ from vfl.cli.check import kind_of
 from vfl.configuration.federation import load_federation
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import VflError
+from vfl.job.config import load_job_setup
 from vfl.messages import Protection
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, read_lines
 from vfl.privacy.audit_summary import compare, read_half, summarise
 from vfl.privacy.audit_verify import verify
 from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.job import load_job_setup
 from vfl.train.party_config import PartyConfig
 from vfl.train.private_seed import load_private_seed
 

@@ -19,8 +19,8 @@ from vfl.data.config import DataConfig, IdRules
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table, load_table
 from vfl.ids import Batch, Split
+from vfl.job.config import load_job
 from vfl.train.dataset import Dataset
-from vfl.train.job import load_job
 
 _FRAME = pl.DataFrame(
     {

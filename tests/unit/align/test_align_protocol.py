@@ -19,9 +19,9 @@ from vfl.align.curve import hash_to_curve, id_digests
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.errors import AlignmentError, PolicyRefusal, ProtocolError
+from vfl.job.policy import PolicyConfig
 from vfl.messages import BlindedIdList, CommonIdCount, CommonIds, FullyBlindedIdList, IdCount
 from vfl.messages.exchange import Send
-from vfl.train.policy import PolicyConfig
 
 NAMES = ("bank", "clinic", "telco", "insurer")
 JOB = "job-1"

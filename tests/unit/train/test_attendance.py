@@ -8,10 +8,10 @@ from support.in_process import parties_in_process
 
 from vfl import messages as m
 from vfl.errors import PartyRestarted, RemoteError
+from vfl.job.config import DeadlineConfig, job_digest
 from vfl.train import attendance as attendance_module
 from vfl.train.attempt import not_prepared
 from vfl.train.attendance import Attendance
-from vfl.train.job import DeadlineConfig, job_digest
 from vfl.train.observer import SilentObserver
 from vfl.train.parties import Parties
 from vfl.train.party_config import load_party

@@ -5,9 +5,9 @@ import tomli_w
 from support.federation import ACTIVE, COORDINATOR, Processes
 
 from vfl.errors import PolicyRefusal
+from vfl.job.policy import PolicyConfig
 from vfl.train.memory_estimate import estimated_peak
 from vfl.train.party_config import load_party
-from vfl.train.policy import PolicyConfig
 
 CLINIC = "clinic"
 

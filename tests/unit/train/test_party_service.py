@@ -21,9 +21,9 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
+from vfl.job.config import job_digest
 from vfl.runtime.progress import current_progress
 from vfl.train.idle import IdleWork
-from vfl.train.job import job_digest
 from vfl.train.local_model import LocalBottom
 from vfl.train.party_config import load_party
 from vfl.train.upper import UpperModel

@@ -1,8 +1,8 @@
 import pytest
 
 from vfl.errors import PolicyRefusal
-from vfl.train.job import JobConfig
-from vfl.train.policy import PolicyConfig
+from vfl.job.config import JobConfig
+from vfl.job.policy import PolicyConfig
 
 
 def _job(protocol="encrypted", **training) -> JobConfig:

@@ -7,7 +7,7 @@ from support.federation import Federation
 
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
-from vfl.train.job import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
+from vfl.job.config import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
 from vfl.train.party_config import load_party
 
 

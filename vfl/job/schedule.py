@@ -10,7 +10,7 @@ import numpy as np
 
 from vfl.data.split import epoch_batches
 from vfl.ids import Batch, Split
-from vfl.train.job import JobConfig
+from vfl.job.config import JobConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
 from vfl.errors import PolicyRefusal
-from vfl.train.job import JobConfig
+from vfl.job.config import JobConfig
 
 Count = Annotated[int, Field(ge=1)]
 
