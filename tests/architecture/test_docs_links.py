@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from vfl.audit.trail import AuditConfig
 from vfl.configuration.federation import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 from vfl.configuration.toml_files import Configuration
 from vfl.data.config import DataConfig, IdRules
@@ -27,7 +28,6 @@ from vfl.job.config import (
 )
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
-from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig

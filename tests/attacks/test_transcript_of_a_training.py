@@ -28,14 +28,14 @@ from support.wire import Call, Tap, tap_servers
 
 import vfl.he.ciphertexts
 from vfl import messages as m
+from vfl.audit.log import Crossed, read_lines
+from vfl.audit.summary import compare, read_half
+from vfl.audit.verify import verify
 from vfl.he.bits import unpack_bits
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.stream import KeyOwner
 from vfl.messages.exchange import Send
-from vfl.privacy.audit_log import Crossed, read_lines
-from vfl.privacy.audit_summary import compare, read_half
-from vfl.privacy.audit_verify import verify
 from vfl.train.active import ActiveParty
 from vfl.train.handshake import Keys
 from vfl.train.mail import Mail

@@ -2,9 +2,9 @@
 
 import pytest
 
+from vfl.audit.words import MEANINGS
 from vfl.ids import Role
 from vfl.messages import CONTROL_TYPES, MESSAGE_TYPES, ControlMessage, Protection
-from vfl.privacy.audit_words import MEANINGS
 
 EVERY = MESSAGE_TYPES | CONTROL_TYPES
 

@@ -7,9 +7,9 @@ from support.federation import ACTIVE, COORDINATOR, Federation, Processes
 from support.in_process import run_federation
 
 from vfl.align import sets
+from vfl.audit.log import read_lines
 from vfl.errors import DataError, PolicyRefusal, ProtocolError
 from vfl.messages import BlindedIdList
-from vfl.privacy.audit_log import read_lines
 from vfl.transport.client import PeerClient
 
 CLINIC, INSURER = "clinic", "insurer"

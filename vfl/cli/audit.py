@@ -14,12 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from vfl.audit.log import Line, read_lines
+from vfl.audit.summary import Flow, Summary, compare, read_half, summarise
+from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
 from vfl.errors import AuditError
 from vfl.messages import Protection
-from vfl.privacy.audit_log import Line, read_lines
-from vfl.privacy.audit_summary import Flow, Summary, compare, read_half, summarise
-from vfl.privacy.audit_verify import Verification, verify
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vfl.audit.trail import AuditConfig
 from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import Configuration
-from vfl.train.audit import AuditConfig
 from vfl.train.run_store import RunsConfig
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from vfl.audit.trail import AuditConfig, AuditTrail, Terms
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.config import JobConfig, differing_tables, job_digest
-from vfl.train.audit import AuditConfig, AuditTrail, Terms
 from vfl.train.coordinator import Coordinator, job_name
 from vfl.train.ledger import Ledger
 from vfl.train.observer import Observer

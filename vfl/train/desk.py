@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
-from vfl.train.audit import AuditTrail, AuditTrails, Terms
 from vfl.train.party_config import PartySetup
 from vfl.train.reception import Reception
 from vfl.train.service import PartyService

@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from vfl.audit.trail import AuditConfig
 from vfl.configuration.federation import FederationConfig, Name, PartyEntry, TlsFiles
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig
@@ -19,7 +20,6 @@ from vfl.ids import Role
 from vfl.job.config import JobConfig, OptimiserConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
-from vfl.train.audit import AuditConfig
 from vfl.train.checkpoints import CheckpointConfig
 from vfl.transport.credentials import Credentials, load_credentials
 

@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack
 import structlog
 import torch
 
+from vfl.audit.trail import AuditTrails
 from vfl.errors import VflError
 from vfl.he.compute import use_device, use_threads
 from vfl.job.config import job_digest
-from vfl.train.audit import AuditTrails
 from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
 from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.train.party_doctor import PartyDoctor

@@ -13,6 +13,9 @@ import numpy as np
 
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
+from vfl.audit.log import Chain, Closed, Crossed, Opened, read_lines
+from vfl.audit.summary import compare, read_half, summarise
+from vfl.audit.verify import verify
 from vfl.cli.audit import _as_data, _facts
 from vfl.cli.check import kind_of
 from vfl.configuration.federation import load_federation
@@ -21,9 +24,6 @@ from vfl.errors import VflError
 from vfl.job.config import load_job_setup
 from vfl.messages import Protection
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
-from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, read_lines
-from vfl.privacy.audit_summary import compare, read_half, summarise
-from vfl.privacy.audit_verify import verify
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
 from vfl.train.private_seed import load_private_seed

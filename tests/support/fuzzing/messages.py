@@ -19,10 +19,10 @@ from support.fuzzing.edits import frame, framed, frames
 from support.fuzzing.members import ACTIVE, COORDINATOR, JOB, PASSIVE, Context, federation
 from support.fuzzing.registry import fuzz_target
 from vfl import messages as m
+from vfl.audit.log import Chain, Crossed
 from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.job.config import check_digest
 from vfl.messages import MESSAGE_TYPES, Message
-from vfl.privacy.audit_log import Chain, Crossed
 from vfl.transport import diagnosis_call as doctor
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.inbox import Inbox

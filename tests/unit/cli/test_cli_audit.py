@@ -5,11 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from vfl.audit.trail import AuditTrail, Terms
 from vfl.cli.main import app
 from vfl.errors import AuditError
 from vfl.ids import StepKey
 from vfl.messages import Protection
-from vfl.train.audit import AuditTrail, Terms
 from vfl.train.party_config import load_party
 from vfl.transport.wire.recorder import Crossing, Direction
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import structlog
 from pydantic import ConfigDict
 
+from vfl.audit.log import Chain, Closed, Crossed, Opened, Record
 from vfl.configuration.federation import FederationConfig
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
 from vfl.job.config import JobConfig, job_digest
-from vfl.privacy.audit_log import Chain, Closed, Crossed, Opened, Record
 from vfl.transport.wire.recorder import Crossing, Direction
 from vfl.version import PACKAGE_VERSION
 

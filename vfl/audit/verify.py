@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vfl.privacy.audit_log import GENESIS, Closed, Crossed, Line, Opened, Record
+from vfl.audit.log import GENESIS, Closed, Crossed, Line, Opened, Record
 
 MAX_PROBLEMS = 100
 

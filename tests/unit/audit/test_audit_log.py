@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vfl.audit.log import GENESIS, MAX_LINE_BYTES, Chain, Closed, Crossed, Line, Opened, read_lines
+from vfl.audit.summary import compare, read_half, summarise
+from vfl.audit.verify import verify
 from vfl.errors import AuditError
 from vfl.messages import Protection
-from vfl.privacy.audit_log import GENESIS, MAX_LINE_BYTES, Chain, Closed, Crossed, Line, Opened, read_lines
-from vfl.privacy.audit_summary import compare, read_half, summarise
-from vfl.privacy.audit_verify import verify
 
 TIME = "2026-01-02T03:04:05.678Z"
 OPENED = {

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vfl.audit.log import Crossed, Line
+from vfl.audit.verify import Verification, Walk
+from vfl.audit.words import MEANINGS
 from vfl.errors import AuditError
 from vfl.messages import Protection
-from vfl.privacy.audit_log import Crossed, Line
-from vfl.privacy.audit_verify import Verification, Walk
-from vfl.privacy.audit_words import MEANINGS
 
 MAX_FLOWS = 10_000
 """Kinds of flows in one summary; a job of nine parties has some hundred."""
