@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from vfl.audit.trail import AuditConfig
+from vfl.checkpoints.store import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 from vfl.configuration.toml_files import Configuration
 from vfl.data.config import DataConfig, IdRules
@@ -28,7 +29,6 @@ from vfl.job.config import (
 )
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
-from vfl.train.checkpoints import CheckpointConfig
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
 from vfl.train.run_store import RunsConfig

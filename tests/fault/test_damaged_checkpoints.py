@@ -11,7 +11,7 @@ import pytest
 from support.federation import ACTIVE, COORDINATOR, differing
 from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 
-from vfl.train.checkpoints import CheckpointStore
+from vfl.checkpoints.store import CheckpointStore
 from vfl.train.run_store import RunStore
 
 CLINIC = "clinic"

@@ -11,7 +11,7 @@ from support.federation import ACTIVE, COORDINATOR, differing
 from support.recovering import Watcher, run_here, small_federation, undisturbed_weights
 from support.small_disk import small_disk
 
-from vfl.train.checkpoint_directory import CheckpointDirectory
+from vfl.checkpoints.directory import CheckpointDirectory
 
 CLINIC = "clinic"
 

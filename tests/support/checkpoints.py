@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from vfl.train.checkpoint_directory import Entry
-from vfl.train.checkpoint_manifest import Manifest
-from vfl.train.checkpoints import CheckpointStore, Origin, Snapshot
+from vfl.checkpoints.directory import Entry
+from vfl.checkpoints.manifest import Manifest
+from vfl.checkpoints.store import CheckpointStore, Origin, Snapshot
 
 RUN = "credit-1a2b3c4d"
 ORIGIN = Origin(RUN, "model=aa,split=bb,training=cc", "clinic")

@@ -100,9 +100,9 @@ def _after(trap: Trap, kind: type, method: str, point: str) -> None:
 def set_at_party(trap: Trap) -> None:
     """Points of a party: prepare, restore, align, keys (in ``realign`` after a restore), begin, rebegin, the phases,
     scoring, checkpoint, commit, finish, release."""
+    from vfl.checkpoints.directory import CheckpointDirectory
+    from vfl.checkpoints.store import CheckpointStore
     from vfl.train.attempt import Attempt
-    from vfl.train.checkpoint_directory import CheckpointDirectory
-    from vfl.train.checkpoints import CheckpointStore
     from vfl.train.service import PartyService
     from vfl.transport.client import PeerClient
 

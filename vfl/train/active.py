@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import IntArray, quantise_gradient, update_multiplier, z_to_real
@@ -16,7 +17,6 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
-from vfl.train.checkpoints import Snapshot
 from vfl.train.local_model import prefixed, under
 from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_active

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from vfl.audit.trail import AuditConfig
+from vfl.checkpoints.store import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, Name, PartyEntry, TlsFiles
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig
@@ -20,7 +21,6 @@ from vfl.ids import Role
 from vfl.job.config import JobConfig, OptimiserConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
-from vfl.train.checkpoints import CheckpointConfig
 from vfl.transport.credentials import Credentials, load_credentials
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import numpy.typing as npt
 
+from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantise_activations, update_multiplier
@@ -15,7 +16,6 @@ from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.train.checkpoints import Snapshot
 from vfl.train.roles import JobState, LoadedRows
 from vfl.train.saving import save_passive
 from vfl.train.snapshots import interaction_weights

@@ -14,6 +14,7 @@ import torch
 
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
+from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table, load_table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
@@ -26,7 +27,6 @@ from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
-from vfl.train.checkpoints import Snapshot
 from vfl.train.dataset import Dataset
 from vfl.train.handshake import Keys
 from vfl.train.local_model import LocalBottom

@@ -16,13 +16,13 @@ import structlog
 
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
+from vfl.checkpoints.store import CheckpointStore, Origin
 from vfl.errors import JobAborted, PolicyRefusal, ProcessEnding, ProtocolError, VflError
 from vfl.he.pool import Pools
 from vfl.ids import Role, StepKey
 from vfl.job.config import check_digest, job_digest
 from vfl.runtime.memory import peak_memory_bytes
 from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
-from vfl.train.checkpoints import CheckpointStore, Origin
 from vfl.train.idle import IdleWork
 from vfl.train.mail import SHOWN_EVERY_SECONDS, Mail
 from vfl.train.party_config import PartySetup, check_acceptable

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vfl.checkpoints.store import Snapshot
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
 from vfl.errors import CheckpointError
 from vfl.interact.fixed_point import IntArray
-from vfl.train.checkpoints import Snapshot
 from vfl.train.local_model import LocalBottom, prefixed, under
 
 _ROWS = "rows"

@@ -11,9 +11,9 @@ import torch
 from support.fuzzing.files import file_with
 from support.fuzzing.members import ACTIVE, JOB, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
+from vfl.checkpoints.state import decode_state, encode_state
+from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Origin, Snapshot
 from vfl.ids import CheckpointId
-from vfl.train.checkpoint_state import decode_state, encode_state
-from vfl.train.checkpoints import CheckpointConfig, CheckpointStore, Origin, Snapshot
 from vfl.train.outcome import Outcome
 from vfl.train.run_store import CommittedCheckpoint, RunStore, StepRecord
 

@@ -5,7 +5,7 @@ import pytest
 from support.checkpoints import KEY
 from support.federation import Federation
 
-from vfl.train.checkpoints import CheckpointConfig
+from vfl.checkpoints.store import CheckpointConfig
 
 
 @pytest.fixture

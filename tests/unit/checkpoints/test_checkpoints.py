@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.checkpoints import ORIGIN, RUN, entry, files, same, snapshot, written
 
+from vfl.checkpoints import state as checkpoint_state
+from vfl.checkpoints.directory import superseded
+from vfl.checkpoints.store import CheckpointStore
 from vfl.ids import CheckpointId
-from vfl.train import checkpoint_state
-from vfl.train.checkpoint_directory import superseded
-from vfl.train.checkpoints import CheckpointStore
 
 # --- what is written comes back ---
 

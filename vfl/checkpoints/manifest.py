@@ -13,10 +13,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vfl.checkpoints.state import MAX_STATE_BYTES, damaged
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
 from vfl.runtime.durable_files import read_file
-from vfl.train.checkpoint_state import MAX_STATE_BYTES, damaged
 
 FORMAT = 1
 """Grows when the files change so that an older vfl could not read them."""

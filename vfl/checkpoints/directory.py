@@ -15,10 +15,10 @@ from pathlib import Path
 
 import structlog
 
+from vfl.checkpoints.manifest import MANIFEST_FILE, Manifest, read_manifest
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
 from vfl.runtime.durable_files import flush, make_directories, remove_aside, write_file
-from vfl.train.checkpoint_manifest import MANIFEST_FILE, Manifest, read_manifest
 from vfl.train.run_records import KEPT_VOLATILE
 
 _log = structlog.get_logger("vfl.checkpoints")

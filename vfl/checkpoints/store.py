@@ -21,14 +21,9 @@ import structlog
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
-from vfl.configuration.toml_files import Configuration, LocalPath
-from vfl.errors import CheckpointError
-from vfl.ids import RUN_NAME, CheckpointId
-from vfl.job.config import differing_tables
-from vfl.runtime.durable_files import not_writable, read_file
-from vfl.train.checkpoint_directory import CheckpointDirectory, Entry
-from vfl.train.checkpoint_manifest import FORMAT, SALT_BYTES, Manifest
-from vfl.train.checkpoint_state import (
+from vfl.checkpoints.directory import CheckpointDirectory, Entry
+from vfl.checkpoints.manifest import FORMAT, SALT_BYTES, Manifest
+from vfl.checkpoints.state import (
     ENCRYPTION_BYTES,
     damaged,
     decode_state,
@@ -37,6 +32,11 @@ from vfl.train.checkpoint_state import (
     encrypt,
     load_key,
 )
+from vfl.configuration.toml_files import Configuration, LocalPath
+from vfl.errors import CheckpointError
+from vfl.ids import RUN_NAME, CheckpointId
+from vfl.job.config import differing_tables
+from vfl.runtime.durable_files import not_writable, read_file
 from vfl.version import PACKAGE_VERSION
 
 _log = structlog.get_logger("vfl.checkpoints")
