@@ -18,8 +18,8 @@ WALL_CLOCKS = {
 }
 ALLOWED = {
     "vfl/audit/trail.py": "time of a record",
-    "vfl/train/run_records.py": "time of an event",
-    "vfl/train/run_store.py": "time of an event",
+    "vfl/run_records/rows.py": "time of an event",
+    "vfl/run_records/store.py": "time of an event",
     "vfl/pki/authority.py": "validity of a certificate that is issued",
     "vfl/pki/trust.py": "validity of a certificate; 'current_time' for those who ask",
 }

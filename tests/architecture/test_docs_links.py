@@ -29,9 +29,9 @@ from vfl.job.config import (
 )
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
+from vfl.run_records.store import RunsConfig
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
-from vfl.train.run_store import RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "docs", "parties", "protos", "scripts", "tests", "vfl")

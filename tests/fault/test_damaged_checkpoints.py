@@ -12,7 +12,7 @@ from support.federation import ACTIVE, COORDINATOR, differing
 from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 
 from vfl.checkpoints.store import CheckpointStore
-from vfl.train.run_store import RunStore
+from vfl.run_records.store import RunStore
 
 CLINIC = "clinic"
 

@@ -6,7 +6,7 @@ from support.federation import ACTIVE, COORDINATOR
 from support.recovering import run_here, small_federation
 
 from vfl.job.schedule import Schedule
-from vfl.train.run_store import RunState, RunStore
+from vfl.run_records.store import RunState, RunStore
 
 
 def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, capfd):

@@ -6,7 +6,7 @@ import json
 from support.federation import ACTIVE, COORDINATOR
 from support.recovering import run_here, small_federation
 
-from vfl.train.run_store import RunStore
+from vfl.run_records.store import RunStore
 
 CLINIC = "clinic"
 

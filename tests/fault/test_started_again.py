@@ -9,7 +9,7 @@ from support.federation import ACTIVE, COORDINATOR, differing
 from support.supervised import SupervisedRun, small_federation
 
 from vfl.errors import PeerUnreachable
-from vfl.train.run_store import RunState, RunStore
+from vfl.run_records.store import RunState, RunStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -146,7 +146,7 @@ def set_at_party(trap: Trap) -> None:
 
 def set_at_coordinator(trap: Trap) -> None:
     """Points of a coordinator: after the first reply to a call; before and after a checkpoint counts; saved."""
-    from vfl.train.ledger import Ledger
+    from vfl.run_records.journal import Ledger
     from vfl.transport.client import ControlClient
 
     for method in ("prepare", "restore", "align", "begin", "score", "finish", "release"):

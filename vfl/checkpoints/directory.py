@@ -18,8 +18,8 @@ import structlog
 from vfl.checkpoints.manifest import MANIFEST_FILE, Manifest, read_manifest
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
+from vfl.run_records.rows import KEPT_VOLATILE
 from vfl.runtime.durable_files import flush, make_directories, remove_aside, write_file
-from vfl.train.run_records import KEPT_VOLATILE
 
 _log = structlog.get_logger("vfl.checkpoints")
 

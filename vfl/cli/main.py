@@ -24,8 +24,8 @@ from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
+    from vfl.run_records.result import Outcome
     from vfl.train.coordinator_config import CoordinatorConfig
-    from vfl.train.outcome import Outcome
 
 app = typer.Typer(
     help="Vertical federated learning with an exact, homomorphically encrypted interaction layer.",

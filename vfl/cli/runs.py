@@ -16,7 +16,7 @@ from rich.text import Text
 
 from vfl.cli.failures import reported
 from vfl.errors import ConfigError
-from vfl.train.run_store import Event, RunRecord, RunState, RunStore
+from vfl.run_records.store import Event, RunRecord, RunState, RunStore
 
 SHOWN_CHECKPOINTS = 5
 SHOWN_EVENTS = 30

@@ -18,13 +18,13 @@ from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_re
 from vfl.ids import Split
 from vfl.job.config import JobConfig, job_digest
 from vfl.job.schedule import Schedule
+from vfl.run_records.journal import Ledger, failed_at_checkpoint
+from vfl.run_records.result import Outcome
+from vfl.run_records.store import CommittedCheckpoint
 from vfl.train.attendance import Attendance
 from vfl.train.interruption import Interruption
-from vfl.train.ledger import Ledger, failed_at_checkpoint
 from vfl.train.observer import Observer
-from vfl.train.outcome import Outcome
 from vfl.train.parties import Parties, watched
-from vfl.train.run_store import CommittedCheckpoint
 from vfl.train.training import Training
 from vfl.transport.client import ControlClient
 from vfl.version import PROTOCOL_VERSION

@@ -7,7 +7,7 @@ from pathlib import Path
 from vfl.audit.trail import AuditConfig
 from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import Configuration
-from vfl.train.run_store import RunsConfig
+from vfl.run_records.store import RunsConfig
 
 
 class CoordinatorConfig(Configuration):

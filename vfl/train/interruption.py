@@ -14,7 +14,7 @@ from vfl.errors import (
     VflError,
     is_retryable,
 )
-from vfl.train.outcome import Recovery
+from vfl.run_records.result import Recovery
 
 FRUITLESS_ATTEMPTS = 5
 """After so many attempts of all parties together, time in which all are there counts: they meet the same end again."""

@@ -11,11 +11,11 @@ from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.job.config import JobConfig
 from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
-from vfl.train.ledger import Ledger, failed_at_checkpoint
+from vfl.run_records.journal import Ledger, failed_at_checkpoint
+from vfl.run_records.result import Outcome
+from vfl.run_records.store import StepRecord
 from vfl.train.observer import Observer
-from vfl.train.outcome import Outcome
 from vfl.train.parties import Parties
-from vfl.train.run_store import StepRecord
 from vfl.transport.client import ControlClient
 
 

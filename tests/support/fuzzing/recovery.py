@@ -14,8 +14,8 @@ from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.checkpoints.state import decode_state, encode_state
 from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Origin, Snapshot
 from vfl.ids import CheckpointId
-from vfl.train.outcome import Outcome
-from vfl.train.run_store import CommittedCheckpoint, RunStore, StepRecord
+from vfl.run_records.result import Outcome
+from vfl.run_records.store import CommittedCheckpoint, RunStore, StepRecord
 
 SNAPSHOT = Snapshot(3, {"rows": torch.arange(4), "bottom.model.w": torch.ones(2, 2)}, {"preprocessing": "{}"})
 _SQLITE_BYTES = 1 << 17

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from vfl.cli.main import app
 from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId
-from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord
+from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore, StepRecord
 
 RUN = "credit-1a2b3c4d"
 LONG = "mortgages-of-all-branches-in-the-north"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from vfl.errors import CheckpointError, RemoteError, VflError
 from vfl.ids import CheckpointId
-from vfl.train.outcome import Outcome
-from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore, StepRecord, superseded_coordinator
+from vfl.run_records.result import Outcome
+from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore, StepRecord, superseded_coordinator
 
 
 class Ledger:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.ids import CheckpointId
-from vfl.train import run_store
-from vfl.train.run_records import KEPT_DURABLE
-from vfl.train.run_store import CommittedCheckpoint, RunsConfig, RunState, RunStore, StepRecord
+from vfl.run_records import store as run_store
+from vfl.run_records.rows import KEPT_DURABLE
+from vfl.run_records.store import CommittedCheckpoint, RunsConfig, RunState, RunStore, StepRecord
 
 RUN = "credit-1a2b3c4d"
 

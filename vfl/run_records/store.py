@@ -22,7 +22,7 @@ from pydantic import ConfigDict
 
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
-from vfl.train.run_records import (
+from vfl.run_records.rows import (
     KEPT_DURABLE,
     KEPT_VOLATILE,
     CommittedCheckpoint,
@@ -33,7 +33,7 @@ from vfl.train.run_records import (
     RunState,
     StepRecord,
 )
-from vfl.train.run_schema import create_or_check, readable
+from vfl.run_records.schema import create_or_check, readable
 
 __all__ = [
     "CommittedCheckpoint",

@@ -3,9 +3,9 @@
 import pytest
 
 from vfl.errors import CheckpointError, PeerUnreachable, ProtocolError
-from vfl.train.ledger import Ledger
-from vfl.train.outcome import Outcome
-from vfl.train.run_store import CommittedCheckpoint, RunState, RunStore
+from vfl.run_records.journal import Ledger
+from vfl.run_records.result import Outcome
+from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore
 
 RUN = "job-1"
 
