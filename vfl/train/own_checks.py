@@ -9,13 +9,13 @@ from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig, TlsFiles, parse_endpoint
 from vfl.data.table import load_table
+from vfl.doctor.findings import Notes, problems
+from vfl.doctor.probe import Standpoint, probe
 from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
 from vfl.pki.trust import current_time
-from vfl.train.findings import Notes, problems
 from vfl.train.party_config import PartySetup
-from vfl.train.probe import Standpoint, probe
 from vfl.transport.credentials import Credentials, load_credentials
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)

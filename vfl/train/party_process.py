@@ -13,13 +13,13 @@ import structlog
 import torch
 
 from vfl.audit.trail import AuditTrails
+from vfl.doctor.answer import PartyDoctor
+from vfl.doctor.probe import Standpoint
 from vfl.errors import VflError
 from vfl.he.compute import use_device, use_threads
 from vfl.job.config import job_digest
 from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
 from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials
-from vfl.train.party_doctor import PartyDoctor
-from vfl.train.probe import Standpoint
 from vfl.train.reception import Reception
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
+from vfl.doctor.probe import Standpoint, probe_others
 from vfl.messages import Activity, Diagnose, Diagnosis, Finding
 from vfl.pki.trust import current_time
-from vfl.train.probe import Standpoint, probe_others
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 REUSE_SECONDS = 5.0

@@ -13,11 +13,12 @@ from support.certificates import Issuer, Unchecked
 from support.federation import ACTIVE, COORDINATOR, Federation, free_ports
 from support.in_process import parties_in_process
 
-import vfl.train.party_doctor
+import vfl.doctor.answer
 import vfl.transport.diagnosis_call
 from vfl import messages as m
 from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration.toml_files import load_toml
+from vfl.doctor.probe import Standpoint
 from vfl.errors import RemoteError
 from vfl.job.config import job_digest
 from vfl.messages import Check, Verdict
@@ -25,7 +26,6 @@ from vfl.pki.trust import current_time
 from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
-from vfl.train.probe import Standpoint
 from vfl.transport import credentials
 from vfl.transport.diagnosis_call import ask_diagnosis
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
@@ -194,7 +194,7 @@ async def test_files_changed_since_the_process_started_are_found_by_its_own_oper
     [("PROTOCOL_VERSION", Verdict.PROBLEM, "9.9"), ("PACKAGE_VERSION", Verdict.WARNING, "9.9.9")],
 )
 async def test_another_version_is_told_with_both(federation, monkeypatch, name, verdict, theirs):
-    monkeypatch.setattr(vfl.train.party_doctor, name, theirs)
+    monkeypatch.setattr(vfl.doctor.answer, name, theirs)
     async with parties_in_process(federation.write()):
         findings = await from_coordinator(federation)
     found = [f for f in findings if f.verdict is not Verdict.OK]
@@ -208,7 +208,7 @@ async def test_another_version_is_told_with_both(federation, monkeypatch, name, 
 async def test_a_clock_that_is_wrong_is_a_warning(federation, monkeypatch, seconds, says):
     own = current_time()
     monkeypatch.setattr(vfl.transport.diagnosis_call, "current_time", lambda: own)
-    monkeypatch.setattr(vfl.train.party_doctor, "current_time", lambda: own + timedelta(seconds=seconds))
+    monkeypatch.setattr(vfl.doctor.answer, "current_time", lambda: own + timedelta(seconds=seconds))
     async with parties_in_process(federation.write()):
         findings = await diagnose_party(federation.path(CLINIC))
     found = [f for f in findings if f.verdict is not Verdict.OK]
@@ -326,20 +326,20 @@ def _revoke_at(federation, name, issuer):
 
 async def test_a_party_probes_the_others_once_for_all_who_ask_at_a_time(federation, monkeypatch):
     probed = []
-    real = vfl.train.party_doctor.probe_others
+    real = vfl.doctor.answer.probe_others
 
     async def counting(own):
         probed.append(own.name)
         return await real(own)
 
-    monkeypatch.setattr(vfl.train.party_doctor, "probe_others", counting)
+    monkeypatch.setattr(vfl.doctor.answer, "probe_others", counting)
     async with parties_in_process(federation.write()):
         own = _standpoint(federation)
         replies = await asyncio.gather(*(_ask(own, CLINIC) for _ in range(4)))
         replies.append(await _ask(own, CLINIC))
         assert probed == [CLINIC]
         assert {reply.diagnosis.findings for reply in replies} == {replies[0].diagnosis.findings}
-        monkeypatch.setattr(vfl.train.party_doctor, "REUSE_SECONDS", 0.0)
+        monkeypatch.setattr(vfl.doctor.answer, "REUSE_SECONDS", 0.0)
         await _ask(own, CLINIC)
     assert probed == [CLINIC, CLINIC]
 

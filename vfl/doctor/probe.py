@@ -13,11 +13,11 @@ from itertools import chain
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
+from vfl.doctor.findings import Notes
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.job.config import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
-from vfl.train.findings import Notes
 from vfl.transport.connection_check import Attempt, try_connection
 from vfl.transport.credentials import Credentials
 from vfl.transport.diagnosis_call import Answer, ask_diagnosis
