@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vfl.data.config import ColumnKind
-from vfl.data.source import Source
+from vfl.data.sources.files import Source
 from vfl.errors import DataError
 
 _MISSING_NUMBERS = ("na", "n/a", "nan", "null", "none")

@@ -6,7 +6,7 @@ import polars as pl
 
 from vfl.data.columns import is_text
 from vfl.data.config import IdRules
-from vfl.data.source import Source
+from vfl.data.sources.files import Source
 from vfl.errors import ConfigError, DataError
 
 _INTEGER = r"^([+-]?)0*([0-9]+)$"

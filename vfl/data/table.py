@@ -13,7 +13,7 @@ import polars as pl
 from vfl.data.columns import Column
 from vfl.data.config import ColumnKind, DataConfig, IdRules
 from vfl.data.row_ids import check_unique, read_ids
-from vfl.data.source import Source, read_source
+from vfl.data.sources.files import Source, read_source
 from vfl.errors import ConfigError, DataError
 from vfl.runtime.progress import piece_finished
 

@@ -1,4 +1,4 @@
-"""A helper process that reads a Parquet file: ``python -m vfl.data.parquet_check FILE``. It ends with 0 if that works.
+"""A helper process that reads a Parquet file: ``python -m vfl.data.sources.parquet_check FILE``. It ends with 0 if that works.
 
 The reader believes the lengths in a file. A corrupted one can make it ask for more memory than there is, upon which the
 process ends at once, with nothing that could be caught (ADR 0021).
@@ -25,7 +25,7 @@ def why_unreadable(path: Path) -> str:
         OSError: the helper cannot be started.
     """
     done = subprocess.run(  # noqa: S603  # this module, with the path as one argument
-        [sys.executable, "-P", "-m", "vfl.data.parquet_check", str(path.absolute())],
+        [sys.executable, "-P", "-m", "vfl.data.sources.parquet_check", str(path.absolute())],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env=helper_environment(),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vfl.data.config import DataConfig
-from vfl.data.parquet_check import UNREADABLE, why_unreadable
+from vfl.data.sources.parquet_check import UNREADABLE, why_unreadable
 from vfl.errors import ConfigError, DataError
 
 _SUFFIXES: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
