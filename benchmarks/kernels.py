@@ -12,8 +12,8 @@ from benchmarks.layers import PARAMETERS, random_activations, random_gradient
 from benchmarks.machine import cores, torch_threads
 from benchmarks.timing import Timing, side_by_side
 from vfl.he.algebra import times_matrix, transposed_times
+from vfl.he.arithmetic.compute import spread
 from vfl.he.ciphertexts import Cover, encrypt, hide, make_cover
-from vfl.he.compute import spread
 from vfl.he.keys import SecretKey
 from vfl.he.layout import ProductLayout, plan_backward, plan_product, reduction_layout
 from vfl.he.noise import product_hiding

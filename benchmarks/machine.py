@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vfl.he.compute import use_threads
+from vfl.he.arithmetic.compute import use_threads
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("torch", "numpy", "tenseal", "grpcio", "phe", "gmpy2")

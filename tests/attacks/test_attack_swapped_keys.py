@@ -12,8 +12,8 @@ from support.interaction import PARAMETERS
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
+from vfl.he.arithmetic.residues import prime_column, scaled_plaintext
 from vfl.he.keys import SecretKey
-from vfl.he.residues import prime_column, scaled_plaintext
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send

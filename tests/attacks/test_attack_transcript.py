@@ -12,7 +12,7 @@ from support.returned_products import returned_ciphertexts
 from support.uniformity import looks_uniform
 from support.weakened import send_all_coefficients, unused_coefficients
 
-from vfl.he.bits import packed_words, unpack_bits
+from vfl.he.arithmetic.bits import packed_words, unpack_bits
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
 from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.ids import StepKey

@@ -31,7 +31,7 @@ from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines
 from vfl.audit.summary import compare, read_half
 from vfl.audit.verify import verify
-from vfl.he.bits import unpack_bits
+from vfl.he.arithmetic.bits import unpack_bits
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.stream import KeyOwner

@@ -12,9 +12,9 @@ import math
 import numpy as np
 import torch
 
+from vfl.he.arithmetic.residues import scaled_plaintext
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters
-from vfl.he.residues import scaled_plaintext
 
 
 def secret_coefficients(parameters: Parameters, key: SecretKey) -> np.ndarray:

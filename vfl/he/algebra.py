@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vfl.he.compute import kernel_device, spread, zeros
+from vfl.he.arithmetic.compute import kernel_device, spread, zeros
+from vfl.he.arithmetic.negacyclic import inverse_transform, transform
+from vfl.he.arithmetic.residues import centred, prime_column, reduce_in_place
 from vfl.he.layout import ProductLayout, ReductionLayout
-from vfl.he.negacyclic import inverse_transform, transform
 from vfl.he.parameters import Parameters
-from vfl.he.residues import centred, prime_column, reduce_in_place
 from vfl.he.rounding import HALF_LIMB
 
 PIECE_BYTES = 64 * 2**20

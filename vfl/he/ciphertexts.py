@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 
 from vfl.errors import ProtocolError
-from vfl.he.bits import pack_bits, packed_words, unpack_bits
-from vfl.he.compute import spread
+from vfl.he.arithmetic.bits import pack_bits, packed_words, unpack_bits
+from vfl.he.arithmetic.compute import spread
+from vfl.he.arithmetic.residues import drop_primes, flooding_noise, prime_column, scaled_plaintext
 from vfl.he.keys import PublicKey, SeededCiphertexts, seeds_from_wire
 from vfl.he.parameters import Parameters
-from vfl.he.residues import drop_primes, flooding_noise, prime_column, scaled_plaintext
 from vfl.runtime.randomness import uniform_ring
 
 IntArray = npt.NDArray[np.int64]

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 
 from vfl.errors import ProtocolError
-from vfl.he.compute import spread
-from vfl.he.negacyclic import inverse_transform, transform
+from vfl.he.arithmetic.compute import spread
+from vfl.he.arithmetic.negacyclic import inverse_transform, transform
+from vfl.he.arithmetic.residues import centred, prime_column, reduced
+from vfl.he.arithmetic.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.parameters import Parameters
-from vfl.he.residues import centred, prime_column, reduced
-from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.seal import SealSecret
 from vfl.runtime.randomness import SEED_BYTES
 

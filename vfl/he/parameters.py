@@ -14,7 +14,7 @@ from functools import cached_property
 from pydantic import BaseModel, ConfigDict, Field
 
 from vfl.errors import ParameterError
-from vfl.he.primes import ntt_primes
+from vfl.he.arithmetic.primes import ntt_primes
 
 MAX_MODULUS_BITS = {4096: 109, 8192: 218, 16384: 438}
 """Largest log2 of the whole coefficient modulus at 128-bit security with ternary secrets, by ring degree

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from vfl.he.compute import spread
+from vfl.he.arithmetic.compute import spread
 
 Item = TypeVar("Item")
 

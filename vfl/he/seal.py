@@ -22,8 +22,8 @@ import torch
 import zstandard
 
 from vfl.errors import ParameterError
+from vfl.he.arithmetic.residues import scaled_plaintext
 from vfl.he.parameters import Parameters
-from vfl.he.residues import scaled_plaintext
 
 _HEADER = struct.Struct("<HBBBBHQ")  # magic, header bytes, major, minor, compression, reserved, total bytes
 _MAGIC = 0xA15E

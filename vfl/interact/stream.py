@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from vfl.he.arithmetic.compute import zeros
 from vfl.he.ciphertexts import Cover, encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire
-from vfl.he.compute import zeros
 from vfl.he.keys import PublicKey, SecretKey, SeededCiphertexts
 from vfl.he.layout import ProductLayout
 from vfl.he.noise import Hiding

@@ -16,7 +16,7 @@ from vfl.audit.trail import AuditTrails
 from vfl.doctor.answer import PartyDoctor
 from vfl.doctor.probe import Standpoint
 from vfl.errors import VflError
-from vfl.he.compute import use_device, use_threads
+from vfl.he.arithmetic.compute import use_device, use_threads
 from vfl.job.config import job_digest
 from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
 from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials

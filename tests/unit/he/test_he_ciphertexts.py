@@ -10,12 +10,12 @@ from support.uniformity import looks_uniform
 
 import vfl.he.ciphertexts
 from vfl.errors import ProtocolError
-from vfl.he.bits import pack_bits, packed_words
+from vfl.he.arithmetic.bits import pack_bits, packed_words
+from vfl.he.arithmetic.residues import drop_primes
 from vfl.he.ciphertexts import Cover, encrypt, from_wire, hide, make_cover, seeded_from_wire, to_wire, uniform_mask
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.noise import Hiding
 from vfl.he.parameters import Parameters, RingSettings
-from vfl.he.residues import drop_primes
 from vfl.runtime.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.compute import kernel_device, use_device, use_threads
+from vfl.he.arithmetic.compute import kernel_device, use_device, use_threads
+from vfl.he.arithmetic.residues import prime_column
 from vfl.he.layout import plan_backward, plan_product, product_layout, reduction_layout
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters, RingSettings
-from vfl.he.residues import prime_column
 
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, LEVEL = PARAMETERS.degree, len(PARAMETERS.primes)

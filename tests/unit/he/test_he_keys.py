@@ -22,11 +22,11 @@ from support.uniformity import looks_uniform
 
 import vfl.he.keys
 from vfl.errors import ProtocolError
+from vfl.he.arithmetic.residues import drop_primes
+from vfl.he.arithmetic.sampling import uniform_residues
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.noise import zero_encryption_noise
 from vfl.he.parameters import MAX_ERROR, Parameters, RingSettings
-from vfl.he.residues import drop_primes
-from vfl.he.sampling import uniform_residues
 from vfl.runtime.randomness import SEED_BYTES
 
 PARAMETERS = Parameters.validated(RingSettings())

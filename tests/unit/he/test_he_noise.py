@@ -19,13 +19,13 @@ from support.key_owner import (
 import vfl.he.ciphertexts
 import vfl.he.keys
 from vfl.he.algebra import times_matrix, transposed_times
+from vfl.he.arithmetic.residues import prime_column, scaled_plaintext
+from vfl.he.arithmetic.sampling import uniform_residues
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import plan_product, product_layout, reduction_layout
 from vfl.he.noise import FRESH_NOISE, Hiding, product_hiding, reduction_hiding, zero_encryption_noise
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters, RingSettings
-from vfl.he.residues import prime_column, scaled_plaintext
-from vfl.he.sampling import uniform_residues
 
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, LEVEL, TAU = PARAMETERS.degree, len(PARAMETERS.primes), PARAMETERS.tau

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from vfl.errors import ParameterError
+from vfl.he.arithmetic.primes import is_prime, ntt_primes
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
-from vfl.he.primes import is_prime, ntt_primes
 from vfl.he.seal import context
 
 DEFAULT = Parameters.validated(RingSettings())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.he.compute import use_threads
+from vfl.he.arithmetic.compute import use_threads
 from vfl.he.pool import Pool, Pools
 
 MANY = 1 << 40

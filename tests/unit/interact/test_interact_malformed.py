@@ -7,7 +7,7 @@ import pytest
 from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 from vfl.errors import ProtocolError
-from vfl.he.bits import packed_words
+from vfl.he.arithmetic.bits import packed_words
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
 from vfl.he.packing import RowPacking
 from vfl.ids import StepKey

@@ -29,7 +29,7 @@ from vfl.runtime.memory import keep_freed_memory
 
 keep_freed_memory()
 import torch
-from vfl.he.compute import zeros
+from vfl.he.arithmetic.compute import zeros
 
 def resident():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from vfl.he.compute import spread, use_threads
+from vfl.he.arithmetic.compute import spread, use_threads
 from vfl.runtime.progress import Progress, count_in, current_progress, piece_finished
 
 

@@ -9,7 +9,7 @@ from support.ciphertexts import encrypted, hidden, uniform_plaintexts
 from support.key_owner import phase, secret_coefficients
 
 from vfl.errors import ParameterError
-from vfl.he.compute import kernel_device, spread, use_device, use_threads, zeros
+from vfl.he.arithmetic.compute import kernel_device, spread, use_device, use_threads, zeros
 from vfl.he.keys import SecretKey
 from vfl.he.noise import Hiding, zero_encryption_noise
 from vfl.he.parameters import Parameters, RingSettings

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from vfl.he.compute import spread
+from vfl.he.arithmetic.compute import spread
 
 WORD = 32
 

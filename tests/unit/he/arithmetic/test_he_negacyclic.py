@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.key_owner import exact_product
 
 from vfl.errors import ParameterError
-from vfl.he.negacyclic import inverse_transform, transform
+from vfl.he.arithmetic.negacyclic import inverse_transform, transform
 from vfl.he.noise import check_bounds
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.rounding import product_error, zero_product_error

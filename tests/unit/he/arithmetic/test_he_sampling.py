@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.uniformity import looks_uniform
 
-import vfl.he.sampling
+import vfl.he.arithmetic.sampling
 from vfl.errors import InternalError
+from vfl.he.arithmetic.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.parameters import MAX_ERROR, Parameters, RingSettings
-from vfl.he.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.runtime.randomness import SEED_BYTES, expand, secret_stream
 
 PARAMETERS = Parameters.validated(RingSettings())
@@ -51,7 +51,9 @@ def test_words_outside_the_prime_are_passed_over(monkeypatch):
     prime = MANY_REJECTIONS[0]
     words = np.arange(20_000, dtype="<u4")
     words[[0, 2, 5]] = (prime, prime - 1 + (1 << 20), (1 << 20) - 1)
-    monkeypatch.setattr(vfl.he.sampling, "expand", lambda seed, length: np.resize(words, length // 4).tobytes())
+    monkeypatch.setattr(
+        vfl.he.arithmetic.sampling, "expand", lambda seed, length: np.resize(words, length // 4).tobytes()
+    )
     assert uniform_residues(b"", (prime,), 5).tolist() == [[1, prime - 1, 3, 4, 6]]
 
 
@@ -91,7 +93,7 @@ def test_running_out_of_candidates_is_an_error(monkeypatch):
     """Rather than a polynomial that is too short or reuses random bits."""
     ones = {"expand": lambda seed, length: b"\xff" * length, "secret_stream": lambda length: b"\xff" * length}
     for name, stream in ones.items():
-        monkeypatch.setattr(vfl.he.sampling, name, stream)
+        monkeypatch.setattr(vfl.he.arithmetic.sampling, name, stream)
     with pytest.raises(InternalError, match="ran out"):
         uniform_residues(bytes(32), PRIMES, DEGREE)
     with pytest.raises(InternalError, match="ran out"):
@@ -113,7 +115,7 @@ def test_ternary_polynomials_are_balanced():
 def test_every_byte_below_255_stands_for_a_ternary_value(monkeypatch):
     """85 bytes for each value; 255 would make one of them likelier."""
     stream = np.arange(256, dtype=np.uint8)
-    monkeypatch.setattr(vfl.he.sampling, "secret_stream", lambda length: np.resize(stream, length).tobytes())
+    monkeypatch.setattr(vfl.he.arithmetic.sampling, "secret_stream", lambda length: np.resize(stream, length).tobytes())
     values = ternary(3, 85).numpy()
     assert np.unique(values, return_counts=True)[1].tolist() == [85, 85, 85]
 
@@ -142,7 +144,7 @@ def test_errors_are_centred_binomial_over_42_bits():
 )
 def test_errors_reach_their_bound_and_use_no_other_bits(monkeypatch, word, error):
     stream = word.to_bytes(8, "little")
-    monkeypatch.setattr(vfl.he.sampling, "secret_stream", lambda length: stream * (length // 8))
+    monkeypatch.setattr(vfl.he.arithmetic.sampling, "secret_stream", lambda length: stream * (length // 8))
     assert errors(2, 3).tolist() == [[error] * 3] * 2
 
 

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from support.key_owner import integers, to_residues
 from support.uniformity import looks_uniform
 
-from vfl.he.layout import MAX_TERMS
-from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
-from vfl.he.primes import ntt_primes
-from vfl.he.residues import (
+from vfl.he.arithmetic.primes import ntt_primes
+from vfl.he.arithmetic.residues import (
     centred,
     drop_primes,
     flooding_noise,
@@ -20,6 +18,8 @@ from vfl.he.residues import (
     reduced,
     scaled_plaintext,
 )
+from vfl.he.layout import MAX_TERMS
+from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.rounding import HALF_LIMB, REDUCIBLE
 
 PARAMETERS = Parameters.validated(RingSettings())

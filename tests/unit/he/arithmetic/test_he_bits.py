@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.he.bits import WORD, pack_bits, packed_words, unpack_bits
-from vfl.he.compute import use_threads
+from vfl.he.arithmetic.bits import WORD, pack_bits, packed_words, unpack_bits
+from vfl.he.arithmetic.compute import use_threads
 
 BITS = st.integers(20, 32)
 
