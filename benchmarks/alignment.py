@@ -17,11 +17,11 @@ from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.machine import cores
 from vfl.cli.demo.federation import DemoFederation
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
+from vfl.coordinator.coordinator import Outcome
+from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.process import run_job
 from vfl.job.config import load_job_setup
-from vfl.train.coordinator import Outcome
-from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.coordinator_process import run_job
-from vfl.train.observer import SilentObserver
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
 PEER_FOLDER = Path(__file__).resolve().parents[1] / ".venv-openmined"

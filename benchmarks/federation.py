@@ -20,14 +20,14 @@ from benchmarks.effort import Shape
 from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federation, tls_table, write_toml
 from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
+from vfl.coordinator.coordinator import Outcome
+from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
 from vfl.job.config import load_job_setup
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.train.coordinator import Outcome
-from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.coordinator_process import run_job
-from vfl.train.observer import SilentObserver
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
 FEATURES = 8

@@ -9,11 +9,11 @@ import pytest
 
 import vfl.messages.data
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import Role
 from vfl.job.config import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import load_party
 from vfl.transport.credentials import Credentials
 
@@ -23,7 +23,7 @@ MODULES = {
     for path in sorted((ROOT / "vfl").rglob("*.py"))
     if "_pb2" not in path.name
 }
-COORDINATOR_MODULES = ("vfl/train/coordinator.py", "vfl/train/coordinator_process.py")
+COORDINATOR_MODULES = ("vfl/coordinator/coordinator.py", "vfl/coordinator/process.py")
 PARTIES = ("active", "passive")
 
 

@@ -14,6 +14,7 @@ from vfl.audit.trail import AuditConfig
 from vfl.checkpoints.store import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 from vfl.configuration.toml_files import Configuration
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
@@ -30,7 +31,6 @@ from vfl.job.config import (
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
 from vfl.run_records.store import RunsConfig
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ import numpy as np
 from support.federation import COORDINATOR, ID_PREFIX, Federation
 from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.job.config import job_digest
 from vfl.messages import Message
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import load_party, party_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials

@@ -11,14 +11,14 @@ import pytest
 
 from support.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
+from vfl.coordinator.coordinator import Outcome
+from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Address
 from vfl.job.config import load_job_setup
 from vfl.messages import Message
-from vfl.train.coordinator import Outcome
-from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.coordinator_process import run_job
-from vfl.train.observer import SilentObserver
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.transport.client import ControlClient, PeerClient

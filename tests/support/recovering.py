@@ -18,14 +18,15 @@ import pytest
 from support.federation import COORDINATOR, Federation, free_ports
 from support.proxy import Proxy
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator import process as coordinator_process
+from vfl.coordinator.config import CoordinatorConfig
+from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch
 from vfl.job.config import load_job_setup
 from vfl.run_records.result import Outcome
-from vfl.train import coordinator_process, party_process
-from vfl.train.coordinator_config import CoordinatorConfig
-from vfl.train.coordinator_process import run_job
-from vfl.train.observer import SilentObserver
+from vfl.train import party_process
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 

@@ -9,12 +9,12 @@ from itertools import chain
 from pathlib import Path
 
 from vfl.configuration.federation import FederationConfig, PartyEntry
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.doctor.findings import Notes, problems
 from vfl.doctor.probe import Standpoint, note_refusal, probe, probe_others
 from vfl.errors import VflError, all_error_types
 from vfl.job.config import JobConfig, job_digest, load_job_setup
 from vfl.messages import Check, Diagnose, Finding
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.own_checks import check_port, note_credentials, note_table
 from vfl.train.party_config import PartySetup, check_acceptable, load_party
 from vfl.transport.credentials import Credentials

@@ -24,8 +24,8 @@ from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
+    from vfl.coordinator.config import CoordinatorConfig
     from vfl.run_records.result import Outcome
-    from vfl.train.coordinator_config import CoordinatorConfig
 
 app = typer.Typer(
     help="Vertical federated learning with an exact, homomorphically encrypted interaction layer.",
@@ -81,8 +81,8 @@ def run(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
+    from vfl.coordinator.process import run_job
     from vfl.job.config import load_job_setup
-    from vfl.train.coordinator_process import run_job
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -133,9 +133,9 @@ def align(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
+    from vfl.coordinator.observer import SilentObserver
+    from vfl.coordinator.process import run_job
     from vfl.job.config import load_job_setup
-    from vfl.train.coordinator_process import run_job
-    from vfl.train.observer import SilentObserver
 
     configure_logs(log, party="coordinator")
     with reported():
@@ -202,7 +202,7 @@ def doctor(
 
 
 def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
-    from vfl.train.coordinator_config import CoordinatorConfig, coordinator_beside
+    from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 
     beside = job.parent / "coordinator.toml"
     path = config or (beside if beside.exists() else None)

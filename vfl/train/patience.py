@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from vfl.coordinator.heartbeats import HEARTBEAT_SECONDS
 from vfl.errors import PeerUnreachable
 from vfl.job.config import DeadlineConfig
 from vfl.train.attempt import Attempt
-from vfl.train.attendance import HEARTBEAT_SECONDS
 
 
 def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:

@@ -20,11 +20,11 @@ from vfl.cli.audit import _as_data, _facts
 from vfl.cli.check import kind_of
 from vfl.configuration.federation import load_federation
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import VflError
 from vfl.job.config import load_job_setup
 from vfl.messages import Protection
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import PartyConfig
 from vfl.train.private_seed import load_private_seed
 

@@ -15,10 +15,10 @@ from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines
 from vfl.audit.trail import EARLY_RECORDS, AuditTrail, Terms
 from vfl.audit.verify import verify
+from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
 from vfl.ids import StepKey
 from vfl.job.config import job_digest
-from vfl.train.coordinator_config import CoordinatorConfig, coordinator_beside
 from vfl.train.party_config import load_party
 from vfl.transport.wire.recorder import Crossing, Direction
 from vfl.version import PROTOCOL_VERSION

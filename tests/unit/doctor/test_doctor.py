@@ -18,12 +18,12 @@ import vfl.transport.diagnosis_call
 from vfl import messages as m
 from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.doctor.probe import Standpoint
 from vfl.errors import RemoteError
 from vfl.job.config import job_digest
 from vfl.messages import Check, Verdict
 from vfl.pki.trust import current_time
-from vfl.train.coordinator_config import CoordinatorConfig
 from vfl.train.party_config import load_party
 from vfl.train.party_process import serve_party
 from vfl.transport import credentials

@@ -7,13 +7,13 @@ from support.federation import ACTIVE
 from support.in_process import parties_in_process
 
 from vfl import messages as m
+from vfl.coordinator import heartbeats as attendance_module
+from vfl.coordinator.heartbeats import Attendance
+from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.parties import Parties
 from vfl.errors import PartyRestarted, RemoteError
 from vfl.job.config import DeadlineConfig, job_digest
-from vfl.train import attendance as attendance_module
 from vfl.train.attempt import not_prepared
-from vfl.train.attendance import Attendance
-from vfl.train.observer import SilentObserver
-from vfl.train.parties import Parties
 from vfl.train.party_config import load_party
 from vfl.train.service import PartyService
 from vfl.version import PROTOCOL_VERSION

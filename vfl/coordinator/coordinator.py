@@ -14,6 +14,11 @@ import structlog
 
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
+from vfl.coordinator.heartbeats import Attendance
+from vfl.coordinator.interruption import Interruption
+from vfl.coordinator.observer import Observer
+from vfl.coordinator.parties import Parties, watched
+from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
 from vfl.ids import Split
 from vfl.job.config import JobConfig, job_digest
@@ -21,11 +26,6 @@ from vfl.job.schedule import Schedule
 from vfl.run_records.journal import Ledger, failed_at_checkpoint
 from vfl.run_records.result import Outcome
 from vfl.run_records.store import CommittedCheckpoint
-from vfl.train.attendance import Attendance
-from vfl.train.interruption import Interruption
-from vfl.train.observer import Observer
-from vfl.train.parties import Parties, watched
-from vfl.train.training import Training
 from vfl.transport.client import ControlClient
 from vfl.version import PROTOCOL_VERSION
 

@@ -15,13 +15,13 @@ import structlog
 
 from vfl.audit.trail import AuditConfig, AuditTrail, Terms
 from vfl.configuration.federation import FederationConfig, TlsFiles
+from vfl.coordinator.coordinator import Coordinator, job_name
+from vfl.coordinator.observer import Observer
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.config import JobConfig, differing_tables, job_digest
 from vfl.run_records.journal import Ledger
 from vfl.run_records.result import Outcome
 from vfl.run_records.store import RunsConfig, RunStore
-from vfl.train.coordinator import Coordinator, job_name
-from vfl.train.observer import Observer
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials, load_credentials, watched
 from vfl.transport.relay_tunnel import dialled_endpoint

@@ -7,10 +7,10 @@ import time
 from typing import NoReturn
 
 from vfl import messages as m
+from vfl.coordinator.observer import Observer
+from vfl.coordinator.parties import Parties
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
 from vfl.job.config import DeadlineConfig
-from vfl.train.observer import Observer
-from vfl.train.parties import Parties
 from vfl.transport.client import ControlClient
 
 HEARTBEAT_SECONDS = 1.0

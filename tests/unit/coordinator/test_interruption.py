@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from vfl.coordinator.interruption import FRUITLESS_ATTEMPTS, Interruption
 from vfl.errors import ModelError, PeerUnreachable, RemoteError
-from vfl.train.interruption import FRUITLESS_ATTEMPTS, Interruption
 
 LIMIT = 60.0
 GONE = PeerUnreachable("clinic did not answer")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from vfl import messages as m
+from vfl.coordinator.observer import Observer
+from vfl.coordinator.parties import Parties
 from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.job.config import JobConfig
@@ -14,8 +16,6 @@ from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
 from vfl.run_records.journal import Ledger, failed_at_checkpoint
 from vfl.run_records.result import Outcome
 from vfl.run_records.store import StepRecord
-from vfl.train.observer import Observer
-from vfl.train.parties import Parties
 from vfl.transport.client import ControlClient
 
 
