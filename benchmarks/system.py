@@ -15,7 +15,7 @@ from benchmarks.timing import seconds_of
 from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.errors import ConfigError
-from vfl.train.party_config import PartySetup, load_party
+from vfl.party.config import PartySetup, load_party
 
 BATCHES_OF_LONG_RUN = 10
 """An epoch's; small tables, so that what is measured is the steps."""

@@ -13,8 +13,8 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import Role
 from vfl.job.config import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
+from vfl.party.config import load_party
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.train.party_config import load_party
 from vfl.transport.credentials import Credentials
 
 ROOT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ ALLOWED = {
 }
 CURRENT_TIME_USERS = {
     "vfl/transport/",
-    "vfl/train/own_checks.py",
+    "vfl/party/self_checks.py",
     "vfl/doctor/answer.py",
     "vfl/doctor/probe.py",
     "vfl/cli/",

@@ -30,8 +30,8 @@ from vfl.job.config import (
 )
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
+from vfl.party.config import PartyConfig
 from vfl.run_records.store import RunsConfig
-from vfl.train.party_config import PartyConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "docs", "parties", "protos", "scripts", "tests", "vfl")

@@ -17,10 +17,10 @@ from vfl.he.keys import SecretKey
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
+from vfl.party.peers.key_exchange import KEYS_PURPOSE, Keys
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
-from vfl.train.handshake import KEYS_PURPOSE, Keys
 from vfl.transport.credentials import Credentials
 
 KEY = StepKey("job-1", 0, 0)

@@ -36,10 +36,10 @@ from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.stream import KeyOwner
 from vfl.messages.exchange import Send
-from vfl.train.active import ActiveParty
-from vfl.train.handshake import Keys
-from vfl.train.mail import Mail
-from vfl.train.passive import PassiveParty
+from vfl.party.peers.exchange_driver import Mail
+from vfl.party.peers.key_exchange import Keys
+from vfl.party.roles.active import ActiveParty
+from vfl.party.roles.passive import PassiveParty
 from vfl.transport.v1 import data_pb2
 from vfl.transport.wire.data_codec import MessageDecoder
 

@@ -7,7 +7,7 @@ from support.federation import ACTIVE
 from support.recovering import run_here, small_federation
 
 from vfl.errors import PeerUnreachable
-from vfl.train import roles
+from vfl.party.roles import common as roles
 from vfl.transport.client import ControlClient
 
 LOADING_SECONDS = 7.0

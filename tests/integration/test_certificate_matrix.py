@@ -19,7 +19,7 @@ from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 from vfl import messages as m
 from vfl.errors import PeerUnreachable, RemoteError
 from vfl.ids import Address, Batch, CheckpointId, Phase, Split, StepKey
-from vfl.train.party_config import load_party
+from vfl.party.config import load_party
 from vfl.transport.client import ControlClient, PeerClient
 
 CLINIC, TELCO, NAME = "clinic", "telco", "test"

@@ -17,7 +17,7 @@ from vfl import messages as m
 from vfl.align import protocol as alignment
 from vfl.align import sets
 from vfl.errors import RemoteError
-from vfl.train import party_process
+from vfl.party import process as party_process
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 from vfl.transport.v1 import data_pb2

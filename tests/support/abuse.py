@@ -20,7 +20,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.job.config import job_digest
 from vfl.messages import Message
-from vfl.train.party_config import load_party, party_credentials
+from vfl.party.config import load_party, party_credentials
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.v1 import data_pb2

@@ -102,8 +102,8 @@ def set_at_party(trap: Trap) -> None:
     scoring, checkpoint, commit, finish, release."""
     from vfl.checkpoints.directory import CheckpointDirectory
     from vfl.checkpoints.store import CheckpointStore
-    from vfl.train.attempt import Attempt
-    from vfl.train.service import PartyService
+    from vfl.party.service.attempt import Attempt
+    from vfl.party.service.service import PartyService
     from vfl.transport.client import PeerClient
 
     accept, deliver, release = Attempt.accept, PeerClient.deliver, PartyService.release

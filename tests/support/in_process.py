@@ -19,8 +19,8 @@ from vfl.errors import VflError
 from vfl.ids import Address
 from vfl.job.config import load_job_setup
 from vfl.messages import Message
-from vfl.train.party_config import load_party
-from vfl.train.party_process import serve_party
+from vfl.party.config import load_party
+from vfl.party.process import serve_party
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.relay_tunnel import dialled_endpoint

@@ -25,10 +25,10 @@ from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch
 from vfl.job.config import load_job_setup
+from vfl.party import process as party_process
+from vfl.party.config import load_party
+from vfl.party.process import serve_party
 from vfl.run_records.result import Outcome
-from vfl.train import party_process
-from vfl.train.party_config import load_party
-from vfl.train.party_process import serve_party
 
 Links = Mapping[tuple[str, str], Proxy]
 """Proxies by who dials whom."""

@@ -11,8 +11,8 @@ from vfl.configuration.toml_files import load_toml, read_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import ConfigError
 from vfl.job.config import load_job, load_job_setup
-from vfl.train.own_checks import check_table
-from vfl.train.party_config import PartyConfig, check_acceptable, load_party, party_credentials
+from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
+from vfl.party.self_checks import check_table
 from vfl.transport.credentials import load_credentials
 
 

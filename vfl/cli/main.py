@@ -56,8 +56,8 @@ def party(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Start this organisation's party process. It ends with its job, 0 on success."""
-    from vfl.train.party_config import load_party
-    from vfl.train.party_process import serve_party
+    from vfl.party.config import load_party
+    from vfl.party.process import serve_party
 
     configure_logs(log)
     with reported():

@@ -20,7 +20,7 @@ from vfl.errors import VflError
 from vfl.ids import StepKey
 from vfl.messages import Array, Message
 from vfl.messages.exchange import Exchange, Receive, Send
-from vfl.train.handshake import Keys
+from vfl.party.peers.key_exchange import Keys
 
 _SHAPE_BYTE = 0xF0
 """A piece that starts with at least this changes the shape of a tensor, too."""

@@ -25,8 +25,8 @@ from vfl.errors import VflError
 from vfl.job.config import load_job_setup
 from vfl.messages import Protection
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
-from vfl.train.party_config import PartyConfig
-from vfl.train.private_seed import load_private_seed
+from vfl.party.config import PartyConfig
+from vfl.party.private_seed import load_private_seed
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "parties"
 _HOSTILE = (

@@ -19,7 +19,7 @@ from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
 from vfl.ids import StepKey
 from vfl.job.config import job_digest
-from vfl.train.party_config import load_party
+from vfl.party.config import load_party
 from vfl.transport.wire.recorder import Crossing, Direction
 from vfl.version import PROTOCOL_VERSION
 

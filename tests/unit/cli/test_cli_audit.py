@@ -10,7 +10,7 @@ from vfl.cli.main import app
 from vfl.errors import AuditError
 from vfl.ids import StepKey
 from vfl.messages import Protection
-from vfl.train.party_config import load_party
+from vfl.party.config import load_party
 from vfl.transport.wire.recorder import Crossing, Direction
 
 

@@ -15,8 +15,8 @@ from vfl.cli.main import _coordinator_settings, _write_report, app
 from vfl.cli.progress import ProgressObserver
 from vfl.errors import ConfigError, DataError, InternalError, all_error_types
 from vfl.ids import Batch, Split
+from vfl.party.config import load_party
 from vfl.run_records.result import Outcome
-from vfl.train.party_config import load_party
 from vfl.version import PACKAGE_VERSION
 
 

@@ -13,9 +13,9 @@ from vfl.coordinator.observer import SilentObserver
 from vfl.coordinator.parties import Parties
 from vfl.errors import PartyRestarted, RemoteError
 from vfl.job.config import DeadlineConfig, job_digest
-from vfl.train.attempt import not_prepared
-from vfl.train.party_config import load_party
-from vfl.train.service import PartyService
+from vfl.party.config import load_party
+from vfl.party.service.attempt import not_prepared
+from vfl.party.service.service import PartyService
 from vfl.version import PROTOCOL_VERSION
 
 JOB, SECONDS, BEAT = "job-1", 30.0, 0.05

@@ -23,9 +23,9 @@ from vfl.doctor.probe import Standpoint
 from vfl.errors import RemoteError
 from vfl.job.config import job_digest
 from vfl.messages import Check, Verdict
+from vfl.party.config import load_party
+from vfl.party.process import serve_party
 from vfl.pki.trust import current_time
-from vfl.train.party_config import load_party
-from vfl.train.party_process import serve_party
 from vfl.transport import credentials
 from vfl.transport.diagnosis_call import ask_diagnosis
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION

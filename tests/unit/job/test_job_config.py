@@ -8,7 +8,7 @@ from support.federation import Federation
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
 from vfl.job.config import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
-from vfl.train.party_config import load_party
+from vfl.party.config import load_party
 
 
 def _job(changes=None, table=None) -> JobConfig:

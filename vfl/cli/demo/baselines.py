@@ -15,12 +15,12 @@ from vfl.data.table import Table, load_table
 from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
+from vfl.party.config import PartySetup
+from vfl.party.learning.bottom import LocalBottom
+from vfl.party.learning.dataset import Dataset
+from vfl.party.learning.top import UpperModel
+from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_seed, training_generator
-from vfl.train.dataset import Dataset
-from vfl.train.local_model import LocalBottom
-from vfl.train.party_config import PartySetup
-from vfl.train.private_seed import load_private_seed
-from vfl.train.upper import UpperModel
 
 
 class _PlainParty:

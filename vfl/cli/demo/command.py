@@ -14,7 +14,7 @@ from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.cli.demo.processes import FederationProcesses
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.models.tasks import make_task
-from vfl.train.party_config import PartySetup, load_party
+from vfl.party.config import PartySetup, load_party
 
 _console = Console()
 

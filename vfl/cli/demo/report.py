@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vfl.errors import ConfigError
-from vfl.train.party_config import PartySetup
+from vfl.party.config import PartySetup
 
 SHOWN_METRICS = 5
 """What fits a terminal of 80 columns; report.json has all."""

@@ -14,8 +14,8 @@ from vfl.he.pool import Pools
 from vfl.ids import Address, StepKey
 from vfl.messages import ClearWeights, ForwardShare
 from vfl.messages.exchange import Send, receive
-from vfl.train.idle import IdleWork
-from vfl.train.mail import DELIVERIES_AT_ONCE, Mail
+from vfl.party.peers.exchange_driver import DELIVERIES_AT_ONCE, Mail
+from vfl.party.peers.idle_work import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 

@@ -8,7 +8,7 @@ from vfl.data.table import Table
 from vfl.errors import ConfigError, ProtocolError
 from vfl.ids import Batch, Split
 from vfl.job.config import JobConfig
-from vfl.train.dataset import Dataset
+from vfl.party.learning.dataset import Dataset
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import structlog
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
+from vfl.party.peers.exchange_driver import Mail
+from vfl.party.roles.common import SETUP_STEP, PartyRole
 from vfl.runtime.progress import Progress, count_in
-from vfl.train.mail import Mail
-from vfl.train.roles import SETUP_STEP, PartyRole
 
 _log = structlog.get_logger("vfl.party")
 

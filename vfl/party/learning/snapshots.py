@@ -18,7 +18,7 @@ from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
 from vfl.errors import CheckpointError
 from vfl.interact.fixed_point import IntArray
-from vfl.train.local_model import LocalBottom, prefixed, under
+from vfl.party.learning.bottom import LocalBottom, prefixed, under
 
 _ROWS = "rows"
 _TABLE = "table"

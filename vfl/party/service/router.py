@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfl import messages as m
-from vfl.train.service import PartyService
+from vfl.party.service.service import PartyService
 
 
 class Reception:

@@ -13,8 +13,8 @@ from vfl.models.labels import LabelEncoding, Labels
 from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
 from vfl.models.top import LipschitzTop
-from vfl.train.local_model import load_optimiser_state, make_optimiser, optimiser_state, prefixed, under
-from vfl.train.party_config import PartySetup
+from vfl.party.config import PartySetup
+from vfl.party.learning.bottom import load_optimiser_state, make_optimiser, optimiser_state, prefixed, under
 
 
 class UpperModel:

@@ -26,15 +26,15 @@ from vfl.messages.exchange import Exchange
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
+from vfl.party.config import PartySetup
+from vfl.party.learning.bottom import LocalBottom
+from vfl.party.learning.dataset import Dataset
+from vfl.party.learning.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
+from vfl.party.memory_estimate import estimated_peak
+from vfl.party.peers.exchange_driver import Mail
+from vfl.party.peers.key_exchange import Keys
+from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
-from vfl.train.dataset import Dataset
-from vfl.train.handshake import Keys
-from vfl.train.local_model import LocalBottom
-from vfl.train.mail import Mail
-from vfl.train.memory_estimate import estimated_peak
-from vfl.train.party_config import PartySetup
-from vfl.train.private_seed import load_private_seed
-from vfl.train.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
 from vfl.transport.credentials import Credentials
 
 _log = structlog.get_logger("vfl.party")

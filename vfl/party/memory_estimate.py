@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfl.he.layout import plan_backward, plan_product
 from vfl.ids import Role
-from vfl.train.party_config import PartySetup
+from vfl.party.config import PartySetup
 from vfl.transport.wire.limits import MEBIBYTE
 
 _LIBRARIES = {Role.ACTIVE: 600 * 10**6, Role.PASSIVE: 500 * 10**6}

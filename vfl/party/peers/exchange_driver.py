@@ -14,8 +14,8 @@ from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message, Protection
 from vfl.messages.exchange import Exchange, Receive, Send
+from vfl.party.peers.idle_work import IdleWork
 from vfl.runtime.progress import piece_finished
-from vfl.train.idle import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox, overdue
 

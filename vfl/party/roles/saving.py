@@ -13,12 +13,12 @@ from safetensors.torch import save
 
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
+from vfl.party.learning.bottom import prefixed
+from vfl.party.roles.common import JobState
 from vfl.runtime.durable_files import flush
-from vfl.train.local_model import prefixed
-from vfl.train.roles import JobState
 
 if TYPE_CHECKING:
-    from vfl.train.upper import UpperModel
+    from vfl.party.learning.top import UpperModel
 
 
 def make_output(directory: Path) -> None:

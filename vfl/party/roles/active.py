@@ -17,11 +17,11 @@ from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.oracle import OracleActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
-from vfl.train.local_model import prefixed, under
-from vfl.train.roles import JobState, LoadedRows
-from vfl.train.saving import save_active
-from vfl.train.snapshots import interaction_weights, load
-from vfl.train.upper import UpperModel
+from vfl.party.learning.bottom import prefixed, under
+from vfl.party.learning.snapshots import interaction_weights, load
+from vfl.party.learning.top import UpperModel
+from vfl.party.roles.common import JobState, LoadedRows
+from vfl.party.roles.saving import save_active
 
 _UPPER = "upper"
 

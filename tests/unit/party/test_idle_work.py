@@ -8,7 +8,7 @@ import time
 import pytest
 
 from vfl.he.pool import Pool, Pools
-from vfl.train.idle import IdleWork
+from vfl.party.peers.idle_work import IdleWork
 
 LARGE, SECONDS = 1 << 40, 10.0
 

@@ -6,8 +6,8 @@ from support.federation import ACTIVE, COORDINATOR, Processes
 
 from vfl.errors import PolicyRefusal
 from vfl.job.policy import PolicyConfig
-from vfl.train.memory_estimate import estimated_peak
-from vfl.train.party_config import load_party
+from vfl.party.config import load_party
+from vfl.party.memory_estimate import estimated_peak
 
 CLINIC = "clinic"
 

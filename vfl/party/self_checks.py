@@ -14,8 +14,8 @@ from vfl.doctor.probe import Standpoint, probe
 from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
+from vfl.party.config import PartySetup
 from vfl.pki.trust import current_time
-from vfl.train.party_config import PartySetup
 from vfl.transport.credentials import Credentials, load_credentials
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)

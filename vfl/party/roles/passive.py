@@ -15,10 +15,10 @@ from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantise_activat
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.oracle import OraclePassive
 from vfl.messages import Aligned
+from vfl.party.learning.snapshots import interaction_weights
+from vfl.party.roles.common import JobState, LoadedRows
+from vfl.party.roles.saving import save_passive
 from vfl.privacy.pairwise_masks import PairwiseMasks
-from vfl.train.roles import JobState, LoadedRows
-from vfl.train.saving import save_passive
-from vfl.train.snapshots import interaction_weights
 
 
 class PassiveParty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vfl.coordinator.heartbeats import HEARTBEAT_SECONDS
 from vfl.errors import PeerUnreachable
 from vfl.job.config import DeadlineConfig
-from vfl.train.attempt import Attempt
+from vfl.party.service.attempt import Attempt
 
 
 def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:

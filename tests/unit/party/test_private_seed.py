@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vfl.errors import ConfigError
-from vfl.train.private_seed import SEED_BYTES, load_private_seed
+from vfl.party.private_seed import SEED_BYTES, load_private_seed
 
 
 def test_a_seed_is_made_once_and_readable_by_its_owner_only(tmp_path):

@@ -1,6 +1,6 @@
 """The trained model is on the disk when the coordinator hears that it is saved: nobody saves it again."""
 
-from vfl.train.saving import _write_all
+from vfl.party.roles.saving import _write_all
 
 
 def test_files_are_flushed_before_they_get_their_names_and_the_names_after(tmp_path, flushed):

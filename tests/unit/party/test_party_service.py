@@ -22,11 +22,11 @@ from vfl.errors import (
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
 from vfl.job.config import job_digest
+from vfl.party.config import load_party
+from vfl.party.learning.bottom import LocalBottom
+from vfl.party.learning.top import UpperModel
+from vfl.party.peers.idle_work import IdleWork
 from vfl.runtime.progress import current_progress
-from vfl.train.idle import IdleWork
-from vfl.train.local_model import LocalBottom
-from vfl.train.party_config import load_party
-from vfl.train.upper import UpperModel
 from vfl.version import PROTOCOL_VERSION
 
 JOB, CLINIC, SECONDS = "job-1", "clinic", 60.0
@@ -105,7 +105,9 @@ async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
 
 async def test_a_failed_call_fails_the_same_way_when_repeated(federation, monkeypatch):
     loads = []
-    monkeypatch.setattr("vfl.train.roles.load_table", lambda *_, **__: loads.append(1) or _raise(DataError("no table")))
+    monkeypatch.setattr(
+        "vfl.party.roles.common.load_table", lambda *_, **__: loads.append(1) or _raise(DataError("no table"))
+    )
     async with parties_in_process(federation.write()) as (_, clients):
         for _ in range(2):
             with pytest.raises(RemoteError, match="clinic: no table"):

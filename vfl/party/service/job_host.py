@@ -11,9 +11,9 @@ import structlog
 
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
-from vfl.train.party_config import PartySetup
-from vfl.train.reception import Reception
-from vfl.train.service import PartyService
+from vfl.party.config import PartySetup
+from vfl.party.service.router import Reception
+from vfl.party.service.service import PartyService
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox

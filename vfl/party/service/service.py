@@ -21,15 +21,15 @@ from vfl.errors import JobAborted, PolicyRefusal, ProcessEnding, ProtocolError, 
 from vfl.he.pool import Pools
 from vfl.ids import Role, StepKey
 from vfl.job.config import check_digest, job_digest
+from vfl.party.config import PartySetup, check_acceptable
+from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS, Mail
+from vfl.party.peers.idle_work import IdleWork
+from vfl.party.roles.common import JobState, PartyRole
+from vfl.party.roles.passive import PassiveParty
+from vfl.party.roles.saving import make_output
+from vfl.party.service.attempt import PREPARE, Attempt, not_prepared, superseded
+from vfl.party.service.coordinator_timeout import given_up, patience
 from vfl.runtime.memory import peak_memory_bytes
-from vfl.train.attempt import PREPARE, Attempt, not_prepared, superseded
-from vfl.train.idle import IdleWork
-from vfl.train.mail import SHOWN_EVERY_SECONDS, Mail
-from vfl.train.party_config import PartySetup, check_acceptable
-from vfl.train.passive import PassiveParty
-from vfl.train.patience import given_up, patience
-from vfl.train.roles import JobState, PartyRole
-from vfl.train.saving import make_output
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
@@ -367,7 +367,7 @@ class PartyService:
     def _make_role(self, state: JobState) -> PartyRole:
         if self._setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
-        from vfl.train.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
+        from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
 
         return ActiveParty(state)
 

@@ -16,8 +16,8 @@ from support.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.ids import Phase
 from vfl.interact.fixed_point import centre, d_alpha_to_real, quantise_gradient, update_multiplier, z_to_real
-from vfl.train.active import ActiveParty
-from vfl.train.passive import PassiveParty
+from vfl.party.roles.active import ActiveParty
+from vfl.party.roles.passive import PassiveParty
 
 ROWS, WIDTH, OUT_WIDTH = 64, 4, 4
 PASSIVE = ("clinic", "insurer")

@@ -18,9 +18,9 @@ from vfl.doctor.probe import Standpoint
 from vfl.errors import VflError
 from vfl.he.arithmetic.compute import use_device, use_threads
 from vfl.job.config import job_digest
-from vfl.train.desk import LAST_WORDS_SECONDS, Desk, Shared
-from vfl.train.party_config import PartySetup, check_acceptable, check_together, party_credentials
-from vfl.train.reception import Reception
+from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
+from vfl.party.service.job_host import LAST_WORDS_SECONDS, Desk, Shared
+from vfl.party.service.router import Reception
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
