@@ -18,8 +18,8 @@ from benchmarks.machine import cores
 from vfl.cli.demo.federation import DemoFederation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.coordinator import Outcome
-from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.coordinator import RunResult
+from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.job.config import load_job_setup
 
@@ -61,27 +61,27 @@ def run(effort: Effort, *, million: bool = False, peer: bool = True) -> Findings
     return findings
 
 
-def _align(count: int) -> Outcome:
+def _align(count: int) -> RunResult:
     with tempfile.TemporaryDirectory() as folder:
         federation = write_synthetic(Path(folder) / "f", Shape(64, 4, 4), 1, "encrypted")
         for name, start in ((ACTIVE, 0), (PASSIVE, count // 10)):
-            _write_ids(federation.party(name).parent / "table.csv", start, count, labelled=name == ACTIVE)
+            _write_ids(federation.party(name).parent / "table.csv", start, count, labeled=name == ACTIVE)
         outcome = asyncio.run(_count(federation))
     if outcome.rows != count - count // 10:
         raise RuntimeError(f"{outcome.rows} common ids were found, there are {count - count // 10}")
     return outcome
 
 
-async def _count(federation: DemoFederation) -> Outcome:
+async def _count(federation: DemoFederation) -> RunResult:
     job, parties, _ = load_job_setup(federation.job)
     tls = load_toml(federation.coordinator, CoordinatorConfig).tls
     with party_processes(federation):
-        return await run_job(job, parties, tls, SilentObserver(), count_only=True)
+        return await run_job(job, parties, tls, SilentCallback(), count_only=True)
 
 
-def _write_ids(path: Path, start: int, count: int, *, labelled: bool) -> None:
+def _write_ids(path: Path, start: int, count: int, *, labeled: bool) -> None:
     numbers = pl.int_range(start, start + count, eager=True)
-    value = (numbers % 2).alias("y" if labelled else "x")
+    value = (numbers % 2).alias("y" if labeled else "x")
     ids = pl.format("id{}", numbers.cast(pl.String).str.zfill(12)).alias("id")
     pl.select(ids, value).sample(fraction=1.0, shuffle=True, seed=start).write_csv(path)
 

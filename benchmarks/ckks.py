@@ -18,7 +18,7 @@ class CkksProduct:
     """Enc(X) W with rows along the slots: one ciphertext per column, so that the product needs no rotation.
 
     N = 8192 at 128-bit security, and the shortest modulus that leaves one multiplication at 40 bits of scale. It is
-    approximate, its weights have 40 bits where ours have 58, and its result is neither masked nor re-randomised.
+    approximate, its weights have 40 bits where ours have 58, and its result is neither masked nor re-randomized.
     """
 
     def __init__(self, x_BD: npt.NDArray[np.float64], w_DK: npt.NDArray[np.float64]) -> None:

@@ -21,8 +21,8 @@ from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federa
 from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.coordinator import Outcome
-from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.coordinator import RunResult
+from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch, Role
@@ -42,7 +42,7 @@ class SystemRun:
         resident: resident bytes of every party after every step; empty where /proc is not there.
     """
 
-    outcome: Outcome
+    outcome: RunResult
     steps: list[tuple[int, float]]
     resident: dict[str, list[int]]
 
@@ -78,7 +78,7 @@ def run_federation(federation: DemoFederation) -> SystemRun:
 
 
 @dataclass
-class _Recorder(SilentObserver):
+class _Recorder(SilentCallback):
     """Keeps the duration of every step and the memory of every party after it."""
 
     processes: dict[str, subprocess.Popen[bytes]]
@@ -141,7 +141,7 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
     write_toml(folder / "job.toml", _job(names, shape, protocol, epochs))
     write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
     for name in names:
-        _write_table(folder / name / "table.csv", shape.rows * steps, labelled=name == ACTIVE)
+        _write_table(folder / name / "table.csv", shape.rows * steps, labeled=name == ACTIVE)
         write_toml(folder / name / "party.toml", _party(name, certificates[name]))
     return DemoFederation(folder, names)
 
@@ -179,10 +179,10 @@ def _party(name: str, certificate: TlsFiles) -> dict[str, Any]:
     }
 
 
-def _write_table(path: Path, rows: int, *, labelled: bool) -> None:
-    generator = np.random.default_rng(int(labelled))
+def _write_table(path: Path, rows: int, *, labeled: bool) -> None:
+    generator = np.random.default_rng(int(labeled))
     columns: dict[str, Any] = {"id": np.arange(rows)}
-    if labelled:
+    if labeled:
         columns["y"] = np.random.default_rng(2).integers(0, 2, rows)
     columns |= {f"x{index}": generator.normal(size=rows).round(4) for index in range(FEATURES)}
     pl.DataFrame(columns).write_csv(path)

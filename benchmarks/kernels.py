@@ -17,7 +17,7 @@ from vfl.he.ciphertexts import Cover, encrypt, hide, make_cover
 from vfl.he.keys import SecretKey
 from vfl.he.layout import ProductLayout, plan_backward, plan_product, reduction_layout
 from vfl.he.noise import product_hiding
-from vfl.interact.fixed_point import centre
+from vfl.interact.fixed_point import center
 from vfl.runtime.randomness import uniform_ring
 
 LIMBS = 2
@@ -54,8 +54,8 @@ class MatrixKernel:
     def is_exact(self) -> bool:
         """Whether every entry of the decrypted product is the integer it should be."""
         found = self.layout.product.unpack(self.key.decrypt(self.run()))
-        expected = centre(self.x_BD @ self.w_DK, PARAMETERS.tau)
-        return bool(np.array_equal(centre(found, PARAMETERS.tau), expected))
+        expected = center(self.x_BD @ self.w_DK, PARAMETERS.tau)
+        return bool(np.array_equal(center(found, PARAMETERS.tau), expected))
 
 
 class ReductionKernel:
@@ -78,7 +78,7 @@ class ReductionKernel:
     def is_exact(self) -> bool:
         """Whether every entry of the decrypted product is the integer it should be."""
         found = self.layout.product.unpack(self._key.decrypt(self.run()))
-        return bool(np.array_equal(centre(found, PARAMETERS.tau), self._x_BD.T @ self._d_BK))
+        return bool(np.array_equal(center(found, PARAMETERS.tau), self._x_BD.T @ self._d_BK))
 
 
 class PlainProducts:

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.machine import description
 from vfl.cli.demo.federation import DemoFederation, write_federation
-from vfl.interact.fixed_point import centre
+from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup
 
 COORDINATOR = "coordinator"
@@ -115,7 +115,7 @@ def weights(demo: DemoFederation) -> dict[str, np.ndarray]:
         for passive, share in load_file(saved / "interaction.safetensors").items():
             key = f"interaction weights of {passive}"
             found[key] = found.get(key, np.zeros_like(share)) + share
-    return {key: centre(w, job.ring.tau) if key.startswith("interaction") else w for key, w in found.items()}
+    return {key: center(w, job.ring.tau) if key.startswith("interaction") else w for key, w in found.items()}
 
 
 def different(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> list[str]:

@@ -28,7 +28,7 @@ from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.transport.wire.data_codec import message_bytes
 
-Mail = dict[tuple[str, str, str, int], deque[Message]]
+ExchangeDriver = dict[tuple[str, str, str, int], deque[Message]]
 """Messages that wait: by receiver, sender, kind and part."""
 
 PARAMETERS = Parameters.validated(RingSettings())
@@ -117,7 +117,7 @@ def _phase(message: Message) -> str:
 def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[str, Any]:
     """Run one exchange per party until all return; the result of each by party name."""
     sides = {name: _Side(name, exchange, log) for name, exchange in exchanges.items()}
-    mail: Mail = {}
+    mail: ExchangeDriver = {}
     for side in sides.values():
         side.resume(None)
     while any(side.request for side in sides.values()):
@@ -126,7 +126,7 @@ def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[
     return {name: side.result for name, side in sides.items()}
 
 
-def _advance(name: str, side: _Side, mail: Mail) -> bool:
+def _advance(name: str, side: _Side, mail: ExchangeDriver) -> bool:
     """Do what a party asks for, if that is possible now."""
     match side.request:
         case Send(to, message, part):

@@ -2,7 +2,7 @@
 
 Shares, masks and messages are ours (as in BlindFL, SIGMOD 2022, and FATE 2 SSHE), so the same operations are counted:
 the forward pass sends Enc(alpha) and returns Enc(alpha) V + r; the backward pass sends Enc(delta) and returns
-Enc(delta) U^T + rho and alpha^T Enc(delta) + phi. What is returned gets a freshly encrypted mask, which re-randomises
+Enc(delta) U^T + rho and alpha^T Enc(delta) + phi. What is returned gets a freshly encrypted mask, which re-randomizes
 it, too. FATE leaves randomness out by default and is faster for it.
 """
 
@@ -101,7 +101,7 @@ class PaillierStep:
         return seconds
 
     def _encrypted(self, values: IntArray) -> Objects:
-        """Randomised encryptions, element by element."""
+        """Randomized encryptions, element by element."""
         return _each(lambda value: self._public.encrypt(int(value)), values.astype(object))
 
     def _decrypted(self, ciphertexts: Objects) -> Objects:

@@ -25,11 +25,11 @@ def write(series: dict[str, Any], stem: Path) -> list[Path]:
 def _phases(phases: dict[str, dict[str, float]]) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     seconds, traffic = figure.subplots(1, 2)
-    colours = ["tab:blue" if name in PHASES.values() and name[0] == "F" else "tab:orange" for name in phases]
-    bars = seconds.bar(list(phases), [1e3 * phase["seconds"] for phase in phases.values()], color=colours)
+    colors = ["tab:blue" if name in PHASES.values() and name[0] == "F" else "tab:orange" for name in phases]
+    bars = seconds.bar(list(phases), [1e3 * phase["seconds"] for phase in phases.values()], color=colors)
     seconds.bar_label(bars, fmt="%.0f")
     seconds.set(ylabel="arithmetic [ms]", title="one encrypted step, by phase")
-    bars = traffic.bar(list(phases), [phase["bytes"] / 1e6 for phase in phases.values()], color=colours)
+    bars = traffic.bar(list(phases), [phase["bytes"] / 1e6 for phase in phases.values()], color=colors)
     traffic.bar_label(bars, fmt="%.1f")
     traffic.set(ylabel="sent [MB]", title="messages")
     return figure

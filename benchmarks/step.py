@@ -52,7 +52,7 @@ def _paillier_row(log: StepLog, effort: Effort) -> Row:
     theirs = cost.step_per_sample(shape.width * shape.out_width, shape.rows) / cores()
     return Row(
         "b", f"encrypted step, {shape}, arithmetic only", log.seconds() / shape.rows * 1e3, "ms/sample",
-        f"Paillier step, {effort.paillier_bits} bits, randomised", theirs * 1e3, Ratio.FASTER, at_least(200),
+        f"Paillier step, {effort.paillier_bits} bits, randomized", theirs * 1e3, Ratio.FASTER, at_least(200),
         note=_paillier_note(cost, effort, outputs),
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ BATCHES_OF_LONG_RUN = 10
 
 CREDIT = "default_credit"
 MORE_EPOCHS = 10
-"""Behind the cost of one epoch of centralised training, which is too short to be measured alone."""
+"""Behind the cost of one epoch of centralized training, which is too short to be measured alone."""
 SHARED = "all processes share this machine's cores"
 
 
@@ -72,7 +72,7 @@ def run_long(effort: Effort) -> Findings:
 
 
 def _run_case(case: SystemCase) -> _Pair:
-    return _Pair(_synthetic(case.shape, case.steps, "encrypted"), _synthetic(case.shape, case.clear_steps, "oracle"))
+    return _Pair(_synthetic(case.shape, case.steps, "encrypted"), _synthetic(case.shape, case.clear_steps, "plaintext"))
 
 
 def _synthetic(shape: Shape, steps: int, protocol: str) -> SystemRun:
@@ -110,7 +110,7 @@ def _credit_rows(federation: DemoFederation, epochs: int) -> list[Row]:
     for name in federation.parties:
         change(federation.party(name), "policy", allow_unencrypted=True)
     encrypted = run_federation(federation)
-    change(federation.job, "interaction", protocol="oracle")
+    change(federation.job, "interaction", protocol="plaintext")
     clear = run_federation(federation)
     central = _plain_seconds([load_party(federation.party(name)) for name in federation.parties])
     ours, oracle = (run.outcome.seconds_training / epochs for run in (encrypted, clear))
@@ -118,8 +118,8 @@ def _credit_rows(federation: DemoFederation, epochs: int) -> list[Row]:
     note = f"{epochs} epoch(s), warm-up included; {SHARED}"
     return [
         Row("c", f"{what}, encrypted", ours, "s", "plain split learning, same transport", oracle, note=note),
-        Row("c", f"{what}, encrypted", ours, "s", "centralised torch, one process", central, note=note),
-        Row("c", f"{what}, plain split", oracle, "s", "centralised torch, one process", central, note=note),
+        Row("c", f"{what}, encrypted", ours, "s", "centralized torch, one process", central, note=note),
+        Row("c", f"{what}, plain split", oracle, "s", "centralized torch, one process", central, note=note),
     ]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets everything up and runs the demo: two organisations and a coordinator train one model, encrypted.
+# Sets everything up and runs the demo: two organizations and a coordinator train one model, encrypted.
 #   scripts/demo.sh                                             Wisconsin breast cancer, built in
 #   scripts/demo.sh --data DIR --dataset default_credit         tables of your own; also vehicle, motor
 #   scripts/demo.sh --data DIR --dataset motor --parties 3 --epochs 5

@@ -1,7 +1,7 @@
 """Every error a user can meet. Each says what is wrong, where, and what to do.
 
 An error has two faces. ``str(error)`` is for the operator of the party where it happened and may name files, columns
-and values. ``error.summary`` may cross to another organisation: it is written by us, names the party's part that
+and values. ``error.summary`` may cross to another organization: it is written by us, names the party's part that
 failed, and never holds data, ids or a stack trace.
 """
 
@@ -18,7 +18,7 @@ class VflError(Exception):
     """Base of all errors raised on purpose.
 
     Args:
-        summary: one sentence, safe to show to every organisation of the federation.
+        summary: one sentence, safe to show to every organization of the federation.
         detail: more for the local operator (may name files, columns, values); never leaves the party.
         remedy: what to change so that it works.
     """
@@ -242,5 +242,5 @@ def is_retryable(error: VflError) -> bool:
 
 
 def all_error_types() -> dict[str, type[VflError]]:
-    """Catalogue of error codes, by code. The transport translates exactly these."""
+    """Catalog of error codes, by code. The transport translates exactly these."""
     return {cls.code: cls for cls in VflError.__subclasses__()}

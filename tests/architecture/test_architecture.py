@@ -47,7 +47,7 @@ def _subclasses(kind):
     return {found for child in kind.__subclasses__() for found in (child, *_subclasses(child))}
 
 
-def test_every_message_type_is_in_the_catalogue_under_its_own_kind():
+def test_every_message_type_is_in_the_catalog_under_its_own_kind():
     # By name: a dataclass with slots is a second class, and Python may still remember the first.
     declared = {kind for kind in _subclasses(Message) if "kind" in vars(kind)}
     assert {message.__name__ for message in MESSAGE_TYPES.values()} == {kind.__name__ for kind in declared}
@@ -87,7 +87,7 @@ def test_generated_code_is_used_by_the_transport_alone():
     assert all(path.startswith("vfl/transport/") for path in users)
 
 
-def test_nothing_deserialises_code():
+def test_nothing_deserializes_code():
     refused = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     for path, module in MODULES.items():
         assert not {name.partition(".")[0] for name in _imported(module)} & refused, path
@@ -147,7 +147,7 @@ def test_the_example_certificates_are_where_the_example_files_name_them(tmp_path
 @pytest.mark.parametrize(
     ("folder", "command"), [("active", "party party.toml"), ("passive", "party party.toml"), ("coordinator", "run ")]
 )
-def test_every_organisation_starts_with_one_command(folder, command):
+def test_every_organization_starts_with_one_command(folder, command):
     launcher = ROOT / "parties" / folder / "start.sh"
     assert os.access(launcher, os.X_OK)
     assert command in launcher.read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def test_the_wall_clock_is_read_where_people_or_certificates_need_it_and_nowhere
     assert {name: uses for name, uses in readers.items() if name not in ALLOWED} == {}
 
 
-def test_what_reads_it_for_certificates_is_not_asked_for_deadlines():
+def test_what_reads_it_for_certificates_is_not_asked_for_timeouts():
     users = {name for name, path in _modules() if "current_time" in path.read_text(encoding="utf-8")}
     assert {name for name in users if not name.startswith(tuple(CURRENT_TIME_USERS))} == set()
 

@@ -20,12 +20,12 @@ from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
 from vfl.job.config import (
     CheckpointPlan,
-    DeadlineConfig,
     InteractionConfig,
     JobConfig,
     ModelConfig,
-    OptimiserConfig,
+    OptimizerConfig,
     SplitConfig,
+    TimeoutConfig,
     TrainingConfig,
 )
 from vfl.job.policy import PolicyConfig
@@ -109,11 +109,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "job: model.top": TopConfig,
     "job: ids": IdRules,
     "job: training": TrainingConfig,
-    "job: training.optimiser": OptimiserConfig,
+    "job: training.optimizer": OptimizerConfig,
     "job: interaction": InteractionConfig,
     "job: split": SplitConfig,
     "job: ring": RingSettings,
-    "job: deadlines": DeadlineConfig,
+    "job: timeouts": TimeoutConfig,
     "job: checkpoints": CheckpointPlan,
     "party": PartyConfig,
     "party: data": DataConfig,

@@ -16,7 +16,7 @@ from support.weakened import (
     mask_only_used_coefficients,
     send_all_coefficients,
     without_flooding,
-    without_rerandomisation,
+    without_rerandomization,
 )
 
 TARGETS = ["V", "U", "alpha"]
@@ -45,8 +45,8 @@ def ours(request):
 
 
 @pytest.fixture(scope="module")
-def not_rerandomised():
-    return run_step(keep_all_primes, send_all_coefficients, without_rerandomisation)
+def not_rerandomized():
+    return run_step(keep_all_primes, send_all_coefficients, without_rerandomization)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def partly_masked():
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_second_polynomial_gives_the_factor_away_without_rerandomisation(not_rerandomised, target):
-    attacked = not_rerandomised[target]
+def test_second_polynomial_gives_the_factor_away_without_rerandomization(not_rerandomized, target):
+    attacked = not_rerandomized[target]
     np.testing.assert_array_equal(from_second_polynomial(attacked.view), attacked.factor)
 
 
@@ -115,8 +115,8 @@ def test_unused_coefficients_are_not_sent(as_it_is, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_one_protection_does_not_stand_in_for_another(not_rerandomised, not_flooded, target):
-    """Flooding alone does not stop the linear algebra, re-randomisation alone not the least squares, and vice versa."""
+def test_one_protection_does_not_stand_in_for_another(not_rerandomized, not_flooded, target):
+    """Flooding alone does not stop the linear algebra, re-randomization alone not the least squares, and vice versa."""
     assert from_second_polynomial(not_flooded[target].view) is None
-    error = np.abs(from_noise(not_rerandomised[target].view) - not_rerandomised[target].factor.astype(object))
-    assert np.median(error) > np.abs(not_rerandomised[target].factor).max() << 20
+    error = np.abs(from_noise(not_rerandomized[target].view) - not_rerandomized[target].factor.astype(object))
+    assert np.median(error) > np.abs(not_rerandomized[target].factor).max() << 20

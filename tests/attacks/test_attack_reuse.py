@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.exchanges import Transcript
 from support.interaction import PARAMETERS, encrypted_layer, make_shape
-from support.key_owner import centred_integers, integers, solve_modular
+from support.key_owner import centered_integers, integers, solve_modular
 from support.returned_products import returned_ciphertexts
 from support.uniformity import looks_uniform
 from support.weakened import take_without_removing
@@ -37,7 +37,7 @@ class TwoSteps:
         self.layer.forward(0, {PASSIVE: np.zeros((ROWS, WIDTH), dtype=np.int64)})  # tells the pools what is needed
         while filled and any(pools.fill_one() for pools in made):
             pass
-        self.share_v = self.layer.active.weights()[PASSIVE]
+        self.share_v = self.layer.active.shares()[PASSIVE]
         self.alpha = [rng.integers(-1024, 1025, (ROWS, WIDTH)) for _ in range(2)]
         self.transcripts = [Transcript(), Transcript()]
         for step in range(2):
@@ -59,7 +59,7 @@ class TwoSteps:
         columns = [solve_modular(alpha, column, PARAMETERS.t) for column in difference.T]
         if any(column is None for column in columns):
             return None
-        return centred_integers(np.array(columns, dtype=object).T, PARAMETERS.t)
+        return centered_integers(np.array(columns, dtype=object).T, PARAMETERS.t)
 
     def difference_of_activations(self) -> np.ndarray:
         """alpha_1 - alpha_0, if the encryptions of zero are the same: what anybody reads from the first polynomials."""
@@ -71,7 +71,7 @@ class TwoSteps:
             first.append(from_wire(PARAMETERS, message.ct_first_CLW, shape, "sender", "it").numpy())
         difference = integers(PARAMETERS, first[1] - first[0])
         scaled = (2 * PARAMETERS.t * difference + q) // (2 * q) % PARAMETERS.t
-        return self.layout.source.unpack(centred_integers(scaled, PARAMETERS.t).astype(np.int64))
+        return self.layout.source.unpack(centered_integers(scaled, PARAMETERS.t).astype(np.int64))
 
 
 @pytest.fixture(scope="module")

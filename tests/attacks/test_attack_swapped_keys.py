@@ -17,7 +17,7 @@ from vfl.he.keys import SecretKey
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
-from vfl.party.peers.key_exchange import KEYS_PURPOSE, Keys
+from vfl.party.peers.key_exchange import KEYS_PURPOSE, SessionKeys
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
@@ -68,7 +68,7 @@ class Relay:
         return dataclasses.replace(message, **parts)
 
 
-def own_message(keys: Keys, peer: str, key: StepKey = KEY):
+def own_message(keys: SessionKeys, peer: str, key: StepKey = KEY):
     """What a party sends, and its exchange, which waits for the peer's."""
     exchange = keys.exchange((peer,), key)
     sent = next(exchange)
@@ -85,7 +85,7 @@ def give(exchange, message: PublicKeys):
 @pytest.fixture
 def parties(credentials):
     return {
-        name: Keys(name, PARAMETERS, encrypted=True, federation="demo", credentials=credentials[name])
+        name: SessionKeys(name, PARAMETERS, encrypted=True, federation="demo", credentials=credentials[name])
         for name in ("bank", "shop")
     }
 
@@ -99,7 +99,7 @@ def test_honest_keys_are_taken(parties):
 
 
 def test_without_the_check_the_relay_reads_everything(parties, monkeypatch):
-    monkeypatch.setattr(Keys, "_check", lambda self, theirs, peer, key: None)
+    monkeypatch.setattr(SessionKeys, "_check", lambda self, theirs, peer, key: None)
     relay = Relay()
     (from_bank, _), (_, shop) = own_message(parties["bank"], "shop"), own_message(parties["shop"], "bank")
     give(shop, relay.swap(from_bank))
@@ -158,7 +158,8 @@ def test_without_certificates_keys_are_unsigned_and_the_log_says_so():
     import structlog
 
     keys = {
-        name: Keys(name, PARAMETERS, encrypted=True, federation="demo", credentials=None) for name in ("bank", "shop")
+        name: SessionKeys(name, PARAMETERS, encrypted=True, federation="demo", credentials=None)
+        for name in ("bank", "shop")
     }
     with structlog.testing.capture_logs() as logs:
         (from_bank, _), (_, shop) = own_message(keys["bank"], "shop"), own_message(keys["shop"], "bank")

@@ -17,7 +17,7 @@ from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
 from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.fixed_point import centre
+from vfl.interact.fixed_point import center
 from vfl.interact.layer import InteractionShape
 from vfl.messages import (
     EncryptedActivations,
@@ -60,7 +60,7 @@ def _record(layer: Layer) -> Recording:
         d_z = rng.integers(-4096, 4097, (ROWS, OUT_WIDTH))
         run.secrets |= {f"alpha of {name}, step {step}": value for name, value in alpha.items()}
         run.secrets |= {f"dL/dZ, step {step}": d_z}
-        run.secrets |= {f"weights of {name}, step {step}": value for name, value in layer.weights().items()}
+        run.secrets |= {f"weights of {name}, step {step}": value for name, value in layer.shares().items()}
         layer.forward(step, alpha, run.transcript)
         layer.backward(step, d_z, MULTIPLIER, run.transcript)
     return run
@@ -86,10 +86,10 @@ def _recorded() -> Recording:
     recording = _record(encrypted_layer(SHAPE))
     for name, key in recording.layer.keys.items():
         recording.secrets[f"secret key of {name}"] = secret_coefficients(PARAMETERS, key)[None, :]
-    for name, share in recording.layer.active.weights().items():
+    for name, share in recording.layer.active.shares().items():
         recording.secrets[f"final V of {name}"] = share
     for name, side in recording.layer.passive.items():
-        recording.secrets[f"final U of {name}"] = side.weights()[name]
+        recording.secrets[f"final U of {name}"] = side.shares()[name]
     return recording
 
 
@@ -268,21 +268,21 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
     monkeypatch.setattr(EncryptedActive, "_masked_product", remember)
     layer = encrypted_layer(SHAPE)
     layer.setup()
-    result = Attempts([], [], [], layer.weights())
+    result = Attempts([], [], [], layer.shares())
     for attempt in attempts:
         alpha = {name: rng.integers(-1024, 1025, (ROWS * 3, width)) for name, width in WIDTHS.items()}
         key, transcript = StepKey("job", 0, attempt), Transcript()
         sides = {name: side.forward(key, alpha[name]) for name, side in layer.passive.items()}
         z = run_exchanges({"active": layer.active.forward(key, ROWS * 3), **sides}, transcript)["active"]
         shares = {s: m.sh_z_BK for s, _, m in transcript.sent if isinstance(m, ForwardShare)}
-        result.contributions.append({n: centre(shares[n] - masks[n], PARAMETERS.tau) for n in shares})
+        result.contributions.append({n: center(shares[n] - masks[n], PARAMETERS.tau) for n in shares})
         result.z.append(z)
         result.alpha.append(alpha)
     return result
 
 
 def _own_part(alpha: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return centre(alpha @ weights, PARAMETERS.tau)
+    return center(alpha @ weights, PARAMETERS.tau)
 
 
 def test_only_the_sum_of_contributions_means_anything(monkeypatch):
@@ -291,7 +291,7 @@ def test_only_the_sum_of_contributions_means_anything(monkeypatch):
     for name, values in contributions.items():
         assert looks_uniform(values, PARAMETERS.t)
         assert (values != _own_part(seen.alpha[0][name], seen.weights[name])).all()
-    np.testing.assert_array_equal(centre(sum(contributions.values()), PARAMETERS.tau), seen.z[0])
+    np.testing.assert_array_equal(center(sum(contributions.values()), PARAMETERS.tau), seen.z[0])
     assert not looks_uniform(seen.z[0], PARAMETERS.t)
 
 
@@ -320,6 +320,6 @@ def test_masks_that_ignore_the_attempt_give_differences_away(monkeypatch):
     monkeypatch.setattr(PairwiseMasks, "_use_once", lambda self, key, message: None)
     seen = _run_attempts(monkeypatch, (0, 1))
     for name in WIDTHS:
-        difference = centre(seen.contributions[1][name] - seen.contributions[0][name], PARAMETERS.tau)
+        difference = center(seen.contributions[1][name] - seen.contributions[0][name], PARAMETERS.tau)
         expected = _own_part(seen.alpha[1][name] - seen.alpha[0][name], seen.weights[name])
         np.testing.assert_array_equal(difference, expected)

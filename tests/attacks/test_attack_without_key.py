@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.ciphertexts import encrypted, uniform_plaintexts
 from support.interaction import PARAMETERS
-from support.key_owner import centred_integers, integers, secret_coefficients
+from support.key_owner import centered_integers, integers, secret_coefficients
 from support.uniformity import looks_uniform
 from support.weakened import with_one_seed, with_zero_ternary, without_errors
 
@@ -43,13 +43,13 @@ def _powers(base: int, count: int) -> np.ndarray:
 
 
 def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Numerator / denominator modulo X^N + 1 and the first prime, centred."""
+    """Numerator / denominator modulo X^N + 1 and the first prime, centered."""
     root = _root()
     values = _cyclic(np.stack((numerator, denominator)) * _powers(root, DEGREE) % PRIME, root * root % PRIME)
     inverses = np.array([pow(int(value), -1, PRIME) for value in values[1]])
     quotient = _cyclic((values[0] * inverses % PRIME)[None], pow(root, -2, PRIME))[0]
     quotient = quotient * _powers(pow(root, -1, PRIME), DEGREE) % PRIME * pow(DEGREE, -1, PRIME) % PRIME
-    return centred_integers(quotient, PRIME).astype(np.int64)
+    return centered_integers(quotient, PRIME).astype(np.int64)
 
 
 def _secret_of(public_key: bytes) -> np.ndarray:

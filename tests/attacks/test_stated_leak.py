@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from support.interaction import PARAMETERS, encrypted_layer, make_shape
 
-from vfl.interact.fixed_point import centre, update_multiplier, z_to_real
+from vfl.interact.fixed_point import center, update_multiplier, z_to_real
 
 ROWS, WIDTH, OUT_WIDTH, UPDATES = 120, 6, 4, 4
 
@@ -19,7 +19,7 @@ def _inner_products(z_steps: list[np.ndarray], d_z_steps: list[np.ndarray], mult
     With D all gradients and Y all differences side by side, Y = G D and G has the rank of alpha, so
     G = Y (D^T Y)^+ Y^T.
     """
-    differences = [centre(before - after, PARAMETERS.tau) // multiplier for before, after in pairwise(z_steps)]
+    differences = [center(before - after, PARAMETERS.tau) // multiplier for before, after in pairwise(z_steps)]
     y = np.concatenate(differences, axis=1).astype(float)
     d = np.concatenate(d_z_steps, axis=1).astype(float)
     return y @ np.linalg.pinv(d.T @ y, rcond=1e-10) @ y.T

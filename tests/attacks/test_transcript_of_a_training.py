@@ -36,8 +36,8 @@ from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.stream import KeyOwner
 from vfl.messages.exchange import Send
-from vfl.party.peers.exchange_driver import Mail
-from vfl.party.peers.key_exchange import Keys
+from vfl.party.peers.exchange_driver import ExchangeDriver
+from vfl.party.peers.key_exchange import SessionKeys
 from vfl.party.roles.active import ActiveParty
 from vfl.party.roles.passive import PassiveParty
 from vfl.transport.v1 import data_pb2
@@ -59,7 +59,7 @@ class Transcript:
     run: Run
     federation: Federation
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    keys: dict[str, Keys] = field(default_factory=dict)
+    keys: dict[str, SessionKeys] = field(default_factory=dict)
     agreement: dict[str, bytes] = field(default_factory=dict)
     decrypted: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
     """By kind of message, all that the owners of the keys read in it."""
@@ -81,11 +81,11 @@ async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Transcript:
 
 
 def _remember_secrets(seen: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
-    quantised, top, make_keys = PassiveParty._quantised_alpha, ActiveParty._train_top, Keys.__init__
+    quantized, top, make_keys = PassiveParty._quantized_alpha, ActiveParty._train_top, SessionKeys.__init__
     receive_products = KeyOwner.receive
 
     def remember_alpha(self, key, batch):
-        alpha = quantised(self, key, batch)
+        alpha = quantized(self, key, batch)
         for column in (0, alpha.shape[1] - 1):
             seen.columns[f"alpha {self._state.setup.name} {key.step} {column}"] = alpha[:, column]
         seen.columns[f"alpha {self._state.setup.name} {key.step} rows"] = alpha.ravel()
@@ -109,9 +109,9 @@ def _remember_secrets(seen: Transcript, monkeypatch: pytest.MonkeyPatch) -> None
         return result
 
     monkeypatch.setattr(KeyOwner, "receive", remember_products)
-    monkeypatch.setattr(PassiveParty, "_quantised_alpha", remember_alpha)
+    monkeypatch.setattr(PassiveParty, "_quantized_alpha", remember_alpha)
     monkeypatch.setattr(ActiveParty, "_train_top", remember_top)
-    monkeypatch.setattr(Keys, "__init__", remember_keys)
+    monkeypatch.setattr(SessionKeys, "__init__", remember_keys)
 
 
 # --- the findings: each empty on a sound build ---
@@ -361,7 +361,7 @@ def test_a_tensor_for_the_coordinator_is_noticed(seen):
 
 
 async def test_a_message_past_the_log_is_noticed(tmp_path, monkeypatch):
-    deliver = Mail._deliver
+    deliver = ExchangeDriver._deliver
 
     async def past_the_log(self, to, message, address):
         client = self._clients[to]
@@ -372,6 +372,6 @@ async def test_a_message_past_the_log_is_noticed(tmp_path, monkeypatch):
         finally:
             client._recorder = recorder
 
-    monkeypatch.setattr(Mail, "_deliver", past_the_log)
+    monkeypatch.setattr(ExchangeDriver, "_deliver", past_the_log)
     seen = await _weakened(tmp_path, monkeypatch)
     assert set(unaccounted(seen)) == {f"{name}: ('sent', '{ACTIVE}', 'forward_share')" for name in PASSIVE}

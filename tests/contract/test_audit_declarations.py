@@ -30,7 +30,7 @@ def test_words_are_for_kinds_that_exist():
     assert len(EVERY) == len(MESSAGE_TYPES) + len(CONTROL_TYPES)
 
 
-def test_every_control_type_is_in_the_catalogue():
+def test_every_control_type_is_in_the_catalog():
     assert {t.__name__ for t in ControlMessage.__subclasses__()} == {t.__name__ for t in CONTROL_TYPES.values()}
 
 

@@ -1,4 +1,4 @@
-"""Every error of the catalogue crosses to another organisation as its safe part and nothing else."""
+"""Every error of the catalog crosses to another organization as its safe part and nothing else."""
 
 from types import SimpleNamespace
 

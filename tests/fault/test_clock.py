@@ -65,7 +65,7 @@ def test_the_library_shifts_the_wall_clock_and_no_other(clock):
 
 def run_with_jumps(folder, clock, name, jumps, epochs):
     federation = small_federation(folder, epochs)
-    federation.job["deadlines"] |= {"phase": 20.0, "absence": 20.0}
+    federation.job["timeouts"] |= {"progress": 20.0, "reconnect": 20.0}
     with Processes(federation.write()) as processes:
         processes.environment_of[name] = clock.environment
         processes.start()
@@ -97,7 +97,7 @@ def test_jumps_of_hours_and_years_change_nothing(tmp_path, clock, name):
 def test_certificates_that_look_expired_after_a_jump_are_named(tmp_path, clock):
     (tmp_path / "run").mkdir()
     federation = small_federation(tmp_path / "run", epochs=200)
-    federation.job["deadlines"] |= {"absence": 10.0}
+    federation.job["timeouts"] |= {"reconnect": 10.0}
     with Processes(federation.write()) as processes:
         processes.environment_of[CLINIC] = clock.environment
         processes.start()

@@ -19,7 +19,7 @@ def _durable_steps(federation):
 
 def test_an_interruption_does_not_put_the_next_one_off(tmp_path):
     federation = small_federation(tmp_path)
-    federation.job["checkpoints"] = {"in_memory_every_steps": 1, "every_steps": 4}
+    federation.job["checkpoints"] = {"unsynced_every_steps": 1, "every_steps": 4}
     federation.write()
     for stop_at, resume in ((3, False), (3, True)):
         ended = asyncio.run(run_here(federation, stop_at=stop_at, resume=resume))
@@ -30,7 +30,7 @@ def test_an_interruption_does_not_put_the_next_one_off(tmp_path):
 def test_the_last_one_survives_a_power_cut_also_where_there_is_nothing_to_validate(tmp_path):
     federation = small_federation(tmp_path)
     federation.job["split"]["validation"] = 0.0
-    federation.job["checkpoints"] = {"in_memory_every_steps": 1, "every_steps": 1000}
+    federation.job["checkpoints"] = {"unsynced_every_steps": 1, "every_steps": 1000}
     ended = asyncio.run(run_here(federation.write()))
     assert ended.errors == dict.fromkeys(ended.errors)
     last = ended.outcome.steps

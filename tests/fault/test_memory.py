@@ -68,7 +68,7 @@ def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hun
 @pytest.mark.faults_full
 def test_a_process_that_is_left_hardly_any_memory_ends_or_says_so_within_seconds(tmp_path):
     federation = small_federation(tmp_path, epochs=200)
-    federation.job["deadlines"] |= {"absence": 30.0}
+    federation.job["timeouts"] |= {"reconnect": 30.0}
     with Processes(federation.write()) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/200")

@@ -84,7 +84,7 @@ class Disturbed:
 
     def __init__(self, tmp_path, ways, disturb, *, epochs=3, absence=60.0, line=None):
         self.federation = small_federation(tmp_path, epochs)
-        self.federation.job["deadlines"]["absence"] = absence
+        self.federation.job["timeouts"]["reconnect"] = absence
         self.federation.write()
         self.at = 0.0
         with linked(self.federation) as links:

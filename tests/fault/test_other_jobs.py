@@ -15,8 +15,8 @@ def test_another_job_recovers_too_and_from_two_deaths_at_once(quiet, tmp_path):
         (two, Fault(COORDINATOR, "top")),
         passive=(CLINIC, INSURER),
         job={
-            "interaction": {"protocol": "oracle"},
-            "training": {"optimiser": {"name": "sgd", "learning_rate": 0.05}},
+            "interaction": {"protocol": "plaintext"},
+            "training": {"optimizer": {"name": "sgd", "learning_rate": 0.05}},
         },
         bottom="support.bottoms:with_dropout",
     )

@@ -24,7 +24,7 @@ def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stop
 
     monkeypatch.setattr(roles, "load_table", slowly)
     federation = small_federation(tmp_path, epochs=1)
-    federation.job["deadlines"] |= {"silence": 5.0, "absence": 0.0}
+    federation.job["timeouts"] |= {"heartbeat": 5.0, "reconnect": 0.0}
     ended = asyncio.run(run_here(federation.write()))
     assert ended.errors == dict.fromkeys(ended.errors)
     assert ended.seconds > LOADING_SECONDS
@@ -43,7 +43,7 @@ def test_time_in_which_all_parties_are_there_is_not_counted_as_absence(tmp_path,
 
     monkeypatch.setattr(ControlClient, "begin", twice_in_vain)
     federation = small_federation(tmp_path, epochs=1)
-    federation.job["deadlines"]["absence"] = ABSENCE_SECONDS
+    federation.job["timeouts"]["reconnect"] = ABSENCE_SECONDS
     ended = asyncio.run(run_here(federation.write()))
     assert ended.errors == dict.fromkeys(ended.errors)
     assert interrupted == {0, 1}

@@ -19,9 +19,9 @@ SECOND = "second-coordinator"
 
 
 @contextmanager
-def in_training(quiet, folder, **deadlines):
+def in_training(quiet, folder, **timeouts):
     """A run that has come to its seventh step; when it is over, its weights are those of a quiet run."""
-    federation = small_federation(folder / "disturbed", deadlines=deadlines).write()
+    federation = small_federation(folder / "disturbed", timeouts=timeouts).write()
     with SupervisedRun(federation) as running:
         running.start()
         running.wait_for_step(7)
@@ -57,7 +57,7 @@ def test_a_party_whose_machine_restarts_in_an_orderly_way_interrupts_the_run_onl
 
 @pytest.mark.faults_full
 def test_a_run_that_a_party_stayed_away_from_goes_on_from_its_checkpoint_when_all_are_started_again(quiet, tmp_path):
-    with in_training(quiet, tmp_path, absence=1.0) as running:
+    with in_training(quiet, tmp_path, reconnect=1.0) as running:
         running.signal(CLINIC, signal.SIGKILL)
         codes = running.wait()
         assert codes[COORDINATOR] == PeerUnreachable.exit_code

@@ -1,4 +1,4 @@
-"""Real processes that do not answer for a while: longer than ``deadlines.silence``, or only a moment."""
+"""Real processes that do not answer for a while: longer than ``timeouts.heartbeat``, or only a moment."""
 
 import signal
 import time
@@ -28,7 +28,7 @@ def test_training_goes_on_and_a_moment_costs_nothing(quiet, tmp_path):
 
 def test_with_the_default_deadlines_a_dead_party_is_noticed_within_ten_seconds(tmp_path):
     federation = small_federation(tmp_path / "disturbed", training={"epochs": 1000})
-    del federation.job["deadlines"]["silence"]
+    del federation.job["timeouts"]["heartbeat"]
     with SupervisedRun(federation.write()) as running:
         running.start()
         running.wait_for_step(1)

@@ -91,7 +91,7 @@ def _small_batches(federation):
 
 
 def _unencrypted(federation):
-    federation.job["interaction"]["protocol"] = "oracle"
+    federation.job["interaction"]["protocol"] = "plaintext"
     federation.parties[ACTIVE]["policy"]["allow_unencrypted"] = True
 
 
@@ -208,7 +208,7 @@ def _assert_nothing_private(output, federation, case):
 
 
 def _waits_a_moment(federation):
-    federation.job["deadlines"]["connect"] = 8.0
+    federation.job["timeouts"]["connect"] = 8.0
     return federation.write()
 
 
@@ -223,7 +223,7 @@ def test_a_party_that_never_starts_is_named_by_all_who_wait_for_it(federation):
 
 
 def test_a_coordinator_that_never_starts_ends_the_wait_of_a_party(federation):
-    federation.job["deadlines"]["connect"] = 0.5
+    federation.job["timeouts"]["connect"] = 0.5
     with Processes(federation.write()) as processes:
         processes.start(CLINIC)
         assert processes.wait() == {CLINIC: 11}

@@ -35,7 +35,7 @@ def _train(folder, passive=("clinic",)):
 
 def _train_in_the_clear(folder, passive=("clinic",)):
     federation = _federation(folder, passive)
-    federation.job["interaction"]["protocol"] = "oracle"
+    federation.job["interaction"]["protocol"] = "plaintext"
     for party in federation.parties.values():
         party["policy"]["allow_unencrypted"] = True
     ended = asyncio.run(run_here(federation.write()))
@@ -65,7 +65,7 @@ def _assert_same_model(one: Trained, other: Trained):
 
 
 def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
-    oracle = _train_in_the_clear(tmp_path / "oracle")
+    oracle = _train_in_the_clear(tmp_path / "plaintext")
     _assert_same_model(encrypted, oracle)
     assert oracle.federation.saved("clinic", "interaction.safetensors") == {}
     assert encrypted.report["steps"] == 10
@@ -74,7 +74,7 @@ def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
 
 def test_so_do_those_of_three_parties(tmp_path):
     passive = ("clinic", "insurer")
-    _assert_same_model(_train(tmp_path / "encrypted", passive), _train_in_the_clear(tmp_path / "oracle", passive))
+    _assert_same_model(_train(tmp_path / "encrypted", passive), _train_in_the_clear(tmp_path / "plaintext", passive))
 
 
 def test_a_repeated_job_gives_the_same_model_under_other_shares(encrypted, tmp_path):

@@ -13,7 +13,7 @@ CLINIC = "clinic"
 def training(federation):
     """A job in its training, with short patience for whoever is absent."""
     federation.job["training"]["epochs"] = 1000
-    federation.job["deadlines"] |= {"silence": 3.0, "absence": 4.0}
+    federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 4.0}
     with Processes(federation.write()) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/1000")

@@ -17,7 +17,7 @@ def wide(inputs, width, units):
     return nn.Sequential(nn.Linear(inputs.numeric_width, units), nn.ReLU(), nn.Linear(units, width), nn.Tanh())
 """
 CLINIC, INSURER = "clinic", "insurer"
-GRADIENTS = {"encrypted": "masked_activation_gradient", "oracle": "clear_activation_gradient"}
+GRADIENTS = {"encrypted": "masked_activation_gradient", "plaintext": "clear_activation_gradient"}
 
 
 async def _finished(federation, monkeypatch):

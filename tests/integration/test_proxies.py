@@ -54,7 +54,7 @@ GONE = ("did not answer", "went away or does not answer")
 
 
 def test_connections_that_are_cut_for_ever_end_the_job_everywhere(federation):
-    federation.job["deadlines"] |= {"silence": SILENCE_SECONDS, "absence": ABSENCE_SECONDS}
+    federation.job["timeouts"] |= {"heartbeat": SILENCE_SECONDS, "reconnect": ABSENCE_SECONDS}
     with ExitStack() as stack:
         proxy = _behind_proxies(federation, stack, cut_after=2_000_000, dies=True)[ACTIVE]
         with Processes(federation.write()) as processes:

@@ -41,8 +41,8 @@ def test_two_steps_agree_bit_for_bit(rows, widths, out_width, style, frozen_firs
             assert (got[name] is None) == (expected[name] is None) == (name not in shape.gradient_receivers)
             if got[name] is not None:
                 np.testing.assert_array_equal(got[name], expected[name])
-        for name, weight in oracle.weights().items():
-            np.testing.assert_array_equal(encrypted.weights()[name], weight)
+        for name, weight in oracle.shares().items():
+            np.testing.assert_array_equal(encrypted.shares()[name], weight)
 
 
 @pytest.mark.parametrize(("rows", "width", "out_width"), [(256, 16, 16), (512, 32, 32), (8192, 4, 3), (9000, 3, 2)])
@@ -57,4 +57,4 @@ def test_shapes_of_real_jobs_agree(rows, width, out_width):
     np.testing.assert_array_equal(encrypted.forward(0, alpha), oracle.forward(0, alpha))
     got, expected = encrypted.backward(0, d_z, 5), oracle.backward(0, d_z, 5)
     np.testing.assert_array_equal(got["telco"], expected["telco"])
-    np.testing.assert_array_equal(encrypted.weights()["telco"], oracle.weights()["telco"])
+    np.testing.assert_array_equal(encrypted.shares()["telco"], oracle.shares()["telco"])

@@ -94,7 +94,7 @@ class Member:
         self, chunks: Iterable[Any] | AsyncIterator[Any], seconds: float = 20.0, metadata: Any = None
     ) -> Answer:
         """Chunks, or bytes that are none."""
-        method = self.channel.stream_unary(_DELIVER, request_serializer=_serialised)
+        method = self.channel.stream_unary(_DELIVER, request_serializer=_serialized)
         salt = salt_metadata(fresh_salt()) if metadata is None else metadata
         call = method(chunks, timeout=seconds, metadata=salt)
         try:
@@ -125,7 +125,7 @@ class Member:
         await asyncio.gather(*self._begun, return_exceptions=True)
 
 
-def _serialised(chunk: Any) -> bytes:
+def _serialized(chunk: Any) -> bytes:
     return chunk if isinstance(chunk, bytes) else chunk.SerializeToString()
 
 

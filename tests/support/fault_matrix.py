@@ -64,7 +64,7 @@ class Scenario:
         for party in federation.parties.values():
             if self.bottom:
                 party["bottom"] = {"kind": "custom", "factory": self.bottom}
-            party["policy"] = {"allow_unencrypted": federation.job["interaction"]["protocol"] == "oracle"}
+            party["policy"] = {"allow_unencrypted": federation.job["interaction"]["protocol"] == "plaintext"}
         return federation.write()
 
 
@@ -156,11 +156,11 @@ def special() -> Iterator[Scenario]:
         (Fault(INSURER, "align"), both, with_coordinator, Fault(INSURER, "finish")),
         passive=(CLINIC, INSURER),
     )
-    yield Scenario("protocol oracle", one_of_each, job={"interaction": {"protocol": "oracle"}})
+    yield Scenario("protocol oracle", one_of_each, job={"interaction": {"protocol": "plaintext"}})
     yield Scenario(
         "dropout and SGD",
         one_of_each,
-        job={"training": {"optimiser": {"name": "sgd", "learning_rate": 0.05}}},
+        job={"training": {"optimizer": {"name": "sgd", "learning_rate": 0.05}}},
         bottom="support.bottoms:with_dropout",
     )
 

@@ -146,7 +146,7 @@ def set_at_party(trap: Trap) -> None:
 
 def set_at_coordinator(trap: Trap) -> None:
     """Points of a coordinator: after the first reply to a call; before and after a checkpoint counts; saved."""
-    from vfl.run_records.journal import Ledger
+    from vfl.run_records.journal import RunJournal
     from vfl.transport.client import ControlClient
 
     for method in ("prepare", "restore", "align", "begin", "score", "finish", "release"):
@@ -154,20 +154,20 @@ def set_at_coordinator(trap: Trap) -> None:
         setattr(ControlClient, method, _around(trap, call, _named(point)))
     run_phase = ControlClient.run_phase
     ControlClient.run_phase = _around(trap, run_phase, _phase_of)  # type: ignore[method-assign]
-    commit, record = Ledger.commit, Ledger.record
+    commit, record = RunJournal.commit, RunJournal.record
 
-    def commit_trapped(self: Ledger, *arguments: Any, **named: Any) -> None:
+    def commit_trapped(self: RunJournal, *arguments: Any, **named: Any) -> None:
         trap.at("checkpoint")
         commit(self, *arguments, **named)
         trap.at("commit")
 
-    def record_noted(self: Ledger, step: Any) -> None:
+    def record_noted(self: RunJournal, step: Any) -> None:
         record(self, step)
         trap.note(STEPS, step.step, step.attempt)
 
-    Ledger.commit = commit_trapped  # type: ignore[method-assign]
-    Ledger.record = record_noted  # type: ignore[method-assign]
-    _after(trap, Ledger, "save", "saved")
+    RunJournal.commit = commit_trapped  # type: ignore[method-assign]
+    RunJournal.record = record_noted  # type: ignore[method-assign]
+    _after(trap, RunJournal, "save", "saved")
 
 
 def _named(point: str) -> Callable[..., str]:

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from vfl.ids import Role
-from vfl.interact.fixed_point import centre
+from vfl.interact.fixed_point import center
 from vfl.pki.throwaway import make_federation_certificates
 
 ACTIVE, COORDINATOR = "bank", "coordinator"
@@ -73,7 +73,7 @@ class Federation:
         return int(entry["endpoint"].rpartition(":")[2])
 
     def write(self) -> Self:
-        """Write one folder for each organisation, with its own copies of the common files."""
+        """Write one folder for each organization, with its own copies of the common files."""
         everybody = (*self.names, COORDINATOR)
         roles = {party["name"]: Role(party["role"]) for party in self.federation["parties"]}
         roles[COORDINATOR] = Role.COORDINATOR
@@ -121,7 +121,7 @@ class Federation:
         for name in self.names[1:]:
             for share in self.saved(name, "interaction.safetensors", output).values():
                 held[name] = held[name] + share.numpy()
-        return {name: centre(weight, tau) for name, weight in held.items()}
+        return {name: center(weight, tau) for name, weight in held.items()}
 
 
 def differing(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[str]:
@@ -288,10 +288,10 @@ def _job(names: tuple[str, ...]) -> dict[str, Any]:
         "seed": 11,
         "task": {"kind": "binary"},
         "model": {"interaction_width": 4, "widths": dict.fromkeys(names, 4), "top": {"hidden": [8]}},
-        "training": {"epochs": 2, "batch_size": 32, "optimiser": {"name": "adam", "learning_rate": 0.01}},
+        "training": {"epochs": 2, "batch_size": 32, "optimizer": {"name": "adam", "learning_rate": 0.01}},
         "interaction": {"protocol": "encrypted", "learning_rate": 0.5},
         "split": {"validation": 0.1, "test": 0.25},
-        "deadlines": {"connect": 90.0, "phase": 90.0, "absence": 60.0},
+        "timeouts": {"connect": 90.0, "progress": 90.0, "reconnect": 60.0},
     }
 
 

@@ -12,8 +12,8 @@ import pytest
 from support.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.coordinator import Outcome
-from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.coordinator import RunResult
+from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Address
@@ -36,7 +36,7 @@ class Run:
         sent: every data message: address, receiver, message.
     """
 
-    outcome: Outcome | None = None
+    outcome: RunResult | None = None
     errors: dict[str, VflError | None] = field(default_factory=dict)
     sent: list[tuple[Address, str, Message]] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
     run.errors[COORDINATOR] = None
     try:
-        run.outcome = await run_job(job, settings, own.tls, SilentObserver(), audit=own.audit, count_only=count_only)
+        run.outcome = await run_job(job, settings, own.tls, SilentCallback(), audit=own.audit, count_only=count_only)
     except VflError as error:
         run.errors[COORDINATOR] = error
     run.errors |= {name: await party for name, party in parties.items()}

@@ -14,9 +14,9 @@ from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, centre
+from vfl.interact.fixed_point import IntArray, center
 from vfl.interact.layer import ActiveInteraction, InteractionShape, PassiveInteraction
-from vfl.interact.oracle import OracleActive, OraclePassive
+from vfl.interact.plaintext import PlaintextActive, PlaintextPassive
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
 
@@ -50,13 +50,13 @@ class Layer:
         results = run_exchanges(exchanges, transcript)
         return {n: results[n] for n in self.passive}
 
-    def weights(self) -> dict[str, IntArray]:
+    def shares(self) -> dict[str, IntArray]:
         """The true weights W_i, which in the encrypted protocol no party knows."""
-        held = self.active.weights()
+        held = self.active.shares()
         for name, side in self.passive.items():
-            for key, share in side.weights().items():
+            for key, share in side.shares().items():
                 held[key] = held[name] + share
-        return {name: centre(value, PARAMETERS.tau) for name, value in held.items()}
+        return {name: center(value, PARAMETERS.tau) for name, value in held.items()}
 
 
 def make_shape(widths: Mapping[str, int], out_width: int, frozen: frozenset[str] = frozenset()) -> InteractionShape:
@@ -68,9 +68,9 @@ def _generators(shape: InteractionShape, seed: int) -> dict[str, np.random.Gener
 
 
 def oracle_layer(shape: InteractionShape, seed: int = 0) -> Layer:
-    active = OracleActive(shape, PARAMETERS, _generators(shape, seed))
+    active = PlaintextActive(shape, PARAMETERS, _generators(shape, seed))
     own = _generators(shape, seed + 1)
-    return Layer(shape, active, {n: OraclePassive(n, shape, PARAMETERS, own[n]) for n in shape.passive})
+    return Layer(shape, active, {n: PlaintextPassive(n, shape, PARAMETERS, own[n]) for n in shape.passive})
 
 
 def encrypted_layer(

@@ -24,10 +24,10 @@ def secret_coefficients(parameters: Parameters, key: SecretKey) -> np.ndarray:
     level = len(parameters.primes)
     probe = torch.zeros((1, 2, level, parameters.degree), dtype=torch.int64)
     probe[:, 1] = scaled_plaintext(parameters, one, level)
-    return centred_integers(key.decrypt(probe)[0], parameters.t).astype(np.int64)
+    return centered_integers(key.decrypt(probe)[0], parameters.t).astype(np.int64)
 
 
-def centred_integers(values: np.ndarray, modulus: int) -> np.ndarray:
+def centered_integers(values: np.ndarray, modulus: int) -> np.ndarray:
     """Representatives in [-modulus/2, modulus/2) as Python integers."""
     half = modulus // 2
     return (values.astype(object) + half) % modulus - half
@@ -63,14 +63,14 @@ def _in_slots(values: np.ndarray) -> int:
 
 
 def integers(parameters: Parameters, residues: np.ndarray) -> np.ndarray:
-    """Residues (..., L, N) to centred Python integers (..., N) modulo the product of those primes."""
+    """Residues (..., L, N) to centered Python integers (..., N) modulo the product of those primes."""
     level = residues.shape[-2]
     modulus = parameters.modulus(level)
     total = np.zeros((*residues.shape[:-2], residues.shape[-1]), dtype=object)
     for index, prime in enumerate(parameters.primes[:level]):
         others = modulus // prime
         total = total + residues[..., index, :].astype(object) * (others * pow(others, -1, prime))
-    return centred_integers(total, modulus)
+    return centered_integers(total, modulus)
 
 
 def to_residues(parameters: Parameters, values: np.ndarray, level: int) -> np.ndarray:
@@ -79,7 +79,7 @@ def to_residues(parameters: Parameters, values: np.ndarray, level: int) -> np.nd
 
 
 def phase(parameters: Parameters, secret: np.ndarray, ciphertexts: torch.Tensor) -> np.ndarray:
-    """c0 + c1 s, centred modulo q: Python integers (C, N)."""
+    """c0 + c1 s, centered modulo q: Python integers (C, N)."""
     primes = np.array(parameters.primes[: ciphertexts.shape[2]])[:, None]
     words = ciphertexts.numpy() % primes
     return integers(parameters, (words[:, 0] + negacyclic(words[:, 1], secret)) % primes)
@@ -91,7 +91,7 @@ def scaled_noise(
     """t times the distance of the phase from (q / t) m: exact Python integers (C, N), for plaintexts m (C, N)."""
     modulus = parameters.modulus(ciphertexts.shape[2])
     distance = parameters.t * phase(parameters, secret, ciphertexts) - modulus * plaintext.astype(object)
-    return centred_integers(distance, parameters.t * modulus)
+    return centered_integers(distance, parameters.t * modulus)
 
 
 def largest_noise(

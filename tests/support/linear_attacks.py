@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from support.key_owner import (
-    centred_integers,
+    centered_integers,
     integers,
     scaled_noise,
     secret_coefficients,
@@ -115,7 +115,7 @@ def from_unused_coefficients(view: ReturnedProduct) -> np.ndarray | None:
     solution = solve_modular(images[rows], decrypted[rows], view.parameters.t)
     if solution is None:
         return None
-    return centred_integers(np.array(solution, dtype=object), view.parameters.t).reshape(view.factor_shape)
+    return centered_integers(np.array(solution, dtype=object), view.parameters.t).reshape(view.factor_shape)
 
 
 def _some_rows(columns: np.ndarray) -> np.ndarray:

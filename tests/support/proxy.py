@@ -44,7 +44,7 @@ class Proxy:
     """Listens on one port of 127.0.0.1 and forwards to another, in a thread of its own.
 
     Args:
-        cut_after: bytes towards the target after which a connection is cut, wherever a message is then: the first that
+        cut_after: bytes toward the target after which a connection is cut, wherever a message is then: the first that
             has come so far, and no other.
         dies: then cut all other connections, too, and accept no more.
 
@@ -135,13 +135,13 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            there, towards = await asyncio.open_connection("127.0.0.1", self._target)
+            there, toward = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.close()  # the target has not started yet, or is gone
             return
-        both = {writer, towards}
+        both = {writer, toward}
         self._open |= both
-        ways = self._forward(reader, towards, both, there=True), self._forward(there, writer, both)
+        ways = self._forward(reader, toward, both, there=True), self._forward(there, writer, both)
         with contextlib.suppress(asyncio.CancelledError):  # the proxy is being closed
             await asyncio.gather(*ways)
         self._open -= both

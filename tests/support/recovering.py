@@ -20,7 +20,7 @@ from support.proxy import Proxy
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator import process as coordinator_process
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.observer import SilentObserver
+from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch
@@ -28,13 +28,13 @@ from vfl.job.config import load_job_setup
 from vfl.party import process as party_process
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
-from vfl.run_records.result import Outcome
+from vfl.run_records.result import RunResult
 
 Links = Mapping[tuple[str, str], Proxy]
 """Proxies by who dials whom."""
 
 
-class Watcher(SilentObserver):
+class Watcher(SilentCallback):
     """Remembers what the coordinator tells its operator, and does something at chosen steps.
 
     Args:
@@ -75,7 +75,7 @@ class Watcher(SilentObserver):
 class Ended:
     """How a run ended. ``errors`` by process; None where it finished."""
 
-    outcome: Outcome | None = None
+    outcome: RunResult | None = None
     errors: dict[str, VflError | None] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -84,8 +84,8 @@ def small_federation(folder: Path, epochs: int = 3) -> Federation:
     """Three training steps an epoch, and a checkpoint after every second one; not written yet."""
     federation = Federation(folder, rows=160)
     federation.job["training"]["epochs"] = epochs
-    federation.job["checkpoints"] = {"in_memory_every_steps": 2, "every_steps": 6}
-    federation.job["deadlines"]["absence"] = 60.0
+    federation.job["checkpoints"] = {"unsynced_every_steps": 2, "every_steps": 6}
+    federation.job["timeouts"]["reconnect"] = 60.0
     return federation
 
 

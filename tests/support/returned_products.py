@@ -54,8 +54,8 @@ def run_step(*changes: Weakening) -> dict[str, Target]:
             change(patch)
         layer, transcript = encrypted_layer(make_shape({PASSIVE: WIDTH}, OUT_WIDTH)), Transcript()
         layer.setup()
-        share_v = layer.active.weights()[PASSIVE]
-        share_u = layer.passive[PASSIVE].weights()[PASSIVE]
+        share_v = layer.active.shares()[PASSIVE]
+        share_u = layer.passive[PASSIVE].shares()[PASSIVE]
         layer.forward(0, {PASSIVE: alpha_BD}, transcript)
         layer.backward(0, d_z_BK, 3, transcript)
         return {

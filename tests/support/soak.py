@@ -195,8 +195,8 @@ def _federation(folder: Path, steps: int) -> Federation:
     federation = small_federation(
         folder,
         training={"epochs": epochs, "evaluate_every": epochs},
-        checkpoints={"in_memory_every_steps": 20, "every_steps": 500},
-        deadlines={"silence": 8.0, "absence": 300.0},
+        checkpoints={"unsynced_every_steps": 20, "every_steps": 500},
+        timeouts={"heartbeat": 8.0, "reconnect": 300.0},
     )
     return federation.write()
 

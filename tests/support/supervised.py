@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 """Where processes find ``support``."""
 
 SILENCE = 2.0
-"""``deadlines.silence`` of these federations, in seconds."""
+"""``timeouts.heartbeat`` of these federations, in seconds."""
 
 STOPPED_SECONDS = SILENCE + 2.5
 """Longer than heartbeats take to notice."""
@@ -242,8 +242,8 @@ def small_federation(folder: Path, passive: tuple[str, ...] = ("clinic",), **job
     folder.mkdir(parents=True, exist_ok=True)
     federation = Federation(folder, passive, rows=120)
     federation.job["training"] |= {"epochs": 12, "batch_size": 16}
-    federation.job["checkpoints"] = {"in_memory_every_steps": 3, "every_steps": 9}
-    federation.job["deadlines"] |= {"silence": SILENCE, "absence": 90.0}
+    federation.job["checkpoints"] = {"unsynced_every_steps": 3, "every_steps": 9}
+    federation.job["timeouts"] |= {"heartbeat": SILENCE, "reconnect": 90.0}
     for table, values in job.items():
         federation.job[table] |= values
     return federation

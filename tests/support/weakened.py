@@ -35,7 +35,7 @@ def keep_all_primes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encrypted_passive, "reduction_hiding", full(reduction_hiding))
 
 
-def without_rerandomisation(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_rerandomization(monkeypatch: pytest.MonkeyPatch) -> None:
     """No encryption of zero is added to a product."""
 
     def zeros(self: PublicKey, count: int) -> torch.Tensor:

@@ -22,8 +22,8 @@ class Call:
         server: the party that was called.
         method: ``Deliver``, ``Prepare`` and so on.
         metadata: what the caller sent beside the request.
-        received: serialised messages that reached the server, in order.
-        replied: serialised messages that went back.
+        received: serialized messages that reached the server, in order.
+        replied: serialized messages that went back.
     """
 
     server: str
@@ -71,21 +71,21 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         call = Call(self._server, method, dict(details.invocation_metadata))
         self._tap.calls.append(call)
 
-        def deserialise(content: bytes) -> Any:
+        def deserialize(content: bytes) -> Any:
             call.received.append(content)
             return handler.request_deserializer(content)
 
-        def serialise(message: Any) -> bytes:
+        def serialize(message: Any) -> bytes:
             content = handler.response_serializer(message)
             call.replied.append(content)
             return content
 
-        make, behaviour = (
+        make, behavior = (
             (grpc.stream_unary_rpc_method_handler, handler.stream_unary)
             if handler.request_streaming
             else (grpc.unary_unary_rpc_method_handler, handler.unary_unary)
         )
-        return make(behaviour, request_deserializer=deserialise, response_serializer=serialise)
+        return make(behavior, request_deserializer=deserialize, response_serializer=serialize)
 
 
 _STARTING: ContextVar[str] = ContextVar("party whose server is being made")

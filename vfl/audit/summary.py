@@ -83,7 +83,7 @@ class Summary:
         return [flow for flow in self.flows if flow.protection is Protection.CLEAR]
 
 
-def summarise(lines: Iterable[Line | None], head: str | None = None) -> Summary:
+def summarize(lines: Iterable[Line | None], head: str | None = None) -> Summary:
     """Read, check and count a whole log.
 
     Raises:

@@ -23,7 +23,7 @@ from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
 from vfl.job.config import JobConfig, job_digest
-from vfl.transport.wire.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PACKAGE_VERSION
 
 _log = structlog.get_logger("vfl.audit")
@@ -94,7 +94,7 @@ class AuditTrail:
     def __init__(self, directory: Path, terms: Terms) -> None:
         self._directory = directory
         self._terms = terms
-        self._early: deque[tuple[str, Crossing]] = deque(maxlen=EARLY_RECORDS)
+        self._early: deque[tuple[str, MessageRecord]] = deque(maxlen=EARLY_RECORDS)
         self._dropped = 0
         self._chain = Chain()
         self._job: str | None = None
@@ -136,7 +136,7 @@ class AuditTrail:
             raise _not_writable(str(error)) from error
         raise _not_writable(f"{self._directory} is full of logs of {job}")
 
-    def record(self, crossing: Crossing) -> None:
+    def record(self, crossing: MessageRecord) -> None:
         """See ``Recorder``. What belongs to no open job is remembered, within bounds, in case its job comes.
 
         Raises:
@@ -148,7 +148,7 @@ class AuditTrail:
         elif crossing.key.job == self._job:
             self._write_crossing(_now(), crossing)
 
-    def _write_crossing(self, time: str, crossing: Crossing) -> None:
+    def _write_crossing(self, time: str, crossing: MessageRecord) -> None:
         self._bytes[crossing.direction] += crossing.bytes
         batch = crossing.batch
         self._write(
@@ -227,7 +227,7 @@ class AuditTrails:
         """One less."""
         self._trails.remove(trail)
 
-    def record(self, crossing: Crossing) -> None:
+    def record(self, crossing: MessageRecord) -> None:
         """See ``Recorder``."""
         for trail in self._trails:
             trail.record(crossing)

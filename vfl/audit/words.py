@@ -1,6 +1,6 @@
 """What every kind of message is, in words for people who are not engineers.
 
-``{sender}`` and ``{receiver}`` stand for names. A contract test compares the keys with the catalogue of messages.
+``{sender}`` and ``{receiver}`` stand for names. A contract test compares the keys with the catalog of messages.
 """
 
 MEANINGS = {

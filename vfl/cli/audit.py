@@ -1,4 +1,4 @@
-"""``vfl audit``: what left this organisation and what came in, for people who are not engineers; and checks of logs."""
+"""``vfl audit``: what left this organization and what came in, for people who are not engineers; and checks of logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from vfl.audit.log import Line, read_lines
-from vfl.audit.summary import Flow, Summary, compare, read_half, summarise
+from vfl.audit.summary import Flow, Summary, compare, read_half, summarize
 from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
 from vfl.errors import AuditError
@@ -45,7 +45,7 @@ class _SummaryByDefault(TyperGroup):
 app = typer.Typer(
     cls=_SummaryByDefault,
     no_args_is_help=True,
-    help="What left this organisation and what came in: 'vfl audit LOG' (or a directory of logs) tells in plain words.",
+    help="What left this organization and what came in: 'vfl audit LOG' (or a directory of logs) tells in plain words.",
 )
 LogArgument = Annotated[Path, typer.Argument(help="An audit log, JOB.PARTY.jsonl.")]
 
@@ -66,12 +66,12 @@ def summary(
     log: Annotated[Path, typer.Argument(help="An audit log, or a directory of audit logs.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the same as data to this file.")] = None,
 ) -> None:
-    """Tell what left this organisation and what came in, to whom, how much, and how it was protected."""
+    """Tell what left this organization and what came in, to whom, how much, and how it was protected."""
     with reported():
         logs = sorted(log.glob("*.jsonl")) if log.is_dir() else [log]
         if not logs:
             raise AuditError("there is no audit log here", detail=str(log), remedy="name another directory")
-        found = [(path, summarise(_lines(path))) for path in logs]
+        found = [(path, summarize(_lines(path))) for path in logs]
         console = Console(highlight=False)
         for path, told in found:
             _show(console, path, told)

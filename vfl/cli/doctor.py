@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vfl.configuration.federation import FederationConfig, PartyEntry
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.doctor.findings import Notes, problems
-from vfl.doctor.probe import Standpoint, note_refusal, probe, probe_others
+from vfl.doctor.findings import FindingLog, problems
+from vfl.doctor.probe import Prober, note_refusal, probe, probe_others
 from vfl.errors import VflError, all_error_types
 from vfl.job.config import JobConfig, job_digest, load_job_setup
 from vfl.messages import Check, Diagnose, Finding
@@ -28,13 +28,13 @@ _HERE = "here"
 
 async def diagnose_party(file: Path) -> list[Finding]:
     """A party's view: its own files, table and port, and what it finds at the other parties."""
-    notes = Notes(_HERE, _HERE)
+    notes = FindingLog(_HERE, _HERE)
     try:
         setup = load_party(file)
     except VflError as error:
         notes.failed_here(Check.FILES, error)
         return notes.findings
-    notes = Notes(setup.name, setup.name)
+    notes = FindingLog(setup.name, setup.name)
     _note_acceptable(notes, setup)
     credentials = note_credentials(notes, setup.config.tls, setup.federation, setup.name, file="party.toml")
     note_table(notes, setup)
@@ -50,7 +50,7 @@ async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) ->
     Args:
         settings: loads coordinator.toml.
     """
-    notes = Notes(_HERE, _HERE)
+    notes = FindingLog(_HERE, _HERE)
     try:
         job, federation, _ = load_job_setup(file)
         tls = settings().tls
@@ -58,7 +58,7 @@ async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) ->
         notes.failed_here(Check.FILES, error)
         return notes.findings
     name = federation.coordinator
-    notes = Notes(name, name)
+    notes = FindingLog(name, name)
     notes.ok(Check.FILES, f"job '{job.name}' and federation '{federation.name}' are valid")
     credentials = note_credentials(notes, tls, federation, name, file="coordinator.toml")
     if _cannot_connect(credentials, federation):
@@ -66,15 +66,15 @@ async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) ->
     return [*notes.findings, *await _from_coordinator(_standpoint(name, job, federation, credentials))]
 
 
-def _standpoint(name: str, job: JobConfig, federation: FederationConfig, credentials: Credentials | None) -> Standpoint:
-    return Standpoint(name, federation, job_digest(job, federation), credentials)
+def _standpoint(name: str, job: JobConfig, federation: FederationConfig, credentials: Credentials | None) -> Prober:
+    return Prober(name, federation, job_digest(job, federation), credentials)
 
 
 def _cannot_connect(credentials: Credentials | None, federation: FederationConfig) -> bool:
     return credentials is None and federation.is_mutual_tls
 
 
-def _note_acceptable(notes: Notes, setup: PartySetup) -> None:
+def _note_acceptable(notes: FindingLog, setup: PartySetup) -> None:
     try:
         check_acceptable(setup)
     except VflError as error:
@@ -83,27 +83,27 @@ def _note_acceptable(notes: Notes, setup: PartySetup) -> None:
     notes.ok(Check.FILES, f"party, job '{setup.job.name}' and federation '{setup.federation.name}' are valid")
 
 
-async def _from_party(own: Standpoint, entry: PartyEntry) -> list[Finding]:
+async def _from_party(own: Prober, entry: PartyEntry) -> list[Finding]:
     if entry.via is not None:
-        notes = Notes(own.name, own.name)
+        notes = FindingLog(own.name, own.name)
         notes.ok(Check.LISTEN, f"{own.name} opens no port and is reached through {entry.via}")
         return [*notes.findings, *await probe_others(own)]
     port, others = await asyncio.gather(check_port(own, entry.listen_endpoint), probe_others(own))
     return [*port, *others]
 
 
-async def _from_coordinator(own: Standpoint) -> list[Finding]:
+async def _from_coordinator(own: Prober) -> list[Finding]:
     views = await asyncio.gather(*(_at_party(own, peer) for peer in own.others))
     direct, relayed = zip(*views, strict=True)
     return [*chain.from_iterable(direct), *chain.from_iterable(relayed)]
 
 
-async def _at_party(own: Standpoint, peer: str) -> tuple[list[Finding], list[Finding]]:
+async def _at_party(own: Prober, peer: str) -> tuple[list[Finding], list[Finding]]:
     """What the coordinator finds at a party, and what that party finds at the others if it answers."""
     direct = await probe(own, peer)
     if not any(finding.check is Check.STATE for finding in direct):
         return direct, []
-    notes = Notes(own.name, peer)
+    notes = FindingLog(own.name, peer)
     call = Diagnose(probe_peers=True, digest=own.digest)
     try:
         async with AsyncExitStack() as stack:

@@ -25,7 +25,7 @@ from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
     from vfl.coordinator.config import CoordinatorConfig
-    from vfl.run_records.result import Outcome
+    from vfl.run_records.result import RunResult
 
 app = typer.Typer(
     help="Vertical federated learning with an exact, homomorphically encrypted interaction layer.",
@@ -55,7 +55,7 @@ def party(
     keep_serving: Annotated[bool, typer.Option(help="Wait for the next job when one has ended.")] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
-    """Start this organisation's party process. It ends with its job, 0 on success."""
+    """Start this organization's party process. It ends with its job, 0 on success."""
     from vfl.party.config import load_party
     from vfl.party.process import serve_party
 
@@ -113,7 +113,7 @@ def _check_writable(report: Path) -> None:
         raise ConfigError("the report cannot be written", detail=why, remedy="correct --report")
 
 
-def _write_report(outcome: Outcome, file: Path) -> None:
+def _write_report(outcome: RunResult, file: Path) -> None:
     try:
         file.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -133,7 +133,7 @@ def align(
     log: LogOption = LogFormat.TEXT,
 ) -> None:
     """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
-    from vfl.coordinator.observer import SilentObserver
+    from vfl.coordinator.observer import SilentCallback
     from vfl.coordinator.process import run_job
     from vfl.job.config import load_job_setup
 
@@ -142,7 +142,7 @@ def align(
         settings, federation, _ = load_job_setup(job)
         own = _coordinator_settings(job, config)
         outcome = asyncio.run(
-            run_job(settings, federation, own.tls, SilentObserver(), audit=own.audit, count_only=True)
+            run_job(settings, federation, own.tls, SilentCallback(), audit=own.audit, count_only=True)
         )
         for party, rows in outcome.party_rows.items():
             typer.echo(f"{party}: {rows} rows with an id, {outcome.rows_without_id[party]} without")
@@ -213,7 +213,7 @@ def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
 def demo(
     dataset: Annotated[str, typer.Option(help=f"One of {', '.join(DATASETS)}.")] = "breast",
     data: Annotated[Path | None, typer.Option(help="Folder with the tables, unless the data set is built in.")] = None,
-    parties: Annotated[int, typer.Option(help="Number of organisations, the active one included.")] = 2,
+    parties: Annotated[int, typer.Option(help="Number of organizations, the active one included.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
     overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,

@@ -51,14 +51,14 @@ class ProgressObserver:
         self._progress.stop()
 
     def event(self, what: str, **facts: Any) -> None:
-        """See ``Observer``. What has a reason is something that went wrong."""
+        """See ``Callback``. What has a reason is something that went wrong."""
         log = _log.warning if "reason" in facts else _log.info
         log(what, **facts)
 
     def ready(
         self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
     ) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
         self._steps_per_epoch = steps_per_epoch
         self._progress.update(self._task, total=steps_per_epoch * self._epochs, completed=steps_done, visible=True)
         _log.info(
@@ -70,7 +70,7 @@ class ProgressObserver:
         )
 
     def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
         speed = rows / seconds
         self._samples_per_second += (speed - self._samples_per_second) * (SMOOTHING if self._samples_per_second else 1)
         self._bytes_sent += bytes_sent
@@ -84,10 +84,10 @@ class ProgressObserver:
         )
 
     def epoch_done(self, epoch: int, epochs: int, record: dict[str, float]) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
         facts = {name: round(value, 4) for name, value in record.items() if name != "epoch"}
         _log.info(f"epoch {epoch + 1}/{epochs}", **facts, samples_per_second=round(self._samples_per_second))
 
     def tested(self, metrics: dict[str, float]) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
         _log.info("test", **{name: round(value, 4) for name, value in metrics.items()})

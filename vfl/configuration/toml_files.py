@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
@@ -21,6 +21,9 @@ class Configuration(BaseModel):
     """Base of configuration tables: unknown keys are errors, numbers are finite, what is validated cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Of a whole file: dotted keys of earlier versions, and ``key = "value"``, with what they are called now."""
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -50,8 +53,10 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
         ConfigError: the file is missing, is not TOML, or does not fit the model. ``detail`` lists every problem with
             its key, and never repeats a value of the file, which may be a password.
     """
+    content = read_toml(path)
+    _refuse_renamed(path, content, getattr(model, "renamed", {}))
     try:
-        return model.model_validate(read_toml(path), context={_DIRECTORY: path.absolute().parent})
+        return model.model_validate(content, context={_DIRECTORY: path.absolute().parent})
     except ValidationError as error:
         problems = [_explain(model, problem) for problem in error.errors(include_url=False, include_input=False)]
         listed = "\n".join(f"  {what}" for what, _ in problems)
@@ -60,6 +65,29 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
             detail=f"{path}:\n{listed}",
             remedy="; ".join(dict.fromkeys(remedy for _, remedy in problems)),
         ) from None
+
+
+def _refuse_renamed(path: Path, content: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
+    """Keys of an earlier version are refused by their new name: "unknown key" would leave the reader searching."""
+    changed = {old: new for old, new in renamed.items() if _is_there(content, old)}
+    if changed:
+        listed = "\n".join(f"  {old} is now {new}" for old, new in changed.items())
+        raise ConfigError(
+            f"a configuration file uses {len(changed)} key(s) of an earlier version",
+            detail=f"{path}:\n{listed}",
+            remedy="; ".join(f"{old} is now {new}" for old, new in changed.items()),
+        )
+
+
+def _is_there(content: Mapping[str, Any], dotted: str) -> bool:
+    """Whether a key is in the content, or with ``key = "value"`` whether it has that value."""
+    key, _, value = dotted.partition(" = ")
+    inner: Any = content
+    for part in key.split("."):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return False
+        inner = inner[part]
+    return not value or inner == value.strip('"')
 
 
 def read_toml(path: Path) -> dict[str, Any]:

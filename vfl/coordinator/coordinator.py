@@ -14,17 +14,17 @@ import structlog
 
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
-from vfl.coordinator.heartbeats import Attendance
+from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.interruption import Interruption
-from vfl.coordinator.observer import Observer
-from vfl.coordinator.parties import Parties, watched
+from vfl.coordinator.observer import Callback
+from vfl.coordinator.parties import PartyClients, watched
 from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
 from vfl.ids import Split
 from vfl.job.config import JobConfig, job_digest
 from vfl.job.schedule import Schedule
-from vfl.run_records.journal import Ledger, failed_at_checkpoint
-from vfl.run_records.result import Outcome
+from vfl.run_records.journal import RunJournal, failed_at_checkpoint
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint
 from vfl.transport.client import ControlClient
 from vfl.version import PROTOCOL_VERSION
@@ -61,12 +61,12 @@ class Coordinator:
         job: JobConfig,
         federation: FederationConfig,
         clients: Mapping[str, ControlClient],
-        ledger: Ledger,
-        observer: Observer,
+        ledger: RunJournal,
+        observer: Callback,
     ) -> None:
         self._job = job
         self._federation = federation
-        self._parties = Parties(clients, federation.active.name)
+        self._parties = PartyClients(clients, federation.active.name)
         self._ledger = ledger
         self._observer = observer
         self._name = ledger.outcome.job
@@ -77,7 +77,7 @@ class Coordinator:
         self._connected = False
         self._interruption: Interruption | None = None
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunResult:
         """Run the job to its end, through interruptions. What stops it is told to every party that can be reached.
 
         Raises:
@@ -86,7 +86,7 @@ class Coordinator:
         """
         return await self._told_to_all(self._run())
 
-    async def count_common_ids(self) -> Outcome:
+    async def count_common_ids(self) -> RunResult:
         """How many rows the parties have in common, and nothing else: nobody learns which.
 
         Raises:
@@ -107,7 +107,7 @@ class Coordinator:
         await self._attempt_to(self._count)
         await self._release()
 
-    async def _told_to_all(self, work: Coroutine[None, None, None]) -> Outcome:
+    async def _told_to_all(self, work: Coroutine[None, None, None]) -> RunResult:
         try:
             await work
         except VflError as error:
@@ -135,7 +135,7 @@ class Coordinator:
         """One attempt of whatever is left of the job, given up as soon as a party is gone."""
         self._training = None
         await self._connect()
-        attendance = Attendance(self._parties, self._name, self._attempt, self._job.deadlines, self._observer)
+        attendance = HeartbeatMonitor(self._parties, self._name, self._attempt, self._job.timeouts, self._observer)
         await watched(work(), attendance.watch())
 
     async def _wait_after(self, error: VflError) -> None:
@@ -144,7 +144,7 @@ class Coordinator:
         if not self._connected:
             raise error
         if self._interruption is None:
-            self._interruption = Interruption(error, self.where, self._job.deadlines.absence)
+            self._interruption = Interruption(error, self.where, self._job.timeouts.reconnect)
         self._ledger.note("interrupted", error.summary, where=self.where, attempt=self._attempt)
         pause = self._interruption.failed_again(error, self._ledger.last_step)
         self._observer.event(
@@ -191,7 +191,7 @@ class Coordinator:
     async def _connect(self) -> None:
         self._attempt = self._ledger.next_attempt()
         self._doing = "connecting to the parties"
-        limit = self._interruption.seconds_left if self._interruption else self._job.deadlines.connect
+        limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
         self._observer.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True
@@ -237,7 +237,7 @@ class Coordinator:
         self._doing = "alignment"
         started = time.perf_counter()
         align = m.Align(self._name, self._attempt, count_only)
-        aligned = await self._parties.all(lambda client: client.align(align, self._job.deadlines.alignment))
+        aligned = await self._parties.all(lambda client: client.align(align, self._job.timeouts.alignment))
         outcome = self._ledger.outcome
         outcome.seconds_alignment = outcome.seconds_alignment or time.perf_counter() - started
         return aligned
@@ -280,7 +280,7 @@ class Coordinator:
 
     async def _release_one(self, name: str, release: m.Release) -> None:
         try:
-            seconds = min(RELEASE_SECONDS, self._job.deadlines.absence)
+            seconds = min(RELEASE_SECONDS, self._job.timeouts.reconnect)
             await _repeated(lambda: self._parties[name].release(release, LAST_CALL_SECONDS), seconds)
         except VflError as error:
             self._observer.event("a party was not told that the job is over", party=name, reason=error.summary)

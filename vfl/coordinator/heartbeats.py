@@ -7,10 +7,10 @@ import time
 from typing import NoReturn
 
 from vfl import messages as m
-from vfl.coordinator.observer import Observer
-from vfl.coordinator.parties import Parties
+from vfl.coordinator.observer import Callback
+from vfl.coordinator.parties import PartyClients
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
-from vfl.job.config import DeadlineConfig
+from vfl.job.config import TimeoutConfig
 from vfl.transport.client import ControlClient
 
 HEARTBEAT_SECONDS = 1.0
@@ -18,28 +18,28 @@ SHOWN_AFTER_SECONDS = 5.0
 """From when on it is worth a line that a party waits for another."""
 
 
-class Attendance:
+class HeartbeatMonitor:
     """Watches the parties of one attempt of a job.
 
     Args:
         parties: all of which are asked to prepare the attempt now.
         job: its name.
-        deadlines: ``silence`` and ``phase`` are for here.
+        timeouts: ``heartbeat`` and ``progress`` are for here.
         observer: is told who waits for whom.
     """
 
     def __init__(
         self,
-        parties: Parties,
+        parties: PartyClients,
         job: str,
         attempt: int,
-        deadlines: DeadlineConfig,
-        observer: Observer,
+        timeouts: TimeoutConfig,
+        observer: Callback,
     ) -> None:
         self._parties = parties
         self._job = job
         self._attempt = attempt
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._observer = observer
         self._begun: set[str] = set()
         self._progress = dict.fromkeys(parties, -1)
@@ -63,10 +63,10 @@ class Attendance:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             call = m.Heartbeat(self._job, self._attempt, self._progressing())
             try:
-                alive = await client.heartbeat(call, self._deadlines.silence)
+                alive = await client.heartbeat(call, self._timeouts.heartbeat)
             except DeadlineExceeded:
                 raise PeerUnreachable(
-                    f"{name} did not answer for {self._deadlines.silence:g} s",
+                    f"{name} did not answer for {self._timeouts.heartbeat:g} s",
                     remedy=f"look whether {name} is stopped, overloaded or cut off",
                 ) from None
             except RemoteError as error:
@@ -88,11 +88,11 @@ class Attendance:
         # Who has nothing to do or waits for another is not stuck: the other is, and whoever waits gives up on it first.
         idle = not alive.doing or alive.waiting_for
         self._at_work_since[name] = now if idle else self._at_work_since[name]
-        limit = 2 * self._deadlines.phase
+        limit = 2 * self._timeouts.progress
         if now - max(self._got_on[name], self._at_work_since[name]) > limit:
             raise DeadlineExceeded(
                 f"{name} made no progress with {alive.doing} for {limit:g} s",
-                remedy=f"look into the log of {name} and at its machine, or raise deadlines.phase",
+                remedy=f"look into the log of {name} and at its machine, or raise timeouts.progress",
             )
         if alive.waiting_seconds > SHOWN_AFTER_SECONDS and now - self._shown.get(name, 0.0) > SHOWN_AFTER_SECONDS:
             self._shown[name] = now

@@ -25,12 +25,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 class Interruption:
     """How long the run has been interrupted, and how long it may be.
 
-    Time in which all parties are there and work towards where they were does not count, however long it takes them.
+    Time in which all parties are there and work toward where they were does not count, however long it takes them.
 
     Args:
         error: what interrupted it.
         where: what the run was doing, in words.
-        limit: seconds in which not all parties are there; ``deadlines.absence`` of the job.
+        limit: seconds in which not all parties are there; ``timeouts.reconnect`` of the job.
 
     Attributes:
         steps_lost: training steps done before that have to be repeated.

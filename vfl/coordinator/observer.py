@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from vfl.ids import Batch
 
 
-class Observer(Protocol):
+class Callback(Protocol):
     """Is told about everything a person at the coordinator may want to see."""
 
     def event(self, what: str, **facts: Any) -> None:
@@ -28,22 +28,22 @@ class Observer(Protocol):
         """The test rows were scored."""
 
 
-class SilentObserver:
+class SilentCallback:
     """Ignores everything."""
 
     def event(self, what: str, **facts: Any) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
 
     def ready(
         self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
     ) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
 
     def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
 
     def epoch_done(self, epoch: int, epochs: int, record: dict[str, float]) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""
 
     def tested(self, metrics: dict[str, float]) -> None:
-        """See ``Observer``."""
+        """See ``Callback``."""

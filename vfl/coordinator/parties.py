@@ -12,7 +12,7 @@ from vfl.transport.client import ControlClient
 Reply = TypeVar("Reply")
 
 
-class Parties:
+class PartyClients:
     """A control connection to every party, in the order of the federation.
 
     Args:

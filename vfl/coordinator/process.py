@@ -16,11 +16,11 @@ import structlog
 from vfl.audit.trail import AuditConfig, AuditTrail, Terms
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.coordinator.coordinator import Coordinator, job_name
-from vfl.coordinator.observer import Observer
+from vfl.coordinator.observer import Callback
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.config import JobConfig, differing_tables, job_digest
-from vfl.run_records.journal import Ledger
-from vfl.run_records.result import Outcome
+from vfl.run_records.journal import RunJournal
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
 from vfl.transport.credentials import Credentials, load_credentials, watched
@@ -33,7 +33,7 @@ async def run_job(
     job: JobConfig,
     federation: FederationConfig,
     tls: TlsFiles | None,
-    observer: Observer,
+    observer: Callback,
     run_id: str | None = None,
     audit: AuditConfig | None = None,
     runs: RunsConfig | None = None,
@@ -41,7 +41,7 @@ async def run_job(
     *,
     resume: bool = False,
     count_only: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Run one job over all parties of its federation.
 
     Args:
@@ -63,7 +63,7 @@ async def run_job(
         if run is None:
             run = job_name(job, run_id or secrets.token_hex(4))
             store.begin(run, job.name, federation.name, job_digest(job, federation), str(job_file))
-        ledger = Ledger(store, run)
+        ledger = RunJournal(store, run)
         with _ended(ledger), _audited(job, federation, ledger.outcome.job, audit) as trail:
             return await _run(job, federation, credentials, ledger, observer, trail, count_only=count_only)
 
@@ -90,7 +90,7 @@ def _latest(store: RunStore, job: JobConfig, federation: FederationConfig) -> st
 
 
 @contextlib.contextmanager
-def _ended(ledger: Ledger) -> Iterator[None]:
+def _ended(ledger: RunJournal) -> Iterator[None]:
     """What ends the run is kept with it."""
     try:
         yield
@@ -106,12 +106,12 @@ async def _run(
     job: JobConfig,
     federation: FederationConfig,
     credentials: Credentials | None,
-    ledger: Ledger,
-    observer: Observer,
+    ledger: RunJournal,
+    observer: Callback,
     trail: AuditTrail | None,
     *,
     count_only: bool,
-) -> Outcome:
+) -> RunResult:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(watched(credentials))
         clients = {}
@@ -151,7 +151,7 @@ def _audited(
 
 
 @contextlib.contextmanager
-def _cancelled_by_signals(task: asyncio.Task[Outcome]) -> Iterator[None]:
+def _cancelled_by_signals(task: asyncio.Task[RunResult]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from vfl import messages as m
-from vfl.coordinator.observer import Observer
-from vfl.coordinator.parties import Parties
+from vfl.coordinator.observer import Callback
+from vfl.coordinator.parties import PartyClients
 from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
 from vfl.job.config import JobConfig
 from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
-from vfl.run_records.journal import Ledger, failed_at_checkpoint
-from vfl.run_records.result import Outcome
+from vfl.run_records.journal import RunJournal, failed_at_checkpoint
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import StepRecord
 from vfl.transport.client import ControlClient
 
@@ -35,10 +35,10 @@ class Training:
     def __init__(
         self,
         job: JobConfig,
-        parties: Parties,
+        parties: PartyClients,
         attempt: int,
-        ledger: Ledger,
-        observer: Observer,
+        ledger: RunJournal,
+        observer: Callback,
         got_to: Callable[[int], None],
     ) -> None:
         self._job = job
@@ -52,7 +52,7 @@ class Training:
         self.where = "the first checkpoint"
 
     @property
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> RunResult:
         return self._ledger.outcome
 
     async def run(self, schedule: Schedule, done: int) -> None:
@@ -138,7 +138,7 @@ class Training:
         minutes = (time.monotonic() - self._ledger.kept_durably_at) / 60
         if steps - self._outcome.steps_kept_durably >= plan.every_steps or minutes >= plan.every_minutes:
             await self._keep(step, durable=True)
-        elif steps - self._steps_kept >= plan.in_memory_every_steps:
+        elif steps - self._steps_kept >= plan.unsynced_every_steps:
             await self._keep(step, durable=False)
 
     async def _keep(self, step: int, *, durable: bool) -> None:

@@ -1,4 +1,4 @@
-"""From a table to tensors: imputation, standardisation and category codes, fitted on the training rows only."""
+"""From a table to tensors: imputation, standardization and category codes, fitted on the training rows only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vfl.data.table import Table
 from vfl.errors import DataError
 
 CLIP_STD = 8.0
-"""Standardised values beyond this many standard deviations are cut off: one outlier must not saturate a model."""
+"""Standardized values beyond this many standard deviations are cut off: one outlier must not saturate a model."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,7 +23,7 @@ class Features:
     """Model inputs of n rows.
 
     Attributes:
-        numeric: (n, p') float32, all finite and within ±8: standardised columns, then missing-indicators (0 or 1).
+        numeric: (n, p') float32, all finite and within ±8: standardized columns, then missing-indicators (0 or 1).
         categorical: (n, c) int64 codes, each below the cardinality of its column; 0 is unknown or missing.
     """
 
@@ -112,7 +112,7 @@ class Preprocessor(_Fitted):
         return tuple(len(vocabulary.categories) + 1 for vocabulary in self.categorical)
 
     def transform(self, table: Table) -> Features:
-        """Standardise, fill in the training mean where a value is missing, and encode; any rows, seen or not.
+        """Standardize, fill in the training mean where a value is missing, and encode; any rows, seen or not.
 
         Raises:
             DataError: the table's feature columns are not those of the fit.
@@ -121,7 +121,7 @@ class Preprocessor(_Fitted):
         numeric = np.zeros((len(table), self.numeric_width), dtype=np.float32)
         missing = np.isnan(table.numeric)
         for position, scale in enumerate(self.numeric):
-            numeric[:, position] = _standardise(table.numeric[:, position], scale)
+            numeric[:, position] = _standardize(table.numeric[:, position], scale)
         indicated = [position for position, scale in enumerate(self.numeric) if scale.has_missing]
         numeric[:, len(self.numeric) :] = missing[:, indicated]
         codes = np.zeros((len(table), len(self.categorical)), dtype=np.int64)
@@ -178,14 +178,14 @@ def _fit_scale(name: str, column: npt.NDArray[np.float64]) -> NumericScale:
         mean, std = float(present.mean()), float(present.std())
     if not (np.isfinite(mean) and np.isfinite(std)):
         raise DataError(
-            "a numeric column holds values too large to be standardised",
+            "a numeric column holds values too large to be standardized",
             detail=f"column '{name}': mean or standard deviation is beyond the range of a double",
             remedy="rescale the column",
         )
     return NumericScale(name=name, mean=mean, std=std or 1.0, has_missing=has_missing)
 
 
-def _standardise(column: npt.NDArray[np.float64], scale: NumericScale) -> npt.NDArray[np.float64]:
+def _standardize(column: npt.NDArray[np.float64], scale: NumericScale) -> npt.NDArray[np.float64]:
     with np.errstate(over="ignore"):  # an overflow is cut off as any outlier
-        standardised = np.clip((column - scale.mean) / scale.std, -CLIP_STD, CLIP_STD)
-    return np.where(np.isnan(column), 0.0, standardised)
+        standardized = np.clip((column - scale.mean) / scale.std, -CLIP_STD, CLIP_STD)
+    return np.where(np.isnan(column), 0.0, standardized)

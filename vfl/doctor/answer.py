@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from vfl.doctor.probe import Standpoint, probe_others
+from vfl.doctor.probe import Prober, probe_others
 from vfl.messages import Activity, Diagnose, Diagnosis, Finding
 from vfl.pki.trust import current_time
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
@@ -23,7 +23,7 @@ class PartyDoctor:
         activities: what the party is doing now about each job, by the digest of the job; never empty.
     """
 
-    def __init__(self, own: Standpoint, activities: Callable[[], Mapping[str, Activity]]) -> None:
+    def __init__(self, own: Prober, activities: Callable[[], Mapping[str, Activity]]) -> None:
         self._own = own
         self._activities = activities
         self._probe: asyncio.Task[tuple[Finding, ...]] | None = None

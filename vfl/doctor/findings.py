@@ -6,7 +6,7 @@ from vfl.errors import RemoteError, VflError
 from vfl.messages import Check, Finding, Verdict
 
 
-class Notes:
+class FindingLog:
     """Findings of one member about one target, in the order in which they were made.
 
     Args:

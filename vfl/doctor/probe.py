@@ -13,7 +13,7 @@ from itertools import chain
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
-from vfl.doctor.findings import Notes
+from vfl.doctor.findings import FindingLog
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.job.config import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
@@ -29,7 +29,7 @@ MAX_CLOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Standpoint:
+class Prober:
     """Who looks, and with what it compares.
 
     Attributes:
@@ -48,19 +48,19 @@ class Standpoint:
         return tuple(party.name for party in self.federation.parties if party.name != self.name)
 
 
-async def probe_others(own: Standpoint) -> tuple[Finding, ...]:
+async def probe_others(own: Prober) -> tuple[Finding, ...]:
     """What this member finds at every other party. All are tried at once, each for some seconds."""
     found = await asyncio.gather(*(probe(own, peer) for peer in own.others))
     return tuple(chain.from_iterable(found))
 
 
-async def probe(own: Standpoint, peer: str, endpoint: str | None = None) -> list[Finding]:
+async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Finding]:
     """What this member finds at one party, up to the first step that fails.
 
     Args:
         endpoint: where to look for it; by default where ``federation.toml`` says.
     """
-    notes = Notes(own.name, peer)
+    notes = FindingLog(own.name, peer)
     via = own.federation.party(peer).via
     async with AsyncExitStack() as stack:
         endpoint = endpoint or await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)
@@ -73,7 +73,7 @@ async def probe(own: Standpoint, peer: str, endpoint: str | None = None) -> list
     return notes.findings
 
 
-def _note_connection(notes: Notes, attempt: Attempt, via: str | None) -> None:
+def _note_connection(notes: FindingLog, attempt: Attempt, via: str | None) -> None:
     for check, seen in attempt.passed.items():
         # The first steps to a party without a port lead to this machine only: its relay is looked at by itself.
         if via is None or check is Check.TLS:
@@ -89,7 +89,7 @@ def _note_connection(notes: Notes, attempt: Attempt, via: str | None) -> None:
     notes.problem(stop.check, stop.summary, side=side, remedy=stop.remedy, code=stop.code)
 
 
-def _note_certificate(notes: Notes, certificate: x509.Certificate, credentials: Credentials) -> None:
+def _note_certificate(notes: FindingLog, certificate: x509.Certificate, credentials: Credentials) -> None:
     peer = notes.target
     try:
         if (owner := member_of(certificate, credentials.federation)) != peer:
@@ -106,7 +106,7 @@ def _note_certificate(notes: Notes, certificate: x509.Certificate, credentials: 
         notes.ok(Check.CERTIFICATE, days)
 
 
-async def _ask(notes: Notes, own: Standpoint, endpoint: str) -> None:
+async def _ask(notes: FindingLog, own: Prober, endpoint: str) -> None:
     try:
         answer = await ask_diagnosis(
             endpoint,
@@ -128,13 +128,13 @@ async def _ask(notes: Notes, own: Standpoint, endpoint: str) -> None:
         judge(notes, own, answer)
 
 
-def note_refusal(notes: Notes, error: VflError) -> None:
+def note_refusal(notes: FindingLog, error: VflError) -> None:
     """Note that a party refused a call or did not answer; who has to act follows from the error."""
     refused = isinstance(error, RemoteError) and error.remote_code == AccessDenied.code
     notes.failed(Check.ANSWER, error, side=notes.source if refused else notes.target)
 
 
-def _judge_version(notes: Notes, _: Standpoint, answer: Answer) -> None:
+def _judge_version(notes: FindingLog, _: Prober, answer: Answer) -> None:
     peer, said = notes.target, answer.diagnosis
     both = f"{notes.source} runs vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}; {peer} runs vfl "
     both += f"{said.package_version}, protocol {said.protocol_version}"
@@ -147,7 +147,7 @@ def _judge_version(notes: Notes, _: Standpoint, answer: Answer) -> None:
         notes.ok(Check.VERSION, f"both run vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}")
 
 
-def _judge_job(notes: Notes, own: Standpoint, answer: Answer) -> None:
+def _judge_job(notes: FindingLog, own: Prober, answer: Answer) -> None:
     if answer.diagnosis.digest == own.digest:
         notes.ok(Check.JOB, "the same job and federation")
         return
@@ -161,7 +161,7 @@ def _judge_job(notes: Notes, own: Standpoint, answer: Answer) -> None:
     )
 
 
-def _judge_clock(notes: Notes, _: Standpoint, answer: Answer) -> None:
+def _judge_clock(notes: FindingLog, _: Prober, answer: Answer) -> None:
     middle = (answer.asked.timestamp() + answer.answered.timestamp()) / 2
     ahead = answer.diagnosis.time - middle
     if abs(ahead) <= MAX_CLOCK_SECONDS:  # not so for a time that is no number
@@ -175,7 +175,7 @@ def _judge_clock(notes: Notes, _: Standpoint, answer: Answer) -> None:
     )
 
 
-def _judge_state(notes: Notes, _: Standpoint, answer: Answer) -> None:
+def _judge_state(notes: FindingLog, _: Prober, answer: Answer) -> None:
     peer = notes.target
     match answer.diagnosis.activity:
         case Activity.WAITING:

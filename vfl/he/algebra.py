@@ -19,7 +19,7 @@ import torch
 
 from vfl.he.arithmetic.compute import kernel_device, spread, zeros
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
-from vfl.he.arithmetic.residues import centred, prime_column, reduce_in_place
+from vfl.he.arithmetic.residues import centered, prime_column, reduce_in_place
 from vfl.he.layout import ProductLayout, ReductionLayout
 from vfl.he.parameters import Parameters
 from vfl.he.rounding import HALF_LIMB
@@ -31,7 +31,7 @@ PIECE_BYTES = 64 * 2**20
 def times_matrix(
     parameters: Parameters, layout: ProductLayout, ct_x: torch.Tensor, w_DK: npt.NDArray[np.int64]
 ) -> torch.Tensor:
-    """Enc(X W) from Enc(X) and a plain W in Z_t (centred representatives).
+    """Enc(X W) from Enc(X) and a plain W in Z_t (centered representatives).
 
     With Y = X^stride the plaintext polynomial of an output group has coefficients only at powers of Y, so the product
     is a negacyclic convolution of length M, the same for every row of the block: one matrix product per prime and
@@ -48,7 +48,7 @@ def times_matrix(
     cells = parameters.degree // source.stride
     level = ct_x.shape[2]
     toeplitz = _toeplitz(layout, w_DK, cells)
-    halves = [torch.cat(_limbs(_centred_modulo(toeplitz, prime))).to(kernel_device()) for prime in parameters.primes]
+    halves = [torch.cat(_limbs(_centered_modulo(toeplitz, prime))).to(kernel_device()) for prime in parameters.primes]
     x = ct_x.view(source.blocks, source.groups, 2, level, cells, source.stride)
     y = zeros((product.blocks, product.groups, 2, level, cells, source.stride), torch.int64)
     pieces = list(_column_pieces(source.blocks, source.stride, (source.groups + 3 * product.groups) * cells))
@@ -107,12 +107,12 @@ def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) ->
     )
 
 
-def _centred_modulo(values: torch.Tensor, prime: int) -> torch.Tensor:
-    return centred(torch.remainder(values, prime), torch.tensor(prime))
+def _centered_modulo(values: torch.Tensor, prime: int) -> torch.Tensor:
+    return centered(torch.remainder(values, prime), torch.tensor(prime))
 
 
 def _limbs(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centred residues as low + 2^15 * high, both halves at most 2^14 in absolute value, in float64."""
+    """Centered residues as low + 2^15 * high, both halves at most 2^14 in absolute value, in float64."""
     low = ((value + (1 << (HALF_LIMB - 1))) & ((1 << HALF_LIMB) - 1)) - (1 << (HALF_LIMB - 1))
     return low.to(torch.float64), ((value - low) >> HALF_LIMB).to(torch.float64)
 
@@ -141,7 +141,7 @@ def transposed_times(
     def multiply(blocks: slice, features: torch.Tensor, unit: tuple[int, int]) -> None:
         group, row = unit
         prime = torch.tensor(parameters.primes[row % level], device=kernel_device())
-        limbs = torch.stack(_limbs(centred(y[blocks, group, row].to(kernel_device()), prime)), dim=1)
+        limbs = torch.stack(_limbs(centered(y[blocks, group, row].to(kernel_device()), prime)), dim=1)
         low, high = inverse_transform(_sum_over_blocks(features, transform(limbs))).unbind(1)
         combined = _combined(torch.cat((low, high)), parameters.primes[row % level]).to(out.device, torch.int64)
         out[group, :, row] += combined

@@ -64,7 +64,7 @@ def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int, pos
     """A cover for a ciphertext of ``owner`` of which the first polynomial is sent at these positions only.
 
     (a) Its mask makes every coefficient of the plaintext that can be decrypted uniform; (b) a fresh public-key
-    encryption of zero re-randomises the second polynomial, which otherwise is a linear function of the plain factor;
+    encryption of zero re-randomizes the second polynomial, which otherwise is a linear function of the plain factor;
     (c) flooding noise drowns the noise, which otherwise is one too. None of it depends on what will be hidden.
     """
     level = len(parameters.primes)

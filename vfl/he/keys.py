@@ -19,7 +19,7 @@ import torch
 from vfl.errors import ProtocolError
 from vfl.he.arithmetic.compute import spread
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
-from vfl.he.arithmetic.residues import centred, prime_column, reduced
+from vfl.he.arithmetic.residues import centered, prime_column, reduced
 from vfl.he.arithmetic.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.parameters import Parameters
 from vfl.he.seal import SealSecret
@@ -65,7 +65,7 @@ class PublicKey:
         self._parameters = parameters
         self._key = key
         primes = prime_column(parameters, len(parameters.primes))
-        self._spectrum = transform(centred(key, primes).to(torch.float64))
+        self._spectrum = transform(centered(key, primes).to(torch.float64))
 
     @classmethod
     def from_bytes(cls, parameters: Parameters, data: bytes, owner: str) -> PublicKey:
@@ -79,7 +79,7 @@ class PublicKey:
             raise _malformed(owner)
         key = torch.from_numpy(np.frombuffer(data, dtype="<u4").astype(np.int64).reshape(shape))
         in_range = bool((key < prime_column(parameters, shape[1])).all())
-        # A zero polynomial would make every encryption of zero transparent, and re-randomising useless.
+        # A zero polynomial would make every encryption of zero transparent, and re-randomizing useless.
         if not in_range or not bool(key.any(dim=-1).all()):
             raise _malformed(owner)
         return cls(parameters, key)
@@ -105,7 +105,7 @@ class PublicKey:
 
 
 class SecretKey:
-    """A party's key pair. The secret key exists only in this process and has no serialised form."""
+    """A party's key pair. The secret key exists only in this process and has no serialized form."""
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
@@ -114,7 +114,7 @@ class SecretKey:
         self.public = PublicKey(parameters, self.encrypt_zeros(1).expanded(parameters)[0])
 
     def __reduce__(self) -> str:
-        raise TypeError("a secret key cannot be serialised")
+        raise TypeError("a secret key cannot be serialized")
 
     def encrypt_zeros(self, count: int) -> SeededCiphertexts:
         """Fresh symmetric encryptions of zero (-(a s) + e, a), a expanded from a seed."""
@@ -125,7 +125,7 @@ class SecretKey:
 
         def encrypt_one(index: int) -> None:
             a = uniform_residues(seeds[index].tobytes(), p.primes, p.degree)
-            product = inverse_transform(transform(centred(a, primes).to(torch.float64)) * self._spectrum)
+            product = inverse_transform(transform(centered(a, primes).to(torch.float64)) * self._spectrum)
             first[index] = reduced(errors(1, p.degree) - product, primes)
 
         spread(encrypt_one, range(count))
@@ -155,7 +155,7 @@ class SecretKey:
         where = torch.from_numpy(positions)
 
         def decrypt_one(index: int) -> None:
-            spectrum = transform(centred(second[index], primes).to(torch.float64)) * self._spectrum
+            spectrum = transform(centered(second[index], primes).to(torch.float64)) * self._spectrum
             product = inverse_transform(spectrum)[:, where]
             phase = reduced(product.add_(first[index]), primes)
             out[index, positions] = _scaled_down(p, phase.mul_(inverses).remainder_(primes), primes).numpy()

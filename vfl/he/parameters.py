@@ -24,7 +24,7 @@ FLOODING_BITS = 40
 """Noise added before a ciphertext returns to its key's owner exceeds the worst noise it could carry by 2^40."""
 
 MAX_ERROR = 21
-"""Largest coefficient of SEAL's error distribution (centred binomial over 42 bits)."""
+"""Largest coefficient of SEAL's error distribution (centered binomial over 42 bits)."""
 
 
 class RingSettings(BaseModel):

@@ -14,7 +14,7 @@ from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
-from vfl.interact.fixed_point import IntArray, centre
+from vfl.interact.fixed_point import IntArray, center
 from vfl.interact.layer import InteractionShape, initial_contribution, restored
 from vfl.interact.stream import Evaluator, KeyOwner, Parts, slabs
 from vfl.messages import (
@@ -67,7 +67,7 @@ class EncryptedActive:
             yield Send((name,), WeightShareOffer(given_away))
             offer = yield from receive(name, WeightShareOffer)
             check_share(offer.share_DK, share.shape, self._parameters.tau, name, "a share of initial weights")
-            self._share_v[name] = centre(share - given_away + offer.share_DK, self._parameters.tau)
+            self._share_v[name] = center(share - given_away + offer.share_DK, self._parameters.tau)
 
     def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
         """F1 to F3: Z = sum_i (s_i - r_i)."""
@@ -78,7 +78,7 @@ class EncryptedActive:
             share = yield from receive(name, ForwardShare)
             check_share(share.sh_z_BK, z_BK.shape, self._parameters.tau, name, "its share of Z")
             z_BK += share.sh_z_BK
-        return centre(z_BK, self._parameters.tau)
+        return center(z_BK, self._parameters.tau)
 
     def _masked_product(self, name: str, rows: int) -> Exchange[IntArray]:
         """F1, F2: take Enc_i(alpha_i), return Enc_i(alpha_i) V_i + r_i; r_i (B, K)."""
@@ -86,34 +86,34 @@ class EncryptedActive:
         layout = self._shape.forward_layout(name, rows, p)
         hiding = product_hiding(p, layout)
         evaluator.expect((hiding, layout.product))
-        mask_BK = np.empty((rows, self._shape.out_width), dtype=np.int64)
+        mask_z_BK = np.empty((rows, self._shape.out_width), dtype=np.int64)
         arriving = evaluator.arriving(EncryptedActivations, layout.source.ciphertexts)
         for run in slabs(layout):
             ct_alpha = yield from arriving.take(run.source)
             ct_z = times_matrix(p, run.layout, ct_alpha, self._share_v[name])
-            mask_BK[run.rows] = yield from evaluator.send(
+            mask_z_BK[run.rows] = yield from evaluator.send(
                 MaskedActivationProduct, run.layout.product, ct_z, hiding, run.parts
             )
-        return mask_BK
+        return mask_z_BK
 
     def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
-        """B1 to B3: one encryption of dL/dZ for all; V_i -= m Dec(alpha_i^T Enc(delta) + phi_i)."""
+        """B1 to B3: one encryption of dL/dZ for all; V_i -= m Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
         layout = self._shape.backward_layout(d_z_BK.shape[0], self._parameters)
         updated = dict(self._share_v)
         yield from self._send_gradient(layout, d_z_BK)
         for name in self._shape.passive:
             if name in self._shape.gradient_receivers and layout.rows is not None:
                 masked_BD = yield from self._masked_d_alpha(name, layout.rows)
-                sh_d_alpha_BD = centre(masked_BD + d_z_BK @ self._share_v[name].T, self._parameters.tau)
+                sh_d_alpha_BD = center(masked_BD + d_z_BK @ self._share_v[name].T, self._parameters.tau)
                 yield Send((name,), MaskedActivationGradient(sh_d_alpha_BD))
         for name in self._shape.passive:
             step_DK = multiplier * (yield from self._masked_d_w(name, layout.blocks))
-            updated[name] = centre(updated[name] - step_DK, self._parameters.tau)
+            updated[name] = center(updated[name] - step_DK, self._parameters.tau)
         # All shares change together and last, so that a step that fails on the way leaves every share as it was.
         self._share_v = updated
 
     def _send_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> Exchange[None]:
-        """B1: Enc(delta), for delta U^T first: what follows from it takes a party longest."""
+        """B1: Enc(d_z), for d_z U^T first: what follows from it takes a party longest."""
         rows, blocks = layout.rows, None if layout.shared else layout.blocks
         self._owner.expect(sum(packing.ciphertexts for packing in (rows, blocks) if packing is not None))
         if rows is not None:
@@ -125,7 +125,7 @@ class EncryptedActive:
             yield from self._owner.send(self._shape.passive, EncryptedGradientBlocks, blocks.pack(d_z_BK), parts)
 
     def _masked_d_alpha(self, name: str, rows: RowPacking) -> Exchange[IntArray]:
-        """B2: delta U_i^T + rho_i (B, D)."""
+        """B2: d_z U_i^T + mask_d_alpha_i (B, D)."""
         p = self._parameters
         layout = product_layout(rows, self._shape.widths[name])
         level = product_hiding(p, layout).level
@@ -137,13 +137,13 @@ class EncryptedActive:
         return masked_BD
 
     def _masked_d_w(self, name: str, blocks: RowPacking) -> Exchange[IntArray]:
-        """B2: alpha_i^T delta + phi_i (D, K)."""
+        """B2: alpha_i^T d_z + mask_d_w_i (D, K)."""
         layout = reduction_layout(blocks, self._shape.widths[name])
         level = reduction_hiding(self._parameters, layout).level
         parts = Parts(layout.product.ciphertexts)
         return (yield from self._owner.receive(name, MaskedWeightGradient, layout.product, level, parts))
 
-    def weights(self) -> dict[str, IntArray]:
+    def shares(self) -> dict[str, IntArray]:
         """The shares V_i."""
         return dict(self._share_v)
 

@@ -14,7 +14,7 @@ from vfl.he.packing import ReductionPacking, RowPacking
 from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
-from vfl.interact.fixed_point import IntArray, centre
+from vfl.interact.fixed_point import IntArray, center
 from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
 from vfl.messages import (
@@ -74,49 +74,49 @@ class EncryptedPassive:
         yield Send((active,), WeightShareOffer(given_away))
         offer = yield from receive(active, WeightShareOffer)
         check_share(offer.share_DK, self._share_u.shape, self._parameters.tau, active, "a share of initial weights")
-        self._share_u = centre(self._share_u - given_away + offer.share_DK, self._parameters.tau)
+        self._share_u = center(self._share_u - given_away + offer.share_DK, self._parameters.tau)
 
-    def forward(self, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
+    def forward(self, key: StepKey, alpha_q_BD: IntArray) -> Exchange[None]:
         """F1 to F3: s = Dec(F2) + alpha U + pairwise masks."""
         p, active = self._parameters, self._shape.active
-        layout = self._shape.forward_layout(self._name, alpha_BD.shape[0], p)
+        layout = self._shape.forward_layout(self._name, alpha_q_BD.shape[0], p)
         self._owner.expect(layout.source.ciphertexts)
         # Everything is on its way before the first answer is awaited.
         parts = Parts(layout.source.ciphertexts)
-        yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_BD), parts)
-        sh_z_BK = alpha_BD @ self._share_u
+        yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_q_BD), parts)
+        sh_z_BK = alpha_q_BD @ self._share_u
         level = product_hiding(p, layout).level
         for run in slabs(layout):
             sh_z_BK[run.rows] += yield from self._owner.receive(
                 active, MaskedActivationProduct, run.layout.product, level, run.parts
             )
         sh_z_BK += self._masks.total(key, ForwardShare.kind, sh_z_BK.shape)
-        yield Send((active,), ForwardShare(centre(sh_z_BK, p.tau)))
-        self._alpha = alpha_BD
+        yield Send((active,), ForwardShare(center(sh_z_BK, p.tau)))
+        self._alpha = alpha_q_BD
 
     def backward(self, key: StepKey, multiplier: int) -> Exchange[IntArray | None]:
-        """B1 to B3: U -= m (-phi); d alpha = B3 - rho."""
+        """B1 to B3: U -= m (-mask_d_w); d alpha = B3 - mask_d_alpha."""
         p, active = self._parameters, self._shape.active
-        alpha_BD = pending(self._alpha, key)
+        alpha_q_BD = pending(self._alpha, key)
         self._alpha = None
-        layout = self._shape.backward_layout(alpha_BD.shape[0], p)
+        layout = self._shape.backward_layout(alpha_q_BD.shape[0], p)
         arriving = self._arriving_gradient(layout)
         self._expect_products(layout)
-        rho_BD = None
+        mask_d_alpha_BD = None
         if self._trains and layout.rows is not None:
-            rho_BD = yield from self._masked_d_alpha(layout.rows, arriving[layout.rows])
-        phi_DK = yield from self._masked_d_w(layout.blocks, alpha_BD, arriving[layout.blocks])
+            mask_d_alpha_BD = yield from self._masked_d_alpha(layout.rows, arriving[layout.rows])
+        mask_d_w_DK = yield from self._masked_d_w(layout.blocks, alpha_q_BD, arriving[layout.blocks])
         d_alpha_BD = None
-        if rho_BD is not None:
+        if mask_d_alpha_BD is not None:
             reply = yield from receive(active, MaskedActivationGradient)
-            check_share(reply.sh_d_alpha_BD, alpha_BD.shape, p.tau, active, "a masked activation gradient")
-            d_alpha_BD = centre(reply.sh_d_alpha_BD - rho_BD, p.tau)
+            check_share(reply.sh_d_alpha_BD, alpha_q_BD.shape, p.tau, active, "a masked activation gradient")
+            d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
         # The share changes last, so that a step that fails on the way leaves it as it was.
-        self._share_u = centre(self._share_u + multiplier * phi_DK, p.tau)
+        self._share_u = center(self._share_u + multiplier * mask_d_w_DK, p.tau)
         return d_alpha_BD
 
     def _arriving_gradient(self, layout: BackwardLayout) -> dict[RowPacking, Arriving]:
-        """B1: Enc(delta) in each packing; one entry where one packing serves both products."""
+        """B1: Enc(d_z) in each packing; one entry where one packing serves both products."""
         arriving = {layout.blocks: self._evaluator.arriving(EncryptedGradientBlocks, layout.blocks.ciphertexts)}
         if layout.rows is not None:
             arriving[layout.rows] = self._evaluator.arriving(EncryptedGradientRows, layout.rows.ciphertexts)
@@ -133,33 +133,33 @@ class EncryptedPassive:
         self._evaluator.expect(*needs)
 
     def _masked_d_alpha(self, rows: RowPacking, arriving: Arriving) -> Exchange[IntArray]:
-        """B2: return Enc(delta) U^T + rho; rho (B, D)."""
+        """B2: return Enc(d_z) U^T + mask_d_alpha; mask_d_alpha (B, D)."""
         p = self._parameters
         layout = product_layout(rows, self._width)
         hiding = product_hiding(p, layout)
         weights_KD = np.ascontiguousarray(self._share_u.T)
-        rho_BD = np.empty((rows.rows, self._width), dtype=np.int64)
+        mask_d_alpha_BD = np.empty((rows.rows, self._width), dtype=np.int64)
         for run in slabs(layout):
             product = times_matrix(p, run.layout, (yield from arriving.take(run.source)), weights_KD)
-            rho_BD[run.rows] = yield from self._evaluator.send(
+            mask_d_alpha_BD[run.rows] = yield from self._evaluator.send(
                 MaskedGradientProduct, run.layout.product, product, hiding, run.parts
             )
-        return rho_BD
+        return mask_d_alpha_BD
 
-    def _masked_d_w(self, blocks: RowPacking, alpha_BD: IntArray, arriving: Arriving) -> Exchange[IntArray]:
-        """B2: return alpha^T Enc(delta) + phi; phi (D, K)."""
+    def _masked_d_w(self, blocks: RowPacking, alpha_q_BD: IntArray, arriving: Arriving) -> Exchange[IntArray]:
+        """B2: return alpha^T Enc(d_z) + mask_d_w; mask_d_w (D, K)."""
         p = self._parameters
         layout = reduction_layout(blocks, self._width)
         hiding = reduction_hiding(p, layout)
         ct_d_z = yield from arriving.take(slice(0, blocks.ciphertexts))
-        product = transposed_times(p, layout, alpha_BD, ct_d_z)
+        product = transposed_times(p, layout, alpha_q_BD, ct_d_z)
         parts = Parts(layout.product.ciphertexts)
         return (yield from self._evaluator.send(MaskedWeightGradient, layout.product, product, hiding, parts))
 
-    def weights(self) -> dict[str, IntArray]:
+    def shares(self) -> dict[str, IntArray]:
         """The share U."""
         return {self._name: self._share_u}
 
     def restore(self, held: Mapping[str, IntArray]) -> None:
         """See ``PassiveInteraction.restore``."""
-        self._share_u = restored(self.weights(), held)[self._name]
+        self._share_u = restored(self.shares(), held)[self._name]

@@ -23,13 +23,13 @@ MAX_GRADIENT = 8.0
 """Largest |dL/dZ| per sample and coordinate. Losses with a bounded gradient and a 1-Lipschitz top stay below 2."""
 
 
-def centre(values: IntArray, tau: int) -> IntArray:
+def center(values: IntArray, tau: int) -> IntArray:
     """Representatives in [-t/2, t/2) of any int64 values modulo t = 2^tau."""
     shift = 64 - tau
     return (values << shift) >> shift
 
 
-def quantise(values: FloatArray, fractional_bits: int, generator: np.random.Generator) -> IntArray:
+def quantize(values: FloatArray, fractional_bits: int, generator: np.random.Generator) -> IntArray:
     """Round to ``fractional_bits`` bits, up or down at random so that the result is right on average."""
     scaled = values.astype(np.float64) * 2.0**fractional_bits
     floor = np.floor(scaled)
@@ -37,7 +37,7 @@ def quantise(values: FloatArray, fractional_bits: int, generator: np.random.Gene
     return (floor + (generator.random(scaled.shape) < scaled - floor)).astype(np.int64)
 
 
-def quantise_activations(
+def quantize_activations(
     alpha_BD: FloatArray, parameters: Parameters, generator: np.random.Generator, layer: str
 ) -> IntArray:
     """Bottom outputs, which must lie in [-1, 1], as integers of at most 2^f_a.
@@ -50,10 +50,10 @@ def quantise_activations(
             f"the output of {layer} leaves [-1, 1]",
             remedy="end the bottom model with torch.nn.Tanh() or torch.nn.Hardtanh()",
         )
-    return quantise(alpha_BD, parameters.settings.activation_bits, generator)
+    return quantize(alpha_BD, parameters.settings.activation_bits, generator)
 
 
-def quantise_gradient(d_z_BK: FloatArray, parameters: Parameters, generator: np.random.Generator) -> IntArray:
+def quantize_gradient(d_z_BK: FloatArray, parameters: Parameters, generator: np.random.Generator) -> IntArray:
     """Per-sample dL/dZ as integers.
 
     Raises:
@@ -64,10 +64,10 @@ def quantise_gradient(d_z_BK: FloatArray, parameters: Parameters, generator: np.
             f"dL/dZ of the top model is not finite or exceeds {MAX_GRADIENT:g} per sample",
             remedy="use a loss with a bounded gradient (huber instead of mse) or a smaller top.lipschitz",
         )
-    return quantise(d_z_BK, parameters.settings.gradient_bits, generator)
+    return quantize(d_z_BK, parameters.settings.gradient_bits, generator)
 
 
-def quantise_weights(w_DK: FloatArray, parameters: Parameters) -> IntArray:
+def quantize_weights(w_DK: FloatArray, parameters: Parameters) -> IntArray:
     """Interaction weights rounded to f_w fractional bits."""
     scaled: FloatArray = np.rint(w_DK * 2.0**parameters.settings.weight_bits)
     return scaled.astype(np.int64)
@@ -94,7 +94,7 @@ def d_alpha_to_real(d_alpha_BD: IntArray, parameters: Parameters, layer: str) ->
 
 
 def _to_real(values: IntArray, parameters: Parameters, bits: int, limit: float, layer: str) -> npt.NDArray[np.float64]:
-    real = centre(values, parameters.tau).astype(np.float64) * 2.0**-bits
+    real = center(values, parameters.tau).astype(np.float64) * 2.0**-bits
     if np.abs(real).max(initial=0.0) > GUARD * limit:
         raise RangeError(
             f"a value of {layer} exceeds {GUARD * limit:g}, half of what the ring can represent",

@@ -16,7 +16,7 @@ from vfl.errors import CheckpointError, ProtocolError
 from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
-from vfl.interact.fixed_point import IntArray, quantise_weights
+from vfl.interact.fixed_point import IntArray, quantize_weights
 from vfl.messages.exchange import Exchange
 
 
@@ -77,7 +77,7 @@ class ActiveInteraction(Protocol):
     def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
         """Give each passive party its d alpha and update W_i -= multiplier * alpha_i^T dL/dZ."""
 
-    def weights(self) -> dict[str, IntArray]:
+    def shares(self) -> dict[str, IntArray]:
         """What this side holds of each passive party's weights (D, K), to be saved."""
 
     def restore(self, held: Mapping[str, IntArray]) -> None:
@@ -90,13 +90,13 @@ class PassiveInteraction(Protocol):
     def setup(self) -> Exchange[None]:
         """Agree on initial weights with the active party."""
 
-    def forward(self, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
+    def forward(self, key: StepKey, alpha_q_BD: IntArray) -> Exchange[None]:
         """Contribute alpha (B, D), at f_a fractional bits, to Z."""
 
     def backward(self, key: StepKey, multiplier: int) -> Exchange[IntArray | None]:
         """Update the weights; return d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
 
-    def weights(self) -> dict[str, IntArray]:
+    def shares(self) -> dict[str, IntArray]:
         """What this side holds of its weights (D, K), to be saved."""
 
     def restore(self, held: Mapping[str, IntArray]) -> None:
@@ -108,7 +108,7 @@ def initial_contribution(
 ) -> IntArray:
     """One side's contribution to initial weights (width, K). Two of them add up, so neither side knows the sum."""
     scale = shape.weight_scale / np.sqrt(2.0)
-    return quantise_weights(generator.normal(0.0, scale, (width, shape.out_width)), parameters)
+    return quantize_weights(generator.normal(0.0, scale, (width, shape.out_width)), parameters)
 
 
 def restored(initial: Mapping[str, IntArray], held: Mapping[str, IntArray]) -> dict[str, IntArray]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +23,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class OptimiserConfig(Configuration):
+class OptimizerConfig(Configuration):
     """How plain, local parameters are trained: bottoms, top, the active party's own interaction weights."""
 
     name: Literal["adam", "sgd"] = "adam"
@@ -51,7 +52,7 @@ class TrainingConfig(Configuration):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     evaluation_batch_size: Annotated[int, Field(ge=1, le=65536)] = 4096
     evaluate_every: Annotated[int, Field(ge=1)] = 1
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
 
     @property
     def largest_batch(self) -> int:
@@ -60,9 +61,9 @@ class TrainingConfig(Configuration):
 
 
 class InteractionConfig(Configuration):
-    """``[interaction]``. ``oracle`` computes the same in the clear; parties refuse it unless their policy allows it."""
+    """``[interaction]``. ``plaintext`` computes the same in the clear; parties refuse it unless their policy allows it."""
 
-    protocol: Literal["encrypted", "oracle"] = "encrypted"
+    protocol: Literal["encrypted", "plaintext"] = "encrypted"
     learning_rate: Rate = 0.5
     link_mbit: Annotated[int, Field(ge=1)] = LINK_MBIT
 
@@ -74,23 +75,23 @@ class SplitConfig(Configuration):
     test: Fraction = 0.3
 
 
-class DeadlineConfig(Configuration):
-    """``[deadlines]`` in seconds.
+class TimeoutConfig(Configuration):
+    """``[timeouts]`` in seconds.
 
     Attributes:
         connect: for all processes to start.
         alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
-        phase: how long a party that answers may make no progress before its step is tried again.
-        silence: how long a party may not answer before it is held to be gone.
-        absence: how long the others wait for a party that is gone before they end the run; 0 ends it at once. Parties
-            wait for the coordinator as long, and ``silence`` longer, at least 3 s.
+        progress: how long a party that answers may make no progress before its step is tried again.
+        heartbeat: how long a party may not answer before it is considered gone.
+        reconnect: how long the others wait for a party that is gone before they end the run; 0 ends it at once. Parties
+            wait for the coordinator as long, and ``heartbeat`` longer, at least 3 s.
     """
 
     connect: Annotated[float, Field(gt=0)] = 120.0
     alignment: Annotated[float, Field(gt=0)] = 7200.0
-    phase: Annotated[float, Field(gt=0)] = 120.0
-    silence: Annotated[float, Field(ge=1)] = 8.0
-    absence: Annotated[float, Field(ge=0)] = 600.0
+    progress: Annotated[float, Field(gt=0)] = 120.0
+    heartbeat: Annotated[float, Field(ge=1)] = 8.0
+    reconnect: Annotated[float, Field(ge=0)] = 600.0
 
 
 class CheckpointPlan(Configuration):
@@ -99,17 +100,28 @@ class CheckpointPlan(Configuration):
     Attributes:
         every_steps: training steps between durable checkpoints, which survive a power cut.
         every_minutes: the same in minutes, whichever comes first.
-        in_memory_every_steps: training steps between those that survive the end of a process only: what a restarted
+        unsynced_every_steps: training steps between those that survive the end of a process only: what a restarted
             party costs at most.
     """
 
     every_steps: Annotated[int, Field(ge=1)] = 500
     every_minutes: Annotated[float, Field(gt=0)] = 5.0
-    in_memory_every_steps: Annotated[int, Field(ge=1)] = 20
+    unsynced_every_steps: Annotated[int, Field(ge=1)] = 20
 
 
 class JobConfig(Configuration):
     """The whole of job.toml."""
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "deadlines.connect": "timeouts.connect",
+        "deadlines.alignment": "timeouts.alignment",
+        "deadlines.phase": "timeouts.progress",
+        "deadlines.silence": "timeouts.heartbeat",
+        "deadlines.absence": "timeouts.reconnect",
+        "checkpoints.in_memory_every_steps": "checkpoints.unsynced_every_steps",
+        "training.optimiser": "training.optimizer",
+        'interaction.protocol = "oracle"': 'interaction.protocol = "plaintext"',
+    }
 
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
     federation: LocalPath = Path("federation.toml")
@@ -121,7 +133,7 @@ class JobConfig(Configuration):
     interaction: InteractionConfig = InteractionConfig()
     split: SplitConfig = SplitConfig()
     ring: RingSettings = RingSettings()
-    deadlines: DeadlineConfig = DeadlineConfig()
+    timeouts: TimeoutConfig = TimeoutConfig()
     checkpoints: CheckpointPlan = CheckpointPlan()
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ class PolicyConfig(Configuration):
     """``[policy]`` of party.toml.
 
     Attributes:
-        allow_unencrypted: take part in jobs whose interaction runs in the clear (``interaction.protocol = "oracle"``).
+        allow_unencrypted: take part in jobs whose interaction runs in the clear (``interaction.protocol = "plaintext"``).
         min_aligned_rows: refuse to train on fewer rows in common.
         min_batch_size: refuse smaller batches, whose sums say more about single rows.
         max_epochs: refuse longer jobs, which see every row more often.
@@ -36,7 +36,7 @@ class PolicyConfig(Configuration):
         Raises:
             PolicyRefusal: naming the setting of the job and the one of the policy.
         """
-        if job.interaction.protocol == "oracle" and not self.allow_unencrypted:
+        if job.interaction.protocol == "plaintext" and not self.allow_unencrypted:
             raise _refusal("it sends activations and gradients unencrypted", "policy.allow_unencrypted = true")
         if job.training.batch_size < self.min_batch_size:
             raise _refusal(

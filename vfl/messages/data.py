@@ -160,7 +160,7 @@ class FreshCiphertexts(Message):
 
 @dataclass(frozen=True, slots=True)
 class HiddenCiphertexts(Message):
-    """Ciphertexts on the way back to their key's owner: masked, re-randomised and flooded.
+    """Ciphertexts on the way back to their key's owner: masked, re-randomized and flooded.
 
     Of the first polynomials only the coefficients that the owner reads, of the second ones all.
     """
@@ -198,7 +198,7 @@ class ForwardShare(Message):
 
 @dataclass(frozen=True, slots=True)
 class EncryptedGradientRows(FreshCiphertexts):
-    """B1, active to passive parties, in parts: Enc_A(delta), packed for delta U^T.
+    """B1, active to passive parties, in parts: Enc_A(d_z), packed for d_z U^T.
 
     Not sent to parties that need no activation gradient (frozen bottoms), unless it serves both products.
     """
@@ -209,7 +209,7 @@ class EncryptedGradientRows(FreshCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class EncryptedGradientBlocks(FreshCiphertexts):
-    """B1, active to all passive parties, in parts: Enc_A(delta), packed for alpha^T delta.
+    """B1, active to all passive parties, in parts: Enc_A(d_z), packed for alpha^T d_z.
 
     Not sent where the packing by rows serves both products.
     """
@@ -220,7 +220,7 @@ class EncryptedGradientBlocks(FreshCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class MaskedGradientProduct(HiddenCiphertexts):
-    """B2, passive to active, in parts: Enc_A(delta) U_i^T + rho_i."""
+    """B2, passive to active, in parts: Enc_A(d_z) U_i^T + mask_d_alpha_i."""
 
     kind = "masked_gradient_product"
     routes = _TO_ACTIVE
@@ -228,7 +228,7 @@ class MaskedGradientProduct(HiddenCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class MaskedWeightGradient(HiddenCiphertexts):
-    """B2, passive to active, in parts: alpha_i^T Enc_A(delta) + phi_i."""
+    """B2, passive to active, in parts: alpha_i^T Enc_A(d_z) + mask_d_w_i."""
 
     kind = "masked_weight_gradient"
     routes = _TO_ACTIVE
@@ -236,7 +236,7 @@ class MaskedWeightGradient(HiddenCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class MaskedActivationGradient(Message):
-    """B3, active to passive: d alpha_i + rho_i, B x D in Z_t; only the receiver knows rho_i."""
+    """B3, active to passive: d alpha_i + mask_d_alpha_i, B x D in Z_t; only the receiver knows mask_d_alpha_i."""
 
     kind = "masked_activation_gradient"
     protection = Protection.MASKED
@@ -264,7 +264,7 @@ class ClearActivations(Message):
     kind = "clear_activations"
     protection = Protection.CLEAR
     routes = _TO_ACTIVE
-    alpha_BD: Array = tensor("int64", 2)
+    alpha_q_BD: Array = tensor("int64", 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def check_shape(array_shape: tuple[int, ...], expected: tuple[int, ...], sender:
 
 
 def check_share(share: Array, expected: tuple[int, ...], tau: int, sender: str, what: str) -> None:
-    """Refuse a matrix over Z_t, t = 2^tau, of another shape or with values that are no centred representatives.
+    """Refuse a matrix over Z_t, t = 2^tau, of another shape or with values that are no centered representatives.
 
     Raises:
         ProtocolError: naming the sender and the tensor, no value.

@@ -144,7 +144,7 @@ def build_bottom(config: BottomConfig, inputs: BottomInputs, width: int, seed: i
 def probe_bottom(bottom: Bottom, name: str) -> None:
     """Run a few made-up rows through a copy of the bottom, so that a broken model is refused before the job starts.
 
-    The rows reach well beyond standardised features. The bottom itself, its buffers and torch's global generator are
+    The rows reach well beyond standardized features. The bottom itself, its buffers and torch's global generator are
     left as they were.
 
     Args:

@@ -62,7 +62,7 @@ def certified_radius(logits: Tensor, lipschitz: float, task: TaskConfig) -> Tens
 
 
 def _layer_bound(layer: nn.Module) -> float:
-    # Exact types: a subclass or a parametrised layer may compute something else than its base.
+    # Exact types: a subclass or a parametrized layer may compute something else than its base.
     if type(layer) is GroupSort2 and cast("Any", layer).get_scaling() == 1.0:
         return 1.0
     if type(layer) is nn.Linear:

@@ -49,7 +49,7 @@ class CnnBottom(_Config):
 class IdentityBottom(_Config):
     """Frozen bottom without parameters: the numeric columns times ``scale``, clamped to [-1, 1].
 
-    The default keeps standardised columns unclamped up to four standard deviations.
+    The default keeps standardized columns unclamped up to four standard deviations.
     """
 
     kind: Literal["identity"] = "identity"

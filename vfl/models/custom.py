@@ -1,6 +1,6 @@
 """A party's own bottom model, loaded from ``module:callable``.
 
-The factory is named in the party's own configuration only; nothing that another organisation sends can choose it.
+The factory is named in the party's own configuration only; nothing that another organization sends can choose it.
 """
 
 from __future__ import annotations

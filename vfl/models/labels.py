@@ -81,7 +81,7 @@ class ClassEncoding(LabelEncoding):
 
 
 class ScaleEncoding(LabelEncoding):
-    """Standardised regression labels: ``(label - mean) / std``."""
+    """Standardized regression labels: ``(label - mean) / std``."""
 
     kind: Literal["scale"] = "scale"
     mean: float

@@ -133,7 +133,7 @@ class MulticlassTask(Task):
 
 
 class RegressionTask(Task):
-    """One standardised value. Huber loss (delta 1) has |dL/dlogit| <= 1; the squared error has no bound."""
+    """One standardized value. Huber loss (delta 1) has |dL/dlogit| <= 1; the squared error has no bound."""
 
     primary_metric = "r2"
 

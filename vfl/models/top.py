@@ -28,7 +28,7 @@ _FLOAT32_MARGIN = 4e-6
 
 
 class SpectralBjorck(nn.Module):
-    """Parametrisation: a weight to the nearby matrix with all singular values just under ``norm``.
+    """Parametrization: a weight to the nearby matrix with all singular values just under ``norm``.
 
     The exact spectral norm scales the weight into the region where the Björck iteration converges and never passes one.
     It has no state: the result depends on the weight alone, in training and in evaluation.

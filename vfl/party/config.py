@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from vfl.data.config import DataConfig
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
-from vfl.job.config import JobConfig, OptimiserConfig, load_job_setup
+from vfl.job.config import JobConfig, OptimizerConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
 from vfl.transport.credentials import Credentials, load_credentials
@@ -35,8 +35,10 @@ class PartyConfig(Configuration):
         checkpoints: where this party keeps its part of the state of running jobs.
         threads: CPU threads for arithmetic on ciphertexts; all cores where left out.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
-        optimiser: overrides the job's for this party's own parameters.
+        optimizer: overrides the job's for this party's own parameters.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"optimiser": "optimizer"}
 
     name: Name
     job: LocalPath
@@ -52,7 +54,7 @@ class PartyConfig(Configuration):
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
     pool_memory_mb: Annotated[int, Field(ge=0)] = 128
-    optimiser: OptimiserConfig | None = None
+    optimizer: OptimizerConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class PartySetup:
         return self.job.model.widths[self.name]
 
     @property
-    def optimiser(self) -> OptimiserConfig:
+    def optimizer(self) -> OptimizerConfig:
         """How this party trains its own parameters."""
-        return self.config.optimiser or self.job.training.optimiser
+        return self.config.optimizer or self.job.training.optimizer
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ import torch
 
 from vfl.audit.trail import AuditTrails
 from vfl.doctor.answer import PartyDoctor
-from vfl.doctor.probe import Standpoint
+from vfl.doctor.probe import Prober
 from vfl.errors import VflError
 from vfl.he.arithmetic.compute import use_device, use_threads
 from vfl.job.config import job_digest
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
-from vfl.party.service.job_host import LAST_WORDS_SECONDS, Desk, Shared
-from vfl.party.service.router import Reception
+from vfl.party.service.job_host import LAST_WORDS_SECONDS, JobHost, PartyResources
+from vfl.party.service.router import JobRouter
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
@@ -77,7 +77,7 @@ async def _serve(
 ) -> VflError | None:
     """One server and one connection to each peer for all jobs."""
     setup, federation = setups[0], setups[0].federation
-    inbox, traffic, trails, reception = Inbox(), TrafficMeter(), AuditTrails(), Reception()
+    inbox, traffic, trails, reception = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
         stopping = stack.enter_context(_signals())
         clients = {}
@@ -85,12 +85,12 @@ async def _serve(
             endpoint = await dialled_endpoint(stack, federation, setup.name, peer, credentials)
             client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trails)
             clients[peer] = await stack.enter_async_context(client)
-        shared = Shared(clients, inbox, traffic, trails, credentials, reception)
-        desks = [Desk(each, shared, stopping, keep_serving=keep_serving) for each in setups]
+        shared = PartyResources(clients, inbox, traffic, trails, credentials, reception)
+        desks = [JobHost(each, shared, stopping, keep_serving=keep_serving) for each in setups]
         for desk in desks:
             # Last of all: until the server has stopped, answers may still leave.
             stack.callback(desk.close)
-        own = Standpoint(setup.name, federation, job_digest(setup.job, federation), credentials)
+        own = Prober(setup.name, federation, job_digest(setup.job, federation), credentials)
         doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in reception})
         stack.push_async_callback(doctor.close)
         server = PartyServer(

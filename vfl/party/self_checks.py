@@ -9,8 +9,8 @@ from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig, TlsFiles, parse_endpoint
 from vfl.data.table import load_table
-from vfl.doctor.findings import Notes, problems
-from vfl.doctor.probe import Standpoint, probe
+from vfl.doctor.findings import FindingLog, problems
+from vfl.doctor.probe import Prober, probe
 from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
@@ -19,7 +19,7 @@ from vfl.pki.trust import current_time
 from vfl.transport.credentials import Credentials, load_credentials
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognised, not listened on
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognized, not listened on
 
 
 def check_table(setup: PartySetup) -> str:
@@ -35,7 +35,7 @@ def check_table(setup: PartySetup) -> str:
     return f"{len(table)} rows, {table.dropped} without an id, {features} features"
 
 
-def note_table(notes: Notes, setup: PartySetup) -> None:
+def note_table(notes: FindingLog, setup: PartySetup) -> None:
     """Whether the table can be used."""
     try:
         notes.ok(Check.TABLE, check_table(setup))
@@ -44,7 +44,7 @@ def note_table(notes: Notes, setup: PartySetup) -> None:
 
 
 def note_credentials(
-    notes: Notes, files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
+    notes: FindingLog, files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
 ) -> Credentials | None:
     """Whether every peer will accept this member's certificate, for how long, and whom it can take back."""
     try:
@@ -61,7 +61,7 @@ def note_credentials(
     return credentials
 
 
-def _note_expiry(notes: Notes, credentials: Credentials) -> None:
+def _note_expiry(notes: FindingLog, credentials: Credentials) -> None:
     shown = (("own certificate", credentials.certificate), *(("CA", ca) for ca in credentials.trust.authorities))
     for what, certificate in shown:
         text = f"{what}: {_days(certificate)} days left"
@@ -76,7 +76,7 @@ def _days(certificate: x509.Certificate) -> int:
     return (certificate.not_valid_after_utc - current_time()).days
 
 
-def _note_revocation(notes: Notes, credentials: Credentials) -> None:
+def _note_revocation(notes: FindingLog, credentials: Credentials) -> None:
     if stale := credentials.trust.stale_lists():
         issuers = ", ".join(each.issuer.rfc4514_string() for each in stale)
         remedy = "get a new one from the CA ('vfl keys revoke' writes it)"
@@ -86,13 +86,13 @@ def _note_revocation(notes: Notes, credentials: Credentials) -> None:
     notes.ok(Check.REVOCATION, f"{count} revocation list(s)" if count else "no revocation list: nobody is taken back")
 
 
-async def check_port(own: Standpoint, listen: str) -> list[Finding]:
+async def check_port(own: Prober, listen: str) -> list[Finding]:
     """Whether this party's port can be opened, or is in use by its own process, and what that process runs.
 
     Args:
         listen: where the party opens its port.
     """
-    notes = Notes(own.name, own.name)
+    notes = FindingLog(own.name, own.name)
     host, port = parse_endpoint(listen, lowest_port=0)
     failure = _try_to_bind(host, port)
     if failure is None:
@@ -119,7 +119,7 @@ def _try_to_bind(host: str, port: int) -> OSError | None:
     return None
 
 
-async def _note_process(notes: Notes, own: Standpoint, host: str, port: int) -> None:
+async def _note_process(notes: FindingLog, own: Prober, host: str, port: int) -> None:
     host = _WILDCARDS.get(host, host)
     found = await probe(own, own.name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     said = [finding for finding in found if finding.check in _SAID_BY_THE_PROCESS]
@@ -131,6 +131,6 @@ async def _note_process(notes: Notes, own: Standpoint, host: str, port: int) -> 
     notes.findings.extend(said)
 
 
-def _note_no_port(notes: Notes, summary: str) -> None:
+def _note_no_port(notes: FindingLog, summary: str) -> None:
     remedy = "stop what uses the port, or correct 'listen' or 'endpoint' of this party in everybody's federation.toml"
     notes.problem(Check.LISTEN, summary, side=notes.source, remedy=remedy, code=ListenError.code)

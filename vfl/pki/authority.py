@@ -25,7 +25,7 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA that can sign. One for a whole federation, or one for each organisation."""
+    """A CA that can sign. One for a whole federation, or one for each organization."""
 
     key: PrivateKey
     certificate: x509.Certificate

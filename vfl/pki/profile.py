@@ -27,7 +27,7 @@ class Claims:
 
     Attributes:
         identities: URIs; exactly one is allowed.
-        roles: organisational units (OU); the role must be one of them.
+        roles: organizational units (OU); the role must be one of them.
         dns_names: host names and the server name.
         addresses: IP addresses.
     """

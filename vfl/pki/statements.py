@@ -1,6 +1,6 @@
 """Binds what a party says, as plain bytes, to its identity: a signature with the key of its certificate.
 
-The connection authenticates the neighbour only. A signed statement stays authentic through whatever relays it.
+The connection authenticates the neighbor only. A signed statement stays authentic through whatever relays it.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from vfl.errors import CheckpointError, RemoteError, VflError
 from vfl.ids import CheckpointId
-from vfl.run_records.result import Outcome
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore, StepRecord, superseded_coordinator
 
 
-class Ledger:
+class RunJournal:
     """One run in a store of runs.
 
     Args:
@@ -30,7 +30,7 @@ class Ledger:
         self._steps: list[StepRecord] = []
         self._own_attempt = store.get(run).attempt
         kept = store.outcome(run)
-        self.outcome = Outcome.from_json(kept) if kept else Outcome(run)
+        self.outcome = RunResult.from_json(kept) if kept else RunResult(run)
         self.kept_durably_at = time.monotonic()
 
     @property
@@ -111,7 +111,7 @@ class Ledger:
         before, recoveries = self.outcome.steps, self.outcome.recoveries
         self._store.roll_back(self._run, checkpoint.step, self._own_attempt)
         self._steps = []
-        self.outcome = Outcome.from_json(checkpoint.progress)
+        self.outcome = RunResult.from_json(checkpoint.progress)
         self.outcome.recoveries = recoveries or self.outcome.recoveries
         return max(before - self.outcome.steps, 0)
 
@@ -127,7 +127,7 @@ class Ledger:
                 remedy="put the directories of 'checkpoints' of all parties back, or start a new run",
             )
         before, self._steps = self.outcome, []
-        self.outcome = Outcome(
+        self.outcome = RunResult(
             self._run,
             party_rows=before.party_rows,
             rows_without_id=before.rows_without_id,

@@ -18,7 +18,7 @@ class Recovery:
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """Times in seconds, traffic in bytes. Steps that were lost and repeated count once.
 
     Attributes:
@@ -54,7 +54,7 @@ class Outcome:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Outcome:
+    def from_json(cls, text: str) -> RunResult:
         """Read what ``to_json`` wrote."""
         content = json.loads(text)
         recoveries = [Recovery(**recovery) for recovery in content.pop("recoveries")]

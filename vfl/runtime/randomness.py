@@ -37,7 +37,7 @@ def uniform_words(shape: tuple[int, ...], bits: int) -> npt.NDArray[np.int64]:
 
 
 def uniform_ring(shape: tuple[int, ...], tau: int) -> npt.NDArray[np.int64]:
-    """Uniform elements of Z_t, t = 2^tau, as centred representatives in [-t/2, t/2)."""
+    """Uniform elements of Z_t, t = 2^tau, as centered representatives in [-t/2, t/2)."""
     return uniform_words(shape, tau) - (1 << (tau - 1))
 
 

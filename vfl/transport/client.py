@@ -30,8 +30,8 @@ from vfl.transport.wire.recorder import (
     Direction,
     Recorder,
     call_key,
-    control_crossing,
-    data_crossing,
+    control_record,
+    data_record,
     fresh_salt,
     message_sha256,
     salt_metadata,
@@ -168,7 +168,7 @@ class _Connection:
 
     def _record_control(self, direction: Direction, key: StepKey, message: m.ControlMessage, salt: bytes) -> None:
         if self._recorder is not None:
-            self._recorder.record(control_crossing(direction, self.peer_name, key, message, salt))
+            self._recorder.record(control_record(direction, self.peer_name, key, message, salt))
 
     async def close(self) -> None:
         """Close the connection; calls that still run are cancelled."""
@@ -225,7 +225,7 @@ class PeerClient(_Connection):
         salt = fresh_salt()
         if self._recorder is not None:
             content = await asyncio.to_thread(message_sha256, message)
-            self._recorder.record(data_crossing(Direction.SENT, self.peer_name, address, message, salt, content))
+            self._recorder.record(data_record(Direction.SENT, self.peer_name, address, message, salt, content))
         stub = data_pb2_grpc.DataStub(self._current())  # type: ignore[no-untyped-call]  # generated
         call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
         await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)

@@ -33,7 +33,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)
-class Obstacle:
+class ConnectionFailure:
     """Where a connection stopped. Names endpoints and what OpenSSL says, never a local path.
 
     Attributes:
@@ -58,12 +58,12 @@ class Attempt:
     """
 
     passed: dict[Check, str] = field(default_factory=dict)
-    obstacle: Obstacle | None = None
+    obstacle: ConnectionFailure | None = None
     certificate: x509.Certificate | None = None
 
 
 class _Stopped(Exception):
-    def __init__(self, obstacle: Obstacle) -> None:
+    def __init__(self, obstacle: ConnectionFailure) -> None:
         super().__init__(obstacle.summary)
         self.obstacle = obstacle
 
@@ -112,7 +112,7 @@ async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]
     except (OSError, UnicodeError) as error:
         reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or "no such name"
         raise _Stopped(
-            Obstacle(
+            ConnectionFailure(
                 Check.NAME,
                 f"the name {host} does not resolve: {reason}",
                 f"correct the endpoint of {peer} in everybody's federation.toml, or the name service of {own}",
@@ -162,13 +162,13 @@ async def _connected(endpoint: str, peer: str, addresses: list[tuple[int, Any]])
     raise _Stopped(_no_connection(endpoint, peer, last))
 
 
-def _no_connection(endpoint: str, peer: str, error: OSError) -> Obstacle:
+def _no_connection(endpoint: str, peer: str, error: OSError) -> ConnectionFailure:
     if isinstance(error, ConnectionRefusedError):
         reason, remedy = "nobody listens there", f"start {peer} there ('vfl party')"
     else:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
         remedy = "open the port in the firewalls on the way, those of the caller included"
-    return Obstacle(
+    return ConnectionFailure(
         Check.CONNECTION,
         f"no connection to {endpoint}: {reason}",
         f"{remedy}; or correct the endpoint of {peer} in everybody's federation.toml",
@@ -186,7 +186,7 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
     attempt.certificate = _readable(shown, peer)
     if not await _is_greeted(reader, peer):
         raise _Stopped(
-            Obstacle(
+            ConnectionFailure(
                 Check.TLS,
                 f"{peer} hangs up on {own}'s certificate: it comes from no CA of tls.ca there, or has expired or is "
                 "not valid yet by the clock there",
@@ -201,7 +201,9 @@ def _readable(shown: bytes, peer: str) -> x509.Certificate:
         return certificate_from_der(shown)
     except ValueError as error:
         remedy = f"have a certificate made for {peer} as 'vfl keys request' asks for"
-        raise _Stopped(Obstacle(Check.TLS, f"the certificate shown there is malformed: {error}", remedy)) from None
+        raise _Stopped(
+            ConnectionFailure(Check.TLS, f"the certificate shown there is malformed: {error}", remedy)
+        ) from None
 
 
 async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:
@@ -211,7 +213,7 @@ async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:
             return bool(await reader.read(1))
     except TimeoutError:
         raise _Stopped(
-            Obstacle(
+            ConnectionFailure(
                 Check.TLS,
                 f"{peer} says nothing after the TLS handshake",
                 f"see whether 'vfl party' answers there, and whether the machine of {peer} is overloaded",
@@ -239,7 +241,7 @@ def _handshake_errors(server_name: str, peer: str, own: str) -> Iterator[None]:
         remedy = f"both ends need TLS 1.3; see that {peer} itself answers there, and no proxy that ends TLS"
     else:
         return
-    raise _Stopped(Obstacle(Check.TLS, summary, remedy))
+    raise _Stopped(ConnectionFailure(Check.TLS, summary, remedy))
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:
@@ -254,7 +256,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     except OSError:  # between the two moves of a renewal they do not fit
         remedy = "put certificate and key that belong together in place, and try again"
         summary = "the caller's own certificate files cannot be loaded"
-        raise _Stopped(Obstacle(Check.TLS, summary, remedy, at_peer=False, code=ConfigError.code)) from None
+        raise _Stopped(ConnectionFailure(Check.TLS, summary, remedy, at_peer=False, code=ConfigError.code)) from None
     return context
 
 

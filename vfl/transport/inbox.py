@@ -17,7 +17,7 @@ import structlog
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
-from vfl.transport.inbox_quota import Room
+from vfl.transport.inbox_quota import InboxQuota
 from vfl.transport.wire.data_codec import message_bytes
 from vfl.transport.wire.limits import Limits
 
@@ -90,7 +90,7 @@ class Inbox:
         self._jobs: dict[str, _OpenJob] = {}
         self._held: dict[Address, Message] = {}
         self._closed_attempts: dict[str, int] = {}
-        self._room = Room(self.limits)
+        self._room = InboxQuota(self.limits)
         self._held_bytes = 0
 
     @property

@@ -10,7 +10,7 @@ from vfl.errors import ProtocolError
 from vfl.transport.wire.limits import Limits
 
 
-class Room:
+class InboxQuota:
     """Counts messages that wait or are being received.
 
     Where there are several senders, each may take half, so that one that sends what nobody asked for neither keeps the

@@ -41,8 +41,8 @@ from vfl.transport.wire.recorder import (
     Direction,
     Recorder,
     call_key,
-    control_crossing,
-    data_crossing,
+    control_record,
+    data_record,
     received_salt,
 )
 from vfl.transport.wire.traffic import TrafficMeter
@@ -163,7 +163,7 @@ class _Control(control_pb2_grpc.ControlServicer):
             return await method(call)
         key, salt = call_key(call), received_salt(context)
         try:
-            self._recorder.record(control_crossing(Direction.RECEIVED, self._coordinator, key, call, salt))
+            self._recorder.record(control_record(Direction.RECEIVED, self._coordinator, key, call, salt))
         except AuditError:
             if isinstance(call, m.Abort):  # a log that cannot be written is a reason to stop, not to go on
                 await method(call)
@@ -172,10 +172,10 @@ class _Control(control_pb2_grpc.ControlServicer):
             reply = await method(call)
         except Exception as error:
             failure = as_failure(error, self._party)
-            self._recorder.record(control_crossing(Direction.SENT, self._coordinator, key, failure, salt))
+            self._recorder.record(control_record(Direction.SENT, self._coordinator, key, failure, salt))
             raise
         if reply is not None:
-            self._recorder.record(control_crossing(Direction.SENT, self._coordinator, key, reply, salt))
+            self._recorder.record(control_record(Direction.SENT, self._coordinator, key, reply, salt))
         return reply
 
 
@@ -203,13 +203,13 @@ class _Data(data_pb2_grpc.DataServicer):
         try:
             message, content = await self._decoded(header, chunks)
             if self._recorder is not None:
-                crossing = data_crossing(Direction.RECEIVED, address.sender, address, message, salt, content)
+                crossing = data_record(Direction.RECEIVED, address.sender, address, message, salt, content)
                 self._recorder.record(crossing)
             self._inbox.put(address, message)
         except Exception as error:
             if self._recorder is not None:
                 failure = as_failure(error, self._party)
-                self._recorder.record(control_crossing(Direction.SENT, address.sender, address.key, failure, salt))
+                self._recorder.record(control_record(Direction.SENT, address.sender, address.key, failure, salt))
             raise
         self._traffic.count_received(address.key.job, address.sender, header.total_bytes)
         return data_pb2.Receipt(received_bytes=header.total_bytes)

@@ -99,7 +99,7 @@ class _Call:
 
 
 class _Writer:
-    """The side towards this process's own port."""
+    """The side toward this process's own port."""
 
     def write(self, content: bytes) -> None:
         if not isinstance(content, bytes):

@@ -20,7 +20,7 @@ from vfl.errors import VflError
 from vfl.ids import StepKey
 from vfl.messages import Array, Message
 from vfl.messages.exchange import Exchange, Receive, Send
-from vfl.party.peers.key_exchange import Keys
+from vfl.party.peers.key_exchange import SessionKeys
 
 _SHAPE_BYTE = 0xF0
 """A piece that starts with at least this changes the shape of a tensor, too."""
@@ -128,6 +128,6 @@ def key_exchange(data: bytes) -> None:
     key = StepKey(JOB, 0, 0)
     exchanges = {}
     for name, peer in ((ACTIVE, PASSIVE), (PASSIVE, ACTIVE)):
-        keys = Keys(name, PARAMETERS, encrypted=False, federation="demo", credentials=credentials(name))
+        keys = SessionKeys(name, PARAMETERS, encrypted=False, federation="demo", credentials=credentials(name))
         exchanges[name] = keys.exchange((peer,), key)
     TamperedRun(exchanges, frames(data)).run()

@@ -14,7 +14,7 @@ import numpy as np
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.audit.log import Chain, Closed, Crossed, Opened, read_lines
-from vfl.audit.summary import compare, read_half, summarise
+from vfl.audit.summary import compare, read_half, summarize
 from vfl.audit.verify import verify
 from vfl.cli.audit import _as_data, _facts
 from vfl.cli.check import kind_of
@@ -116,7 +116,7 @@ def _log(party: str, peer: str, direction: str) -> bytes:
 
 def _read_everything(log: bytes, other: bytes) -> None:
     verify(read_lines([log]), head="0" * 64)
-    told = summarise(read_lines(log[at : at + 512] for at in range(0, len(log), 512)))
+    told = summarize(read_lines(log[at : at + 512] for at in range(0, len(log), 512)))
     list(_facts(told))
     json.dumps(_as_data(Path("job.jsonl"), told))
     compare(read_half(read_lines([log])), read_half(read_lines([other])))

@@ -32,7 +32,14 @@ from vfl.transport.wire import data_codec as codec
 from vfl.transport.wire.control_codec import PROTO_TYPES, from_proto, to_proto
 from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, to_status
 from vfl.transport.wire.limits import Limits
-from vfl.transport.wire.recorder import Crossing, call_key, control_crossing, fresh_salt, received_salt, salt_metadata
+from vfl.transport.wire.recorder import (
+    MessageRecord,
+    call_key,
+    control_record,
+    fresh_salt,
+    received_salt,
+    salt_metadata,
+)
 
 LIMITS = Limits(max_message_bytes=1 << 16, inbox_bytes=1 << 18, held_bytes=1 << 17, stall_seconds=5.0)
 KEY = StepKey(JOB, 1, 0)
@@ -47,7 +54,7 @@ class Log:
     def __init__(self) -> None:
         self._chain = Chain()
 
-    def record(self, crossing: Crossing) -> None:
+    def record(self, crossing: MessageRecord) -> None:
         facts = {"kind": crossing.kind, "peer": crossing.peer, "bytes": crossing.bytes, "digest": crossing.digest}
         batch = crossing.batch
         if batch is not None:
@@ -80,7 +87,7 @@ def example(kind: str, side: int = 2) -> Message:
 
 
 def chunks_of(message: Message, sender: str = PASSIVE) -> Iterator[bytes]:
-    """A message as its serialised chunks."""
+    """A message as its serialized chunks."""
     address = Address(KEY, message.kind, sender)
     header = codec.encode_header(address, message, receiver=ACTIVE, max_message_bytes=LIMITS.max_message_bytes)
     yield data_pb2.Chunk(header=header).SerializeToString()
@@ -95,7 +102,7 @@ async def _parsed(pieces: list[bytes]) -> AsyncIterator[data_pb2.Chunk]:
 
 @fuzz_target(lambda: (framed(chunks_of(example(kind))) for kind in MESSAGE_TYPES))
 def data_message(data: bytes) -> None:
-    """A message to a party in the middle of a job: serialised chunks as they come off a stream."""
+    """A message to a party in the middle of a job: serialized chunks as they come off a stream."""
     inbox = Inbox(LIMITS)
     inbox.open_job(JOB, 0, {PASSIVE})
     server = PartyServer(ACTIVE, "127.0.0.1:0", _nobody(), inbox, None, federation(), recorder=Log())
@@ -161,7 +168,7 @@ def control_request(data: bytes) -> None:
     if isinstance(call, m.Prepare):
         check_digest("job=1,federation=2", call.digest)
     if not isinstance(call, m.Diagnose):
-        Log().record(control_crossing("received", COORDINATOR, call_key(call), call, SALT))
+        Log().record(control_record("received", COORDINATOR, call_key(call), call, SALT))
 
 
 def _as_grpc_hands_out(raw: bytes, proto_type: Any) -> Any:
@@ -246,7 +253,7 @@ def error_status(data: bytes) -> None:
     error = from_rpc_error(rpc_error, Call(ACTIVE, "127.0.0.1:1", "prepare", 1.0))
     to_status(error, ACTIVE)
     failure = as_failure(error, ACTIVE)
-    Log().record(control_crossing("received", ACTIVE, KEY, failure, SALT))
+    Log().record(control_record("received", ACTIVE, KEY, failure, SALT))
 
 
 @fuzz_target(lambda: [framed([b"vfl-audit-salt-bin", fresh_salt()]), framed([b"vfl-audit-salt-bin", b"short"])])

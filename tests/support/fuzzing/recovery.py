@@ -14,7 +14,7 @@ from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.checkpoints.state import decode_state, encode_state
 from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Origin, Snapshot
 from vfl.ids import CheckpointId
-from vfl.run_records.result import Outcome
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunStore, StepRecord
 
 SNAPSHOT = Snapshot(3, {"rows": torch.arange(4), "bottom.model.w": torch.ones(2, 2)}, {"preprocessing": "{}"})
@@ -58,7 +58,7 @@ def _records() -> Iterator[bytes]:
         attempt = store.next_attempt("job-1")
         step = StepRecord(1, attempt, "train", 0, 0, 32, 0.5, 0.1, 1000)
         parties = {ACTIVE: CheckpointId(1, attempt, "0" * 64)}
-        store.commit("job-1", CommittedCheckpoint(1, attempt, True, parties, Outcome("job-1").to_json()), [step])
+        store.commit("job-1", CommittedCheckpoint(1, attempt, True, parties, RunResult("job-1").to_json()), [step])
         store.event("job-1", "interrupted", "telco went away", where="top", attempt=attempt)
     yield path.read_bytes()
 

@@ -52,9 +52,9 @@ def _load(path: Path, rules: int) -> None:
     """Load as the active or as a passive party, learn scales and categories, transform."""
     chosen = _RULES[rules % len(_RULES)]
     ids = "id" if chosen.columns == 1 else ("id", "town")
-    labelled = rules < 128
-    config = DataConfig(path=path, id_column=ids, label_column="y" if labelled else None)
-    _learn(load_table(config, chosen, needs_label=labelled))
+    labeled = rules < 128
+    config = DataConfig(path=path, id_column=ids, label_column="y" if labeled else None)
+    _learn(load_table(config, chosen, needs_label=labeled))
 
 
 def _learn(table: Table) -> None:

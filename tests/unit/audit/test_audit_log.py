@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.audit.log import GENESIS, MAX_LINE_BYTES, Chain, Closed, Crossed, Line, Opened, read_lines
-from vfl.audit.summary import compare, read_half, summarise
+from vfl.audit.summary import compare, read_half, summarize
 from vfl.audit.verify import verify
 from vfl.errors import AuditError
 from vfl.messages import Protection
@@ -137,7 +137,7 @@ FRAGMENTS = st.sampled_from(
 @settings(deadline=None)  # a busy machine is no defect
 @given(st.lists(st.one_of(st.binary(max_size=200), FRAGMENTS, st.sampled_from(make_log([message()])[0])), max_size=12))
 def test_any_bytes_are_read_to_their_end(pieces):
-    for read in (lambda: check(pieces), lambda: summarise(read_lines(pieces)), lambda: read_half(read_lines(pieces))):
+    for read in (lambda: check(pieces), lambda: summarize(read_lines(pieces)), lambda: read_half(read_lines(pieces))):
         read()
     assert sum(len(piece) for piece in pieces) or not check(pieces).intact
 
@@ -172,7 +172,7 @@ def test_a_summary_counts_in_plain_words_and_names_what_was_in_the_clear():
     asked = message(direction="received", peer="hub", kind="phase_call", protection=Protection.PUBLIC)
     asked |= {"batch": {"phase": "top", "split": "train", "epoch": 0, "index": 3}}
     lines, _ = make_log([message(step=1), message(step=2), clear, asked])
-    found = summarise(read_lines(lines))
+    found = summarize(read_lines(lines))
     first = found.left()[0]
     assert (first.messages, first.bytes, first.first_step, first.last_step) == (2, 10, 1, 2)
     assert first.meaning.startswith("clinic's part of Z in each batch, masked: bank reads the sum")

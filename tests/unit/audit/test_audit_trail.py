@@ -20,10 +20,10 @@ from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
 from vfl.ids import StepKey
 from vfl.job.config import job_digest
 from vfl.party.config import load_party
-from vfl.transport.wire.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PROTOCOL_VERSION
 
-CROSSING = Crossing(
+CROSSING = MessageRecord(
     Direction.SENT, "bank", "forward_share", m.Protection.MASKED, StepKey("job-1", 1, 0), 0, (), 8, "ab" * 32
 )
 CLINIC = "clinic"

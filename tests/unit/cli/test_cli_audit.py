@@ -11,7 +11,7 @@ from vfl.errors import AuditError
 from vfl.ids import StepKey
 from vfl.messages import Protection
 from vfl.party.config import load_party
-from vfl.transport.wire.recorder import Crossing, Direction
+from vfl.transport.wire.recorder import Direction, MessageRecord
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def audit():
 
 
 def _crossing(direction, peer, kind="forward_share", protection=Protection.MASKED):
-    return Crossing(direction, peer, kind, protection, StepKey("job-1", 1, 0), 0, (), 2_000_000, "ab" * 32)
+    return MessageRecord(direction, peer, kind, protection, StepKey("job-1", 1, 0), 0, (), 2_000_000, "ab" * 32)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def _label(federation):
 
 
 def _oracle(federation):
-    federation.job["interaction"]["protocol"] = "oracle"
+    federation.job["interaction"]["protocol"] = "plaintext"
 
 
 def _ring(federation):

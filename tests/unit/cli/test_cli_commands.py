@@ -16,7 +16,7 @@ from vfl.cli.progress import ProgressObserver
 from vfl.errors import ConfigError, DataError, InternalError, all_error_types
 from vfl.ids import Batch, Split
 from vfl.party.config import load_party
-from vfl.run_records.result import Outcome
+from vfl.run_records.result import RunResult
 from vfl.version import PACKAGE_VERSION
 
 
@@ -86,7 +86,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_job(console, fede
 
 def test_a_report_that_can_no_longer_be_written_says_where_its_numbers_are(tmp_path):
     with pytest.raises(ConfigError, match="the run is finished") as raised:
-        _write_report(Outcome("job-1"), tmp_path / "removed" / "outcome.json")
+        _write_report(RunResult("job-1"), tmp_path / "removed" / "outcome.json")
     assert raised.value.remedy == "'vfl runs show job-1 --json' has the same numbers"
 
 

@@ -8,11 +8,11 @@ from support.in_process import parties_in_process
 
 from vfl import messages as m
 from vfl.coordinator import heartbeats as attendance_module
-from vfl.coordinator.heartbeats import Attendance
-from vfl.coordinator.observer import SilentObserver
-from vfl.coordinator.parties import Parties
+from vfl.coordinator.heartbeats import HeartbeatMonitor
+from vfl.coordinator.observer import SilentCallback
+from vfl.coordinator.parties import PartyClients
 from vfl.errors import PartyRestarted, RemoteError
-from vfl.job.config import DeadlineConfig, job_digest
+from vfl.job.config import TimeoutConfig, job_digest
 from vfl.party.config import load_party
 from vfl.party.service.attempt import not_prepared
 from vfl.party.service.service import PartyService
@@ -32,7 +32,7 @@ async def _of_a_new_process(*_):
 
 async def test_a_party_is_missed_only_after_it_has_known_of_the_attempt(federation, monkeypatch):
     async with parties_in_process(federation.write()) as (_, clients):
-        attendance = Attendance(Parties(clients, ACTIVE), JOB, 0, DeadlineConfig(), SilentObserver())
+        attendance = HeartbeatMonitor(PartyClients(clients, ACTIVE), JOB, 0, TimeoutConfig(), SilentCallback())
         watching = asyncio.create_task(attendance.watch())
         await asyncio.sleep(20 * BEAT)  # the call to prepare is still on its way
         assert not watching.done()

@@ -80,7 +80,7 @@ def test_any_table_gives_bounded_inputs_and_the_stored_form_is_exact(table, trai
     assert torch.equal(restored.transform(table).categorical, features.categorical)
 
 
-def test_training_rows_are_standardised():
+def test_training_rows_are_standardized():
     features = fit_transform(make_table({"a": [1.0, 3.0, 5.0, 7.0]}))
     expected = (np.array([1, 3, 5, 7]) - 4) / np.std([1, 3, 5, 7])
     np.testing.assert_allclose(features.numeric[:, 0], expected, rtol=1e-6)

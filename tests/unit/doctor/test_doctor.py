@@ -19,7 +19,7 @@ from vfl import messages as m
 from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.doctor.probe import Standpoint
+from vfl.doctor.probe import Prober
 from vfl.errors import RemoteError
 from vfl.job.config import job_digest
 from vfl.messages import Check, Verdict
@@ -351,7 +351,7 @@ def _standpoint(federation, name=COORDINATOR):
         load_toml(file, CoordinatorConfig).tls if name == COORDINATOR else load_party(federation.path(name)).config.tls
     )
     shown = credentials.Credentials(tls, setup.federation, name)
-    return Standpoint(name, setup.federation, job_digest(setup.job, setup.federation), shown)
+    return Prober(name, setup.federation, job_digest(setup.job, setup.federation), shown)
 
 
 def _ask(own, peer, *, probe_peers=True):

@@ -83,9 +83,9 @@ def test_secret_coefficients_are_ternary_balanced_and_of_one_key_only(secret):
         assert (secrets[one] == secrets[other]).mean() == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_a_secret_key_cannot_be_copied_or_serialised(key):
+def test_a_secret_key_cannot_be_copied_or_serialized(key):
     for copying in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="cannot be serialised"):
+        with pytest.raises(TypeError, match="cannot be serialized"):
             copying(key)
 
 
@@ -125,7 +125,7 @@ def test_decryption_is_that_of_seal_bit_for_bit(key, secret, level):
 
 
 @pytest.mark.parametrize("level", range(3, LEVEL + 1))
-def test_more_noise_than_half_a_step_decrypts_to_the_neighbour(key, secret, level):
+def test_more_noise_than_half_a_step_decrypts_to_the_neighbor(key, secret, level):
     """The test above can fail."""
     q = PARAMETERS.modulus(level)
     noise = np.full((1, DEGREE), (q >> 1) + (q >> 30), dtype=object)

@@ -30,7 +30,7 @@ from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters, RingSettings
 PARAMETERS = Parameters.validated(RingSettings())
 DEGREE, LEVEL, TAU = PARAMETERS.degree, len(PARAMETERS.primes), PARAMETERS.tau
 LARGEST = 1 << (TAU - 1)
-ERROR_VARIANCE = 2 * MAX_ERROR / 4  # centred binomial over 42 bits
+ERROR_VARIANCE = 2 * MAX_ERROR / 4  # centered binomial over 42 bits
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from vfl.he.parameters import Parameters, RingSettings
 from vfl.interact.fixed_point import (
     GUARD,
     MAX_GRADIENT,
-    centre,
+    center,
     d_alpha_to_real,
-    quantise,
-    quantise_activations,
-    quantise_gradient,
-    quantise_weights,
+    quantize,
+    quantize_activations,
+    quantize_gradient,
+    quantize_weights,
     update_multiplier,
     z_to_real,
 )
@@ -38,14 +38,14 @@ class LargestDraws:
 @settings(deadline=None)
 @given(values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), tau=st.sampled_from([16, 40, 58]))
 def test_centre_gives_the_representative_nearest_to_zero(values, tau):
-    centred = centre(np.array(values, dtype=np.int64), tau)
+    centered = center(np.array(values, dtype=np.int64), tau)
     half = 1 << (tau - 1)
-    assert centred.tolist() == [(v + half) % (1 << tau) - half for v in values]
+    assert centered.tolist() == [(v + half) % (1 << tau) - half for v in values]
 
 
 @pytest.mark.parametrize("value", [0.3, -0.3, 0.0001, -0.9999, 0.5])
 def test_stochastic_rounding_is_unbiased(value):
-    rounded = quantise(np.full(200_000, value), S.activation_bits, _rng())
+    rounded = quantize(np.full(200_000, value), S.activation_bits, _rng())
     exact = value * 2**S.activation_bits
     assert set(np.unique(rounded)) <= {np.floor(exact), np.ceil(exact)}
     fraction = exact - np.floor(exact)
@@ -60,7 +60,7 @@ def test_stochastic_rounding_is_unbiased(value):
 )
 def test_activations_stay_within_a_unit_and_their_range(values, make_generator):
     alpha = np.array([values], dtype=np.float32)
-    rounded = quantise_activations(alpha, PARAMETERS, make_generator(), "the bottom")
+    rounded = quantize_activations(alpha, PARAMETERS, make_generator(), "the bottom")
     assert np.abs(rounded).max() <= 1 << S.activation_bits
     assert (np.abs(rounded - alpha.astype(np.float64) * 2**S.activation_bits) < 1).all()
 
@@ -68,7 +68,7 @@ def test_activations_stay_within_a_unit_and_their_range(values, make_generator):
 def test_multiples_of_the_unit_are_kept_whatever_is_drawn():
     whole = np.arange(-1024, 1025) / 1024
     for generator in (_rng(), LargestDraws()):
-        np.testing.assert_array_equal(quantise(whole, 10, generator), np.arange(-1024, 1025))
+        np.testing.assert_array_equal(quantize(whole, 10, generator), np.arange(-1024, 1025))
 
 
 @pytest.mark.parametrize("bad", [1.0001, -1.0001, np.nan, np.inf, -np.inf])
@@ -76,7 +76,7 @@ def test_activations_out_of_range_name_the_layer_and_not_the_value(bad):
     alpha = np.zeros((3, 2))
     alpha[1, 1] = bad
     with pytest.raises(ModelError) as caught:
-        quantise_activations(alpha, PARAMETERS, _rng(), "the bottom model of bank")
+        quantize_activations(alpha, PARAMETERS, _rng(), "the bottom model of bank")
     assert "the bottom model of bank" in caught.value.summary
     assert str(bad) not in str(caught.value)
     assert caught.value.remedy
@@ -85,15 +85,15 @@ def test_activations_out_of_range_name_the_layer_and_not_the_value(bad):
 @pytest.mark.parametrize("bad", [MAX_GRADIENT + 0.01, -MAX_GRADIENT - 0.01, np.nan, np.inf])
 def test_gradients_out_of_range_are_refused(bad):
     with pytest.raises(RangeError) as caught:
-        quantise_gradient(np.array([[0.0, bad]]), PARAMETERS, _rng())
+        quantize_gradient(np.array([[0.0, bad]]), PARAMETERS, _rng())
     assert str(bad) not in str(caught.value)
-    limits = quantise_gradient(np.array([[MAX_GRADIENT, -MAX_GRADIENT]]), PARAMETERS, LargestDraws())
+    limits = quantize_gradient(np.array([[MAX_GRADIENT, -MAX_GRADIENT]]), PARAMETERS, LargestDraws())
     assert limits.tolist() == [[8 << S.gradient_bits, -8 << S.gradient_bits]]
 
 
 def test_weights_are_rounded_to_the_nearest_unit():
     weights = np.array([[0.5, -0.25, 2.0**-41, 3 * 2.0**-41]])
-    assert quantise_weights(weights, PARAMETERS).tolist() == [[1 << 39, -(1 << 38), 0, 2]]
+    assert quantize_weights(weights, PARAMETERS).tolist() == [[1 << 39, -(1 << 38), 0, 2]]
 
 
 @pytest.mark.parametrize(

@@ -155,20 +155,20 @@ def test_both_refuse_malformed_products(layer, at):
     error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", bad_rows[at])
     assert "'masked_gradient_product'" in error.summary
     good = MaskedGradientProduct(_first(GRADIENT), _second(GRADIENT))
-    before = layer.active.weights()["bank"].copy()
+    before = layer.active.shares()["bank"].copy()
     error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", good, bad_weights[at])
     assert "'masked_weight_gradient'" in error.summary
-    np.testing.assert_array_equal(layer.active.weights()["bank"], before)
+    np.testing.assert_array_equal(layer.active.shares()["bank"], before)
 
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)
 def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    before = passive.weights()["bank"].copy()
+    before = passive.shares()["bank"].copy()
     error = _refused(passive.backward(_key(), 1), "active", EncryptedGradientRows(words, _seeds()))
     assert "'encrypted_gradient_rows'" in error.summary
-    np.testing.assert_array_equal(passive.weights()["bank"], before)
+    np.testing.assert_array_equal(passive.shares()["bank"], before)
 
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)

@@ -7,7 +7,7 @@ from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_
 from support.uniformity import looks_uniform
 
 from vfl.interact import encrypted_active, encrypted_passive
-from vfl.interact.fixed_point import centre
+from vfl.interact.fixed_point import center
 from vfl.interact.layer import initial_contribution
 from vfl.messages import WeightShareOffer
 
@@ -27,8 +27,8 @@ def test_shares_add_up_to_both_contributions(layer_and_transcript):
     layer, _ = layer_and_transcript
     oracle = oracle_layer(SHAPE, seed=4)
     oracle.setup()
-    for name, weights in oracle.weights().items():
-        np.testing.assert_array_equal(layer.weights()[name], weights)
+    for name, weights in oracle.shares().items():
+        np.testing.assert_array_equal(layer.shares()[name], weights)
         scale = weights.std() * 2.0**-PARAMETERS.settings.weight_bits
         assert scale == pytest.approx(SHAPE.weight_scale, rel=0.1)
 
@@ -45,7 +45,7 @@ def test_offers_are_uniform_and_the_only_messages(layer_and_transcript):
 
 def test_shares_are_uniform_and_in_range(layer_and_transcript):
     layer, _ = layer_and_transcript
-    held = [*layer.active.weights().values(), *(s.weights()[n] for n, s in layer.passive.items())]
+    held = [*layer.active.shares().values(), *(s.shares()[n] for n, s in layer.passive.items())]
     for share in held:
         assert looks_uniform(share, T)
         assert share.min() >= -T // 2
@@ -70,7 +70,7 @@ def test_what_a_side_holds_and_received_is_independent_of_the_other_contribution
         )
         layer.setup(transcript)
         seen = [m.share_DK for m in transcript.received_by("bank")]
-        return layer.active.weights()["bank"], layer.passive["bank"].weights()["bank"], seen
+        return layer.active.shares()["bank"], layer.passive["bank"].shares()["bank"], seen
 
     (v1, u1, seen1), (v2, u2, seen2) = run(1), run(2)
     np.testing.assert_array_equal(u1, u2)
@@ -89,10 +89,10 @@ def test_updates_keep_shares_uniform_and_the_weights_right():
         for side in (layer, oracle):
             side.forward(step, {"bank": alpha})
             side.backward(step, d_z, 1 << 20)
-    share_v, share_u = layer.active.weights()["bank"], layer.passive["bank"].weights()["bank"]
+    share_v, share_u = layer.active.shares()["bank"], layer.passive["bank"].shares()["bank"]
     assert looks_uniform(share_v, T)
     assert looks_uniform(share_u, T)
-    np.testing.assert_array_equal(centre(share_v + share_u, PARAMETERS.tau), oracle.weights()["bank"])
+    np.testing.assert_array_equal(center(share_v + share_u, PARAMETERS.tau), oracle.shares()["bank"])
 
 
 def test_setup_ends_for_every_party():

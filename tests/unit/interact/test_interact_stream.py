@@ -108,7 +108,7 @@ def _two_steps(layer: Layer, rows: int, seed: int, transcripts: list[Transcript]
         results.append(layer.forward(step, alpha, transcript))
         d_alpha = layer.backward(step, d_z, 7, transcript)
         results += [d_alpha[name] for name in shape.passive if name in shape.gradient_receivers]
-        results += layer.weights().values()
+        results += layer.shares().values()
     return results
 
 
@@ -184,7 +184,7 @@ def test_more_rows_than_a_ciphertext_holds_with_parts_as_they_are(width, out_wid
     np.testing.assert_array_equal(encrypted.forward(0, alpha), oracle.forward(0, alpha))
     got, expected = encrypted.backward(0, d_z, 5), oracle.backward(0, d_z, 5)
     np.testing.assert_array_equal(got["telco"], expected["telco"])
-    np.testing.assert_array_equal(encrypted.weights()["telco"], oracle.weights()["telco"])
+    np.testing.assert_array_equal(encrypted.shares()["telco"], oracle.shares()["telco"])
 
 
 def test_parties_with_other_widths_than_each_other_cut_the_gradient_in_their_own_places(monkeypatch):

@@ -45,7 +45,7 @@ DIFFERENCES = {
     "interaction": ({"learning_rate": 0.25}, "interaction"),
     "split": ({"test": 0.2}, "split"),
     "ring": ({"gradient_bits": 11}, "ring"),
-    "deadlines": ({"phase": 5.0}, "deadlines"),
+    "timeouts": ({"progress": 5.0}, "timeouts"),
     "checkpoints": ({"every_steps": 7}, "checkpoints"),
 }
 

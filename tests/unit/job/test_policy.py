@@ -21,7 +21,7 @@ def _job(protocol="encrypted", **training) -> JobConfig:
 @pytest.mark.parametrize(
     ("policy", "job", "why", "remedy"),
     [
-        ({}, _job("oracle"), "unencrypted", "policy.allow_unencrypted = true"),
+        ({}, _job("plaintext"), "unencrypted", "policy.allow_unencrypted = true"),
         ({"min_batch_size": 32}, _job(batch_size=31), "batch_size of 31 is below 32", "policy.min_batch_size"),
         ({"max_epochs": 5}, _job(epochs=6), "6 epochs, more than 5", "policy.max_epochs"),
     ],
@@ -37,7 +37,7 @@ def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why,
     ("policy", "job"),
     [
         ({}, _job()),
-        ({"allow_unencrypted": True}, _job("oracle")),
+        ({"allow_unencrypted": True}, _job("plaintext")),
         ({"min_batch_size": 32}, _job(batch_size=32)),
         ({"max_epochs": 5}, _job(epochs=5)),
         ({"max_epochs": None}, _job(epochs=10_000)),

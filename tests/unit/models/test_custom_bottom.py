@@ -97,11 +97,11 @@ def test_factory_errors_have_a_remedy_and_a_summary_without_local_names(factory,
 
 
 def test_a_module_that_fails_while_being_imported_is_a_configuration_error(tmp_path, monkeypatch):
-    (tmp_path / "acme_broken.py").write_text("raise RuntimeError('no licence')\n")
+    (tmp_path / "acme_broken.py").write_text("raise RuntimeError('no license')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
         build_bottom(CustomBottom(factory="acme_broken:make"), BottomInputs(3), 2, seed=1)
-    assert "no licence" in caught.value.detail
+    assert "no license" in caught.value.detail
 
 
 def test_unknown_options_are_reported_as_the_factory_saw_them():

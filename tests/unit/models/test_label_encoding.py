@@ -38,7 +38,7 @@ def test_classes_are_the_sorted_distinct_labels(config, labels, values, encoded)
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, unique=True))
-def test_regression_labels_are_standardised_and_come_back(labels):
+def test_regression_labels_are_standardized_and_come_back(labels):
     raw = np.asarray(labels, dtype=np.float64)
     encoding = fit_labels(REGRESSION, raw)
     assert isinstance(encoding, ScaleEncoding)

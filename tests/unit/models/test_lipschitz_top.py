@@ -25,11 +25,11 @@ def trained_top(config: TopConfig, out_width: int, steps: int, lr: float = 0.05)
     generator = torch.Generator().manual_seed(0)
     z_BK = torch.randn(256, K, generator=generator)
     target = torch.randn(256, out_width, generator=generator) * 10
-    optimiser = torch.optim.Adam(top.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(top.parameters(), lr=lr)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         functional.huber_loss(top(z_BK), target).backward()
-        optimiser.step()
+        optimizer.step()
     return top
 
 
@@ -46,14 +46,14 @@ def adversarial_ratio(top: nn.Module) -> float:
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(64, K, generator=generator, dtype=torch.float64).requires_grad_()
     b = (a.detach() + 0.1 * torch.randn(64, K, generator=generator, dtype=torch.float64)).requires_grad_()
-    optimiser = torch.optim.Adam([a, b], lr=0.03)
+    optimizer = torch.optim.Adam([a, b], lr=0.03)
     best = 0.0
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         ratio = (top(a) - top(b)).norm(dim=1) / (a - b).norm(dim=1)
         best = max(best, ratio.max().item())
         (-ratio.sum()).backward()
-        optimiser.step()
+        optimizer.step()
     return best
 
 
@@ -194,13 +194,13 @@ def test_training_reduces_the_loss():
     top = LipschitzTop.build(TopConfig(lipschitz=4.0), K, 1, seed=2)
     z_BK = torch.randn(256, K, generator=torch.Generator().manual_seed(0))
     labels = (z_BK[:, 0] * z_BK[:, 1] > 0).float()
-    optimiser = torch.optim.Adam(top.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(top.parameters(), lr=0.05)
     losses = []
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(top(z_BK).squeeze(1), labels)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
 

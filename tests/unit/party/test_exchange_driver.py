@@ -14,7 +14,7 @@ from vfl.he.pool import Pools
 from vfl.ids import Address, StepKey
 from vfl.messages import ClearWeights, ForwardShare
 from vfl.messages.exchange import Send, receive
-from vfl.party.peers.exchange_driver import DELIVERIES_AT_ONCE, Mail
+from vfl.party.peers.exchange_driver import DELIVERIES_AT_ONCE, ExchangeDriver
 from vfl.party.peers.idle_work import IdleWork
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
@@ -113,8 +113,8 @@ async def nothing_left():
     assert complaints == []
 
 
-def _mail(clients, inbox, idle, encrypted=True) -> Mail:
-    return Mail("bank", clients, inbox, idle, SECONDS, encrypted=encrypted)
+def _mail(clients, inbox, idle, encrypted=True) -> ExchangeDriver:
+    return ExchangeDriver("bank", clients, inbox, idle, SECONDS, encrypted=encrypted)
 
 
 def _share(fill: int = 0) -> ForwardShare:
@@ -134,7 +134,7 @@ def _sends_then_waits(count: int, to: tuple[str, ...] = ("shop",)):
     return (yield from receive("telco", ForwardShare))
 
 
-def _start(mail: Mail, exchange) -> asyncio.Task:
+def _start(mail: ExchangeDriver, exchange) -> asyncio.Task:
     return asyncio.create_task(mail.run(exchange, KEY, "a test"))
 
 

@@ -23,8 +23,8 @@ from vfl.errors import (
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
 from vfl.job.config import job_digest
 from vfl.party.config import load_party
-from vfl.party.learning.bottom import LocalBottom
-from vfl.party.learning.top import UpperModel
+from vfl.party.learning.bottom import BottomTrainer
+from vfl.party.learning.top import TopTrainer
 from vfl.party.peers.idle_work import IdleWork
 from vfl.runtime.progress import current_progress
 from vfl.version import PROTOCOL_VERSION
@@ -56,7 +56,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
     record_messages(run, monkeypatch)
     make = IdleWork.__init__
     monkeypatch.setattr(IdleWork, "__init__", lambda self, pools: (make(self, pools), made.append(self))[0])
-    for kind, method in ((LocalBottom, "backward"), (UpperModel, "step"), (UpperModel, "score")):
+    for kind, method in ((BottomTrainer, "backward"), (TopTrainer, "step"), (TopTrainer, "score")):
         original = getattr(kind, method)
 
         def counting(self, *arguments, original=original, what=f"{kind.__name__}.{method}"):
@@ -89,7 +89,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
         assert [await party for party in parties.values()] == [None, None]
     assert len(made) == 2
     assert all(idle._closed and not idle._pools.stored_bytes for idle in made)
-    assert sorted(updates) == ["LocalBottom.backward"] * 2 + ["UpperModel.score", "UpperModel.step"]
+    assert sorted(updates) == ["BottomTrainer.backward"] * 2 + ["TopTrainer.score", "TopTrainer.step"]
     addresses = [(address, receiver) for address, receiver, _ in run.sent]
     assert len(addresses) == len(set(addresses)) > 0
 
@@ -219,7 +219,7 @@ async def test_a_heartbeat_tells_of_work_for_this_job_only(federation):
 
 
 async def test_a_silent_coordinator_ends_the_job(federation):
-    federation.job["deadlines"] |= {"silence": 1.0, "absence": 0.5}
+    federation.job["timeouts"] |= {"heartbeat": 1.0, "reconnect": 0.5}
     async with parties_in_process(federation.write()) as (parties, clients):
         await asyncio.gather(*(client.prepare(_prepare(federation)) for client in clients.values()))
         await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))

@@ -15,7 +15,7 @@ from support.in_process import run_federation
 from support.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.ids import Phase
-from vfl.interact.fixed_point import centre, d_alpha_to_real, quantise_gradient, update_multiplier, z_to_real
+from vfl.interact.fixed_point import center, d_alpha_to_real, quantize_gradient, update_multiplier, z_to_real
 from vfl.party.roles.active import ActiveParty
 from vfl.party.roles.passive import PassiveParty
 
@@ -43,7 +43,7 @@ class Step:
         rows = dataset.batch_rows(batch)
         self.modules |= copy.deepcopy(_modules(role))
         self.features[name] = dataset.features(rows)
-        self.shares[name] = role._interaction.weights()
+        self.shares[name] = role._interaction.shares()
         if name == ACTIVE:
             self.task, self.labels = (
                 role._upper.task,
@@ -52,7 +52,7 @@ class Step:
 
     def end(self, role):
         self.moved_modules |= copy.deepcopy(_modules(role))
-        self.moved_shares[role._state.setup.name] = role._interaction.weights()
+        self.moved_shares[role._state.setup.name] = role._interaction.shares()
 
 
 def _modules(role):
@@ -66,7 +66,7 @@ def _joint_weights(shares):
     for held in shares.values():
         for name, share in held.items():
             total[name] = total[name] + share
-    return {name: torch.from_numpy(centre(weight, PARAMETERS.tau) * WEIGHT_UNIT) for name, weight in total.items()}
+    return {name: torch.from_numpy(center(weight, PARAMETERS.tau) * WEIGHT_UNIT) for name, weight in total.items()}
 
 
 async def _first_step(federation, monkeypatch):
@@ -118,12 +118,12 @@ def _labels(kind, table):
 
 @pytest.mark.parametrize(
     ("kind", "protocol"),
-    [("binary", "encrypted"), ("multiclass", "encrypted"), ("regression", "encrypted"), ("binary", "oracle")],
+    [("binary", "encrypted"), ("multiclass", "encrypted"), ("regression", "encrypted"), ("binary", "plaintext")],
 )
 async def test_every_parameter_moves_by_the_gradient_of_the_joined_model(tmp_path, monkeypatch, kind, protocol):
     federation = Federation(tmp_path, PASSIVE)
     federation.job["task"] = {"kind": kind} | ({"classes": 3} if kind == "multiclass" else {})
-    federation.job["training"] = {"epochs": 1, "batch_size": ROWS, "optimiser": {"name": "sgd", "learning_rate": 1.0}}
+    federation.job["training"] = {"epochs": 1, "batch_size": ROWS, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
     federation.job["interaction"] = {"protocol": protocol, "learning_rate": RATE}
     for party in federation.parties.values():
         party["policy"]["allow_unencrypted"] = True
@@ -146,7 +146,7 @@ def test_d_alpha_differs_from_autograd_by_the_rounding_of_the_gradient_only():
     layer.setup()
     alpha_BD = rng.integers(-1024, 1025, (ROWS, WIDTH))
     real_alpha = torch.from_numpy(alpha_BD * 2.0**-PARAMETERS.settings.activation_bits).requires_grad_()
-    weights = layer.weights()["clinic"] * WEIGHT_UNIT
+    weights = layer.shares()["clinic"] * WEIGHT_UNIT
     real_weights = torch.from_numpy(weights).requires_grad_()
     z_BK = z_to_real(layer.forward(1, {"clinic": alpha_BD}), PARAMETERS)
     joined_z = real_alpha @ real_weights
@@ -154,12 +154,12 @@ def test_d_alpha_differs_from_autograd_by_the_rounding_of_the_gradient_only():
     loss = torch.nn.functional.softplus(joined_z).sum(1).mean()
     loss.backward()
     d_z_BK = torch.sigmoid(joined_z).detach().numpy()
-    quantised = quantise_gradient(d_z_BK, PARAMETERS, rng)
-    d_alpha_BD = layer.backward(1, quantised, update_multiplier(RATE, ROWS, PARAMETERS))["clinic"]
+    quantized = quantize_gradient(d_z_BK, PARAMETERS, rng)
+    d_alpha_BD = layer.backward(1, quantized, update_multiplier(RATE, ROWS, PARAMETERS))["clinic"]
     step = 2.0**-PARAMETERS.settings.gradient_bits
     error_BD = np.abs(d_alpha_to_real(d_alpha_BD, PARAMETERS, "") / ROWS - real_alpha.grad.numpy())
     assert (error_BD <= step / ROWS * np.abs(weights).sum(1) + 1e-12).all()
-    moved_DK = (weights - layer.weights()["clinic"] * WEIGHT_UNIT) / RATE
+    moved_DK = (weights - layer.shares()["clinic"] * WEIGHT_UNIT) / RATE
     error_DK = np.abs(moved_DK - real_weights.grad.numpy())
     rounded_rate = 1e-3 * np.abs(real_weights.grad.numpy())
     assert (error_DK <= step * np.abs(real_alpha.detach().numpy()).mean(0)[:, None] + rounded_rate).all()

@@ -3,8 +3,8 @@
 import pytest
 
 from vfl.errors import CheckpointError, PeerUnreachable, ProtocolError
-from vfl.run_records.journal import Ledger
-from vfl.run_records.result import Outcome
+from vfl.run_records.journal import RunJournal
+from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore
 
 RUN = "job-1"
@@ -18,9 +18,9 @@ def store(tmp_path):
 
 
 def _two(store):
-    first = Ledger(store, RUN)
+    first = RunJournal(store, RUN)
     first.next_attempt()
-    second = Ledger(store, RUN)
+    second = RunJournal(store, RUN)
     assert not first.superseded
     second.next_attempt()
     return first, second
@@ -29,10 +29,10 @@ def _two(store):
 @pytest.mark.parametrize(
     "change",
     [
-        Ledger.next_attempt,
-        Ledger.save,
+        RunJournal.next_attempt,
+        RunJournal.save,
         lambda ledger: ledger.commit(3, {}, durable=False),
-        lambda ledger: ledger.go_back(CommittedCheckpoint(2, 0, True, {}, Outcome(RUN).to_json())),
+        lambda ledger: ledger.go_back(CommittedCheckpoint(2, 0, True, {}, RunResult(RUN).to_json())),
     ],
     ids=["next_attempt", "save", "commit", "go_back"],
 )
@@ -53,7 +53,7 @@ def test_what_stops_a_superseded_coordinator_does_not_stop_the_run(store):
 
 
 def test_a_record_that_cannot_be_read_is_no_reason_to_leave_the_parties_alone(store, monkeypatch):
-    ledger = Ledger(store, RUN)
+    ledger = RunJournal(store, RUN)
 
     def unreadable(run):
         raise CheckpointError("the record of runs cannot be read")
@@ -63,7 +63,7 @@ def test_a_record_that_cannot_be_read_is_no_reason_to_leave_the_parties_alone(st
 
 
 def test_what_the_parties_said_of_their_tables_outlives_a_beginning_anew(store):
-    ledger = Ledger(store, RUN)
+    ledger = RunJournal(store, RUN)
     ledger.next_attempt()
     ledger.outcome.party_rows, ledger.outcome.rows_without_id = {"bank": 12}, {"bank": 1}
     ledger.outcome.steps = 2

@@ -232,7 +232,7 @@ def test_a_stale_revocation_list_is_warned_of(tmp_path, federation, monkeypatch)
 
 
 def test_an_intermediate_ca_is_followed_and_its_revocation_seen(tmp_path, federation):
-    """The certificate file of an organisation's own CA holds a chain."""
+    """The certificate file of an organization's own CA holds a chain."""
     middle = Issuer.below_a_root(tmp_path / "company")
     files = middle.files("bank")
     with pytest.raises(ConfigError, match="does not come from a CA"):

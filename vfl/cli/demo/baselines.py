@@ -1,6 +1,6 @@
 """The same model trained in the clear in one process: by the active party alone, and on everybody's columns pooled.
 
-Same rows, bottoms, top, optimisers, split and batches as the federation; the interaction layer is plain floating point.
+Same rows, bottoms, top, optimizers, split and batches as the federation; the interaction layer is plain floating point.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
 from vfl.party.config import PartySetup
-from vfl.party.learning.bottom import LocalBottom
+from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
-from vfl.party.learning.top import UpperModel
+from vfl.party.learning.top import TopTrainer
 from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_seed, training_generator
 
@@ -33,7 +33,7 @@ class _PlainParty:
         preprocessor = self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
         bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
-        self.bottom = LocalBottom(bottom, setup.name, setup.optimiser, setup.config.device)
+        self.bottom = BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
 
     def seed(self, label: str) -> int:
         return derive_seed(load_private_seed(self.setup.config.private_seed), self.setup.job.seed, label)
@@ -77,7 +77,7 @@ class _PlainModel:
             raise RuntimeError("the active party's table is always loaded with labels")
         self.labels = labels
         train_labels = labels[self.own.dataset.rows_of(Split.TRAIN)]
-        self.upper = UpperModel.build(active, train_labels, self.own.seed("upper"))
+        self.upper = TopTrainer.build(active, train_labels, self.own.seed("upper"))
 
     def z(self, batch: Batch) -> Tensor:
         rows = len(self.own.dataset.batch_rows(batch))

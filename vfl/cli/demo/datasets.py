@@ -1,4 +1,4 @@
-"""The demo's data sets: which columns each organisation holds, and the job that suits them."""
+"""The demo's data sets: which columns each organization holds, and the job that suits them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _from_files(names: dict[int, tuple[str, ...]]) -> Callable[[Path | None, Pat
 
 
 def keep_some_rows(table: Path, target: Path, share: float, seed: int) -> Path:
-    """Write a table with this share of its rows, in an order of its own, as organisations' tables differ in life.
+    """Write a table with this share of its rows, in an order of its own, as organizations' tables differ in life.
 
     Raises:
         ConfigError: the share is out of range.

@@ -113,7 +113,7 @@ def _job(data: DemoData, dataset: str, names: tuple[str, ...], seed: int, epochs
         "training": {
             "epochs": epochs,
             "batch_size": data.batch_size,
-            "optimiser": {"name": "adam", "learning_rate": data.learning_rate, "weight_decay": data.weight_decay},
+            "optimizer": {"name": "adam", "learning_rate": data.learning_rate, "weight_decay": data.weight_decay},
         },
         "interaction": {"protocol": "encrypted", "learning_rate": data.interaction_rate},
         "split": {"validation": 0.0, "test": 0.3},

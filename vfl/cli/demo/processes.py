@@ -1,4 +1,4 @@
-"""Starts one process per organisation and makes sure that none is left."""
+"""Starts one process per organization and makes sure that none is left."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def prime_column(parameters: Parameters, level: int) -> torch.Tensor:
     return torch.tensor(parameters.primes[:level], dtype=torch.int64).unsqueeze(1)
 
 
-def centred(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+def centered(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     """Representatives of absolute value at most (q - 1) / 2 of residues in [0, q), q odd."""
     return residues - primes * (residues > primes // 2)
 
@@ -32,8 +32,8 @@ def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only where the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
-    centre = nearest.mul_(-primes).add_(values).to(torch.int64)
-    return centre.add_((centre >> 63).bitwise_and_(primes))
+    center = nearest.mul_(-primes).add_(values).to(torch.int64)
+    return center.add_((center >> 63).bitwise_and_(primes))
 
 
 def reduce_in_place(values: torch.Tensor, prime: int, scratch: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What encryption draws at random: uniform, ternary and error polynomials, from a stream cipher keyed by the system.
 
-Distributions are SEAL's: uniform modulo each prime by rejection, uniform ternary, centred binomial over 42 bits
+Distributions are SEAL's: uniform modulo each prime by rejection, uniform ternary, centered binomial over 42 bits
 (standard deviation 3.24, HomomorphicEncryption.org security standard, 2018).
 """
 

@@ -1,4 +1,4 @@
-"""A party's bottom model with its optimiser: forward now, backward when the gradient has come."""
+"""A party's bottom model with its optimizer: forward now, backward when the gradient has come."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor, nn
 
 from vfl.data.preprocess import Features
 from vfl.errors import ProtocolError
-from vfl.job.config import OptimiserConfig
+from vfl.job.config import OptimizerConfig
 from vfl.models.bottoms import Bottom
 
 
-def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the job or the party configures."""
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that the job or the party configures."""
     make = torch.optim.Adam if config.name == "adam" else torch.optim.SGD
     return make(list(parameters), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimiser keeps between steps, as ``{number of the parameter}.{name}``."""
-    kept: dict[int, dict[str, Tensor | None]] = optimiser.state_dict()["state"]
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer keeps between steps, as ``{number of the parameter}.{name}``."""
+    kept: dict[int, dict[str, Tensor | None]] = optimizer.state_dict()["state"]
     return {f"{at}.{name}": value for at, slots in kept.items() for name, value in slots.items() if value is not None}
 
 
-def load_optimiser_state(optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Go on from what ``optimiser_state`` gave."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Go on from what ``optimizer_state`` gave."""
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         at, _, name = key.partition(".")
         slots.setdefault(int(at), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,21 +47,21 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-class LocalBottom:
+class BottomTrainer:
     """A bottom model in training.
 
     Args:
         bottom: the model, already on its device.
         name: the party, for errors.
-        optimiser: how it is trained; unused by a frozen bottom.
+        optimizer: how it is trained; unused by a frozen bottom.
         device: where it computes.
     """
 
-    def __init__(self, bottom: Bottom, name: str, optimiser: OptimiserConfig, device: str) -> None:
+    def __init__(self, bottom: Bottom, name: str, optimizer: OptimizerConfig, device: str) -> None:
         self.bottom = bottom
         self._name = name
         self._device = device
-        self._optimiser = make_optimiser(optimiser, bottom.parameters()) if bottom.trainable else None
+        self._optimizer = make_optimizer(optimizer, bottom.parameters()) if bottom.trainable else None
         self._pending: Tensor | None = None
 
     def forward(self, features: Features, *, training: bool) -> Tensor:
@@ -71,7 +71,7 @@ class LocalBottom:
             ModelError: the output breaks the bottom's contract.
         """
         self.bottom.train(training)
-        with torch.set_grad_enabled(training and self._optimiser is not None):
+        with torch.set_grad_enabled(training and self._optimizer is not None):
             alpha_BD = self.bottom(features.numeric.to(self._device), features.categorical.to(self._device))
         self.bottom.check_output(alpha_BD, self._name, rows=len(features))
         self._pending = alpha_BD if training else None
@@ -79,25 +79,25 @@ class LocalBottom:
         return detached
 
     def backward(self, d_alpha_BD: npt.NDArray[np.float64] | Tensor | None) -> None:
-        """One optimiser step for the gradient of the mean loss by alpha; nothing for a frozen bottom.
+        """One optimizer step for the gradient of the mean loss by alpha; nothing for a frozen bottom.
 
         Raises:
             ProtocolError: there was no forward pass.
         """
-        if self._optimiser is None or d_alpha_BD is None:
+        if self._optimizer is None or d_alpha_BD is None:
             return
         if self._pending is None:
             raise ProtocolError("the bottom's backward pass was asked for before its forward pass")
         gradient = torch.as_tensor(d_alpha_BD).to(self._pending)
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         self._pending.backward(gradient)  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._optimizer.step()
         self._pending = None
 
     def state(self) -> dict[str, Tensor]:
         """Everything that training changes."""
         state = prefixed("model", self.bottom.state_dict())
-        return state | (prefixed("optimiser", optimiser_state(self._optimiser)) if self._optimiser else {})
+        return state | (prefixed("optimizer", optimizer_state(self._optimizer)) if self._optimizer else {})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what ``state`` gave.
@@ -106,5 +106,5 @@ class LocalBottom:
             RuntimeError: it is another model's.
         """
         self.bottom.load_state_dict(under("model", state))
-        if self._optimiser:
-            load_optimiser_state(self._optimiser, under("optimiser", state))
+        if self._optimizer:
+            load_optimizer_state(self._optimizer, under("optimizer", state))

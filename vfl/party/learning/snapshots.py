@@ -1,4 +1,4 @@
-"""What a checkpoint of a party holds: its aligned rows, its models with their optimisers, its interaction weights.
+"""What a checkpoint of a party holds: its aligned rows, its models with their optimizers, its interaction weights.
 
 Nothing random has to be kept: rounding, batches and dropout of a step derive from seeds and the number of the step
 (ADR 0006), and masks and keys of another attempt must be new (ADR 0007).
@@ -18,7 +18,7 @@ from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
 from vfl.errors import CheckpointError
 from vfl.interact.fixed_point import IntArray
-from vfl.party.learning.bottom import LocalBottom, prefixed, under
+from vfl.party.learning.bottom import BottomTrainer, prefixed, under
 
 _ROWS = "rows"
 _TABLE = "table"
@@ -40,7 +40,7 @@ def take_snapshot(
     rows: npt.NDArray[np.int64],
     table: Table,
     preprocessor: Preprocessor,
-    bottom: LocalBottom | None,
+    bottom: BottomTrainer | None,
     seed: int,
 ) -> Snapshot:
     """State that both roles have.
@@ -75,7 +75,7 @@ def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int6
     return rows, aligned
 
 
-def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: LocalBottom | None, seed: int) -> None:
+def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: BottomTrainer | None, seed: int) -> None:
     """Put the state that both roles have back.
 
     Args:
@@ -113,7 +113,7 @@ def load(model: Restorable, state: Mapping[str, torch.Tensor]) -> None:
         raise CheckpointError(
             "a model of the checkpoint does not fit this party's configuration",
             detail=str(error),
-            remedy="put [bottom] and [optimiser] of party.toml back as they were, or start a new run",
+            remedy="put [bottom] and [optimizer] of party.toml back as they were, or start a new run",
         ) from error
 
 

@@ -14,11 +14,11 @@ from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
 from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
-from vfl.party.learning.bottom import load_optimiser_state, make_optimiser, optimiser_state, prefixed, under
+from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, under
 
 
-class UpperModel:
-    """Own interaction part, top model, task, and their optimiser.
+class TopTrainer:
+    """Own interaction part, top model, task, and their optimizer.
 
     Attributes:
         own: alpha_0 W_0 + b; without own features only the bias b.
@@ -35,11 +35,11 @@ class UpperModel:
         self.encoding = encoding
         self.d_alpha: Tensor | None = None
         self._device = setup.config.device
-        self._optimiser = make_optimiser(setup.optimiser, [*own.parameters(), *top.parameters()])
+        self._optimizer = make_optimizer(setup.optimizer, [*own.parameters(), *top.parameters()])
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
-    def build(cls, setup: PartySetup, train_labels: Labels, seed: int) -> UpperModel:
+    def build(cls, setup: PartySetup, train_labels: Labels, seed: int) -> TopTrainer:
         """Build for a job and fit the label encoding on the training labels.
 
         Raises:
@@ -67,7 +67,7 @@ class UpperModel:
         z_leaf = z_BK.to(self._device).requires_grad_()
         alpha_leaf = None if alpha_BD is None else alpha_BD.detach().requires_grad_()
         loss = self.task.loss_per_sample(self._logits(z_leaf, alpha_leaf), self._encoded(labels)).mean()
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.d_alpha = None if alpha_leaf is None else alpha_leaf.grad
         gradient = z_leaf.grad
@@ -77,7 +77,7 @@ class UpperModel:
 
     def step(self) -> None:
         """Update own part and top from the last ``train``."""
-        self._optimiser.step()
+        self._optimizer.step()
 
     @torch.no_grad()
     def score(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> None:
@@ -106,7 +106,7 @@ class UpperModel:
         return {
             **prefixed("own", self.own.state_dict()),
             **prefixed("top", self.top.state_dict()),
-            **prefixed("optimiser", optimiser_state(self._optimiser)),
+            **prefixed("optimizer", optimizer_state(self._optimizer)),
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -117,7 +117,7 @@ class UpperModel:
         """
         self.own.load_state_dict(under("own", state))
         self.top.load_state_dict(under("top", state))
-        load_optimiser_state(self._optimiser, under("optimiser", state))
+        load_optimizer_state(self._optimizer, under("optimizer", state))
 
     def _logits(self, z_BK: Tensor, alpha_BD: Tensor | None) -> Tensor:
         own_BK = self.own.bias if alpha_BD is None else self.own(alpha_BD)

@@ -35,7 +35,7 @@ class _Finished(Generic[Result]):
     result: Result
 
 
-class Mail:
+class ExchangeDriver:
     """One party's connections to its peers within a job.
 
     Args:

@@ -21,7 +21,7 @@ _log = structlog.get_logger("vfl.party")
 KEYS_PURPOSE = "vfl/public-keys/1"
 
 
-class Keys:
+class SessionKeys:
     """This party's keys of one job and what it agreed on with its peers.
 
     Keys that a peer did not sign are refused, so that nobody who relays messages can put its own in their place.

@@ -12,15 +12,15 @@ from torch import Tensor
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.fixed_point import IntArray, quantise_gradient, update_multiplier, z_to_real
+from vfl.interact.fixed_point import IntArray, quantize_gradient, update_multiplier, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
-from vfl.interact.oracle import OracleActive
+from vfl.interact.plaintext import PlaintextActive
 from vfl.messages import Aligned
 from vfl.models.certificate import certified_lipschitz
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.snapshots import interaction_weights, load
-from vfl.party.learning.top import UpperModel
-from vfl.party.roles.common import JobState, LoadedRows
+from vfl.party.learning.top import TopTrainer
+from vfl.party.roles.common import LoadedRows, PartyContext
 from vfl.party.roles.saving import save_active
 
 _UPPER = "upper"
@@ -29,9 +29,9 @@ _UPPER = "upper"
 class ActiveParty:
     """Labels, its own bottom, the interaction layer and the top model."""
 
-    def __init__(self, state: JobState) -> None:
+    def __init__(self, state: PartyContext) -> None:
         self._state = state
-        self._upper: UpperModel
+        self._upper: TopTrainer
         self._interaction: ActiveInteraction
         self._alpha: Tensor | None = None
         self._z: IntArray | None = None
@@ -46,15 +46,15 @@ class ActiveParty:
         }
 
     async def load(self) -> LoadedRows:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         return await self._state.load()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         self._state.restored = snapshot
 
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         state = self._state
         if count_only:
             return await state.count_common_ids(key)
@@ -66,15 +66,15 @@ class ActiveParty:
             load(self._upper, under(_UPPER, state.restored.tensors))
         return aligned
 
-    def _make_upper(self) -> UpperModel:
+    def _make_upper(self) -> TopTrainer:
         state, dataset = self._state, self._state.dataset
         if dataset.labels is None:
             raise RuntimeError("an active party always has labels")
         train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
-        return UpperModel.build(state.setup, train_labels, state.seed("upper"))
+        return TopTrainer.build(state.setup, train_labels, state.seed("upper"))
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
@@ -82,8 +82,8 @@ class ActiveParty:
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
 
     def snapshot(self, step: int) -> Snapshot:
-        """See ``PartyRole``."""
-        common = self._state.snapshot(step, self._interaction.weights())
+        """See ``RoleWorker``."""
+        common = self._state.snapshot(step, self._interaction.shares())
         return Snapshot(step, {**common.tensors, **prefixed(_UPPER, self._upper.state())}, common.facts)
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
@@ -91,13 +91,13 @@ class ActiveParty:
         parameters = state.setup.parameters
         generators = {name: state.generator("interaction", name) for name in shape.passive}
         if state.keys.secret is None:
-            return OracleActive(shape, parameters, generators)
+            return PlaintextActive(shape, parameters, generators)
         return EncryptedActive(
             shape, parameters, generators, state.keys.secret, state.keys.peer_encryption, state.pools
         )
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         return await self._phases[phase](key, batch) or {}
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
@@ -116,7 +116,7 @@ class ActiveParty:
         parameters = self._state.setup.parameters
         loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
         generator = self._state.generator("rounding", key.step)
-        self._d_z = quantise_gradient(d_z_BK, parameters, generator)
+        self._d_z = quantize_gradient(d_z_BK, parameters, generator)
         return {"loss": loss}
 
     def _real_z(self) -> Tensor:
@@ -153,10 +153,10 @@ class ActiveParty:
         await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
 
     async def score(self) -> dict[str, float]:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         return await asyncio.to_thread(self._upper.metrics)
 
     async def save(self, job: str) -> float:
-        """See ``PartyRole``."""
-        await asyncio.to_thread(save_active, self._state, job, self._interaction.weights(), self._upper)
+        """See ``RoleWorker``."""
+        await asyncio.to_thread(save_active, self._state, job, self._interaction.shares(), self._upper)
         return await asyncio.to_thread(certified_lipschitz, self._upper.top)

@@ -27,12 +27,12 @@ from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
-from vfl.party.learning.bottom import LocalBottom
+from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
 from vfl.party.memory_estimate import estimated_peak
-from vfl.party.peers.exchange_driver import Mail
-from vfl.party.peers.key_exchange import Keys
+from vfl.party.peers.exchange_driver import ExchangeDriver
+from vfl.party.peers.key_exchange import SessionKeys
 from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 from vfl.transport.credentials import Credentials
@@ -52,7 +52,7 @@ class LoadedRows(NamedTuple):
     dropped: int
 
 
-class PartyRole(Protocol):
+class RoleWorker(Protocol):
     """The active or the passive party of one job, as the service drives it."""
 
     async def load(self) -> LoadedRows:
@@ -80,7 +80,7 @@ class PartyRole(Protocol):
         """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""
 
 
-class JobState:
+class PartyContext:
     """State of one party in one job that does not depend on its role.
 
     Args:
@@ -88,12 +88,12 @@ class JobState:
         credentials: the party's; None only with ``insecure-loopback``.
     """
 
-    def __init__(self, setup: PartySetup, mail: Mail, pools: Pools, credentials: Credentials | None) -> None:
+    def __init__(self, setup: PartySetup, mail: ExchangeDriver, pools: Pools, credentials: Credentials | None) -> None:
         self.setup = setup
         self.mail = mail
         self.pools = pools
         self.encrypted = setup.job.interaction.protocol == "encrypted"
-        self.keys = Keys(
+        self.keys = SessionKeys(
             setup.name,
             setup.parameters,
             encrypted=self.encrypted,
@@ -106,7 +106,7 @@ class JobState:
         self._blinded: BlindedIds | None = None
         self.restored: Snapshot | None = None
         self.dataset: Dataset
-        self.bottom: LocalBottom | None = None
+        self.bottom: BottomTrainer | None = None
 
     def seed(self, label: str) -> int:
         """A seed of this party for initial weights, bound to the job's public seed."""
@@ -162,7 +162,7 @@ class JobState:
 
     async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
         """A message may take as long as a slower party needs for the longest list."""
-        return await self.mail.run(exchange, key, purpose, self.setup.job.deadlines.alignment)
+        return await self.mail.run(exchange, key, purpose, self.setup.job.timeouts.alignment)
 
     @asynccontextmanager
     async def _alignment(self, key: StepKey) -> AsyncIterator[Alignment]:
@@ -208,12 +208,12 @@ class JobState:
             trainable=self.bottom is not None and self.bottom.bottom.trainable,
         )
 
-    def _build_bottom(self) -> LocalBottom:
+    def _build_bottom(self) -> BottomTrainer:
         setup, preprocessor = self.setup, self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
         bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
         probe_bottom(bottom, setup.name)
-        return LocalBottom(bottom.to(setup.config.device), setup.name, setup.optimiser, setup.config.device)
+        return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
 
     def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
         """The interaction layer as all parties know it, now that it is known which bottoms train.

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantise_activations, update_multiplier
+from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations, update_multiplier
 from vfl.interact.layer import InteractionShape, PassiveInteraction
-from vfl.interact.oracle import OraclePassive
+from vfl.interact.plaintext import PlaintextPassive
 from vfl.messages import Aligned
 from vfl.party.learning.snapshots import interaction_weights
-from vfl.party.roles.common import JobState, LoadedRows
+from vfl.party.roles.common import LoadedRows, PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.privacy.pairwise_masks import PairwiseMasks
 
@@ -24,7 +24,7 @@ from vfl.privacy.pairwise_masks import PairwiseMasks
 class PassiveParty:
     """Features in, masked activations out; gradient back in, bottom trained."""
 
-    def __init__(self, state: JobState) -> None:
+    def __init__(self, state: PartyContext) -> None:
         self._state = state
         self._interaction: PassiveInteraction
         self._alpha: IntArray | None = None
@@ -37,15 +37,15 @@ class PassiveParty:
         }
 
     async def load(self) -> LoadedRows:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         return await self._state.load()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         self._state.restored = snapshot
 
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         state = self._state
         if count_only:
             return await state.count_common_ids(key)
@@ -54,7 +54,7 @@ class PassiveParty:
         return await state.build()
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
-        """See ``PartyRole``."""
+        """See ``RoleWorker``."""
         self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
@@ -62,8 +62,8 @@ class PassiveParty:
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
 
     def snapshot(self, step: int) -> Snapshot:
-        """See ``PartyRole``."""
-        return self._state.snapshot(step, self._interaction.weights())
+        """See ``RoleWorker``."""
+        return self._state.snapshot(step, self._interaction.shares())
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
@@ -71,29 +71,29 @@ class PassiveParty:
         generator = state.generator("interaction")
         secret = state.keys.secret
         if secret is None:
-            return OraclePassive(name, shape, parameters, generator)
+            return PlaintextPassive(name, shape, parameters, generator)
         others = {peer: state.keys.shared[peer] for peer in shape.passive if peer != name}
         masks = PairwiseMasks(name, others, parameters.tau)
         active_key = state.keys.peer_encryption[shape.active]
         return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools)
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
-        """See ``PartyRole``. The top and scoring are the active party's alone."""
+        """See ``RoleWorker``. The top and scoring are the active party's alone."""
         if work := self._phases.get(phase):
             await work(key, batch)
         return {}
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
-        self._alpha = await asyncio.to_thread(self._quantised_alpha, key, batch)
+        self._alpha = await asyncio.to_thread(self._quantized_alpha, key, batch)
 
-    def _quantised_alpha(self, key: StepKey, batch: Batch) -> IntArray:
+    def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("a passive party always has a bottom")
         generator = state.generator("rounding", key.step)
         layer = f"the bottom model of {state.setup.name}"
-        return quantise_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
+        return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         alpha_BD, self._alpha = self._alpha, None
@@ -122,6 +122,6 @@ class PassiveParty:
         return {}
 
     async def save(self, job: str) -> float:
-        """See ``PartyRole``."""
-        await asyncio.to_thread(save_passive, self._state, job, self._interaction.weights())
+        """See ``RoleWorker``."""
+        await asyncio.to_thread(save_passive, self._state, job, self._interaction.shares())
         return 0.0

@@ -14,11 +14,11 @@ from safetensors.torch import save
 from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
 from vfl.party.learning.bottom import prefixed
-from vfl.party.roles.common import JobState
+from vfl.party.roles.common import PartyContext
 from vfl.runtime.durable_files import flush
 
 if TYPE_CHECKING:
-    from vfl.party.learning.top import UpperModel
+    from vfl.party.learning.top import TopTrainer
 
 
 def make_output(directory: Path) -> None:
@@ -35,26 +35,26 @@ def make_output(directory: Path) -> None:
         raise _not_writable(str(directory))
 
 
-def save_passive(state: JobState, job: str, shares: Mapping[str, IntArray]) -> Path:
+def save_passive(state: PartyContext, job: str, shares: Mapping[str, IntArray]) -> Path:
     """Write bottom, interaction share and preprocessing of a passive party; return the directory."""
     return _save(state, job, _bottom_tensors(state), shares, {})
 
 
-def save_active(state: JobState, job: str, shares: Mapping[str, IntArray], upper: UpperModel) -> Path:
+def save_active(state: PartyContext, job: str, shares: Mapping[str, IntArray], upper: TopTrainer) -> Path:
     """Write bottom, interaction shares, top, preprocessing and label encoding of the active party."""
     tensors = _bottom_tensors(state)
     tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
     return _save(state, job, tensors, shares, {"labels.json": upper.encoding.to_json()})
 
 
-def _bottom_tensors(state: JobState) -> dict[str, torch.Tensor]:
+def _bottom_tensors(state: PartyContext) -> dict[str, torch.Tensor]:
     if state.bottom is None:
         return {}
     return prefixed("bottom", state.bottom.bottom.state_dict())
 
 
 def _save(
-    state: JobState,
+    state: PartyContext,
     job: str,
     tensors: Mapping[str, torch.Tensor],
     shares: Mapping[str, IntArray],

@@ -11,8 +11,8 @@ import structlog
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
-from vfl.party.peers.exchange_driver import Mail
-from vfl.party.roles.common import SETUP_STEP, PartyRole
+from vfl.party.peers.exchange_driver import ExchangeDriver
+from vfl.party.roles.common import SETUP_STEP, RoleWorker
 from vfl.runtime.progress import Progress, count_in
 
 _log = structlog.get_logger("vfl.party")
@@ -44,8 +44,8 @@ class Attempt:
     def __init__(self, job: str, number: int) -> None:
         self.job = job
         self.number = number
-        self.mail: Mail | None = None
-        self._role: PartyRole | None = None
+        self.mail: ExchangeDriver | None = None
+        self._role: RoleWorker | None = None
         self.where = PREPARE
         self.trained = False
         self.restored_step = SETUP_STEP
@@ -54,12 +54,12 @@ class Attempt:
         self._calls: dict[Hashable, asyncio.Task[Any]] = {}
         self._over = False
 
-    def accept(self, role: PartyRole, mail: Mail) -> None:
+    def accept(self, role: RoleWorker, mail: ExchangeDriver) -> None:
         """From now on the role does the work."""
         self._role, self.mail = role, mail
 
     @property
-    def role(self) -> PartyRole:
+    def role(self) -> RoleWorker:
         """What does the work.
 
         Raises:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from vfl.coordinator.heartbeats import HEARTBEAT_SECONDS
 from vfl.errors import PeerUnreachable
-from vfl.job.config import DeadlineConfig
+from vfl.job.config import TimeoutConfig
 from vfl.party.service.attempt import Attempt
 
 
-def patience(deadlines: DeadlineConfig, job: Attempt | None) -> float:
+def coordinator_timeout(timeouts: TimeoutConfig, job: Attempt | None) -> float:
     """Seconds without any call after which the coordinator is given up."""
     if job is None:
         # The coordinator may start this much later than this party, and then wait as long for the others.
-        return 2 * deadlines.connect
-    # The coordinator gives up after the first, and says why: its word should come before the party's patience ends.
+        return 2 * timeouts.connect
+    # The coordinator gives up after the first, and says why: its word should come before the party's coordinator_timeout ends.
     # It calls once a second at least, and one or two of these calls may be late.
-    return deadlines.absence + max(deadlines.silence, 3 * HEARTBEAT_SECONDS)
+    return timeouts.reconnect + max(timeouts.heartbeat, 3 * HEARTBEAT_SECONDS)
 
 
-def given_up(seconds: float, job: Attempt | None) -> PeerUnreachable:
+def coordinator_lost(seconds: float, job: Attempt | None) -> PeerUnreachable:
     """What a party ends with whose coordinator was silent for so long."""
     if job is None:
         return PeerUnreachable(

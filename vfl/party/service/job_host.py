@@ -12,7 +12,7 @@ import structlog
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
 from vfl.party.config import PartySetup
-from vfl.party.service.router import Reception
+from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
@@ -27,7 +27,7 @@ _LAST_ANSWER_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Shared:
+class PartyResources:
     """What the jobs of one party have in common."""
 
     clients: Mapping[str, PeerClient]
@@ -35,10 +35,10 @@ class Shared:
     traffic: TrafficMeter
     trails: AuditTrails
     credentials: Credentials | None
-    reception: Reception
+    reception: JobRouter
 
 
-class Desk:
+class JobHost:
     """Serves the runs of one job.
 
     Args:
@@ -48,7 +48,9 @@ class Desk:
         keep_serving: wait for another run when one has ended.
     """
 
-    def __init__(self, setup: PartySetup, shared: Shared, stopping: asyncio.Future[int], *, keep_serving: bool) -> None:
+    def __init__(
+        self, setup: PartySetup, shared: PartyResources, stopping: asyncio.Future[int], *, keep_serving: bool
+    ) -> None:
         self._setup = setup
         self._shared = shared
         self._stopping = stopping

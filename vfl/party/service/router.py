@@ -8,7 +8,7 @@ from vfl import messages as m
 from vfl.party.service.service import PartyService
 
 
-class Reception:
+class JobRouter:
     """Implements ``vfl.transport.server.ControlHandler`` for all jobs that a party was started with."""
 
     def __init__(self) -> None:

@@ -22,13 +22,13 @@ from vfl.he.pool import Pools
 from vfl.ids import Role, StepKey
 from vfl.job.config import check_digest, job_digest
 from vfl.party.config import PartySetup, check_acceptable
-from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS, Mail
+from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS, ExchangeDriver
 from vfl.party.peers.idle_work import IdleWork
-from vfl.party.roles.common import JobState, PartyRole
+from vfl.party.roles.common import PartyContext, RoleWorker
 from vfl.party.roles.passive import PassiveParty
 from vfl.party.roles.saving import make_output
 from vfl.party.service.attempt import PREPARE, Attempt, not_prepared, superseded
-from vfl.party.service.coordinator_timeout import given_up, patience
+from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
 from vfl.runtime.memory import peak_memory_bytes
 from vfl.transport.client import PeerClient
 from vfl.transport.credentials import Credentials
@@ -151,7 +151,7 @@ class PartyService:
 
     async def _reach_peers(self) -> None:
         """A peer that was gone may be there again before the connection to it is."""
-        seconds = self._setup.job.deadlines.silence
+        seconds = self._setup.job.timeouts.heartbeat
         await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
 
     async def restore(self, call: m.Restore) -> m.Restored:
@@ -300,7 +300,7 @@ class PartyService:
 
     def go_away(self) -> None:
         """End this process and not the job, which goes on when the process has been started again."""
-        remedy = "start it again: the run waits for it for deadlines.absence seconds"
+        remedy = "start it again: the run waits for it for timeouts.reconnect seconds"
         self._leave(ProcessEnding(f"its process was told to end {self._when}", remedy=remedy))
 
     @property
@@ -319,18 +319,18 @@ class PartyService:
                 await asyncio.wait_for(self._coordinator_knows.wait(), seconds)
 
     async def watch(self) -> None:
-        """End the job when no coordinator calls for longer than the job's deadlines allow."""
+        """End the job when no coordinator calls for longer than the job's timeouts allow."""
         while not self.outcome.done():
             await asyncio.sleep(WATCH_SECONDS)
             job = self._job
             if job is None and self._keep_serving:
                 continue
-            deadlines = self._setup.job.deadlines
-            limit, silent = patience(deadlines, job), time.monotonic() - self._last_call
-            if job is not None and silent > deadlines.silence and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
+            timeouts = self._setup.job.timeouts
+            limit, silent = coordinator_timeout(timeouts, job), time.monotonic() - self._last_call
+            if job is not None and silent > timeouts.heartbeat and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
                 _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
             if silent > limit:
-                error = given_up(limit, job)
+                error = coordinator_lost(limit, job)
                 _log.error("coordinator is silent", reason=error.summary)
                 self._coordinator_knows.set()  # or is not there to be told
                 self._end((job.error if job else None) or error)
@@ -361,10 +361,12 @@ class PartyService:
             self._idle.close()
         pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
         self._idle = IdleWork(pools)
-        mail = Mail(setup.name, self._clients, self._inbox, self._idle, setup.job.deadlines.phase, encrypted=encrypted)
-        job.accept(self._make_role(JobState(setup, mail, pools, self._credentials)), mail)
+        mail = ExchangeDriver(
+            setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
+        )
+        job.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
 
-    def _make_role(self, state: JobState) -> PartyRole:
+    def _make_role(self, state: PartyContext) -> RoleWorker:
         if self._setup.entry.role is Role.PASSIVE:
             return PassiveParty(state)
         from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds to import, and much memory

@@ -1,4 +1,4 @@
-"""Errors across organisations: a VflError becomes a gRPC status and trailing metadata, and back.
+"""Errors across organizations: a VflError becomes a gRPC status and trailing metadata, and back.
 
 Only the code, the party, the summary and the remedy of an error travel; ``detail``, messages of foreign exceptions and
 stack traces stay in the log of the party where it happened.

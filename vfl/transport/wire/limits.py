@@ -9,7 +9,7 @@ from vfl.configuration.federation import parse_endpoint
 
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
-"""Payload of one chunk: large enough to amortise a gRPC message, small enough to keep the event loop responsive."""
+"""Payload of one chunk: large enough to amortize a gRPC message, small enough to keep the event loop responsive."""
 MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
 MAX_CALLS_OF_ONE = 64
 """Calls of one member at once: at most 32 messages that a party has under way to another, health checks, and the

@@ -42,7 +42,7 @@ class TensorForm:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class MessageRecord:
     """One message that left or arrived.
 
     Attributes:
@@ -68,7 +68,7 @@ class Crossing:
 class Recorder(Protocol):
     """Writes down what crosses. Called from the event loop, before a message leaves and before one is used."""
 
-    def record(self, crossing: Crossing) -> None:
+    def record(self, crossing: MessageRecord) -> None:
         """Write down one crossing; what it raises stops the message."""
 
 
@@ -110,11 +110,11 @@ def message_sha256(message: Message) -> bytes:
     return content.digest()
 
 
-def data_crossing(
+def data_record(
     direction: Direction, peer: str, address: Address, message: Message, salt: bytes, content_sha256: bytes
-) -> Crossing:
+) -> MessageRecord:
     """What is recorded of a data message."""
-    return Crossing(
+    return MessageRecord(
         direction=direction,
         peer=peer,
         kind=message.kind,
@@ -127,11 +127,13 @@ def data_crossing(
     )
 
 
-def control_crossing(direction: Direction, peer: str, key: StepKey, message: ControlMessage, salt: bytes) -> Crossing:
+def control_record(
+    direction: Direction, peer: str, key: StepKey, message: ControlMessage, salt: bytes
+) -> MessageRecord:
     """What is recorded of a control message, a reply or a failure."""
     content = _encoded(message)
     asked = message if isinstance(message, PhaseCall) else None
-    return Crossing(
+    return MessageRecord(
         direction=direction,
         peer=peer,
         kind=message.kind,

@@ -15,7 +15,7 @@ from vfl.he.rounding import product_error, zero_product_error
 
 DEGREES = sorted(MAX_MODULUS_BITS)
 HALF = 1 << 29
-"""Centred residues modulo primes of 30 bits are at most this."""
+"""Centered residues modulo primes of 30 bits are at most this."""
 
 
 def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from support.uniformity import looks_uniform
 
 from vfl.he.arithmetic.primes import ntt_primes
 from vfl.he.arithmetic.residues import (
-    centred,
+    centered,
     drop_primes,
     flooding_noise,
     prime_column,
@@ -46,11 +46,11 @@ def test_scaled_plaintext_is_the_rounded_quotient(values, level, parameters):
     np.testing.assert_array_equal(residues, np.array(expected))
 
 
-def test_centred_is_the_nearest_representative():
+def test_centered_is_the_nearest_representative():
     primes = prime_column(PARAMETERS, 1)
     q = PARAMETERS.primes[0]
     values = torch.tensor([[0, 1, q // 2, q // 2 + 1, q - 1]])
-    assert centred(values, primes).tolist() == [[0, 1, q // 2, q // 2 + 1 - q, -1]]
+    assert centered(values, primes).tolist() == [[0, 1, q // 2, q // 2 + 1 - q, -1]]
 
 
 def _near_multiples(limit: int, distances: range) -> list[int]:

@@ -29,7 +29,7 @@ def _chi_square(counts: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _correlation(values: np.ndarray, lag: int) -> float:
-    """Standard deviations by which the correlation of a centred sequence with itself misses zero."""
+    """Standard deviations by which the correlation of a centered sequence with itself misses zero."""
     scaled = values / values.std()
     return abs(float(np.mean(scaled[:-lag] * scaled[lag:]))) * math.sqrt(values.size - lag)
 
@@ -120,7 +120,7 @@ def test_every_byte_below_255_stands_for_a_ternary_value(monkeypatch):
     assert np.unique(values, return_counts=True)[1].tolist() == [85, 85, 85]
 
 
-def test_errors_are_centred_binomial_over_42_bits():
+def test_errors_are_centered_binomial_over_42_bits():
     values = errors(SAMPLE // DEGREE, DEGREE).numpy()
     assert values.dtype == np.int64
     assert values.shape == (SAMPLE // DEGREE, DEGREE)
