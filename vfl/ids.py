@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What the name of a run of a job must match whole: files and directories are called after it."""
@@ -60,9 +61,23 @@ class Batch:
 class StepKey:
     """Identity of one execution of a step. A repeated step carries a new attempt, never the old masks."""
 
-    job: str
+    run: str
     step: int
     attempt: int
+
+
+class AttemptId(NamedTuple):
+    """One attempt of a run, as every call of the coordinator names it: ``m.Align(*attempt, ...)``.
+
+    Attributes:
+        job: name and digest of the files that define it, see ``vfl.job.config.job_id``.
+        run: name of this execution of the job.
+        number: from 0; grows with every interruption.
+    """
+
+    job: str
+    run: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from vfl.ids import Role
 from vfl.job.config import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.party.config import load_party
+from vfl.pki.credentials import Credentials
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.transport.credentials import Credentials
 
 ROOT = Path(__file__).parents[2]
 MODULES = {

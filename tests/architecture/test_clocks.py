@@ -25,6 +25,7 @@ ALLOWED = {
 }
 CURRENT_TIME_USERS = {
     "vfl/transport/",
+    "vfl/pki/",
     "vfl/party/self_checks.py",
     "vfl/doctor/answer.py",
     "vfl/doctor/probe.py",

@@ -18,10 +18,10 @@ from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
 from vfl.party.peers.key_exchange import KEYS_PURPOSE, SessionKeys
+from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
-from vfl.transport.credentials import Credentials
 
 KEY = StepKey("job-1", 0, 0)
 FEDERATION = FederationConfig.model_validate(

@@ -314,7 +314,7 @@ def test_masks_that_ignore_the_attempt_give_differences_away(monkeypatch):
     total = PairwiseMasks.total
 
     def ignoring(self, key, message, shape):
-        return total(self, StepKey(key.job, key.step, 0), message, shape)
+        return total(self, StepKey(key.run, key.step, 0), message, shape)
 
     monkeypatch.setattr(PairwiseMasks, "total", ignoring)
     monkeypatch.setattr(PairwiseMasks, "_use_once", lambda self, key, message: None)

@@ -160,18 +160,18 @@ async def test_who_is_refused_on_the_call_learns_why_and_so_does_the_server(matr
 
 async def test_only_the_coordinator_controls_a_running_job(matrix):
     calls = {
-        "prepare": m.Prepare(JOB, ATTEMPT, "digest", "1"),
-        "restore": m.Restore(JOB, ATTEMPT, CHECKPOINT),
-        "align": m.Align(JOB, ATTEMPT, False),
-        "begin": m.Begin(JOB, ATTEMPT, ()),
-        "run_phase": m.PhaseCall(STEP, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
-        "score": m.Score(JOB, 0, Split.TEST, 0),
-        "checkpoint": m.Checkpoint(STEP, True),
-        "commit": m.Commit(JOB, ATTEMPT, CHECKPOINT),
-        "heartbeat": m.Heartbeat(JOB, ATTEMPT),
-        "abort": m.Abort(JOB, 0, COORDINATOR, "aborted", "no reason"),
-        "finish": m.Finish(JOB, 0),
-        "release": m.Release(JOB, 0),
+        "prepare": m.Prepare("job@1", JOB, ATTEMPT, "digest", "1"),
+        "restore": m.Restore("job@1", JOB, ATTEMPT, CHECKPOINT),
+        "align": m.Align("job@1", JOB, ATTEMPT, False),
+        "begin": m.Begin("job@1", JOB, ATTEMPT, ()),
+        "run_phase": m.PhaseCall("job@1", STEP, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
+        "score": m.Score("job@1", JOB, 0, Split.TEST, 0),
+        "checkpoint": m.Checkpoint("job@1", STEP, True),
+        "commit": m.Commit("job@1", JOB, ATTEMPT, CHECKPOINT),
+        "heartbeat": m.Heartbeat("job@1", JOB, ATTEMPT),
+        "abort": m.Abort("job@1", JOB, 0, COORDINATOR, "aborted", "no reason"),
+        "finish": m.Finish("job@1", JOB, 0),
+        "release": m.Release("job@1", JOB, 0),
     }
     async with serving_a_job(matrix):
         for name in (CLINIC, ACTIVE):

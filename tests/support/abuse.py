@@ -18,11 +18,12 @@ from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
-from vfl.job.config import job_digest
+from vfl.job.config import job_digest, job_id
 from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials
+from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient
-from vfl.transport.credentials import Credentials
+from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import data_pb2
 from vfl.transport.wire.data_codec import encode_payload
 from vfl.transport.wire.limits import MEBIBYTE
@@ -136,8 +137,11 @@ def share(rows: int = 3, fill: int = 0) -> m.ForwardShare:
 @asynccontextmanager
 async def member(federation: Federation, name: str, receiver: str) -> AsyncIterator[Member]:
     """A connection of one party to another, with its real certificate."""
-    channel = credentials_of(federation, name).channel(
-        f"127.0.0.1:{federation.port(receiver)}", receiver, [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)]
+    channel = secure_channel(
+        credentials_of(federation, name),
+        f"127.0.0.1:{federation.port(receiver)}",
+        receiver,
+        [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", 1)],
     )
     async with channel:
         made = Member(channel, name, receiver)
@@ -159,23 +163,24 @@ class Steps:
         """Up to and with the first training step."""
         setup = load_party(self._federation.path(self._federation.names[0]))
         digest = job_digest(setup.job, setup.federation)
-        await self._all(lambda c: c.prepare(m.Prepare(JOB, ATTEMPT, digest, PROTOCOL_VERSION)))
-        await self._all(lambda c: c.align(m.Align(JOB, ATTEMPT, False), SECONDS))
-        await self._all(lambda c: c.begin(m.Begin(JOB, ATTEMPT, self._federation.names[1:])))
+        self._job = job_id(setup.job, setup.federation)
+        await self._all(lambda c: c.prepare(m.Prepare(self._job, JOB, ATTEMPT, digest, PROTOCOL_VERSION)))
+        await self._all(lambda c: c.align(m.Align(self._job, JOB, ATTEMPT, False), SECONDS))
+        await self._all(lambda c: c.begin(m.Begin(self._job, JOB, ATTEMPT, self._federation.names[1:])))
         await self.train(1)
 
     async def train(self, step: int, phases: tuple[Phase, ...] = TRAINING_PHASES) -> None:
         self.step = step
         for phase in phases:
-            call = m.PhaseCall(StepKey(JOB, step, ATTEMPT), phase, Batch(Split.TRAIN, 0, step - 1))
+            call = m.PhaseCall(self._job, StepKey(JOB, step, ATTEMPT), phase, Batch(Split.TRAIN, 0, step - 1))
             await self._all(lambda c, call=call: c.run_phase(call))
 
     async def finish(self) -> None:
-        await self._all(lambda c: c.finish(m.Finish(JOB, ATTEMPT)))
-        await self._all(lambda c: c.release(m.Release(JOB, ATTEMPT), SECONDS))
+        await self._all(lambda c: c.finish(m.Finish(self._job, JOB, ATTEMPT)))
+        await self._all(lambda c: c.release(m.Release(self._job, JOB, ATTEMPT), SECONDS))
 
     async def abort(self, code: str, reason: str) -> None:
-        await self._all(lambda c: c.abort(m.Abort(JOB, ATTEMPT, COORDINATOR, code, reason), SECONDS))
+        await self._all(lambda c: c.abort(m.Abort(self._job, JOB, ATTEMPT, COORDINATOR, code, reason), SECONDS))
 
     async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> None:
         await asyncio.gather(*(call(client) for client in self._clients.values()))

@@ -15,9 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from vfl.configuration.federation import TlsFiles
 from vfl.ids import Role
 from vfl.pki.authority import Authority
+from vfl.pki.credentials import Credentials
 from vfl.pki.keyfiles import new_private_key, write_private_key
 from vfl.pki.profile import Owner
-from vfl.transport.credentials import Credentials
 
 
 class Unchecked(Credentials):

@@ -49,7 +49,7 @@ def entry(step, attempt, durable, prepared):
     """A checkpoint as a listing of the directory tells it."""
     manifest = Manifest(
         format=1,
-        job=RUN,
+        run=RUN,
         job_digest="",
         party="clinic",
         step=step,

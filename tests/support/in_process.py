@@ -17,12 +17,12 @@ from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Address
-from vfl.job.config import load_job_setup
+from vfl.job.config import job_id, load_job_setup
 from vfl.messages import Message
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
+from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.credentials import Credentials
 from vfl.transport.relay_tunnel import dialled_endpoint
 
 
@@ -90,6 +90,12 @@ async def parties_in_process(
             for party in parties.values():
                 party.cancel()
             await asyncio.gather(*parties.values(), return_exceptions=True)
+
+
+def job_of(federation: Federation) -> str:
+    """What calls of a written federation's coordinator name the job by."""
+    setup = load_party(federation.path(federation.names[0]))
+    return job_id(setup.job, setup.federation)
 
 
 def record_messages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

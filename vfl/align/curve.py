@@ -33,9 +33,9 @@ class SmallOrderPoint(ValueError):
     """A point that no party blinds an id to: multiplied by any scalar it gives zero."""
 
 
-def id_digests(ids: list[str], job: str) -> bytes:
-    """SHA-256 of each id, bound to the job; 32 bytes each, one after the other."""
-    name = job.encode()
+def id_digests(ids: list[str], run: str) -> bytes:
+    """SHA-256 of each id, bound to the run; 32 bytes each, one after the other."""
+    name = run.encode()
     base = hashlib.sha256(_ID_DOMAIN + len(name).to_bytes(_LENGTH_BYTES, "big") + name)
     digests = []
     for identity in ids:

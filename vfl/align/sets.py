@@ -40,19 +40,19 @@ def secret_permutation(n: int) -> Positions:
 
 
 class BlindedIds:
-    """This party's ids in a secret order, blinded with its secret scalar of the job.
+    """This party's ids in a secret order, blinded with its secret scalar of the run.
 
-    What has been blinded is kept, so that a repeated attempt of the job continues where the last one stopped.
+    What has been blinded is kept, so that a repeated attempt of the run continues where the last one stopped.
 
     Args:
         ids: n different ids as text.
-        job: what the hashes are bound to.
+        run: what the hashes are bound to.
         processes: helper processes, at least 1.
     """
 
-    def __init__(self, ids: pl.Series, job: str, processes: int) -> None:
+    def __init__(self, ids: pl.Series, run: str, processes: int) -> None:
         self._ids = ids
-        self._job = job
+        self._run = run
         self._pool = BlindingPool(processes)
         self._order = secret_permutation(len(ids))
         self._points = np.empty((len(ids), POINT_BYTES), dtype=np.uint8)
@@ -65,7 +65,7 @@ class BlindedIds:
         """Blinded ids of one message, (p, 32)."""
         while self._parts_done <= part:
             rows = part_of(self._parts_done)
-            digests = id_digests(self._ids.gather(self._order[rows]).to_list(), self._job)
+            digests = id_digests(self._ids.gather(self._order[rows]).to_list(), self._run)
             self._points[rows] = _as_points(self._pool.blind_digests(digests))
             self._parts_done += 1
         return self._points[part_of(part)]

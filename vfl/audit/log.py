@@ -53,7 +53,7 @@ class Opened(_Record):
     event: Literal["opened"] = "opened"
     format: Literal[1] = 1
     party: Word
-    job: Word
+    run: Word
     attempt: Count
     federation: Word
     roles: Annotated[dict[Word, Word], Field(max_length=32)]

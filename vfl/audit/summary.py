@@ -202,7 +202,7 @@ def compare(first: Half, second: Half) -> Comparison:
                 remedy="look at it with 'vfl audit verify' first",
             )
     one, other = first.verification.opened, second.verification.opened
-    if one is None or other is None or one.job != other.job or one.party == other.party:
+    if one is None or other is None or one.run != other.run or one.party == other.party:
         raise AuditError("these are not the logs of two parties of one job", remedy="choose two logs of the same job")
     agreed, differences = 0, []
     for sender, receiver in ((first, second), (second, first)):

@@ -60,13 +60,13 @@ class Terms:
     federation: FederationConfig
     policy: Mapping[str, object] = field(default_factory=dict)
 
-    def facts(self, job: str, attempt: int) -> dict[str, object]:
+    def facts(self, run: str, attempt: int) -> dict[str, object]:
         """Fields of the opening record."""
         roles = {self.federation.coordinator: str(Role.COORDINATOR)}
         training = self.job.training
         return {
             "party": self.party,
-            "job": job,
+            "run": run,
             "attempt": attempt,
             "federation": self.federation.name,
             "roles": roles | {party.name: str(party.role) for party in self.federation.parties},
@@ -97,35 +97,35 @@ class AuditTrail:
         self._early: deque[tuple[str, MessageRecord]] = deque(maxlen=EARLY_RECORDS)
         self._dropped = 0
         self._chain = Chain()
-        self._job: str | None = None
+        self._run: str | None = None
         self._file: int | None = None
         self._bytes = dict.fromkeys(Direction, 0)
         self.path: Path | None = None
 
-    def open(self, job: str, attempt: int) -> None:
+    def open(self, run: str, attempt: int) -> None:
         """Begin the log of a job; what has come for it already is written first.
 
         Raises:
-            ProtocolError: the name of the job cannot be a file name.
+            ProtocolError: the name of the run cannot be a file name.
             AuditError: the file cannot be made. No log, no job.
         """
-        self._file = self._new_file(job)
-        self._job = job
-        self._write(Opened, _now(), **self._terms.facts(job, attempt))
+        self._file = self._new_file(run)
+        self._run = run
+        self._write(Opened, _now(), **self._terms.facts(run, attempt))
         early, self._early = self._early, deque(maxlen=EARLY_RECORDS)
         for time, crossing in early:
-            if crossing.key.job == job:
+            if crossing.key.run == run:
                 self._write_crossing(time, crossing)
         self._flush()
 
-    def _new_file(self, job: str) -> int:
-        if not RUN_NAME.fullmatch(job):
-            raise ProtocolError("the name of the job cannot name an audit log", detail=repr(job))
+    def _new_file(self, run: str) -> int:
+        if not RUN_NAME.fullmatch(run):
+            raise ProtocolError("the name of the run cannot name an audit log", detail=repr(run))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             for number in range(1, _SAME_NAME):
                 again = f".{number}" if number > 1 else ""  # the same job, begun again after a failure
-                path = self._directory / f"{job}.{self._terms.party}{again}.jsonl"
+                path = self._directory / f"{run}.{self._terms.party}{again}.jsonl"
                 try:
                     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 except FileExistsError:
@@ -134,7 +134,7 @@ class AuditTrail:
                 return file
         except OSError as error:
             raise _not_writable(str(error)) from error
-        raise _not_writable(f"{self._directory} is full of logs of {job}")
+        raise _not_writable(f"{self._directory} is full of logs of {run}")
 
     def record(self, crossing: MessageRecord) -> None:
         """See ``Recorder``. What belongs to no open job is remembered, within bounds, in case its job comes.
@@ -142,10 +142,10 @@ class AuditTrail:
         Raises:
             AuditError: it cannot be written; the message must not leave, or be used, then.
         """
-        if self._job is None:
+        if self._run is None:
             self._dropped += len(self._early) == EARLY_RECORDS
             self._early.append((_now(), crossing))
-        elif crossing.key.job == self._job:
+        elif crossing.key.run == self._run:
             self._write_crossing(_now(), crossing)
 
     def _write_crossing(self, time: str, crossing: MessageRecord) -> None:

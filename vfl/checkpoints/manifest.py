@@ -32,7 +32,7 @@ class Manifest(BaseModel):
     """``manifest.json`` of a checkpoint.
 
     Attributes:
-        job: name of the run.
+        run: name of the run.
         job_digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
         durable: flushed to the disk before it was called written.
         state_sha256: of the state file as it lies there.
@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     state_name: ClassVar[str] = "state.safetensors"
 
     format: int
-    job: str
+    run: str
     job_digest: str
     party: str
     step: _Natural

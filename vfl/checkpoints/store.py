@@ -72,12 +72,12 @@ class Origin:
     """Whose checkpoints these are, and of what.
 
     Attributes:
-        job: name of this run of the job.
+        run: name of this run of the job.
         digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
         party: whose part of the state.
     """
 
-    job: str
+    run: str
     digest: str
     party: str
 
@@ -110,12 +110,12 @@ class CheckpointStore:
     """
 
     def __init__(self, config: CheckpointConfig, origin: Origin) -> None:
-        if not RUN_NAME.fullmatch(origin.job):
-            raise CheckpointError("the name of the run cannot name a directory", detail=repr(origin.job))
+        if not RUN_NAME.fullmatch(origin.run):
+            raise CheckpointError("the name of the run cannot name a directory", detail=repr(origin.run))
         self._origin = origin
         self._keep = config.keep
         self._key = load_key(config.key_file, config.key_variable)
-        self._directory = CheckpointDirectory(config.directory / origin.job, origin.party)
+        self._directory = CheckpointDirectory(config.directory / origin.run, origin.party)
         self._lock = threading.Lock()
 
     def write(self, snapshot: Snapshot, attempt: int, *, durable: bool) -> CheckpointId:
@@ -193,7 +193,7 @@ class CheckpointStore:
         content = encode_state(snapshot.tensors, snapshot.facts)
         unsealed = Manifest(
             format=FORMAT,
-            job=self._origin.job,
+            run=self._origin.run,
             job_digest=self._origin.digest,
             party=self._origin.party,
             step=snapshot.step,
@@ -275,7 +275,7 @@ class CheckpointStore:
 
     def _check_owner(self, manifest: Manifest, path: Path) -> None:
         for what, theirs, own in (
-            ("job", manifest.job, self._origin.job),
+            ("run", manifest.run, self._origin.run),
             ("party", manifest.party, self._origin.party),
         ):
             if theirs != own:

@@ -102,7 +102,7 @@ def _show(console: Console, path: Path, told: Summary) -> None:
 def _facts(told: Summary) -> Iterator[str]:
     opened, closed = told.verification.opened, told.verification.closed
     if opened:
-        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), job {opened.job}"
+        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), job {opened.run}"
         yield f"job: {_settings(opened.terms)}"
         yield f"policy: {_settings(opened.policy) or 'none, a coordinator holds no data'}"
     yield f"from {told.first_time} to {told.last_time}, " + (f"ended: {closed.outcome}" if closed else "NOT CLOSED")

@@ -13,7 +13,7 @@ from vfl.errors import ConfigError
 from vfl.job.config import load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
 from vfl.party.self_checks import check_table
-from vfl.transport.credentials import load_credentials
+from vfl.pki.credentials import load_credentials
 
 
 class Kind(StrEnum):

@@ -17,7 +17,7 @@ from vfl.job.config import JobConfig, job_digest, load_job_setup
 from vfl.messages import Check, Diagnose, Finding
 from vfl.party.config import PartySetup, check_acceptable, load_party
 from vfl.party.self_checks import check_port, note_credentials, note_table
-from vfl.transport.credentials import Credentials
+from vfl.pki.credentials import Credentials
 from vfl.transport.diagnosis_call import ask_diagnosis
 from vfl.transport.relay_tunnel import dialled_endpoint
 

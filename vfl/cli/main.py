@@ -120,7 +120,7 @@ def _write_report(outcome: RunResult, file: Path) -> None:
         raise ConfigError(
             "the run is finished, and its report cannot be written",
             detail=str(error),
-            remedy=f"'vfl runs show {outcome.job} --json' has the same numbers",
+            remedy=f"'vfl runs show {outcome.run} --json' has the same numbers",
         ) from error
 
 

@@ -20,8 +20,8 @@ from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients, watched
 from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
-from vfl.ids import Split
-from vfl.job.config import JobConfig, job_digest
+from vfl.ids import AttemptId, Split
+from vfl.job.config import JobConfig, job_digest, job_id
 from vfl.job.schedule import Schedule
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult
@@ -69,8 +69,7 @@ class Coordinator:
         self._parties = PartyClients(clients, federation.active.name)
         self._ledger = ledger
         self._observer = observer
-        self._name = ledger.outcome.job
-        self._attempt = ledger.attempt
+        self._attempt = AttemptId(job_id(job, federation), ledger.outcome.run, ledger.attempt)
         self._doing = "connecting to the parties"
         self._training: Training | None = None
         self._furthest_step = 0
@@ -135,7 +134,7 @@ class Coordinator:
         """One attempt of whatever is left of the job, given up as soon as a party is gone."""
         self._training = None
         await self._connect()
-        attendance = HeartbeatMonitor(self._parties, self._name, self._attempt, self._job.timeouts, self._observer)
+        attendance = HeartbeatMonitor(self._parties, self._attempt, self._job.timeouts, self._observer)
         await watched(work(), attendance.watch())
 
     async def _wait_after(self, error: VflError) -> None:
@@ -145,7 +144,7 @@ class Coordinator:
             raise error
         if self._interruption is None:
             self._interruption = Interruption(error, self.where, self._job.timeouts.reconnect)
-        self._ledger.note("interrupted", error.summary, where=self.where, attempt=self._attempt)
+        self._ledger.note("interrupted", error.summary, where=self.where, attempt=self._attempt.number)
         pause = self._interruption.failed_again(error, self._ledger.last_step)
         self._observer.event(
             "interrupted",
@@ -178,7 +177,7 @@ class Coordinator:
         done = await self._restore(prepared)
         schedule, receivers = self._check_aligned(await self._align(count_only=False))
         self._doing = "the initial weights"
-        begin = m.Begin(self._name, self._attempt, receivers)
+        begin = m.Begin(*self._attempt, receivers)
         await self._parties.all(lambda client: client.begin(begin))
         outcome = self._ledger.outcome
         outcome.seconds_setup = outcome.seconds_setup or time.perf_counter() - started
@@ -189,7 +188,7 @@ class Coordinator:
         await self._finish()
 
     async def _connect(self) -> None:
-        self._attempt = self._ledger.next_attempt()
+        self._attempt = self._attempt._replace(number=self._ledger.next_attempt())
         self._doing = "connecting to the parties"
         limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
         self._observer.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
@@ -199,7 +198,7 @@ class Coordinator:
     async def _prepare(self) -> dict[str, m.Prepared]:
         self._doing = "prepare"
         digest = job_digest(self._job, self._federation)
-        prepare = m.Prepare(self._name, self._attempt, digest, PROTOCOL_VERSION)
+        prepare = m.Prepare(*self._attempt, digest, PROTOCOL_VERSION)
         prepared = await self._parties.all(lambda client: client.prepare(prepare))
         outcome = self._ledger.outcome
         outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
@@ -220,13 +219,13 @@ class Coordinator:
                     self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
                 continue
             self._lost(self._ledger.go_back(checkpoint))
-            self._observer.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt)
+            self._observer.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt.number)
             return checkpoint.step
         self._lost(self._ledger.begin_anew())
         return 0
 
     async def _restore_one(self, checkpoint: CommittedCheckpoint, name: str, client: ControlClient) -> m.Restored:
-        call = m.Restore(self._name, self._attempt, checkpoint.parties[name])
+        call = m.Restore(*self._attempt, checkpoint.parties[name])
         return await client.restore(call)
 
     def _lost(self, steps: int) -> None:
@@ -236,7 +235,7 @@ class Coordinator:
     async def _align(self, *, count_only: bool) -> dict[str, m.Aligned]:
         self._doing = "alignment"
         started = time.perf_counter()
-        align = m.Align(self._name, self._attempt, count_only)
+        align = m.Align(*self._attempt, count_only)
         aligned = await self._parties.all(lambda client: client.align(align, self._job.timeouts.alignment))
         outcome = self._ledger.outcome
         outcome.seconds_alignment = outcome.seconds_alignment or time.perf_counter() - started
@@ -261,7 +260,7 @@ class Coordinator:
 
     async def _finish(self) -> None:
         """All save their parts; until the last one has, none forgets the job."""
-        finish = m.Finish(self._name, self._attempt)
+        finish = m.Finish(*self._attempt)
         finished = await self._parties.all(lambda client: client.finish(finish))
         outcome = self._ledger.outcome
         outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
@@ -270,13 +269,13 @@ class Coordinator:
 
     async def _release(self) -> None:
         """All have saved, so that a party that cannot be told any more is no failure."""
-        release = m.Release(self._name, self._attempt)
+        release = m.Release(*self._attempt)
         # A party's process ends with its reply, and with it the way to the parties that are reached through it.
         for outbound in (True, False):
             names = [party.name for party in self._federation.parties if bool(party.via) == outbound]
             await asyncio.gather(*(self._release_one(name, release) for name in names))
         self._ledger.finish()
-        self._observer.event("finished", job=self._name)
+        self._observer.event("finished", run=self._attempt.run)
 
     async def _release_one(self, name: str, release: m.Release) -> None:
         try:
@@ -291,7 +290,7 @@ class Coordinator:
             return
         self._observer.event("stopping all parties", reason=error.summary, where=self.where)
         reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
-        abort = m.Abort(self._name, self._attempt, self._federation.coordinator, error.code, reason)
+        abort = m.Abort(*self._attempt, self._federation.coordinator, error.code, reason)
         await asyncio.gather(*(self._abort_one(name, abort) for name in self._parties), return_exceptions=True)
 
     async def _abort_one(self, name: str, abort: m.Abort) -> None:

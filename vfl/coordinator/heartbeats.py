@@ -10,10 +10,10 @@ from vfl import messages as m
 from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
-from vfl.job.config import TimeoutConfig
+from vfl.ids import AttemptId
+from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.transport.client import ControlClient
 
-HEARTBEAT_SECONDS = 1.0
 SHOWN_AFTER_SECONDS = 5.0
 """From when on it is worth a line that a party waits for another."""
 
@@ -23,7 +23,7 @@ class HeartbeatMonitor:
 
     Args:
         parties: all of which are asked to prepare the attempt now.
-        job: its name.
+        attempt: which one.
         timeouts: ``heartbeat`` and ``progress`` are for here.
         observer: is told who waits for whom.
     """
@@ -31,13 +31,11 @@ class HeartbeatMonitor:
     def __init__(
         self,
         parties: PartyClients,
-        job: str,
-        attempt: int,
+        attempt: AttemptId,
         timeouts: TimeoutConfig,
         observer: Callback,
     ) -> None:
         self._parties = parties
-        self._job = job
         self._attempt = attempt
         self._timeouts = timeouts
         self._observer = observer
@@ -61,7 +59,7 @@ class HeartbeatMonitor:
     async def _watch(self, name: str, client: ControlClient) -> NoReturn:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            call = m.Heartbeat(self._job, self._attempt, self._progressing())
+            call = m.Heartbeat(*self._attempt, self._progressing())
             try:
                 alive = await client.heartbeat(call, self._timeouts.heartbeat)
             except DeadlineExceeded:

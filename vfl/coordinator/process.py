@@ -19,11 +19,11 @@ from vfl.coordinator.coordinator import Coordinator, job_name
 from vfl.coordinator.observer import Callback
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.config import JobConfig, differing_tables, job_digest
+from vfl.pki.credentials import Credentials, load_credentials, watched
 from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
-from vfl.transport.credentials import Credentials, load_credentials, watched
 from vfl.transport.relay_tunnel import dialled_endpoint
 
 _log = structlog.get_logger("vfl.coordinator")
@@ -64,7 +64,7 @@ async def run_job(
             run = job_name(job, run_id or secrets.token_hex(4))
             store.begin(run, job.name, federation.name, job_digest(job, federation), str(job_file))
         ledger = RunJournal(store, run)
-        with _ended(ledger), _audited(job, federation, ledger.outcome.job, audit) as trail:
+        with _ended(ledger), _audited(job, federation, ledger.outcome.run, audit) as trail:
             return await _run(job, federation, credentials, ledger, observer, trail, count_only=count_only)
 
 

@@ -10,7 +10,7 @@ from vfl import messages as m
 from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import RemoteError
-from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split, StepKey
+from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, AttemptId, Batch, Phase, Split, StepKey
 from vfl.job.config import JobConfig
 from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
@@ -36,7 +36,7 @@ class Training:
         self,
         job: JobConfig,
         parties: PartyClients,
-        attempt: int,
+        attempt: AttemptId,
         ledger: RunJournal,
         observer: Callback,
         got_to: Callable[[int], None],
@@ -84,7 +84,15 @@ class Training:
         batch = work.batch
         self._ledger.record(
             StepRecord(
-                work.step, self._attempt, str(batch.split), batch.epoch, batch.index, work.rows, loss, seconds, sent
+                work.step,
+                self._attempt.number,
+                str(batch.split),
+                batch.epoch,
+                batch.index,
+                work.rows,
+                loss,
+                seconds,
+                sent,
             )
         )
         self._observer.step_done(batch, work.rows, loss, seconds, sent)
@@ -93,11 +101,11 @@ class Training:
         self._outcome.seconds_training += time.perf_counter() - started
 
     async def _step_through(self, phases: tuple[Phase, ...], step: int, batch: Batch) -> list[m.PhaseReport]:
-        key = StepKey(self._outcome.job, step, self._attempt)
+        key = StepKey(self._attempt.run, step, self._attempt.number)
         reports: list[m.PhaseReport] = []
         for phase in phases:
             self.where = f"{phase} of batch {batch.index + 1}, epoch {batch.epoch + 1} ({batch.split})"
-            call = m.PhaseCall(key, phase, batch)
+            call = m.PhaseCall(self._attempt.job, key, phase, batch)
             replies = await self._parties.all(partial(ControlClient.run_phase, call=call))
             reports += replies.values()
             if batch.split is Split.TRAIN:
@@ -114,7 +122,7 @@ class Training:
         for at, batch in enumerate(work.batches):
             await self._step_through(INFERENCE_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
-        score = m.Score(self._outcome.job, self._attempt, work.split, work.epoch)
+        score = m.Score(*self._attempt, work.split, work.epoch)
         metrics = (await self._parties.active.score(score)).metrics
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
@@ -150,18 +158,15 @@ class Training:
             RemoteError: a party cannot write any checkpoint.
         """
         previously, self.where = self.where, f"the checkpoint of step {step}"
-        job = self._outcome.job
         self._steps_kept = self._outcome.steps
         if durable:
             self._outcome.steps_kept_durably, self._ledger.kept_durably_at = self._steps_kept, time.monotonic()
-        call = m.Checkpoint(StepKey(job, step, self._attempt), durable)
+        call = m.Checkpoint(self._attempt.job, StepKey(self._attempt.run, step, self._attempt.number), durable)
         try:
             written = await self._parties.all(lambda client: client.checkpoint(call))
             checkpoints = {name: reply.checkpoint for name, reply in written.items()}
             self._ledger.commit(step, checkpoints, durable=durable)
-            await self._parties.each(
-                lambda name, client: client.commit(m.Commit(job, self._attempt, checkpoints[name]))
-            )
+            await self._parties.each(lambda name, client: client.commit(m.Commit(*self._attempt, checkpoints[name])))
         except RemoteError as error:
             if not failed_at_checkpoint(error) or step == 0:
                 raise

@@ -17,9 +17,9 @@ from vfl.doctor.findings import FindingLog
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.job.config import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
+from vfl.pki.credentials import Credentials
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.transport.connection_check import Attempt, try_connection
-from vfl.transport.credentials import Credentials
 from vfl.transport.diagnosis_call import Answer, ask_diagnosis
 from vfl.transport.relay_tunnel import dialled_endpoint
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION

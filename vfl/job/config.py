@@ -19,6 +19,9 @@ from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
 
+HEARTBEAT_SECONDS = 1.0
+"""How often the coordinator calls every party, whatever else it does."""
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -222,3 +225,8 @@ def check_digest(own: str, theirs: str) -> None:
 def _hash(value: object) -> str:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def job_id(job: JobConfig, federation: FederationConfig) -> str:
+    """What every call of a run names its job by: the job's name, and one SHA-256 over both files."""
+    return f"{job.name}@{hashlib.sha256(job_digest(job, federation).encode()).hexdigest()}"

@@ -1,4 +1,8 @@
-"""Control messages: what the coordinator and a party tell each other. Names, counts, timings, published metrics."""
+"""Control messages: what the coordinator and a party say to each other. Names, counts, timings, published metrics.
+
+In every call of a run, ``job`` is the coordinator's ``job_id``: name and digest of job.toml and federation.toml. A party
+refuses calls of a job that it does not serve. ``run`` is the name of one execution of the job.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ class Prepare(ControlMessage):
 
     kind = "prepare"
     job: str
+    run: str
     attempt: int
     digest: str
     protocol_version: str
@@ -53,6 +58,7 @@ class Restore(ControlMessage):
 
     kind = "restore"
     job: str
+    run: str
     attempt: int
     checkpoint: CheckpointId
 
@@ -75,6 +81,7 @@ class Align(ControlMessage):
 
     kind = "align"
     job: str
+    run: str
     attempt: int
     count_only: bool
 
@@ -105,6 +112,7 @@ class Begin(ControlMessage):
 
     kind = "begin"
     job: str
+    run: str
     attempt: int
     gradient_receivers: tuple[str, ...]
 
@@ -122,6 +130,7 @@ class PhaseCall(ControlMessage):
     """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
 
     kind = "phase_call"
+    job: str
     key: StepKey
     phase: Phase
     batch: Batch
@@ -144,6 +153,7 @@ class Score(ControlMessage):
 
     kind = "score"
     job: str
+    run: str
     attempt: int
     split: Split
     epoch: int
@@ -165,6 +175,7 @@ class Checkpoint(ControlMessage):
     """
 
     kind = "checkpoint"
+    job: str
     key: StepKey
     durable: bool
 
@@ -183,6 +194,7 @@ class Commit(ControlMessage):
 
     kind = "commit"
     job: str
+    run: str
     attempt: int
     checkpoint: CheckpointId
 
@@ -204,6 +216,7 @@ class Abort(ControlMessage):
 
     kind = "abort"
     job: str
+    run: str
     attempt: int
     origin: str
     code: str
@@ -227,6 +240,7 @@ class Finish(ControlMessage):
 
     kind = "finish"
     job: str
+    run: str
     attempt: int
 
 
@@ -248,6 +262,7 @@ class Release(ControlMessage):
 
     kind = "release"
     job: str
+    run: str
     attempt: int
 
 
@@ -268,6 +283,7 @@ class Heartbeat(ControlMessage):
 
     kind = "heartbeat"
     job: str
+    run: str
     attempt: int
     progressing: tuple[str, ...] = ()
 

@@ -21,7 +21,7 @@ from vfl.ids import Role
 from vfl.job.config import JobConfig, OptimizerConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
-from vfl.transport.credentials import Credentials, load_credentials
+from vfl.pki.credentials import Credentials, load_credentials
 
 
 class PartyConfig(Configuration):

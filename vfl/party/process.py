@@ -21,8 +21,8 @@ from vfl.job.config import job_digest
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.party.service.job_host import LAST_WORDS_SECONDS, JobHost, PartyResources
 from vfl.party.service.router import JobRouter
+from vfl.pki.credentials import Credentials, watched
 from vfl.transport.client import PeerClient
-from vfl.transport.credentials import Credentials, watched
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay_tunnel import dialled_endpoint, reachable_through_relay
 from vfl.transport.server import PartyServer
@@ -77,7 +77,7 @@ async def _serve(
 ) -> VflError | None:
     """One server and one connection to each peer for all jobs."""
     setup, federation = setups[0], setups[0].federation
-    inbox, traffic, trails, reception = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
+    inbox, traffic, trails, router = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
         stopping = stack.enter_context(_signals())
         clients = {}
@@ -85,18 +85,18 @@ async def _serve(
             endpoint = await dialled_endpoint(stack, federation, setup.name, peer, credentials)
             client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trails)
             clients[peer] = await stack.enter_async_context(client)
-        shared = PartyResources(clients, inbox, traffic, trails, credentials, reception)
+        shared = PartyResources(clients, inbox, traffic, trails, credentials, router)
         desks = [JobHost(each, shared, stopping, keep_serving=keep_serving) for each in setups]
         for desk in desks:
             # Last of all: until the server has stopped, answers may still leave.
             stack.callback(desk.close)
         own = Prober(setup.name, federation, job_digest(setup.job, federation), credentials)
-        doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in reception})
+        doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in router})
         stack.push_async_callback(doctor.close)
         server = PartyServer(
             setup.name,
             setup.entry.listen_endpoint,
-            reception,
+            router,
             inbox,
             credentials,
             federation,

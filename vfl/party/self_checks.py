@@ -15,8 +15,8 @@ from vfl.errors import ListenError, VflError
 from vfl.ids import Role
 from vfl.messages import Check, Finding
 from vfl.party.config import PartySetup
+from vfl.pki.credentials import Credentials, load_credentials
 from vfl.pki.trust import current_time
-from vfl.transport.credentials import Credentials, load_credentials
 
 _SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognized, not listened on

@@ -32,7 +32,7 @@ class Statement:
     Args:
         purpose: separates uses, with a version: ``vfl/public-keys/1``.
         federation: name of the federation.
-        job: the job of this run.
+        run: name of the run.
         attempt: which attempt of it.
         sender: the party that says it.
         contents: what it says, in a fixed order.
@@ -40,14 +40,14 @@ class Statement:
 
     purpose: str
     federation: str
-    job: str
+    run: str
     attempt: int
     sender: str
     contents: tuple[bytes, ...]
 
     def encode(self) -> bytes:
         """Canonical: every part stands behind its length, 8 bytes, big-endian; the attempt is such a number too."""
-        names = (self.purpose, self.federation, self.job, str(self.attempt), self.sender)
+        names = (self.purpose, self.federation, self.run, str(self.attempt), self.sender)
         parts = (*(name.encode() for name in names), *self.contents)
         return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
@@ -109,7 +109,7 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
         raise CertificateRefused(
             Refusal.BAD_SIGNATURE,
             f"what {statement.sender} is said to have sent is not what it signed for this job",
-            detail=f"purpose {statement.purpose}, job {statement.job}, attempt {statement.attempt}",
+            detail=f"purpose {statement.purpose}, run {statement.run}, attempt {statement.attempt}",
             remedy="somebody between the parties changes or repeats messages; compare the fingerprints in both logs",
         ) from None
 

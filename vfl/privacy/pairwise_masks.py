@@ -39,7 +39,7 @@ class PairwiseMasks:
         """
         self._use_once(key, message)
         total = np.zeros(shape, dtype=np.uint64)
-        label = f"pairwise-mask\x1f{key.job}\x1f{key.step}\x1f{key.attempt}\x1f{message}"
+        label = f"pairwise-mask\x1f{key.run}\x1f{key.step}\x1f{key.attempt}\x1f{message}"
         for peer, secret in self._secrets.items():
             stream = secret.stream(label, 8 * shape[0] * shape[1])
             mask = np.frombuffer(stream, dtype="<u8").reshape(shape)
@@ -48,9 +48,9 @@ class PairwiseMasks:
 
     def _use_once(self, key: StepKey, message: str) -> None:
         use = (key.attempt, key.step)
-        if use <= self._latest.get((key.job, message), (-1, -1)):
+        if use <= self._latest.get((key.run, message), (-1, -1)):
             raise ProtocolError(
                 f"step {key.step} was asked for again without a new attempt",
                 remedy="start the job again; a repeated step needs a new attempt",
             )
-        self._latest[key.job, message] = use
+        self._latest[key.run, message] = use

@@ -28,7 +28,7 @@ class RunResult:
         history: of every epoch: its mean loss and what was scored after it.
     """
 
-    job: str
+    run: str
     party_rows: dict[str, int] = field(default_factory=dict)
     rows_without_id: dict[str, int] = field(default_factory=dict)
     rows: int = 0

@@ -18,10 +18,10 @@ from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ProtocolError, VflError
 from vfl.ids import Address
 from vfl.messages import MESSAGE_TYPES
+from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
-from vfl.transport.credentials import Credentials
 from vfl.transport.wire.failures import abort_call
 from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 

@@ -18,9 +18,10 @@ from vfl import messages as m
 from vfl.errors import AuditError, MismatchError, PeerUnreachable, RemoteError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
+from vfl.pki.credentials import Credentials
 from vfl.transport.connection_check import explain_connection
-from vfl.transport.credentials import Credentials
 from vfl.transport.server import health_service_name
+from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.data_codec import encode_header, encode_payload
@@ -75,7 +76,7 @@ class _Connection:
             self._channel: Any = grpc.aio.insecure_channel(self.endpoint, options=options)
             return
         self._generation = self._credentials.generation
-        self._channel = self._credentials.channel(self.endpoint, self.peer_name, options)
+        self._channel = secure_channel(self._credentials, self.endpoint, self.peer_name, options)
 
     def _current(self) -> Any:
         """The channel for the next call: a new one when certificates were renewed; calls on the old one may end."""
@@ -229,7 +230,7 @@ class PeerClient(_Connection):
         stub = data_pb2_grpc.DataStub(self._current())  # type: ignore[no-untyped-call]  # generated
         call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
         await self._recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
-        self._traffic.count_sent(address.key.job, self.peer_name, header.total_bytes)
+        self._traffic.count_sent(address.key.run, self.peer_name, header.total_bytes)
 
 
 def channel_was_closed() -> bool:

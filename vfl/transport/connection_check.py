@@ -19,8 +19,8 @@ from cryptography import x509
 from vfl.configuration.federation import parse_endpoint
 from vfl.errors import ConfigError, PeerUnreachable
 from vfl.messages import Check
+from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificate_from_der
-from vfl.transport.credentials import Credentials
 
 STEP_SECONDS = 3.0
 """For a name, for a connection to each of at most two addresses, for a handshake."""

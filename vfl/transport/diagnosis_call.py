@@ -13,9 +13,10 @@ import structlog
 from vfl import messages as m
 from vfl.configuration.federation import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.errors import ProtocolError, all_error_types
+from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
 from vfl.transport.access import Access
-from vfl.transport.credentials import Credentials
+from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable
@@ -85,7 +86,7 @@ async def ask_diagnosis(
         ProtocolError: the answer is malformed.
     """
     options = channel_options(endpoint)
-    opened = credentials.channel(endpoint, peer, options) if credentials else _insecure(endpoint, options)
+    opened = secure_channel(credentials, endpoint, peer, options) if credentials else _insecure(endpoint, options)
     asked = current_time()
     async with opened as channel:
         stub = doctor_pb2_grpc.DoctorStub(channel)  # type: ignore[no-untyped-call]  # generated

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Steps:
-    """A set of step numbers, kept as ranges: constant memory for steps taken in order, however long the job."""
+    """A set of step numbers, kept as ranges: constant memory for steps taken in order, however long the run."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -54,7 +54,7 @@ class _Steps:
 
 
 @dataclass(slots=True)
-class _OpenJob:
+class _OpenRun:
     attempt: int
     senders: frozenset[str]
     present: dict[Address, Message] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Inbox:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._jobs: dict[str, _OpenJob] = {}
+        self._runs: dict[str, _OpenRun] = {}
         self._held: dict[Address, Message] = {}
         self._closed_attempts: dict[str, int] = {}
         self._room = InboxQuota(self.limits)
@@ -98,40 +98,40 @@ class Inbox:
         """Bytes of all messages that wait to be taken or are being received."""
         return self._room.bytes
 
-    def open_job(self, job: str, attempt: int, senders: Set[str]) -> None:
-        """Accept messages of this attempt of a job from ``senders``; those that came early are adopted.
+    def open_run(self, run: str, attempt: int, senders: Set[str]) -> None:
+        """Accept messages of this attempt of a run from ``senders``; those that came early are adopted.
 
         Opening what is open already changes nothing. An earlier attempt that is still open is discarded.
 
         Raises:
             ProtocolError: this attempt or a later one is open with other senders, or is over.
         """
-        current = self._jobs.get(job)
+        current = self._runs.get(run)
         if current and (current.attempt, current.senders) == (attempt, senders):
             return
-        last = current.attempt if current else self._closed_attempts.get(job, -1)
+        last = current.attempt if current else self._closed_attempts.get(run, -1)
         if attempt <= last:
             raise ProtocolError(
-                f"attempt {attempt} of the job has already run here", remedy="start the job again with a new name"
+                f"attempt {attempt} of the run has already run here", remedy="start the run again with a new name"
             )
-        self.discard_job(job)
-        opened = self._jobs[job] = _OpenJob(attempt, frozenset(senders))
+        self.discard_run(run)
+        opened = self._runs[run] = _OpenRun(attempt, frozenset(senders))
         self._room.share_between(len(senders))
-        self._adopt_held(job, opened)
+        self._adopt_held(run, opened)
 
     def reached(self, key: StepKey) -> None:
-        """The job has come to this step: what was sent for an earlier one and not taken never will be, and is dropped.
+        """The run has come to this step: what was sent for an earlier one and not taken never will be, and is dropped.
 
         All parties go through the steps together, so that honest messages are for this step or the next. An attempt
         that another has replaced says nothing about how far that one is.
         """
-        opened = self._jobs.get(key.job)
+        opened = self._runs.get(key.run)
         if opened is not None and opened.attempt == key.attempt and key.step > opened.step:
             opened.step = key.step
             self._drop(opened.present, lambda address: address.key.step < key.step)
 
-    def _adopt_held(self, job: str, opened: _OpenJob) -> None:
-        for address in [a for a in self._held if a.key.job == job and a.key.attempt <= opened.attempt]:
+    def _adopt_held(self, run: str, opened: _OpenRun) -> None:
+        for address in [a for a in self._held if a.key.run == run and a.key.attempt <= opened.attempt]:
             message = self._held.pop(address)
             self._held_bytes -= message_bytes(message)
             if address.key.attempt == opened.attempt and address.sender in opened.senders:
@@ -140,22 +140,22 @@ class Inbox:
                 self._room.leave(address.sender, message_bytes(message))
                 _log.warning("dropped an early message", address=str(address))
 
-    def discard_job(self, job: str) -> None:
-        """Forget a job: its messages are dropped, whoever waits gets JobAborted, later messages of it are refused.
+    def discard_run(self, run: str) -> None:
+        """Forget a run: its messages are dropped, whoever waits gets JobAborted, later messages of it are refused.
 
-        A job that is not open here is left alone.
+        A run that is not open here is left alone.
         """
-        closed = self._jobs.pop(job, None)
+        closed = self._runs.pop(run, None)
         if closed is None:
             return
-        self._closed_attempts[job] = closed.attempt
+        self._closed_attempts[run] = closed.attempt
         self._drop(closed.present)
-        closed.error = closed.error or JobAborted("the job is over at this party")
+        closed.error = closed.error or JobAborted("the run is over at this party")
         closed.wake_all()
 
-    def fail(self, job: str, error: VflError) -> None:
-        """Every take of this attempt of the job, waiting or later, raises ``error``; so does every put."""
-        failed = self._jobs.get(job)
+    def fail(self, run: str, error: VflError) -> None:
+        """Every take of this attempt of the run, waiting or later, raises ``error``; so does every put."""
+        failed = self._runs.get(run)
         if failed is None or failed.error is not None:
             return
         failed.error = error
@@ -178,44 +178,44 @@ class Inbox:
         """Store a received message. The same message again, while the first still waits, is accepted and dropped.
 
         Raises:
-            ProtocolError: the sender does not belong to the job, the attempt or the step is over, the step is far
+            ProtocolError: the sender does not belong to the run, the attempt or the step is over, the step is far
                 ahead, the address was already taken or holds a different message, or there is no room.
-            VflError: the error the job failed with.
+            VflError: the error the run failed with.
         """
-        job = self._jobs.get(address.key.job)
-        last = job.attempt if job else self._closed_attempts.get(address.key.job, -1)
-        if job is not None and address.key.attempt == job.attempt:
-            self._put_open(job, address, message)
+        run = self._runs.get(address.key.run)
+        last = run.attempt if run else self._closed_attempts.get(address.key.run, -1)
+        if run is not None and address.key.attempt == run.attempt:
+            self._put_open(run, address, message)
         elif address.key.attempt > last:
             self._hold(address, message)
         else:
             raise ProtocolError(
                 "a message of an attempt that is over was refused",
                 detail=str(address),
-                remedy="start the job again with a new name",
+                remedy="start the run again with a new name",
             )
 
-    def _put_open(self, job: _OpenJob, address: Address, message: Message) -> None:
-        if address.sender not in job.senders:
+    def _put_open(self, run: _OpenRun, address: Address, message: Message) -> None:
+        if address.sender not in run.senders:
             raise ProtocolError("a message from a party that does not take part was refused", detail=str(address))
-        if job.error is not None:
-            raise job.error
-        if not job.step <= address.key.step <= job.step + self.limits.steps_ahead:
+        if run.error is not None:
+            raise run.error
+        if not run.step <= address.key.step <= run.step + self.limits.steps_ahead:
             raise ProtocolError(
-                f"{address.sender} sent '{address.kind}' of step {address.key.step}, while the job is at {job.step}",
+                f"{address.sender} sent '{address.kind}' of step {address.key.step}, while the run is at {run.step}",
                 detail=str(address),
                 remedy=f"check that {address.sender} runs the same version of vfl, unchanged",
             )
-        if job.was_taken(address):
+        if run.was_taken(address):
             raise _duplicate(address)
-        if self._store(job.present, address, message) and address in job.waiters:
-            _wake(job.waiters[address])
+        if self._store(run.present, address, message) and address in run.waiters:
+            _wake(run.waiters[address])
 
     def _hold(self, address: Address, message: Message) -> None:
         no_room = self._held_bytes + message_bytes(message) > self.limits.held_bytes
         if address not in self._held and (no_room or len(self._held) >= self.limits.held_messages):
             raise ProtocolError(
-                "too many messages arrived for jobs that this party has not prepared", detail=str(address)
+                "too many messages arrived for runs that this party has not prepared", detail=str(address)
             )
         if self._store(self._held, address, message):
             self._held_bytes += message_bytes(message)
@@ -240,37 +240,37 @@ class Inbox:
 
         Raises:
             DeadlineExceeded: it did not come in time.
-            InternalError: the job is not open, or the address was taken or is being waited for already.
-            VflError: the error the job failed with.
+            InternalError: the run is not open, or the address was taken or is being waited for already.
+            VflError: the error the run failed with.
         """
-        job = self._job_to_take_from(address)
-        if (message := self._take_now(job, address)) is not None:
+        run = self._run_to_take_from(address)
+        if (message := self._take_now(run, address)) is not None:
             return message
-        waiter = job.waiters[address] = asyncio.get_running_loop().create_future()
+        waiter = run.waiters[address] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
             raise overdue(address, timeout, waiting_for) from None
         finally:
-            del job.waiters[address]
-        message = self._take_now(job, address)
+            del run.waiters[address]
+        message = self._take_now(run, address)
         if message is None:
             raise InternalError("a message vanished between its arrival and its use", detail=str(address))
         return message
 
-    def _job_to_take_from(self, address: Address) -> _OpenJob:
-        job = self._jobs.get(address.key.job)
-        if job is None or job.attempt != address.key.attempt or address.sender not in job.senders:
+    def _run_to_take_from(self, address: Address) -> _OpenRun:
+        run = self._runs.get(address.key.run)
+        if run is None or run.attempt != address.key.attempt or address.sender not in run.senders:
             raise InternalError("a message was awaited that can never come", detail=f"not open: {address}")
-        if address in job.waiters or job.was_taken(address):
+        if address in run.waiters or run.was_taken(address):
             raise InternalError("a message was awaited twice", detail=str(address))
-        return job
+        return run
 
-    def _take_now(self, job: _OpenJob, address: Address) -> Message | None:
-        if job.error is not None:
-            raise job.error
-        message = job.take(address)
+    def _take_now(self, run: _OpenRun, address: Address) -> Message | None:
+        if run.error is not None:
+            raise run.error
+        message = run.take(address)
         if message is not None:
             self._room.leave(address.sender, message_bytes(message))
         return message

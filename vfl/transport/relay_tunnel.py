@@ -17,8 +17,8 @@ import structlog
 
 from vfl.configuration.federation import FederationConfig, PartyEntry, parse_endpoint
 from vfl.errors import ProtocolError, VflError
+from vfl.pki.credentials import Credentials
 from vfl.transport.client import RelayClient, channel_was_closed
-from vfl.transport.credentials import Credentials
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error, readable
 

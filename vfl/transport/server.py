@@ -19,11 +19,12 @@ from vfl.configuration.federation import FederationConfig, parse_endpoint
 from vfl.errors import AuditError, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
+from vfl.pki.credentials import Credentials
 from vfl.transport.access import Access, Gate
-from vfl.transport.credentials import Credentials
 from vfl.transport.diagnosis_call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay_service import Relay
+from vfl.transport.tls import server_credentials
 from vfl.transport.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -211,7 +212,7 @@ class _Data(data_pb2_grpc.DataServicer):
                 failure = as_failure(error, self._party)
                 self._recorder.record(control_record(Direction.SENT, address.sender, address.key, failure, salt))
             raise
-        self._traffic.count_received(address.key.job, address.sender, header.total_bytes)
+        self._traffic.count_received(address.key.run, address.sender, header.total_bytes)
         return data_pb2.Receipt(received_bytes=header.total_bytes)
 
     async def _decoded(self, header: data_pb2.Header, chunks: AsyncIterator[data_pb2.Chunk]) -> tuple[Message, bytes]:
@@ -349,7 +350,7 @@ class PartyServer:
         try:
             if self._credentials is None:
                 return int(server.add_insecure_port(self._listen))
-            return int(server.add_secure_port(self._listen, self._credentials.server_credentials()))
+            return int(server.add_secure_port(self._listen, server_credentials(self._credentials)))
         except RuntimeError as error:
             port = parse_endpoint(self._listen, lowest_port=0).port
             raise ListenError(

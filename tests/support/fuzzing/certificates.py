@@ -23,12 +23,12 @@ from vfl.cli.keys_output import show_certificate
 from vfl.ids import Role
 from vfl.pki.authority import Authority, check_request, make_request
 from vfl.pki.authority_folder import read_chain, read_request, revoke_in
+from vfl.pki.credentials import check_own_certificate
 from vfl.pki.keyfiles import PassphraseSource, new_private_key, parse_private_key
 from vfl.pki.profile import Owner
 from vfl.pki.statements import Signature, Statement
 from vfl.pki.trust import parse_trust
 from vfl.transport.access import Access
-from vfl.transport.credentials import check_own_certificate
 
 STATEMENT = Statement("vfl/public-keys/1", "demo", JOB, 0, PASSIVE, (b"encryption key", b"agreement key"))
 MUTUAL = federation("mutual")

@@ -14,7 +14,7 @@ import grpc
 from support.certificates import Issuer, Unchecked
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import RemoteError
-from vfl.transport.credentials import Credentials
+from vfl.pki.credentials import Credentials
 
 ACTIVE, PASSIVE, COORDINATOR, JOB = "bank", "shop", "hub", "job-1"
 

@@ -104,7 +104,7 @@ async def _parsed(pieces: list[bytes]) -> AsyncIterator[data_pb2.Chunk]:
 def data_message(data: bytes) -> None:
     """A message to a party in the middle of a job: serialized chunks as they come off a stream."""
     inbox = Inbox(LIMITS)
-    inbox.open_job(JOB, 0, {PASSIVE})
+    inbox.open_run(JOB, 0, {PASSIVE})
     server = PartyServer(ACTIVE, "127.0.0.1:0", _nobody(), inbox, None, federation(), recorder=Log())
     context = Context(salt_metadata(SALT))
     loop().run_until_complete(server._data.Deliver(_parsed(list(frames(data))), context))
@@ -119,18 +119,18 @@ def _nobody() -> Any:
 
 CHECKPOINT = CheckpointId(3, 0, "0" * 64)
 EXAMPLES: tuple[m.ControlMessage, ...] = (
-    m.Prepare(JOB, 0, "job=1", "1"),
-    m.Align(JOB, 0, count_only=True),
-    m.Begin(JOB, 0, (PASSIVE,)),
-    m.PhaseCall(KEY, Phase.TOP, Batch(Split.TRAIN, 0, 3)),
-    m.Restore(JOB, 1, CHECKPOINT),
-    m.Score(JOB, 0, Split.TEST, 1),
-    m.Checkpoint(KEY, durable=True),
-    m.Commit(JOB, 0, CHECKPOINT),
-    m.Heartbeat(JOB, 0, (PASSIVE,)),
-    m.Abort(JOB, 0, ACTIVE, "data", "the table has no rows"),
-    m.Finish(JOB, 0),
-    m.Release(JOB, 0),
+    m.Prepare("job@1", JOB, 0, "job=1", "1"),
+    m.Align("job@1", JOB, 0, count_only=True),
+    m.Begin("job@1", JOB, 0, (PASSIVE,)),
+    m.PhaseCall("job@1", KEY, Phase.TOP, Batch(Split.TRAIN, 0, 3)),
+    m.Restore("job@1", JOB, 1, CHECKPOINT),
+    m.Score("job@1", JOB, 0, Split.TEST, 1),
+    m.Checkpoint("job@1", KEY, durable=True),
+    m.Commit("job@1", JOB, 0, CHECKPOINT),
+    m.Heartbeat("job@1", JOB, 0, (PASSIVE,)),
+    m.Abort("job@1", JOB, 0, ACTIVE, "data", "the table has no rows"),
+    m.Finish("job@1", JOB, 0),
+    m.Release("job@1", JOB, 0),
     m.Diagnose(probe_peers=True),
 )
 REPLIES: tuple[m.ControlMessage, ...] = (
@@ -199,7 +199,7 @@ def control_reply(data: bytes) -> None:
     """A party's reply to the coordinator; the first byte says to which call."""
     reply_type = type(REPLIES[data[0] % len(REPLIES)]) if data else m.Prepared
     reply = _as_grpc_hands_out(data[1:], PROTO_TYPES[reply_type])
-    answered = _control_client()._call(_Answering(reply), m.Finish(JOB, 0), reply_type, 1.0)
+    answered = _control_client()._call(_Answering(reply), m.Finish("job@1", JOB, 0), reply_type, 1.0)
     loop().run_until_complete(answered)
 
 

@@ -16,7 +16,7 @@ from vfl.messages import Protection
 TIME = "2026-01-02T03:04:05.678Z"
 OPENED = {
     "party": "clinic",
-    "job": "job-1",
+    "run": "job-1",
     "attempt": 0,
     "federation": "demo",
     "roles": {"bank": "active", "clinic": "passive"},
@@ -209,7 +209,7 @@ def test_a_message_that_only_one_side_tells_is_named(sent, received, what):
     assert (found.what, found.sender, found.receiver, found.step) == (what, "clinic", "bank", 1)
 
 
-@pytest.mark.parametrize("opened", [{"job": "job-2"}, {"party": "clinic"}])
+@pytest.mark.parametrize("opened", [{"run": "job-2"}, {"party": "clinic"}])
 def test_logs_of_other_jobs_or_of_one_party_are_not_compared(opened):
     with pytest.raises(AuditError, match="not the logs of two parties of one job"):
         compare(*halves([], [], **opened))

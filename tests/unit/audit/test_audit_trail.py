@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.federation import ACTIVE
-from support.in_process import parties_in_process
+from support.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines
@@ -125,7 +125,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 async def test_without_a_log_there_is_no_job(federation):
     federation.parties[CLINIC]["audit"] = {"directory": "table.csv/logs"}
     setup = load_party(federation.write().path(ACTIVE))
-    prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+    prepare = m.Prepare(job_of(federation), "job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
     async with parties_in_process(federation) as (_, clients):
         with pytest.raises(RemoteError, match="the audit log cannot be written") as raised:
             await clients[CLINIC].prepare(prepare)
@@ -136,11 +136,11 @@ async def test_without_a_log_there_is_no_job(federation):
 async def test_a_refused_job_leaves_a_log_that_says_so(federation):
     del federation.tables[CLINIC]
     setup = load_party(federation.write().path(ACTIVE))
-    prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+    prepare = m.Prepare(job_of(federation), "job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
     async with parties_in_process(federation) as (parties, clients):
         with pytest.raises(RemoteError):
             await clients[CLINIC].prepare(prepare)
-        await clients[CLINIC].abort(m.Abort("job-1", 0, "coordinator", "data", "no table"), 30)
+        await clients[CLINIC].abort(m.Abort(job_of(federation), "job-1", 0, "coordinator", "data", "no table"), 30)
         await parties[CLINIC]
     with federation.path(CLINIC, "audit/job-1.clinic.jsonl").open("rb") as file:
         records = [line.record for line in read_lines(file)]

@@ -21,7 +21,7 @@ from vfl.ids import CheckpointId
 @pytest.mark.parametrize(
     ("origin", "match"),
     [
-        (Origin("credit-99999999", ORIGIN.digest, "clinic"), "belongs to another job"),
+        (Origin("credit-99999999", ORIGIN.digest, "clinic"), "belongs to another run"),
         (Origin(RUN, ORIGIN.digest, "bank"), "belongs to another party"),
         (
             Origin(RUN, "model=aa,split=xx,training=yy", "clinic"),
@@ -31,7 +31,7 @@ from vfl.ids import CheckpointId
 )
 def test_a_checkpoint_of_something_else_is_refused_by_name(store_config, origin, match):
     _, identity, path = written(store_config)
-    path.parent.rename(store_config.directory / origin.job)
+    path.parent.rename(store_config.directory / origin.run)
     with pytest.raises(CheckpointError, match=match) as raised:
         CheckpointStore(store_config, origin).load(identity)
     assert str(store_config.directory) not in raised.value.summary
@@ -166,7 +166,7 @@ def test_the_encryption_is_bound_to_the_manifest():
     assert len(sealed) == len(content) + checkpoint_state.ENCRYPTION_BYTES
     digested = manifest.model_copy(update={"state_sha256": "1" * 64})
     assert checkpoint_state.decrypt(key, sealed, digested.associated) == content
-    for field, value in (("step", 11), ("party", "bank"), ("job", "x"), ("job_digest", "x"), ("salt", "1" * 32)):
+    for field, value in (("step", 11), ("party", "bank"), ("run", "x"), ("job_digest", "x"), ("salt", "1" * 32)):
         with pytest.raises(CheckpointError):
             checkpoint_state.decrypt(key, sealed, manifest.model_copy(update={field: value}).associated)
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from vfl.cli.main import app
 from vfl.configuration.federation import TlsFiles, load_federation
 from vfl.ids import Role
+from vfl.pki.credentials import Credentials
 from vfl.pki.keyfiles import new_private_key
 from vfl.pki.profile import Owner
-from vfl.transport.credentials import Credentials
 
 PASSPHRASE = "correct horse battery"  # noqa: S105  # of this test
 

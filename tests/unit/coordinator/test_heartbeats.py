@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from support.federation import ACTIVE
-from support.in_process import parties_in_process
+from support.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.coordinator import heartbeats as attendance_module
@@ -12,6 +12,7 @@ from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import PartyRestarted, RemoteError
+from vfl.ids import AttemptId
 from vfl.job.config import TimeoutConfig, job_digest
 from vfl.party.config import load_party
 from vfl.party.service.attempt import not_prepared
@@ -32,12 +33,14 @@ async def _of_a_new_process(*_):
 
 async def test_a_party_is_missed_only_after_it_has_known_of_the_attempt(federation, monkeypatch):
     async with parties_in_process(federation.write()) as (_, clients):
-        attendance = HeartbeatMonitor(PartyClients(clients, ACTIVE), JOB, 0, TimeoutConfig(), SilentCallback())
+        attendance = HeartbeatMonitor(
+            PartyClients(clients, ACTIVE), AttemptId(job_of(federation), JOB, 0), TimeoutConfig(), SilentCallback()
+        )
         watching = asyncio.create_task(attendance.watch())
         await asyncio.sleep(20 * BEAT)  # the call to prepare is still on its way
         assert not watching.done()
         setup = load_party(federation.path(ACTIVE))
-        prepare = m.Prepare(JOB, 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+        prepare = m.Prepare(job_of(federation), JOB, 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
         await asyncio.gather(*(client.prepare(prepare) for client in clients.values()))
         await asyncio.sleep(20 * BEAT)
         assert not watching.done()

@@ -11,7 +11,7 @@ import tomli_w
 from cryptography import x509
 from support.certificates import Issuer, Unchecked
 from support.federation import ACTIVE, COORDINATOR, Federation, free_ports
-from support.in_process import parties_in_process
+from support.in_process import job_of, parties_in_process
 
 import vfl.doctor.answer
 import vfl.transport.diagnosis_call
@@ -25,8 +25,8 @@ from vfl.job.config import job_digest
 from vfl.messages import Check, Verdict
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
+from vfl.pki import credentials
 from vfl.pki.trust import current_time
-from vfl.transport import credentials
 from vfl.transport.diagnosis_call import ask_diagnosis
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
@@ -220,7 +220,7 @@ async def test_a_clock_that_is_wrong_is_a_warning(federation, monkeypatch, secon
 async def test_a_busy_party_is_told_and_goes_on_with_its_job(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
         setup = load_party(federation.path(CLINIC))
-        prepare = m.Prepare("job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
+        prepare = m.Prepare(job_of(federation), "job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
         before = await clients[CLINIC].prepare(prepare)
         findings = await from_coordinator(federation)
         assert await clients[CLINIC].prepare(prepare) == before

@@ -85,7 +85,7 @@ class WatchedIdle(IdleWork):
 @pytest.fixture
 def inbox():
     opened = Inbox()
-    opened.open_job(JOB, 0, set(PEERS))
+    opened.open_run(JOB, 0, set(PEERS))
     return opened
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.federation import ACTIVE
-from support.in_process import Run, parties_in_process, record_messages
+from support.in_process import Run, job_of, parties_in_process, record_messages
 
 from vfl import messages as m
 from vfl.errors import (
@@ -21,7 +21,7 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
-from vfl.job.config import job_digest
+from vfl.job.config import job_digest, job_id
 from vfl.party.config import load_party
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.top import TopTrainer
@@ -34,12 +34,17 @@ JOB, CLINIC, SECONDS = "job-1", "clinic", 60.0
 
 def _prepare(federation, **changes):
     setup = load_party(federation.path(ACTIVE))
-    call = {"job": JOB, "attempt": 0, "digest": job_digest(setup.job, setup.federation)}
+    call = {
+        "job": job_id(setup.job, setup.federation),
+        "run": JOB,
+        "attempt": 0,
+        "digest": job_digest(setup.job, setup.federation),
+    }
     return m.Prepare(**{**call, "protocol_version": PROTOCOL_VERSION, **changes})
 
 
-def _phase_call(step, phase, split):
-    return m.PhaseCall(StepKey(JOB, step, 0), phase, Batch(split, 0, 0))
+def _phase_call(federation, step, phase, split):
+    return m.PhaseCall(job_of(federation), StepKey(JOB, step, 0), phase, Batch(split, 0, 0))
 
 
 async def _every_call_three_times(clients, call):
@@ -68,24 +73,28 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
         prepare = _prepare(federation)
         prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare))
         assert prepared == {name: m.Prepared(name, role, 240, 0) for name, role in zip(clients, Role, strict=False)}
-        aligned = await _every_call_three_times(clients, lambda c: c.align(m.Align(JOB, 0, False), SECONDS))
+        aligned = await _every_call_three_times(
+            clients, lambda c: c.align(m.Align(job_of(federation), JOB, 0, False), SECONDS)
+        )
         assert aligned[ACTIVE] == m.Aligned(240, 156, 24, 60, 4, True)
-        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(JOB, 0, (CLINIC,))))
+        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(job_of(federation), JOB, 0, (CLINIC,))))
         for phase in TRAINING_PHASES:
-            call = _phase_call(1, phase, Split.TRAIN)
+            call = _phase_call(federation, 1, phase, Split.TRAIN)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
         for phase in INFERENCE_PHASES:
-            call = _phase_call(2, phase, Split.TEST)
+            call = _phase_call(federation, 2, phase, Split.TEST)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
-        score = m.Score(JOB, 0, Split.TEST, 0)
+        score = m.Score(job_of(federation), JOB, 0, Split.TEST, 0)
         scored = await _every_call_three_times(clients, lambda c: c.score(score))
         assert scored[CLINIC] == m.Scored({})
         assert 0 <= scored[ACTIVE].metrics["auc"] <= 1
-        finished = await asyncio.gather(*(c.finish(m.Finish(JOB, 0)) for c in clients.values() for _ in range(2)))
+        finished = await asyncio.gather(
+            *(c.finish(m.Finish(job_of(federation), JOB, 0)) for c in clients.values() for _ in range(2))
+        )
         assert finished[0] == finished[1]
         assert not any(party.done() for party in parties.values())  # until all have saved, one may be needed again
         for client in clients.values():
-            await client.release(m.Release(JOB, 0), SECONDS)
+            await client.release(m.Release(job_of(federation), JOB, 0), SECONDS)
         assert [await party for party in parties.values()] == [None, None]
     assert len(made) == 2
     assert all(idle._closed and not idle._pools.stored_bytes for idle in made)
@@ -98,8 +107,10 @@ async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await asyncio.gather(*(c.prepare(_prepare(federation)) for c in clients.values()))
         with pytest.raises(DeadlineExceeded):  # the active party waits for the keys of a party that was not called yet
-            await clients[ACTIVE].align(m.Align(JOB, 0, False), 0.3)
-        aligned = await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
+            await clients[ACTIVE].align(m.Align(job_of(federation), JOB, 0, False), 0.3)
+        aligned = await asyncio.gather(
+            *(c.align(m.Align(job_of(federation), JOB, 0, False), SECONDS) for c in clients.values())
+        )
         assert [reply.rows for reply in aligned] == [240, 240]
 
 
@@ -122,9 +133,9 @@ def _raise(error):
 async def test_calls_before_the_job_is_prepared_are_refused(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         for call in (
-            clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS),
-            clients[CLINIC].run_phase(_phase_call(1, Phase.TOP, Split.TRAIN)),
-            clients[CLINIC].finish(m.Finish(JOB, 0)),
+            clients[CLINIC].align(m.Align(job_of(federation), JOB, 0, False), SECONDS),
+            clients[CLINIC].run_phase(_phase_call(federation, 1, Phase.TOP, Split.TRAIN)),
+            clients[CLINIC].finish(m.Finish(job_of(federation), JOB, 0)),
         ):
             with pytest.raises(RemoteError, match="that this party has not prepared") as raised:
                 await call
@@ -136,14 +147,14 @@ async def test_calls_of_another_job_are_refused(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await clients[CLINIC].prepare(_prepare(federation))
         with pytest.raises(RemoteError, match="that this party has not prepared"):
-            await clients[CLINIC].finish(m.Finish("another-job", 0))
+            await clients[CLINIC].finish(m.Finish(job_of(federation), "another-job", 0))
 
 
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [
         ({"protocol_version": "0"}, "protocol", "the coordinator speaks protocol 0"),
-        ({"digest": "model=1"}, "mismatch", "job or federation file differs"),
+        ({"job": "job@1", "digest": "model=1"}, "mismatch", "job or federation file differs"),
     ],
 )
 async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes, code, says):
@@ -152,23 +163,27 @@ async def test_a_job_that_does_not_fit_is_refused_at_prepare(federation, changes
             await clients[CLINIC].prepare(_prepare(federation, **changes))
         assert raised.value.remote_code == code
         with pytest.raises(RemoteError):  # what was refused is not prepared
-            await clients[CLINIC].align(m.Align(JOB, 0, False), SECONDS)
+            await clients[CLINIC].align(m.Align(job_of(federation), JOB, 0, False), SECONDS)
 
 
 async def test_a_party_works_on_one_job_at_a_time(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await clients[CLINIC].prepare(_prepare(federation))
-        with pytest.raises(RemoteError, match="busy with another job") as raised:
-            await clients[CLINIC].prepare(_prepare(federation, job="job-2"))
+        with pytest.raises(RemoteError, match="busy with another run") as raised:
+            await clients[CLINIC].prepare(_prepare(federation, run="job-2"))
         assert raised.value.remote_code == PolicyRefusal.code
 
 
 async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
         await clients[CLINIC].prepare(_prepare(federation))
-        await clients[CLINIC].abort(m.Abort("job-2", 0, "coordinator", "aborted", "not this one"), SECONDS)
+        await clients[CLINIC].abort(
+            m.Abort(job_of(federation), "job-2", 0, "coordinator", "aborted", "not this one"), SECONDS
+        )
         assert not parties[CLINIC].done()
-        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "data", "bank: no table"), SECONDS)
+        await clients[CLINIC].abort(
+            m.Abort(job_of(federation), JOB, 0, "coordinator", "data", "bank: no table"), SECONDS
+        )
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
         assert isinstance(error, JobAborted)
         assert error.summary == "the job was stopped: bank: no table"
@@ -177,7 +192,9 @@ async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation
 @pytest.mark.parametrize("keep_serving", [True, False])
 async def test_an_abort_before_the_job_came_ends_the_wait_of_a_party_that_serves_one_job(federation, keep_serving):
     async with parties_in_process(federation.write(), keep_serving=keep_serving) as (parties, clients):
-        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "unreachable", "bank did not answer"), SECONDS)
+        await clients[CLINIC].abort(
+            m.Abort(job_of(federation), JOB, 0, "coordinator", "unreachable", "bank did not answer"), SECONDS
+        )
         if keep_serving:
             await clients[CLINIC].prepare(_prepare(federation))
             assert not parties[CLINIC].done()
@@ -193,7 +210,9 @@ async def test_where_the_error_happened_the_process_ends_with_all_of_it(federati
         with pytest.raises(RemoteError) as raised:
             await clients[CLINIC].prepare(_prepare(federation))
         assert str(federation.folder) not in str(raised.value)
-        await clients[CLINIC].abort(m.Abort(JOB, 0, "coordinator", "remote", raised.value.summary), SECONDS)
+        await clients[CLINIC].abort(
+            m.Abort(job_of(federation), JOB, 0, "coordinator", "remote", raised.value.summary), SECONDS
+        )
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, DataError)
     assert str(federation.path(CLINIC, "table.csv")) in str(error)
@@ -203,8 +222,10 @@ async def test_a_party_that_serves_on_takes_the_next_job(federation):
     async with parties_in_process(federation.write(), keep_serving=True) as (parties, clients):
         for job in (JOB, "job-2"):
             await clients[CLINIC].wait_ready(30)
-            await clients[CLINIC].prepare(_prepare(federation, job=job))
-            await clients[CLINIC].abort(m.Abort(job, 0, "coordinator", "aborted", "enough"), SECONDS)
+            await clients[CLINIC].prepare(_prepare(federation, run=job))
+            await clients[CLINIC].abort(
+                m.Abort(job_of(federation), job, 0, "coordinator", "aborted", "enough"), SECONDS
+            )
             await asyncio.sleep(0.5)
         assert not parties[CLINIC].done()
 
@@ -213,7 +234,7 @@ async def test_a_heartbeat_tells_of_work_for_this_job_only(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         before = current_progress().pieces
         await clients[CLINIC].prepare(_prepare(federation))
-        alive = await clients[CLINIC].heartbeat(m.Heartbeat(JOB, 0, ()), SECONDS)
+        alive = await clients[CLINIC].heartbeat(m.Heartbeat(job_of(federation), JOB, 0, ()), SECONDS)
         assert alive.progress > 0
         assert current_progress().pieces == before
 
@@ -222,7 +243,9 @@ async def test_a_silent_coordinator_ends_the_job(federation):
     federation.job["timeouts"] |= {"heartbeat": 1.0, "reconnect": 0.5}
     async with parties_in_process(federation.write()) as (parties, clients):
         await asyncio.gather(*(client.prepare(_prepare(federation)) for client in clients.values()))
-        await asyncio.gather(*(client.align(m.Align(JOB, 0, True), SECONDS) for client in clients.values()))
+        await asyncio.gather(
+            *(client.align(m.Align(job_of(federation), JOB, 0, True), SECONDS) for client in clients.values())
+        )
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
     assert isinstance(error, PeerUnreachable)
     assert error.summary == "the coordinator did not call within 3.5 s after alignment"
@@ -240,6 +263,6 @@ async def test_a_model_that_could_not_be_saved_is_refused_before_the_work(federa
 async def test_a_cancelled_process_leaves_no_thread_that_makes_material(federation):
     async with parties_in_process(federation.write()) as (_, clients):
         await asyncio.gather(*(c.prepare(_prepare(federation)) for c in clients.values()))
-        await asyncio.gather(*(c.align(m.Align(JOB, 0, False), SECONDS) for c in clients.values()))
+        await asyncio.gather(*(c.align(m.Align(job_of(federation), JOB, 0, False), SECONDS) for c in clients.values()))
         assert "idle-work" in {thread.name for thread in threading.enumerate()}
     assert "idle-work" not in {thread.name for thread in threading.enumerate()}

@@ -40,7 +40,7 @@ def test_a_statement_of_its_sender_is_believed(verifier, mutual, issuer, key):
     [
         {"purpose": "vfl/public-keys/2"},
         {"federation": "other"},
-        {"job": "job-2"},
+        {"run": "job-2"},
         {"attempt": 1},
         {"contents": (b"encryption key", b"agreement keY")},
         {"contents": (b"encryption keya", b"greement key")},

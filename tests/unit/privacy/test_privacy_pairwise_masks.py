@@ -57,7 +57,7 @@ def test_masks_differ_for_every_job_step_attempt_and_message():
     masks = _federation(["bank", "telco"])["bank"]
     uses = [
         (KEY, "z"),
-        (replace(KEY, job="job2"), "z"),
+        (replace(KEY, run="job2"), "z"),
         (replace(KEY, step=8), "z"),
         (replace(KEY, attempt=1), "z"),
         (StepKey("job", 0, 7), "z"),

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl import messages as m
 from vfl.errors import RemoteError
+from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient
-from vfl.transport.credentials import Credentials
 
-FINISH = m.Finish("job-1", 0)
+FINISH = m.Finish("job@1", "job-1", 0)
 
 
 def put(source, target):

@@ -51,7 +51,7 @@ def test_every_control_dataclass_has_a_proto_message_with_the_same_fields():
 
 @pytest.mark.parametrize("phase", [0, 99])
 def test_an_unset_or_unknown_phase_is_refused(phase):
-    request = to_proto(m.PhaseCall(StepKey("j", 0, 0), Phase.TOP, Batch(Split.TRAIN, 0, 0)))
+    request = to_proto(m.PhaseCall("job@1", StepKey("j", 0, 0), Phase.TOP, Batch(Split.TRAIN, 0, 0)))
     request.phase = phase
     with pytest.raises(ProtocolError, match="RunPhaseRequest has no valid 'phase'"):
         from_proto(request, m.PhaseCall)

@@ -101,7 +101,7 @@ async def test_a_stranger_to_the_job_is_refused(inbox, share):
 
 def test_bytes_are_bounded(share):
     inbox = Inbox(Limits(inbox_bytes=2 * SHARE_BYTES, steps_ahead=2))
-    inbox.open_job("job-1", 0, {"shop"})
+    inbox.open_run("job-1", 0, {"shop"})
     inbox.put(*share(step=0))
     with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room"), inbox.reserve("shop", 1):
         pass
@@ -114,7 +114,7 @@ def test_bytes_are_bounded(share):
 
 async def test_messages_without_content_are_bounded_too(share):
     inbox = Inbox(Limits(inbox_messages=2))
-    inbox.open_job("job-1", 0, {"shop"})
+    inbox.open_run("job-1", 0, {"shop"})
     for part in range(2):
         inbox.put(replace(share()[0], part=part), share(rows=0)[1])
     with pytest.raises(ProtocolError, match="no room for another message of shop"):
@@ -123,7 +123,7 @@ async def test_messages_without_content_are_bounded_too(share):
 
 async def test_one_of_several_senders_takes_half_at_most(share):
     inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES, steps_ahead=4))
-    inbox.open_job("job-1", 0, {"shop", "telco"})
+    inbox.open_run("job-1", 0, {"shop", "telco"})
     inbox.put(*share(step=0))
     with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room for another message of shop"):
         inbox.put(*share(step=1))
@@ -138,11 +138,11 @@ async def test_one_of_several_senders_takes_half_at_most(share):
 
 def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(share):
     inbox = Inbox()
-    inbox.open_job("job-1", 1, {"shop"})
+    inbox.open_run("job-1", 1, {"shop"})
     share = partial(share, attempt=1)
     inbox.put(*share(step=0))
     inbox.put(*share(step=1))
-    with pytest.raises(ProtocolError, match="shop sent 'forward_share' of step 2, while the job is at 0"):
+    with pytest.raises(ProtocolError, match="shop sent 'forward_share' of step 2, while the run is at 0"):
         inbox.put(*share(step=2))
     inbox.reached(StepKey("job-1", 1, 1))
     inbox.reached(StepKey("job-1", 0, 1))
@@ -150,7 +150,7 @@ def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(
     inbox.reached(StepKey("unknown", 7, 1))
     assert inbox.stored_bytes == SHARE_BYTES
     inbox.put(*share(step=2))
-    with pytest.raises(ProtocolError, match="of step 0, while the job is at 1"):
+    with pytest.raises(ProtocolError, match="of step 0, while the run is at 1"):
         inbox.put(*share(step=0))
 
 
@@ -160,7 +160,7 @@ async def test_early_messages_are_held_until_the_job_opens(share):
     inbox.put(*share(sender="other"))
     with pytest.raises(InternalError, match="never come"):
         await take(inbox, share()[0])
-    inbox.open_job("job-1", 0, {"shop"})
+    inbox.open_run("job-1", 0, {"shop"})
     assert inbox.stored_bytes == SHARE_BYTES, "the stranger's message is dropped"
     assert await take(inbox, share()[0]) is not None
     assert inbox.stored_bytes == 0
@@ -173,7 +173,7 @@ def test_what_is_held_is_bounded(share, limits):
         inbox.put(*share(step=step))
     with pytest.raises(ProtocolError, match="not prepared"):
         inbox.put(*share(step=2))
-    inbox.open_job("job-1", 0, {"shop"})
+    inbox.open_run("job-1", 0, {"shop"})
     inbox.put(*share(step=2))
     inbox.put(*share(step=3, attempt=1))
 
@@ -182,7 +182,7 @@ async def test_a_new_attempt_replaces_the_old_one_and_adopts_what_came_for_it(in
     inbox.put(*share())
     inbox.put(*share(attempt=1, fill=5))
     task = await waiting(inbox, share(step=3)[0])
-    inbox.open_job("job-1", 1, {"shop"})
+    inbox.open_run("job-1", 1, {"shop"})
     with pytest.raises(JobAborted):
         await task
     with pytest.raises(ProtocolError, match="attempt that is over"):
@@ -193,25 +193,25 @@ async def test_a_new_attempt_replaces_the_old_one_and_adopts_what_came_for_it(in
 
 def test_opening_again_is_idempotent_but_never_goes_back(inbox, share):
     inbox.put(*share())
-    inbox.open_job("job-1", 0, {"telco", "shop"})
+    inbox.open_run("job-1", 0, {"telco", "shop"})
     assert inbox.stored_bytes == SHARE_BYTES
     with pytest.raises(ProtocolError, match="already run"):
-        inbox.open_job("job-1", 0, {"shop"})
-    inbox.discard_job("job-1")
+        inbox.open_run("job-1", 0, {"shop"})
+    inbox.discard_run("job-1")
     with pytest.raises(ProtocolError, match="already run"):
-        inbox.open_job("job-1", 0, {"shop", "telco"})
+        inbox.open_run("job-1", 0, {"shop", "telco"})
 
 
 async def test_discarding_frees_memory_wakes_waiters_and_refuses_late_messages(inbox, share):
     inbox.put(*share())
     task = await waiting(inbox, share(step=1)[0])
-    inbox.discard_job("job-1")
+    inbox.discard_run("job-1")
     with pytest.raises(JobAborted, match="over"):
         await task
     assert inbox.stored_bytes == 0
     with pytest.raises(ProtocolError, match="attempt that is over"):
         inbox.put(*share(step=1))
-    inbox.discard_job("unknown")
+    inbox.discard_run("unknown")
 
 
 async def test_a_failure_reaches_every_waiter_and_every_later_take_and_put(inbox, share):
@@ -226,7 +226,7 @@ async def test_a_failure_reaches_every_waiter_and_every_later_take_and_put(inbox
     with pytest.raises(ModelError, match="NaN"):
         inbox.put(*share(step=6))
     assert inbox.stored_bytes == 0
-    inbox.open_job("job-1", 1, {"shop"})
+    inbox.open_run("job-1", 1, {"shop"})
     inbox.put(*share(attempt=1))
     assert await take(inbox, share(attempt=1)[0]) is not None
 

@@ -10,9 +10,10 @@ from support.certificates import Issuer
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
+from vfl.pki.credentials import Credentials, watched
 from vfl.pki.keyfiles import PassphraseSource
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.transport.credentials import Credentials, watched
+from vfl.transport.tls import server_credentials
 
 BANK = "spiffe://demo/party/bank"
 ROLES = {"bank": Role.ACTIVE, "hub": Role.COORDINATOR}
@@ -50,7 +51,7 @@ def test_certificates_are_never_overwritten(files, tmp_path):
 
 
 def test_files_of_a_party_and_of_the_coordinator_load(files, federation):
-    assert Credentials(files["bank"], federation, "bank").server_credentials() is not None
+    assert server_credentials(Credentials(files["bank"], federation, "bank")) is not None
     assert Credentials(files["hub"], federation, "hub").trust.authorities
 
 

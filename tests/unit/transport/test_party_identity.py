@@ -17,8 +17,9 @@ from vfl.pki.trust import CertificateRefused, current_time
 from vfl.transport.access import Access
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
+from vfl.transport.tls import secure_channel
 
-FINISH = m.Finish("job-1", 0)
+FINISH = m.Finish("job@1", "job-1", 0)
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))
 
 
@@ -38,7 +39,7 @@ async def test_only_the_coordinator_controls(serving_tls, calling, handler):
     async with serving_tls() as endpoint:
         for name in ("shop", "bank"):
             async with ControlClient(endpoint, "bank", calling(name)) as caller:
-                for call in (caller.finish(FINISH), caller.abort(m.Abort("job-1", 0, "x", "y", "z"), 5)):
+                for call in (caller.finish(FINISH), caller.abort(m.Abort("job@1", "job-1", 0, "x", "y", "z"), 5)):
                     with pytest.raises(RemoteError, match="does not allow control calls") as caught:
                         await call
                     assert caught.value.remote_code == "access"
@@ -185,7 +186,7 @@ async def test_a_caller_without_certificate_is_refused(serving_tls, certificates
 async def test_health_and_reflection_are_for_members_only(serving_tls, calling, issuer):
     strangers = calling("hub", issuer.files("hub", federation="other"))
     async with serving_tls() as endpoint:
-        async with strangers.channel(endpoint, "bank", []) as channel:
+        async with secure_channel(strangers, endpoint, "bank", []) as channel:
             request = health_pb2.HealthCheckRequest()
             info = reflection_pb2.ServerReflectionRequest(list_services="")
             calls = (
@@ -200,7 +201,7 @@ async def test_health_and_reflection_are_for_members_only(serving_tls, calling, 
         async with ControlClient(endpoint, "bank", strangers) as stranger:
             with pytest.raises(RemoteError, match="another federation"):
                 await stranger.wait_ready(5)
-        async with calling("shop").channel(endpoint, "bank", []) as channel:
+        async with secure_channel(calling("shop"), endpoint, "bank", []) as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
             reply = await stub.ServerReflectionInfo(iter([info]), timeout=5).read()
             assert len(reply.list_services_response.service) == 5

@@ -31,7 +31,7 @@ from vfl.transport.wire.traffic import Traffic, TrafficMeter
 
 STEP = StepKey("job-1", 0, 0)
 CHECKPOINT = CheckpointId(0, 0, "digest")
-PHASE_CALL = m.PhaseCall(STEP, Phase.TOP, Batch(Split.TRAIN, 1, 2))
+PHASE_CALL = m.PhaseCall("job@1", STEP, Phase.TOP, Batch(Split.TRAIN, 1, 2))
 
 
 def endpoint(server) -> str:
@@ -96,18 +96,18 @@ async def test_parts_of_one_kind_arrive_in_any_order_and_are_told_apart(serving,
 
 async def test_control_calls_arrive_and_are_answered(serving, handler):
     calls = {
-        "prepare": (m.Prepare("job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10, 2)),
-        "restore": (m.Restore("job-1", 0, CHECKPOINT), m.Restored("bank")),
-        "align": (m.Align("job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
-        "begin": (m.Begin("job-1", 0, ("shop",)), m.Begun("bank")),
+        "prepare": (m.Prepare("job@1", "job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10, 2)),
+        "restore": (m.Restore("job@1", "job-1", 0, CHECKPOINT), m.Restored("bank")),
+        "align": (m.Align("job@1", "job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
+        "begin": (m.Begin("job@1", "job-1", 0, ("shop",)), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
-        "score": (m.Score("job-1", 0, Split.TEST, 3), m.Scored({"auc": 0.75})),
-        "checkpoint": (m.Checkpoint(STEP, True), m.Checkpointed(CHECKPOINT)),
-        "commit": (m.Commit("job-1", 0, CHECKPOINT), m.Committed("bank")),
-        "heartbeat": (m.Heartbeat("job-1", 0, ("shop",)), m.Alive("bank", "top of step 3", 7, "shop", 1.5)),
-        "abort": (m.Abort("job-1", 0, "shop", "data", "no rows"), None),
-        "finish": (m.Finish("job-1", 0), m.Finished("bank", 1, 2, 3, 0.5)),
-        "release": (m.Release("job-1", 0), m.Released("bank")),
+        "score": (m.Score("job@1", "job-1", 0, Split.TEST, 3), m.Scored({"auc": 0.75})),
+        "checkpoint": (m.Checkpoint("job@1", STEP, True), m.Checkpointed(CHECKPOINT)),
+        "commit": (m.Commit("job@1", "job-1", 0, CHECKPOINT), m.Committed("bank")),
+        "heartbeat": (m.Heartbeat("job@1", "job-1", 0, ("shop",)), m.Alive("bank", "top of step 3", 7, "shop", 1.5)),
+        "abort": (m.Abort("job@1", "job-1", 0, "shop", "data", "no rows"), None),
+        "finish": (m.Finish("job@1", "job-1", 0), m.Finished("bank", 1, 2, 3, 0.5)),
+        "release": (m.Release("job@1", "job-1", 0), m.Released("bank")),
     }
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         # The others may take as long as the party gets on.
@@ -161,7 +161,7 @@ async def test_a_message_too_large_is_refused_at_both_ends(serving):
 
 async def test_a_stream_without_header_and_one_cut_short_are_refused(serving, share):
     header = data_pb2.Header(
-        protocol_version=1, job="job-1", kind="forward_share", sender="shop", receiver="bank", total_bytes=48,
+        protocol_version=1, run="job-1", kind="forward_share", sender="shop", receiver="bank", total_bytes=48,
         tensors=[data_pb2.TensorSpec(name="sh_z_BK", dtype="int64", shape=[3, 2])],
     )  # fmt: skip
     streams = {
@@ -180,7 +180,7 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
     async def stalls():
         address, message = ciphertexts(1)
         header = data_pb2.Header(
-            protocol_version=1, job="job-1", kind=address.kind, sender="shop", receiver="bank",
+            protocol_version=1, run="job-1", kind=address.kind, sender="shop", receiver="bank",
             total_bytes=sum(values.nbytes for values in message.tensors().values()),
             tensors=[
                 data_pb2.TensorSpec(name=name, dtype="uint32", shape=values.shape)
@@ -205,19 +205,19 @@ async def test_a_call_past_its_deadline_names_party_call_and_seconds(serving, ha
     handler.delay = 30
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         with pytest.raises(DeadlineExceeded, match=r"bank did not complete 'align' within 0\.2 s"):
-            await client.align(m.Align("job-1", 0, False), 0.2)
+            await client.align(m.Align("job@1", "job-1", 0, False), 0.2)
 
 
 async def test_a_channel_that_is_closed_under_a_call_is_no_cancellation_of_the_caller(serving, handler):
     handler.delay = 30
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
-        call = asyncio.create_task(client.score(m.Score("job-1", 0, Split.TEST, 3)))
+        call = asyncio.create_task(client.score(m.Score("job@1", "job-1", 0, Split.TEST, 3)))
         await asyncio.sleep(0.3)
         await client._channel.close(0)
         with pytest.raises(PeerUnreachable, match="long after certificates had been renewed"):
             await call
         client._connect()
-        call = asyncio.create_task(client.score(m.Score("job-1", 0, Split.TEST, 3)))
+        call = asyncio.create_task(client.score(m.Score("job@1", "job-1", 0, Split.TEST, 3)))
         await asyncio.sleep(0.3)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

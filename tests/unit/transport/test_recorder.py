@@ -43,12 +43,12 @@ async def test_both_ends_tell_the_same_of_a_message(serving, share, ends):
 
 async def test_both_ends_tell_the_same_of_calls_replies_and_failures(serving, handler, ends):
     here, there = ends
-    phase = m.PhaseCall(StepKey("job-1", 4, 0), Phase.TOP, Batch(Split.TRAIN, 1, 2))
+    phase = m.PhaseCall("job@1", StepKey("job-1", 4, 0), Phase.TOP, Batch(Split.TRAIN, 1, 2))
     async with serving(recorder=there) as server, ControlClient(endpoint(server), "bank", None, here) as client:
         await client.run_phase(phase)
         handler.error = DataError("no rows", detail="secret.csv", remedy="add some")
         with pytest.raises(RemoteError):
-            await client.score(m.Score("job-1", 0, Split.TEST, 0))
+            await client.score(m.Score("job@1", "job-1", 0, Split.TEST, 0))
     assert [c.kind for c in here.told] == ["phase_call", "phase_report", "score", "failure"]
     assert [(c.kind, c.digest, c.bytes) for c in here.told] == [(c.kind, c.digest, c.bytes) for c in there.told]
     assert (here.told[0].phase, here.told[0].batch, here.told[0].key.step) == (Phase.TOP, phase.batch, 4)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import tomli_w
 from support.federation import free_ports
 from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
@@ -57,7 +58,7 @@ async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, c
             with pytest.raises(PeerUnreachable) as caught:
                 await hub.wait_ready(1.5)
             with pytest.raises(PeerUnreachable):
-                await hub.finish(m.Finish("job-1", 0))
+                await hub.finish(m.Finish("job@1", "job-1", 0))
     finally:
         process.kill()
         errors = await process.stderr.read()
@@ -66,8 +67,26 @@ async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, c
     assert b"unsupported protocol" in errors
 
 
-def test_it_holds_when_grpc_was_imported_first():
-    """gRPC reads the list of suites when it makes its first credentials, not when it is imported."""
-    program = "import grpc, grpc.aio, vfl.transport.server, os; print(os.environ['GRPC_SSL_CIPHER_SUITES'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["PSK-AES128-CBC-SHA"]
+PROGRAM = """
+import os, sys
+import grpc, grpc.aio, vfl.transport.server, vfl.transport.client
+from pathlib import Path
+from vfl.configuration.federation import load_federation
+from vfl.configuration.federation import TlsFiles
+from vfl.pki.credentials import Credentials
+from vfl.transport.tls import server_credentials
+print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
+ca, certificate, key, federation = map(Path, sys.argv[1:])
+server_credentials(Credentials(TlsFiles(ca=ca, certificate=certificate, key=key), load_federation(federation), "bank"))
+print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
+"""
+
+
+def test_it_is_set_with_the_first_credentials_and_not_by_importing(tmp_path, certificates, mutual):
+    """gRPC reads the list of suites when it makes its first credentials; a host program's own gRPC is left alone."""
+    federation = tmp_path / "federation.toml"
+    federation.write_text(tomli_w.dumps(mutual.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    files = certificates["bank"]
+    arguments = [sys.executable, "-c", PROGRAM, files.ca, files.certificate, files.key, federation]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["None", "PSK-AES128-CBC-SHA"], done.stderr

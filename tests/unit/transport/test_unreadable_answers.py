@@ -45,8 +45,8 @@ async def _garbage_server():
 async def test_a_control_reply(call):
     async with _garbage_server() as endpoint, ControlClient(endpoint, "bank", None) as hub:
         calls = {
-            "finish": lambda: hub.finish(m.Finish("job-1", 0)),
-            "abort": lambda: hub.abort(m.Abort("job-1", 0, "hub", "data", "no rows"), 5),
+            "finish": lambda: hub.finish(m.Finish("job@1", "job-1", 0)),
+            "abort": lambda: hub.abort(m.Abort("job@1", "job-1", 0, "hub", "data", "no rows"), 5),
             "wait_ready": lambda: hub.wait_ready(5),
         }
         with pytest.raises(ProtocolError, match="bank sent an answer that cannot be read"):

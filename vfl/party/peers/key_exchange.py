@@ -12,9 +12,9 @@ from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Exchange, Send, receive
+from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Signature, Statement
 from vfl.privacy.agreement import AgreementKey, SharedSecret
-from vfl.transport.credentials import Credentials
 
 _log = structlog.get_logger("vfl.party")
 
@@ -92,7 +92,7 @@ class SessionKeys:
         )
 
     def _statement(self, sender: str, key: StepKey, encryption: bytes, agreement: bytes) -> Statement:
-        return Statement(KEYS_PURPOSE, self._federation, key.job, key.attempt, sender, (encryption, agreement))
+        return Statement(KEYS_PURPOSE, self._federation, key.run, key.attempt, sender, (encryption, agreement))
 
 
 def _bytes(content: bytes) -> np.ndarray:

@@ -156,7 +156,7 @@ class ActiveParty:
         """See ``RoleWorker``."""
         return await asyncio.to_thread(self._upper.metrics)
 
-    async def save(self, job: str) -> float:
+    async def save(self, run: str) -> float:
         """See ``RoleWorker``."""
-        await asyncio.to_thread(save_active, self._state, job, self._interaction.shares(), self._upper)
+        await asyncio.to_thread(save_active, self._state, run, self._interaction.shares(), self._upper)
         return await asyncio.to_thread(certified_lipschitz, self._upper.top)

@@ -34,8 +34,8 @@ from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import SessionKeys
 from vfl.party.private_seed import load_private_seed
+from vfl.pki.credentials import Credentials
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
-from vfl.transport.credentials import Credentials
 
 _log = structlog.get_logger("vfl.party")
 
@@ -76,7 +76,7 @@ class RoleWorker(Protocol):
     async def score(self) -> dict[str, float]:
         """Metrics of everything scored since the last call."""
 
-    async def save(self, job: str) -> float:
+    async def save(self, run: str) -> float:
         """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""
 
 
@@ -171,7 +171,7 @@ class PartyContext:
         parties = (setup.federation.active.name, *(party.name for party in setup.federation.passives))
         if self._blinded is None:
             processes = setup.config.threads or os.cpu_count() or 1
-            self._blinded = await asyncio.to_thread(BlindedIds, self._loaded.ids, key.job, processes)
+            self._blinded = await asyncio.to_thread(BlindedIds, self._loaded.ids, key.run, processes)
         try:
             yield Alignment(parties, setup.name, self._blinded, setup.config.policy.check_rows)
         finally:

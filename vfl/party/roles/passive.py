@@ -121,7 +121,7 @@ class PassiveParty:
         """A passive party has no labels and publishes nothing."""
         return {}
 
-    async def save(self, job: str) -> float:
+    async def save(self, run: str) -> float:
         """See ``RoleWorker``."""
-        await asyncio.to_thread(save_passive, self._state, job, self._interaction.shares())
+        await asyncio.to_thread(save_passive, self._state, run, self._interaction.shares())
         return 0.0

@@ -35,16 +35,16 @@ def make_output(directory: Path) -> None:
         raise _not_writable(str(directory))
 
 
-def save_passive(state: PartyContext, job: str, shares: Mapping[str, IntArray]) -> Path:
+def save_passive(state: PartyContext, run: str, shares: Mapping[str, IntArray]) -> Path:
     """Write bottom, interaction share and preprocessing of a passive party; return the directory."""
-    return _save(state, job, _bottom_tensors(state), shares, {})
+    return _save(state, run, _bottom_tensors(state), shares, {})
 
 
-def save_active(state: PartyContext, job: str, shares: Mapping[str, IntArray], upper: TopTrainer) -> Path:
+def save_active(state: PartyContext, run: str, shares: Mapping[str, IntArray], upper: TopTrainer) -> Path:
     """Write bottom, interaction shares, top, preprocessing and label encoding of the active party."""
     tensors = _bottom_tensors(state)
     tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
-    return _save(state, job, tensors, shares, {"labels.json": upper.encoding.to_json()})
+    return _save(state, run, tensors, shares, {"labels.json": upper.encoding.to_json()})
 
 
 def _bottom_tensors(state: PartyContext) -> dict[str, torch.Tensor]:
@@ -55,12 +55,12 @@ def _bottom_tensors(state: PartyContext) -> dict[str, torch.Tensor]:
 
 def _save(
     state: PartyContext,
-    job: str,
+    run: str,
     tensors: Mapping[str, torch.Tensor],
     shares: Mapping[str, IntArray],
     texts: Mapping[str, str],
 ) -> Path:
-    directory = state.setup.config.output / job
+    directory = state.setup.config.output / run
     card = {
         "job": state.setup.job.model_dump(mode="json", exclude={"federation"}),
         "party": state.setup.name,

@@ -1,4 +1,4 @@
-"""One attempt of a job at a party: what it is doing, and the calls that it has answered or is answering."""
+"""One attempt of a run at a party: what it is doing, and the calls that it has answered or is answering."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Attempt:
     """Every call is worked on once, however often it comes; a later attempt ends this one.
 
     Args:
-        job: name of the job.
+        run: its name.
         number: of the attempt, from 0.
 
     Attributes:
@@ -41,8 +41,8 @@ class Attempt:
         error: the first error since the last call that was answered: the run goes on without a checkpoint.
     """
 
-    def __init__(self, job: str, number: int) -> None:
-        self.job = job
+    def __init__(self, run: str, number: int) -> None:
+        self.run = run
         self.number = number
         self.mail: ExchangeDriver | None = None
         self._role: RoleWorker | None = None
@@ -77,16 +77,16 @@ class Attempt:
     @property
     def setup_key(self) -> StepKey:
         """Addresses messages before the first step."""
-        return StepKey(self.job, SETUP_STEP, self.number)
+        return StepKey(self.run, SETUP_STEP, self.number)
 
-    def check_current(self, job: str, number: int) -> None:
+    def check_current(self, run: str, number: int) -> None:
         """Whether a call is for this attempt.
 
         Raises:
             PartyRestarted: this party does not know the attempt yet.
             ProtocolError: the attempt is over: another coordinator goes on with the job.
         """
-        if job != self.job or number > self.number:
+        if run != self.run or number > self.number:
             raise not_prepared()
         if number < self.number:
             raise superseded()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vfl.coordinator.heartbeats import HEARTBEAT_SECONDS
 from vfl.errors import PeerUnreachable
-from vfl.job.config import TimeoutConfig
+from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.party.service.attempt import Attempt
 
 

@@ -11,11 +11,12 @@ import structlog
 
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
+from vfl.job.config import job_id
 from vfl.party.config import PartySetup
 from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
+from vfl.pki.credentials import Credentials
 from vfl.transport.client import PeerClient
-from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.traffic import TrafficMeter
 
@@ -35,7 +36,7 @@ class PartyResources:
     traffic: TrafficMeter
     trails: AuditTrails
     credentials: Credentials | None
-    reception: JobRouter
+    router: JobRouter
 
 
 class JobHost:
@@ -71,7 +72,7 @@ class JobHost:
             shared.credentials,
             keep_serving=self._keep_serving,
         )
-        shared.reception.put(setup.job.name, self._service)
+        shared.router.put(job_id(setup.job, setup.federation), self._service)
 
     async def serve(self) -> VflError | None:
         """Until a run has ended, or with ``keep_serving`` until the process stops; what ended it."""
@@ -82,7 +83,7 @@ class JobHost:
             await asyncio.sleep(_LAST_ANSWER_SECONDS)  # the answer to the call that ended the run is on its way
             self.close()
             self._shared.trails.remove(self._trail)
-            self._shared.inbox.discard_job(self._service.run)
+            self._shared.inbox.discard_run(self._service.run)
             self._open()
             _log.info("waiting for the next run", job=self._setup.job.name)
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfl import messages as m
+from vfl.errors import MismatchError
+from vfl.job.config import check_digest
 from vfl.party.service.service import PartyService
 
 
 class JobRouter:
-    """Implements ``vfl.transport.server.ControlHandler`` for all jobs that a party was started with."""
+    """Implements ``vfl.transport.server.ControlHandler`` for all jobs that a party was started with.
+
+    A call names its job by name and digest (``vfl.job.config.job_id``). One of a job that this party does not serve is
+    refused, whatever it asks for: it must not stop, claim or end a run of another job.
+    """
 
     def __init__(self) -> None:
         self._services: dict[str, PartyService] = {}
@@ -18,19 +24,31 @@ class JobRouter:
         return iter(self._services.values())
 
     def put(self, job: str, service: PartyService) -> None:
-        """From now on runs of this job go to this service."""
+        """From now on calls of this job, by its ``job_id``, go to this service."""
         self._services[job] = service
 
-    def _of(self, run: str, digest: str = "") -> PartyService:
-        """The service that works on a run; else the one whose job it is: by its digest, or by its name."""
-        services = self._services
-        working = (service for service in services.values() if service.run == run)
-        same = (service for service in services.values() if digest and service.digest == digest)
-        named = (services[job] for job in sorted(services, key=len, reverse=True) if run.startswith(f"{job}-"))
-        for found in (working, same, named):
-            if service := next(found, None):
-                return service
-        return next(iter(services.values()))  # which says what is wrong
+    def _of(self, job: str, digest: str = "") -> PartyService:
+        """The service of a job.
+
+        Args:
+            digest: of the caller's files, table by table, where the call has it: then a difference can be named.
+
+        Raises:
+            MismatchError: this party does not serve the job.
+        """
+        if job in self._services:
+            return self._services[job]
+        if digest and (same_name := self._of_name(job)):
+            check_digest(same_name.digest, digest)
+        raise MismatchError(
+            "this party does not serve the job of the call",
+            detail=f"{job}; served: {', '.join(self._services)}",
+            remedy="give every party the same job.toml and federation.toml, and start each with the job that is to run",
+        )
+
+    def _of_name(self, job: str) -> PartyService | None:
+        name = job.partition("@")[0]
+        return next((service for own, service in self._services.items() if own.partition("@")[0] == name), None)
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """See ``PartyService``, as for all that follow."""
@@ -50,7 +68,7 @@ class JobRouter:
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one batch."""
-        return await self._of(call.key.job).run_phase(call)
+        return await self._of(call.job).run_phase(call)
 
     async def score(self, call: m.Score) -> m.Scored:
         """Metrics of a scored split."""
@@ -58,7 +76,7 @@ class JobRouter:
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
         """Write down the state."""
-        return await self._of(call.key.job).checkpoint(call)
+        return await self._of(call.job).checkpoint(call)
 
     async def commit(self, call: m.Commit) -> m.Committed:
         """All parties have written theirs."""
@@ -73,9 +91,14 @@ class JobRouter:
         return await self._of(call.job).finish(call)
 
     async def release(self, call: m.Release) -> m.Released:
-        """The job is over."""
+        """The run is over."""
         return await self._of(call.job).release(call)
 
     async def abort(self, call: m.Abort) -> None:
-        """Stop the job and say why."""
-        await self._of(call.job).abort(call)
+        """Stop the run and say why.
+
+        A run may have failed because this party's files differ from the coordinator's: then the name of the job decides,
+        so that a party that waits for it hears why it will not come.
+        """
+        service = self._services.get(call.job) or self._of_name(call.job)
+        await (service or self._of(call.job)).abort(call)

@@ -29,9 +29,9 @@ from vfl.party.roles.passive import PassiveParty
 from vfl.party.roles.saving import make_output
 from vfl.party.service.attempt import PREPARE, Attempt, not_prepared, superseded
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
+from vfl.pki.credentials import Credentials
 from vfl.runtime.memory import peak_memory_bytes
 from vfl.transport.client import PeerClient
-from vfl.transport.credentials import Credentials
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.limits import MEBIBYTE
 from vfl.transport.wire.traffic import TrafficMeter
@@ -48,7 +48,7 @@ class _OfAttempt(Protocol):
     """What tells which attempt a call belongs to."""
 
     @property
-    def job(self) -> str: ...
+    def run(self) -> str: ...
 
     @property
     def attempt(self) -> int: ...
@@ -90,7 +90,7 @@ class PartyService:
         self._credentials = credentials
         self._keep_serving = keep_serving
         self.digest = job_digest(setup.job, setup.federation)
-        self._job: Attempt | None = None
+        self._attempt: Attempt | None = None
         self._store: CheckpointStore | None = None
         self._idle: IdleWork | None = None
         self._last_call = time.monotonic()
@@ -100,7 +100,7 @@ class PartyService:
     @property
     def run(self) -> str:
         """Name of the run that this party works on; empty before one has come."""
-        return self._job.job if self._job else ""
+        return self._attempt.run if self._attempt else ""
 
     # --- control calls ---
 
@@ -112,34 +112,34 @@ class PartyService:
                 remedy="install the same version of vfl everywhere",
             )
         self._raise_if_stopped()
-        if self._job is not None and self._job.job != call.job:
+        if self._attempt is not None and self._attempt.run != call.run:
             raise PolicyRefusal(
-                "this party is busy with another job", remedy="wait until that job is over, then start again"
+                "this party is busy with another run", remedy="wait until that run is over, then start again"
             )
-        if self._job is None:
-            self._trail.open(call.job, call.attempt)
-        if self._job is None or self._job.number < call.attempt:
+        if self._attempt is None:
+            self._trail.open(call.run, call.attempt)
+        if self._attempt is None or self._attempt.number < call.attempt:
             self._begin_attempt(call)
-        return await self._once(call, "prepare", PREPARE, lambda job: self._prepare(job, call))
+        return await self._once(call, "prepare", PREPARE, lambda attempt: self._prepare(attempt, call))
 
     def _begin_attempt(self, call: m.Prepare) -> None:
-        interrupted, self._job = self._job, Attempt(call.job, call.attempt)
+        interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
         if interrupted is not None:
-            _log.warning("the job is tried again", attempt=call.attempt, interrupted=interrupted.where)
+            _log.warning("the run is tried again", attempt=call.attempt, interrupted=interrupted.where)
             interrupted.end()
-        self._inbox.open_job(call.job, call.attempt, set(self._setup.peers))
+        self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
 
-    async def _prepare(self, job: Attempt, call: m.Prepare) -> m.Prepared:
+    async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
         check_digest(self.digest, call.digest)
         check_acceptable(self._setup)
         await asyncio.to_thread(make_output, self._setup.config.output)
-        origin = Origin(job.job, self.digest, self._setup.name)
+        origin = Origin(attempt.run, self.digest, self._setup.name)
         self._store = CheckpointStore(self._setup.config.checkpoints, origin)
-        if job.number > 0:
+        if attempt.number > 0:
             await self._reach_peers()
-        await asyncio.to_thread(self._give_role, job)
-        _log.info("job accepted", job=call.job, policy=self._setup.config.policy.model_dump())
-        loaded = await job.role.load()
+        await asyncio.to_thread(self._give_role, attempt)
+        _log.info("job accepted", run=call.run, policy=self._setup.config.policy.model_dump())
+        loaded = await attempt.role.load()
         _log.info("table loaded", rows=loaded.rows, rows_without_id=loaded.dropped)
         return m.Prepared(
             party=self._setup.name,
@@ -157,13 +157,13 @@ class PartyService:
     async def restore(self, call: m.Restore) -> m.Restored:
         """Take a checkpoint, to go on from it."""
 
-        async def work(job: Attempt) -> m.Restored:
+        async def work(attempt: Attempt) -> m.Restored:
             snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
             # The interruption may have come before this party heard of the commit.
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
-            job.role.restore(snapshot)
-            job.restored_step = snapshot.step
-            _log.info("going on from a checkpoint", step=snapshot.step, attempt=job.number)
+            attempt.role.restore(snapshot)
+            attempt.restored_step = snapshot.step
+            _log.info("going on from a checkpoint", step=snapshot.step, attempt=attempt.number)
             return m.Restored(party=self._setup.name)
 
         return await self._once(call, ("restore", call.checkpoint), "going back to a checkpoint", work)
@@ -171,10 +171,10 @@ class PartyService:
     async def align(self, call: m.Align) -> m.Aligned:
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
 
-        async def work(job: Attempt) -> m.Aligned:
-            aligned = await job.role.align(job.setup_key, count_only=call.count_only)
+        async def work(attempt: Attempt) -> m.Aligned:
+            aligned = await attempt.role.align(attempt.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
-            job.trained = not call.count_only
+            attempt.trained = not call.count_only
             return aligned
 
         return await self._once(call, "align", "alignment", work)
@@ -182,9 +182,9 @@ class PartyService:
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
 
-        async def work(job: Attempt) -> m.Begun:
-            await job.role.begin(job.setup_key, frozenset(call.gradient_receivers))
-            self._inbox.reached(StepKey(job.job, job.restored_step, job.number))
+        async def work(attempt: Attempt) -> m.Begun:
+            await attempt.role.begin(attempt.setup_key, frozenset(call.gradient_receivers))
+            self._inbox.reached(StepKey(attempt.run, attempt.restored_step, attempt.number))
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
@@ -194,12 +194,12 @@ class PartyService:
         """Do one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
         self._inbox.reached(call.key)
-        return await self._once(call.key, (call.key, call.phase), where, lambda job: self._run_phase(job, call))
+        return await self._once(call.key, (call.key, call.phase), where, lambda attempt: self._run_phase(attempt, call))
 
-    async def _run_phase(self, job: Attempt, call: m.PhaseCall) -> m.PhaseReport:
-        before, started = self._traffic.total(job.job), time.perf_counter()
-        metrics = await job.role.run_phase(call.key, call.phase, call.batch)
-        after = self._traffic.total(job.job)
+    async def _run_phase(self, attempt: Attempt, call: m.PhaseCall) -> m.PhaseReport:
+        before, started = self._traffic.total(attempt.run), time.perf_counter()
+        metrics = await attempt.role.run_phase(call.key, call.phase, call.batch)
+        after = self._traffic.total(attempt.run)
         return m.PhaseReport(
             seconds=time.perf_counter() - started,
             bytes_sent=after.sent - before.sent,
@@ -210,8 +210,8 @@ class PartyService:
     async def score(self, call: m.Score) -> m.Scored:
         """Metrics of a scored split."""
 
-        async def work(job: Attempt) -> m.Scored:
-            metrics = await job.role.score()
+        async def work(attempt: Attempt) -> m.Scored:
+            metrics = await attempt.role.score()
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             return m.Scored(metrics=metrics)
 
@@ -221,11 +221,13 @@ class PartyService:
         """Save this party's part of the model."""
         return await self._once(call, "finish", "saving", self._finish)
 
-    async def _finish(self, job: Attempt) -> m.Finished:
-        lipschitz = await job.role.save(job.job) if job.trained else 0.0
-        total = self._traffic.total(job.job)
-        saved = str(self._setup.config.output / job.job) if job.trained else "nothing, the common ids were counted"
-        _log.info("job finished", job=job.job, saved=saved)
+    async def _finish(self, attempt: Attempt) -> m.Finished:
+        lipschitz = await attempt.role.save(attempt.run) if attempt.trained else 0.0
+        total = self._traffic.total(attempt.run)
+        saved = (
+            str(self._setup.config.output / attempt.run) if attempt.trained else "nothing, the common ids were counted"
+        )
+        _log.info("job finished", run=attempt.run, saved=saved)
         return m.Finished(
             party=self._setup.name,
             bytes_sent=total.sent,
@@ -237,9 +239,9 @@ class PartyService:
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
         """Write down the state."""
 
-        async def work(job: Attempt) -> m.Checkpointed:
-            snapshot = job.role.snapshot(call.key.step)
-            write = partial(self._checkpoints.write, snapshot, job.number, durable=call.durable)
+        async def work(attempt: Attempt) -> m.Checkpointed:
+            snapshot = attempt.role.snapshot(call.key.step)
+            write = partial(self._checkpoints.write, snapshot, attempt.number, durable=call.durable)
             return m.Checkpointed(checkpoint=await asyncio.to_thread(write))
 
         where = f"the checkpoint of step {call.key.step}"
@@ -258,32 +260,32 @@ class PartyService:
     async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
         """Say what this party does, whatever it does."""
         self._raise_if_stopped()
-        if self._job is None:
+        if self._attempt is None:
             raise not_prepared()
-        self._job.check_current(call.job, call.attempt)
+        self._attempt.check_current(call.run, call.attempt)
         self._last_call = time.monotonic()
-        return self._job.alive(call, self._setup.name)
+        return self._attempt.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
-        """The job is over. A party that was started again after it had saved hears of it, too."""
-        if self._job is not None:
-            self._job.check_current(call.job, call.attempt)
-        if self._job is not None or not self._keep_serving:
+        """The run is over. A party that was started again after it had saved hears of it, too."""
+        if self._attempt is not None:
+            self._attempt.check_current(call.run, call.attempt)
+        if self._attempt is not None or not self._keep_serving:
             asyncio.get_running_loop().call_soon(self._end, None)
         return m.Released(party=self._setup.name)
 
     async def abort(self, call: m.Abort) -> None:
-        """Stop the job and say why. A job that fails before it reached this party ends its wait, too."""
-        job = self._job
-        if (job is None and self._keep_serving) or (job is not None and job.job != call.job):
+        """Stop the run and say why. A run that fails before it reached this party ends its wait, too."""
+        attempt = self._attempt
+        if (attempt is None and self._keep_serving) or (attempt is not None and attempt.run != call.run):
             return
-        if job is not None and call.attempt < job.number:
+        if attempt is not None and call.attempt < attempt.number:
             raise superseded()
         self._coordinator_knows.set()
-        where = job.where if job else "before the job began"
+        where = attempt.where if attempt else "before the job began"
         _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
         stopped = JobAborted(f"the job was stopped: {call.reason}")
-        self._end((job.error if job else None) or stopped)
+        self._end((attempt.error if attempt else None) or stopped)
 
     # --- the life of the process ---
 
@@ -292,20 +294,20 @@ class PartyService:
         """What this party is doing now."""
         if self.outcome.done():
             return m.Activity.STOPPED
-        return m.Activity.WAITING if self._job is None else m.Activity.BUSY
+        return m.Activity.WAITING if self._attempt is None else m.Activity.BUSY
 
     def stop(self) -> None:
         """End the job for all, at this operator's wish."""
         self._leave(JobAborted(f"stopped by its operator {self._when}"))
 
     def go_away(self) -> None:
-        """End this process and not the job, which goes on when the process has been started again."""
+        """End this process and not the run, which goes on when the process has been started again."""
         remedy = "start it again: the run waits for it for timeouts.reconnect seconds"
         self._leave(ProcessEnding(f"its process was told to end {self._when}", remedy=remedy))
 
     @property
     def _when(self) -> str:
-        return f"during {self._job.where}" if self._job else "before a job began"
+        return f"during {self._attempt.where}" if self._attempt else "before a job began"
 
     def _leave(self, error: VflError) -> None:
         """The coordinator learns it from the call in progress, or by the next."""
@@ -314,7 +316,7 @@ class PartyService:
 
     async def last_words(self, seconds: float) -> None:
         """Wait at most so long until the coordinator has heard why this party stops, by a call it makes."""
-        if self._job is not None:
+        if self._attempt is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._coordinator_knows.wait(), seconds)
 
@@ -322,24 +324,24 @@ class PartyService:
         """End the job when no coordinator calls for longer than the job's timeouts allow."""
         while not self.outcome.done():
             await asyncio.sleep(WATCH_SECONDS)
-            job = self._job
-            if job is None and self._keep_serving:
+            attempt = self._attempt
+            if attempt is None and self._keep_serving:
                 continue
             timeouts = self._setup.job.timeouts
-            limit, silent = coordinator_timeout(timeouts, job), time.monotonic() - self._last_call
-            if job is not None and silent > timeouts.heartbeat and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
+            limit, silent = coordinator_timeout(timeouts, attempt), time.monotonic() - self._last_call
+            if attempt is not None and silent > timeouts.heartbeat and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
                 _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
             if silent > limit:
-                error = coordinator_lost(limit, job)
+                error = coordinator_lost(limit, attempt)
                 _log.error("coordinator is silent", reason=error.summary)
                 self._coordinator_knows.set()  # or is not there to be told
-                self._end((job.error if job else None) or error)
+                self._end((attempt.error if attempt else None) or error)
 
     def _end(self, error: VflError | None) -> None:
         if self.outcome.done():
             return
-        if self._job is not None:
-            self._inbox.fail(self._job.job, error or JobAborted("the job is over at this party"))
+        if self._attempt is not None:
+            self._inbox.fail(self._attempt.run, error or JobAborted("the run is over at this party"))
         self.close()
         self.outcome.set_result(error)
 
@@ -354,7 +356,7 @@ class PartyService:
             raise not_prepared()
         return self._store
 
-    def _give_role(self, job: Attempt) -> None:
+    def _give_role(self, attempt: Attempt) -> None:
         setup = self._setup
         encrypted = setup.job.interaction.protocol == "encrypted"
         if self._idle is not None:
@@ -364,7 +366,7 @@ class PartyService:
         mail = ExchangeDriver(
             setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
         )
-        job.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
+        attempt.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
 
     def _make_role(self, state: PartyContext) -> RoleWorker:
         if self._setup.entry.role is Role.PASSIVE:
@@ -378,13 +380,13 @@ class PartyService:
     ) -> Reply:
         """Do the work of a call of the attempt once; a repeated call gets the same reply or the same error."""
         self._raise_if_stopped()
-        job = self._job
-        if job is None:
+        attempt = self._attempt
+        if attempt is None:
             raise not_prepared()
-        job.check_current(call.job, call.attempt)
+        attempt.check_current(call.run, call.attempt)
         self._last_call = time.monotonic()
         try:
-            reply = await job.once(key, where, work)
+            reply = await attempt.once(key, where, work)
             self._raise_if_stopped()
             return reply
         finally:

@@ -47,14 +47,14 @@ SPLIT_VALIDATION: Split
 SPLIT_TEST: Split
 
 class StepKey(_message.Message):
-    __slots__ = ("job", "step", "attempt")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "step", "attempt")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    run: str
     step: int
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class CheckpointId(_message.Message):
     __slots__ = ("step", "attempt", "digest")
@@ -77,16 +77,18 @@ class Batch(_message.Message):
     def __init__(self, split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("job", "attempt", "digest", "protocol_version")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "digest", "protocol_version", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     digest: str
     protocol_version: str
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ..., job: _Optional[str] = ...) -> None: ...
 
 class PrepareReply(_message.Message):
     __slots__ = ("party", "role", "rows", "dropped", "checkpoints")
@@ -103,14 +105,16 @@ class PrepareReply(_message.Message):
     def __init__(self, party: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., rows: _Optional[int] = ..., dropped: _Optional[int] = ..., checkpoints: _Optional[_Iterable[_Union[CheckpointId, _Mapping]]] = ...) -> None: ...
 
 class RestoreRequest(_message.Message):
-    __slots__ = ("job", "attempt", "checkpoint")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "checkpoint", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     checkpoint: CheckpointId
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class RestoreReply(_message.Message):
     __slots__ = ("party",)
@@ -119,14 +123,16 @@ class RestoreReply(_message.Message):
     def __init__(self, party: _Optional[str] = ...) -> None: ...
 
 class AlignRequest(_message.Message):
-    __slots__ = ("job", "attempt", "count_only")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "count_only", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     COUNT_ONLY_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     count_only: bool
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., count_only: _Optional[bool] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., count_only: _Optional[bool] = ..., job: _Optional[str] = ...) -> None: ...
 
 class AlignReply(_message.Message):
     __slots__ = ("rows", "train_rows", "validation_rows", "test_rows", "width", "trainable")
@@ -145,14 +151,16 @@ class AlignReply(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., train_rows: _Optional[int] = ..., validation_rows: _Optional[int] = ..., test_rows: _Optional[int] = ..., width: _Optional[int] = ..., trainable: _Optional[bool] = ...) -> None: ...
 
 class BeginRequest(_message.Message):
-    __slots__ = ("job", "attempt", "gradient_receivers")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "gradient_receivers", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_RECEIVERS_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     gradient_receivers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., gradient_receivers: _Optional[_Iterable[str]] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., gradient_receivers: _Optional[_Iterable[str]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class BeginReply(_message.Message):
     __slots__ = ("party",)
@@ -161,14 +169,16 @@ class BeginReply(_message.Message):
     def __init__(self, party: _Optional[str] = ...) -> None: ...
 
 class RunPhaseRequest(_message.Message):
-    __slots__ = ("key", "phase", "batch")
+    __slots__ = ("key", "phase", "batch", "job")
     KEY_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     key: StepKey
     phase: Phase
     batch: Batch
-    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., phase: _Optional[_Union[Phase, str]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ...) -> None: ...
+    job: str
+    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., phase: _Optional[_Union[Phase, str]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class RunPhaseReply(_message.Message):
     __slots__ = ("seconds", "bytes_sent", "bytes_received", "metrics")
@@ -190,16 +200,18 @@ class RunPhaseReply(_message.Message):
     def __init__(self, seconds: _Optional[float] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("job", "split", "epoch", "attempt")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "split", "epoch", "attempt", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     split: Split
     epoch: int
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., attempt: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
     __slots__ = ("metrics",)
@@ -215,12 +227,14 @@ class ScoreReply(_message.Message):
     def __init__(self, metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class CheckpointRequest(_message.Message):
-    __slots__ = ("key", "durable")
+    __slots__ = ("key", "durable", "job")
     KEY_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     key: StepKey
     durable: bool
-    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., durable: _Optional[bool] = ...) -> None: ...
+    job: str
+    def __init__(self, key: _Optional[_Union[StepKey, _Mapping]] = ..., durable: _Optional[bool] = ..., job: _Optional[str] = ...) -> None: ...
 
 class CheckpointReply(_message.Message):
     __slots__ = ("checkpoint",)
@@ -229,14 +243,16 @@ class CheckpointReply(_message.Message):
     def __init__(self, checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("job", "attempt", "checkpoint")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "checkpoint", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     checkpoint: CheckpointId
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., checkpoint: _Optional[_Union[CheckpointId, _Mapping]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class CommitReply(_message.Message):
     __slots__ = ("party",)
@@ -245,14 +261,16 @@ class CommitReply(_message.Message):
     def __init__(self, party: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("job", "attempt", "progressing")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "progressing", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PROGRESSING_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
     progressing: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ..., progressing: _Optional[_Iterable[str]] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., progressing: _Optional[_Iterable[str]] = ..., job: _Optional[str] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
     __slots__ = ("party", "doing", "progress", "waiting_for", "waiting_seconds")
@@ -269,30 +287,34 @@ class HeartbeatReply(_message.Message):
     def __init__(self, party: _Optional[str] = ..., doing: _Optional[str] = ..., progress: _Optional[int] = ..., waiting_for: _Optional[str] = ..., waiting_seconds: _Optional[float] = ...) -> None: ...
 
 class AbortRequest(_message.Message):
-    __slots__ = ("job", "origin", "code", "reason", "attempt")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "origin", "code", "reason", "attempt", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     origin: str
     code: str
     reason: str
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., origin: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., origin: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class AbortReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class FinishRequest(_message.Message):
-    __slots__ = ("job", "attempt")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class FinishReply(_message.Message):
     __slots__ = ("party", "bytes_sent", "bytes_received", "peak_memory_bytes", "certified_lipschitz")
@@ -309,12 +331,14 @@ class FinishReply(_message.Message):
     def __init__(self, party: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., bytes_received: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., certified_lipschitz: _Optional[float] = ...) -> None: ...
 
 class ReleaseRequest(_message.Message):
-    __slots__ = ("job", "attempt")
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("run", "attempt", "job")
+    RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    job: str
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    run: str
     attempt: int
-    def __init__(self, job: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    job: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class ReleaseReply(_message.Message):
     __slots__ = ("party",)

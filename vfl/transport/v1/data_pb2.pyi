@@ -15,9 +15,9 @@ class Chunk(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("protocol_version", "job", "step", "attempt", "kind", "sender", "receiver", "tensors", "total_bytes", "part")
+    __slots__ = ("protocol_version", "run", "step", "attempt", "kind", "sender", "receiver", "tensors", "total_bytes", "part")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
-    JOB_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -27,7 +27,7 @@ class Header(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
-    job: str
+    run: str
     step: int
     attempt: int
     kind: str
@@ -36,7 +36,7 @@ class Header(_message.Message):
     tensors: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     total_bytes: int
     part: int
-    def __init__(self, protocol_version: _Optional[int] = ..., job: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., part: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., run: _Optional[str] = ..., step: _Optional[int] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., part: _Optional[int] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "dtype", "shape")

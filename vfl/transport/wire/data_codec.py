@@ -49,7 +49,7 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
         raise ProtocolError(f"message '{message.kind}' is addressed as something else", detail=str(address))
     return pb.Header(
         protocol_version=WIRE_VERSION,
-        job=address.key.job,
+        run=address.key.run,
         step=address.key.step,
         attempt=address.key.attempt,
         kind=address.kind,
@@ -93,7 +93,7 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
         raise ProtocolError(
             "a message of an unknown kind was refused", detail=repr(header.kind[:80]), remedy=_SAME_VERSION
         )
-    names_fit = _JOB_PATTERN.fullmatch(header.job) and _NAME_PATTERN.fullmatch(header.sender)
+    names_fit = _JOB_PATTERN.fullmatch(header.run) and _NAME_PATTERN.fullmatch(header.sender)
     if not names_fit or min(header.step, header.attempt) < 0:
         raise ProtocolError("a message with a malformed address was refused", remedy=_SAME_VERSION)
     if header.receiver != receiver:
@@ -102,7 +102,7 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
             detail=f"it was meant for {header.receiver[:63]!r}",
             remedy="make the endpoints in federation.toml the same at every party",
         )
-    return Address(StepKey(header.job, header.step, header.attempt), header.kind, header.sender, header.part)
+    return Address(StepKey(header.run, header.step, header.attempt), header.kind, header.sender, header.part)
 
 
 class MessageDecoder:

@@ -150,7 +150,7 @@ def control_record(
 
 def call_key(call: Any) -> StepKey:
     """Job, step and attempt that a control call and its reply belong to; step 0 where there is none."""
-    return call.key if isinstance(call, (PhaseCall, Checkpoint)) else StepKey(call.job, _NO_STEP, call.attempt)
+    return call.key if isinstance(call, (PhaseCall, Checkpoint)) else StepKey(call.run, _NO_STEP, call.attempt)
 
 
 def _encoded(message: ControlMessage) -> bytes:

@@ -1,4 +1,4 @@
-"""Bytes of tensors that a party sent to and received from each peer, by job."""
+"""Bytes of tensors that a party sent to and received from each peer, by run."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class TrafficMeter:
         self._sent: dict[str, Counter[str]] = {}
         self._received: dict[str, Counter[str]] = {}
 
-    def count_sent(self, job: str, peer: str, count: int) -> None:
+    def count_sent(self, run: str, peer: str, count: int) -> None:
         """A message of ``count`` bytes was delivered to ``peer``."""
-        self._sent.setdefault(job, Counter())[peer] += count
+        self._sent.setdefault(run, Counter())[peer] += count
 
-    def count_received(self, job: str, peer: str, count: int) -> None:
+    def count_received(self, run: str, peer: str, count: int) -> None:
         """A message of ``count`` bytes was accepted from ``peer``."""
-        self._received.setdefault(job, Counter())[peer] += count
+        self._received.setdefault(run, Counter())[peer] += count
 
-    def by_peer(self, job: str) -> dict[str, Traffic]:
-        """Bytes of a job so far, by peer."""
-        sent, received = self._sent.get(job, Counter()), self._received.get(job, Counter())
+    def by_peer(self, run: str) -> dict[str, Traffic]:
+        """Bytes of a run so far, by peer."""
+        sent, received = self._sent.get(run, Counter()), self._received.get(run, Counter())
         return {peer: Traffic(sent[peer], received[peer]) for peer in sorted(sent.keys() | received.keys())}
 
-    def total(self, job: str) -> Traffic:
-        """Bytes of a job so far, over all peers."""
-        by_peer = self.by_peer(job).values()
+    def total(self, run: str) -> Traffic:
+        """Bytes of a run so far, over all peers."""
+        by_peer = self.by_peer(run).values()
         return Traffic(sum(t.sent for t in by_peer), sum(t.received for t in by_peer))
 
-    def forget(self, job: str) -> None:
-        """Drop the counts of a job that is over."""
-        self._sent.pop(job, None)
-        self._received.pop(job, None)
+    def forget(self, run: str) -> None:
+        """Drop the counts of a run that is over."""
+        self._sent.pop(run, None)
+        self._received.pop(run, None)

@@ -12,10 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import grpc
-import grpc.aio
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -31,6 +29,14 @@ from vfl.pki.trust import CertificateRefused, Trust, current_time, member_of, pa
 _log = structlog.get_logger(__name__)
 
 EXPIRY_CHECK_SECONDS = 24 * 3600.0
+
+
+class CredentialPem(NamedTuple):
+    """CA bundle, certificate chain and private key in PEM; the key is not encrypted and stays in memory."""
+
+    ca: bytes
+    chain: bytes
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -85,38 +91,11 @@ class Credentials:
         self.refresh()
         return self._loaded.trust
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials of a server that admits only callers with a certificate of a CA of ``tls.ca``.
-
-        Every new connection is served with the files as they are then.
-        """
-        served = self.generation
-
-        def renewed() -> Any:
-            nonlocal served
-            self.refresh()
-            if self.generation == served:
-                return None
-            served = self.generation
-            return self._server_configuration()
-
-        return grpc.dynamic_ssl_server_credentials(
-            self._server_configuration(), renewed, require_client_authentication=True
-        )
-
-    def _server_configuration(self) -> Any:
+    @property
+    def pem(self) -> CredentialPem:
+        """What TLS needs, as it was loaded last."""
         now = self._loaded
-        return grpc.ssl_server_certificate_configuration([(now.key_pem, now.chain_pem)], root_certificates=now.ca)
-
-    def channel(self, endpoint: str, peer: str, options: Sequence[tuple[str, Any]]) -> Any:
-        """A connection that shows this certificate and goes on only if the server's is that of ``peer``.
-
-        Which host or port is dialled does not matter for that: the server name of the party is what is checked.
-        """
-        now = self._loaded
-        credentials = grpc.ssl_channel_credentials(now.ca, now.key_pem, now.chain_pem)
-        named = ("grpc.ssl_target_name_override", self.federation.server_name(peer))
-        return grpc.aio.secure_channel(endpoint, credentials, options=[*options, named])
+        return CredentialPem(now.ca, now.chain_pem, now.key_pem)
 
     def sign(self, statement: Statement) -> Signature:
         """Sign a statement of this process."""

@@ -1,0 +1,1 @@
+from support.fixtures.parties import *  # noqa: F403

@@ -1,0 +1,62 @@
+"""TLS channels and server credentials of gRPC from a process's own certificate files. TLS 1.3 only (ADR 0014)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from vfl.pki.credentials import Credentials
+
+
+def _require_tls_1_3() -> None:
+    """Called before gRPC makes its first credentials.
+
+    gRPC for Python has no option for the lowest version of TLS. It reads this list of TLS 1.2 suites once, when it
+    first makes credentials; the only one in it needs a pre-shared key, which nobody has, so that nothing but TLS 1.3
+    can be negotiated. TLS 1.3 has suites of its own, which the list does not touch. A host program that made gRPC
+    credentials before is left as it is: then the server refuses every call that comes over an older TLS
+    (``vfl.transport.access``).
+    """
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK-AES128-CBC-SHA"
+
+
+def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:
+    """Credentials of a server that admits only callers with a certificate of a CA of ``tls.ca``.
+
+    Every new connection is served with the files as they are then.
+    """
+    _require_tls_1_3()
+    served = credentials.generation
+
+    def renewed() -> Any:
+        nonlocal served
+        credentials.refresh()
+        if credentials.generation == served:
+            return None
+        served = credentials.generation
+        return _server_configuration(credentials)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _server_configuration(credentials), renewed, require_client_authentication=True
+    )
+
+
+def _server_configuration(credentials: Credentials) -> Any:
+    pem = credentials.pem
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.chain)], root_certificates=pem.ca)
+
+
+def secure_channel(credentials: Credentials, endpoint: str, peer: str, options: Sequence[tuple[str, Any]]) -> Any:
+    """A connection that shows this process's certificate and proceeds only if the server's is that of ``peer``.
+
+    Which host or port is dialed does not matter for that: the server name of the party is what is checked.
+    """
+    _require_tls_1_3()
+    pem = credentials.pem
+    made = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)
+    named = ("grpc.ssl_target_name_override", credentials.federation.server_name(peer))
+    return grpc.aio.secure_channel(endpoint, made, options=[*options, named])
