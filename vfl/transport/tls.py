@@ -12,14 +12,13 @@ import grpc.aio
 from vfl.pki.credentials import Credentials
 
 
-def _require_tls_1_3() -> None:
-    """Called before gRPC makes its first credentials.
+def require_tls_1_3() -> None:
+    """Called before a server or a channel is made, and not at import: a host program's own gRPC is left alone.
 
-    gRPC for Python has no option for the lowest version of TLS. It reads this list of TLS 1.2 suites once, when it
-    first makes credentials; the only one in it needs a pre-shared key, which nobody has, so that nothing but TLS 1.3
-    can be negotiated. TLS 1.3 has suites of its own, which the list does not touch. A host program that made gRPC
-    credentials before is left as it is: then the server refuses every call that comes over an older TLS
-    (``vfl.transport.access``).
+    gRPC for Python has no option for the lowest version of TLS. It reads this list of TLS 1.2 suites once, with its
+    first server or channel; the only one in it needs a pre-shared key, which nobody has, so that nothing but TLS 1.3
+    can be negotiated. TLS 1.3 has suites of its own, which the list does not touch. Where a host program has used gRPC
+    before, the server still refuses every call that comes over an older TLS (``vfl.transport.access``).
     """
     os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK-AES128-CBC-SHA"
 
@@ -29,7 +28,6 @@ def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:
 
     Every new connection is served with the files as they are then.
     """
-    _require_tls_1_3()
     served = credentials.generation
 
     def renewed() -> Any:
@@ -55,7 +53,6 @@ def secure_channel(credentials: Credentials, endpoint: str, peer: str, options: 
 
     Which host or port is dialed does not matter for that: the server name of the party is what is checked.
     """
-    _require_tls_1_3()
     pem = credentials.pem
     made = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)
     named = ("grpc.ssl_target_name_override", credentials.federation.server_name(peer))

@@ -1,12 +1,12 @@
 """Only TLS 1.3, and only with a certificate, as ``openssl`` sees it from outside."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-import tomli_w
 from support.federation import free_ports
 from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
@@ -68,25 +68,21 @@ async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, c
 
 
 PROGRAM = """
-import os, sys
-import grpc, grpc.aio, vfl.transport.server, vfl.transport.client
-from pathlib import Path
-from vfl.configuration.federation import load_federation
-from vfl.configuration.federation import TlsFiles
-from vfl.pki.credentials import Credentials
-from vfl.transport.tls import server_credentials
+import asyncio, os
+import grpc, grpc.aio, vfl.transport.server, vfl.cli.main, vfl.party.process
+from vfl.transport.client import ControlClient
 print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
-ca, certificate, key, federation = map(Path, sys.argv[1:])
-server_credentials(Credentials(TlsFiles(ca=ca, certificate=certificate, key=key), load_federation(federation), "bank"))
-print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
+
+async def connect():
+    async with ControlClient("127.0.0.1:1", "bank", None):
+        print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
+
+asyncio.run(connect())
 """
 
 
-def test_it_is_set_with_the_first_credentials_and_not_by_importing(tmp_path, certificates, mutual):
-    """gRPC reads the list of suites when it makes its first credentials; a host program's own gRPC is left alone."""
-    federation = tmp_path / "federation.toml"
-    federation.write_text(tomli_w.dumps(mutual.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
-    files = certificates["bank"]
-    arguments = [sys.executable, "-c", PROGRAM, files.ca, files.certificate, files.key, federation]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+def test_it_is_required_with_the_first_connection_and_not_by_importing():
+    """A host program's own gRPC is left alone until it uses vfl's."""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_SSL_CIPHER_SUITES"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["None", "PSK-AES128-CBC-SHA"], done.stderr
