@@ -3,6 +3,10 @@
 import torch
 from hypothesis import settings
 
+from vfl.transport.tls_1_3 import require_tls_1_3
+
+require_tls_1_3()  # as the processes of the command line do
+
 # Test workers and the processes they start share the machine; more threads each would only wait for one another.
 torch.set_num_threads(1)
 # For the same reason an example may take long; pytest's own timeout ends what hangs.

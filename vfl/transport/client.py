@@ -21,7 +21,7 @@ from vfl.messages import Message
 from vfl.pki.credentials import Credentials
 from vfl.transport.connection_check import explain_connection
 from vfl.transport.server import health_service_name
-from vfl.transport.tls import require_tls_1_3, secure_channel
+from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.data_codec import encode_header, encode_payload
@@ -71,7 +71,6 @@ class _Connection:
         self._connect()
 
     def _connect(self) -> None:
-        require_tls_1_3()
         options = channel_options(self.endpoint)
         if self._credentials is None:
             self._channel: Any = grpc.aio.insecure_channel(self.endpoint, options=options)

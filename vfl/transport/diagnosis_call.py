@@ -16,7 +16,7 @@ from vfl.errors import ProtocolError, all_error_types
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
 from vfl.transport.access import Access
-from vfl.transport.tls import require_tls_1_3, secure_channel
+from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable
@@ -86,7 +86,6 @@ async def ask_diagnosis(
         ProtocolError: the answer is malformed.
     """
     options = channel_options(endpoint)
-    require_tls_1_3()
     opened = secure_channel(credentials, endpoint, peer, options) if credentials else _insecure(endpoint, options)
     asked = current_time()
     async with opened as channel:

@@ -24,7 +24,7 @@ from vfl.transport.access import Access, Gate
 from vfl.transport.diagnosis_call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay_service import Relay
-from vfl.transport.tls import require_tls_1_3, server_credentials
+from vfl.transport.tls import server_credentials
 from vfl.transport.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -325,7 +325,6 @@ class PartyServer:
         Raises:
             ListenError: the port cannot be opened.
         """
-        require_tls_1_3()
         server = grpc.aio.server(
             interceptors=[self._gate], options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
         )

@@ -1,8 +1,7 @@
-"""TLS channels and server credentials of gRPC from a process's own certificate files. TLS 1.3 only (ADR 0014)."""
+"""TLS channels and server credentials of gRPC from a process's own certificate files."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +9,6 @@ import grpc
 import grpc.aio
 
 from vfl.pki.credentials import Credentials
-
-
-def require_tls_1_3() -> None:
-    """Called before a server or a channel is made, and not at import: a host program's own gRPC is left alone.
-
-    gRPC for Python has no option for the lowest version of TLS. It reads this list of TLS 1.2 suites once, with its
-    first server or channel; the only one in it needs a pre-shared key, which nobody has, so that nothing but TLS 1.3
-    can be negotiated. TLS 1.3 has suites of its own, which the list does not touch. Where a host program has used gRPC
-    before, the server still refuses every call that comes over an older TLS (``vfl.transport.access``).
-    """
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK-AES128-CBC-SHA"
 
 
 def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:

@@ -67,22 +67,24 @@ async def test_a_caller_does_not_talk_to_a_server_of_an_older_version(calling, c
     assert b"unsupported protocol" in errors
 
 
-PROGRAM = """
-import asyncio, os
-import grpc, grpc.aio, vfl.transport.server, vfl.cli.main, vfl.party.process
-from vfl.transport.client import ControlClient
-print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
-
-async def connect():
-    async with ControlClient("127.0.0.1:1", "bank", None):
-        print(os.environ.get("GRPC_SSL_CIPHER_SUITES"))
-
-asyncio.run(connect())
-"""
+IMPORTED = "import vfl.transport.server, vfl.party.process, os; print(os.environ.get('GRPC_SSL_CIPHER_SUITES'))"
 
 
-def test_it_is_required_with_the_first_connection_and_not_by_importing():
-    """A host program's own gRPC is left alone until it uses vfl's."""
+def run_program(program):
     environment = {name: value for name, value in os.environ.items() if name != "GRPC_SSL_CIPHER_SUITES"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["None", "PSK-AES128-CBC-SHA"], done.stderr
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_importing_vfl_leaves_the_grpc_of_a_host_program_alone():
+    assert run_program(IMPORTED).stdout.split() == ["None"]
+
+
+def test_it_cannot_be_required_too_late():
+    done = run_program("import grpc; from vfl.transport.tls_1_3 import require_tls_1_3; require_tls_1_3()")
+    assert "gRPC was imported before TLS 1.3 was required" in done.stderr
+
+
+def test_the_command_line_requires_it():
+    program = "import sys; sys.argv = ['vfl', '--help']\nimport atexit, os\nfrom vfl.__main__ import main\n"
+    program += "atexit.register(lambda: print(os.environ.get('GRPC_SSL_CIPHER_SUITES'), 'grpc' in sys.modules))\nmain()"
+    assert run_program(program).stdout.split()[-2] == "PSK-AES128-CBC-SHA"
