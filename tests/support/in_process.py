@@ -23,7 +23,7 @@ from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.relay_tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialled_endpoint
 
 
 @dataclass

@@ -24,7 +24,7 @@ from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
 from vfl.transport.client import ControlClient
-from vfl.transport.relay_tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialled_endpoint
 
 _log = structlog.get_logger("vfl.coordinator")
 

@@ -24,7 +24,7 @@ from vfl.party.service.router import JobRouter
 from vfl.pki.credentials import Credentials, watched
 from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
-from vfl.transport.relay_tunnel import dialled_endpoint, reachable_through_relay
+from vfl.transport.relay.tunnel import dialled_endpoint, reachable_through_relay
 from vfl.transport.server import PartyServer
 from vfl.transport.wire.traffic import TrafficMeter
 
