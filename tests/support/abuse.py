@@ -23,7 +23,7 @@ from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials
 from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import data_pb2
 from vfl.transport.wire.data_codec import encode_payload
 from vfl.transport.wire.limits import MEBIBYTE

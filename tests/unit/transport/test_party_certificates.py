@@ -13,7 +13,7 @@ from vfl.ids import Role
 from vfl.pki.credentials import Credentials, watched
 from vfl.pki.keyfiles import PassphraseSource
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.transport.tls import server_credentials
+from vfl.transport.tls.credentials import server_credentials
 
 BANK = "spiffe://demo/party/bank"
 ROLES = {"bank": Role.ACTIVE, "hub": Role.COORDINATOR}

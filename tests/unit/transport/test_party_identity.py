@@ -17,7 +17,7 @@ from vfl.pki.trust import CertificateRefused, current_time
 from vfl.transport.access import Access
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 
 FINISH = m.Finish("job@1", "job-1", 0)
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))

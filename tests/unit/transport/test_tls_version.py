@@ -80,7 +80,7 @@ def test_importing_vfl_leaves_the_grpc_of_a_host_program_alone():
 
 
 def test_it_cannot_be_required_too_late():
-    done = run_program("import grpc; from vfl.transport.tls_1_3 import require_tls_1_3; require_tls_1_3()")
+    done = run_program("import grpc; from vfl.transport.tls.version import require_tls_1_3; require_tls_1_3()")
     assert "gRPC was imported before TLS 1.3 was required" in done.stderr
 
 
