@@ -7,8 +7,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.certificates import Issuer
-from support.interaction import PARAMETERS
+from support.layers.interaction import PARAMETERS
+from support.wire.certificates import Issuer
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError

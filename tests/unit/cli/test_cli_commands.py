@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import structlog
 from rich.console import Console
-from support.federation import COORDINATOR
+from support.federations.federation import COORDINATOR
 from typer.testing import CliRunner
 
 import vfl.cli.failures

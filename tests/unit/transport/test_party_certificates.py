@@ -6,7 +6,7 @@ import pytest
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from support.certificates import Issuer
+from support.wire.certificates import Issuer
 
 from vfl.errors import ConfigError
 from vfl.ids import Role

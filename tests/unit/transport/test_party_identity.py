@@ -8,7 +8,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.certificates import Issuer
+from support.wire.certificates import Issuer
 
 from vfl import messages as m
 from vfl.errors import ConfigError, PeerUnreachable, RemoteError

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from support.federation import free_ports
-from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
+from support.federations.federation import free_ports
+from support.wire.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable

@@ -28,7 +28,7 @@ from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.party.config import PartyConfig
 from vfl.party.private_seed import load_private_seed
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "parties"
+EXAMPLES = Path(__file__).resolve().parents[4] / "parties"
 _HOSTILE = (
     b"x = " + b"[" * 600,
     b"x = " + b"9" * 5000,

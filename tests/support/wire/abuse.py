@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from support.federation import COORDINATOR, ID_PREFIX, Federation
+from support.federations.federation import COORDINATOR, ID_PREFIX, Federation
 from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig

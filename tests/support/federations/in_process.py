@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from support.federation import COORDINATOR, Federation
+from support.federations.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
