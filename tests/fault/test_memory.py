@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from support.faults.recovering import Watcher, run_here, small_federation
+from support.faults.supervised import TESTS
 from support.federations.federation import ACTIVE, COORDINATOR, Processes, differing
 
 from vfl.errors import MemoryExhausted, memory_exhausted
 
 CLINIC = "clinic"
 PAGES_FIELD = 0
-GIGABYTE = 1 << 30
+MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 
 
 def address_space(process="self"):
@@ -69,12 +70,14 @@ def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hun
 def test_a_process_that_is_left_hardly_any_memory_ends_or_says_so_within_seconds(tmp_path):
     federation = small_federation(tmp_path, epochs=200)
     federation.job["timeouts"] |= {"reconnect": 30.0}
-    with Processes(federation.write()) as processes:
+    # A process reuses what it has freed: one that needs the same in every step would never meet the limit.
+    federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "support.faults.hungry:Growing"}
+    with Processes(federation.write(), TESTS) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/200")
-        number = processes._running[CLINIC].pid
-        used = address_space(number)
-        resource.prlimit(number, resource.RLIMIT_AS, (used + (4 << 20), used + (4 << 20)))
+        number = processes.numbers()[CLINIC]
+        limit = address_space(number) + 4 * MEGABYTE
+        resource.prlimit(number, resource.RLIMIT_AS, (limit, limit))
         codes = processes.wait(90)
         assert codes[CLINIC] in (MemoryExhausted.exit_code, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL, 15)
         assert codes[COORDINATOR] in (11, 16)
