@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import torch
 from pydantic import ConfigDict, Field, model_validator
 
@@ -37,9 +36,10 @@ from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
 from vfl.job.config import differing_tables
 from vfl.runtime.durable_files import not_writable, read_file
+from vfl.runtime.logs import get_logger
 from vfl.version import PACKAGE_VERSION
 
-_log = structlog.get_logger("vfl.checkpoints")
+_log = get_logger("vfl.checkpoints")
 
 
 class CheckpointConfig(Configuration):

@@ -12,16 +12,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
-import structlog
 
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
+from vfl.runtime.logs import get_logger
 from vfl.transport.inbox_quota import InboxQuota
 from vfl.transport.wire.data_codec import message_bytes
 from vfl.transport.wire.limits import Limits
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Steps:
