@@ -36,7 +36,7 @@ class _PlainParty:
         self.bottom = BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
 
     def seed(self, label: str) -> int:
-        return derive_seed(load_private_seed(self.setup.config.private_seed), self.setup.job.seed, label)
+        return derive_seed(self.setup.own_seed(), self.setup.job.seed, label)
 
     def alpha(self, batch: Batch) -> Tensor:
         features = self.dataset.features(self.dataset.batch_rows(batch))
@@ -112,8 +112,7 @@ def common_ids(setups: Sequence[PartySetup]) -> pl.Series:
 
 
 def _load(setup: PartySetup) -> Table:
-    data = setup.config.data
-    return load_table(data, setup.job.ids, needs_label=data.label_column is not None)
+    return setup.load_table()
 
 
 def train_plain(
