@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import alignment, kernels, machine, plots, report, scaling, step, system
+from benchmarks.arithmetic import kernels, scaling, step
 from benchmarks.effort import FULL, QUICK, Effort
-from benchmarks.findings import Findings
+from benchmarks.reporting import machine, plots, report
+from benchmarks.reporting.findings import Findings
+from benchmarks.systems import alignment, system
 from vfl.cli.logs import LogFormat, configure_logs
 
 Benchmark = Callable[[Effort], Findings]

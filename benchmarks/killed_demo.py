@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
 
-from benchmarks.machine import description
+from benchmarks.reporting.machine import description
 from vfl.cli.demo.federation import DemoFederation, write_federation
 from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup

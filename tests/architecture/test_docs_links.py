@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from vfl.audit.trail import AuditConfig
-from vfl.checkpoints.store import CheckpointConfig
+from vfl.checkpoints.config import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, PartyEntry, TlsFiles, TlsPolicy
 from vfl.configuration.toml_files import Configuration
 from vfl.coordinator.config import CoordinatorConfig

@@ -9,7 +9,7 @@ from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Proce
 from support.in_process import run_federation
 from support.recovering import run_here
 
-from vfl.transport import relay_service as relay_module
+from vfl.transport.relay import service as relay_module
 
 CLINIC, INSURER = "clinic", "insurer"
 TLS_RECORD_TYPES = {20, 21, 22, 23}

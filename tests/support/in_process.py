@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from vfl.coordinator.observer import SilentCallback
 
 from support.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Address
@@ -23,7 +23,7 @@ from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.relay_tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialled_endpoint
 
 
 @dataclass

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vfl.coordinator.observer import SilentCallback
 
 from support.federation import COORDINATOR, Federation, free_ports
 from support.proxy import Proxy
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator import process as coordinator_process
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch

@@ -15,11 +15,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
 
+from vfl.checkpoints.config import CheckpointConfig
 from vfl.checkpoints.directory import CheckpointDirectory, Entry
 from vfl.checkpoints.manifest import FORMAT, SALT_BYTES, Manifest
 from vfl.checkpoints.state import (
@@ -31,7 +30,6 @@ from vfl.checkpoints.state import (
     encrypt,
     load_key,
 )
-from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
 from vfl.job.config import differing_tables
@@ -40,31 +38,6 @@ from vfl.runtime.logs import get_logger
 from vfl.version import PACKAGE_VERSION
 
 _log = get_logger("vfl.checkpoints")
-
-
-class CheckpointConfig(Configuration):
-    """``[checkpoints]`` of party.toml.
-
-    Attributes:
-        directory: where this party keeps its part of the state of a job, one directory for each run.
-        keep: how many of the checkpoints that survive a power cut.
-        key_file: file of mode 0600 with the key they are encrypted with, 64 hexadecimal digits.
-        key_variable: environment variable with that key.
-    """
-
-    # Also as a default inside another file's model, the path is made relative to that file.
-    model_config = ConfigDict(revalidate_instances="always")
-
-    directory: LocalPath = Path("checkpoints")
-    keep: Annotated[int, Field(ge=1)] = 3
-    key_file: LocalPath | None = None
-    key_variable: str | None = None
-
-    @model_validator(mode="after")
-    def _one_key(self) -> CheckpointConfig:
-        if self.key_file is not None and self.key_variable is not None:
-            raise ValueError("set key_file or key_variable, not both")
-        return self
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from vfl.messages import Check, Diagnose, Finding
 from vfl.party.config import PartySetup, check_acceptable, load_party
 from vfl.party.self_checks import check_port, note_credentials, note_table
 from vfl.pki.credentials import Credentials
-from vfl.transport.diagnosis_call import ask_diagnosis
-from vfl.transport.relay_tunnel import dialled_endpoint
+from vfl.transport.diagnosis.call import ask_diagnosis
+from vfl.transport.relay.tunnel import dialled_endpoint
 
 PROBE_SECONDS = 25.0
 """For a party to try all others: two addresses, a handshake, an answer, a name; each has its own deadline."""

@@ -22,8 +22,8 @@ from vfl.pki.authority_folder import (
     read_chain,
     read_request,
 )
-from vfl.pki.credentials import check_own_certificate
 from vfl.pki.keyfiles import PassphraseSource, new_private_key, write_private_key
+from vfl.pki.own_certificate import check_own_certificate
 from vfl.pki.profile import Owner, claims_of, fingerprint, key_fingerprint
 from vfl.pki.trust import current_time, member_of, parse_trust
 

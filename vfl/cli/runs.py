@@ -16,7 +16,8 @@ from rich.text import Text
 
 from vfl.cli.failures import reported
 from vfl.errors import ConfigError
-from vfl.run_records.store import Event, RunRecord, RunState, RunStore
+from vfl.run_records.reading import RunReader
+from vfl.run_records.rows import Event, RunRecord, RunState
 
 SHOWN_CHECKPOINTS = 5
 SHOWN_EVENTS = 30
@@ -72,7 +73,7 @@ def show(
             _show_run(Console(highlight=False), store, record)
 
 
-def _opened(path: Path) -> RunStore:
+def _opened(path: Path) -> RunReader:
     """The record, which looking at does not make.
 
     Raises:
@@ -84,7 +85,7 @@ def _opened(path: Path) -> RunStore:
             detail=f"looked for {path.absolute()}",
             remedy="name the file that 'runs.database' of coordinator.toml says: --runs FILE",
         )
-    return RunStore(path)
+    return RunReader(path)
 
 
 def _show_list(console: Console, records: list[RunRecord]) -> None:
@@ -103,7 +104,7 @@ def _show_list(console: Console, records: list[RunRecord]) -> None:
     console.print(f"\n{len(records)} run(s); 'vfl runs show RUN' tells about one", style="dim")
 
 
-def _show_run(console: Console, store: RunStore, record: RunRecord) -> None:
+def _show_run(console: Console, store: RunReader, record: RunRecord) -> None:
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(record):
         facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
@@ -134,7 +135,7 @@ def _facts(record: RunRecord) -> Iterator[tuple[str, Text | str]]:
     yield "last news", f"{_time(record.updated)}, after {_took(record)}"
 
 
-def _epochs(store: RunStore, record: RunRecord) -> Table:
+def _epochs(store: RunReader, record: RunRecord) -> Table:
     table = _table(">epoch", ">steps", ">mean loss", ">seconds", ">MB sent")
     for epoch in store.epochs(record.run):
         megabytes = epoch.bytes_sent / 1e6
@@ -144,7 +145,7 @@ def _epochs(store: RunStore, record: RunRecord) -> Table:
     return table
 
 
-def _checkpoints(store: RunStore, record: RunRecord) -> Table:
+def _checkpoints(store: RunReader, record: RunRecord) -> Table:
     table = _table(">step", ">attempt", "survives", "parties")
     for found in store.checkpoints(record.run)[:SHOWN_CHECKPOINTS]:
         survives = "a power cut" if found.durable else "a killed process"
@@ -172,7 +173,7 @@ def _what_next(record: RunRecord) -> str:
             return f"Go on with: {command}"
 
 
-def _as_data(store: RunStore, record: RunRecord) -> dict[str, Any]:
+def _as_data(store: RunReader, record: RunRecord) -> dict[str, Any]:
     return {
         **asdict(record),
         "outcome": store.outcome(record.run),

@@ -16,7 +16,7 @@ REUSE_SECONDS = 5.0
 
 
 class PartyDoctor:
-    """Implements ``vfl.transport.diagnosis_call.DoctorHandler`` for one party. Leaves its jobs alone.
+    """Implements ``vfl.transport.diagnosis.call.DoctorHandler`` for one party. Leaves its jobs alone.
 
     Args:
         own: this party, with the files that it was started with.

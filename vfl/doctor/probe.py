@@ -19,9 +19,9 @@ from vfl.job.config import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
-from vfl.transport.connection_check import Attempt, try_connection
-from vfl.transport.diagnosis_call import Answer, ask_diagnosis
-from vfl.transport.relay_tunnel import dialled_endpoint
+from vfl.transport.diagnosis.call import Answer, ask_diagnosis
+from vfl.transport.diagnosis.connection_check import Attempt, try_connection
+from vfl.transport.relay.tunnel import dialled_endpoint
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 ANSWER_SECONDS = 5.0

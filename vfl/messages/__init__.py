@@ -1,32 +1,25 @@
 """The message boundary: a value that has no type here cannot leave a party.
 
 ``data`` has what travels from party to party: only the arrays declared there, with their element types and numbers of
-dimensions. ``control`` has what travels between the coordinator and a party: names, counts, timings and the metrics
-that the active party publishes.
+dimensions. What travels between the coordinator and a party are names, counts, timings and the metrics that the active
+party publishes: ``control`` has the calls of a run, ``heartbeat`` what is asked beside them, and ``diagnosis`` what any
+member may ask a party outside of a job.
 """
 
 from vfl.messages.control import (
-    CONTROL_TYPES,
     Abort,
-    Activity,
     Align,
     Aligned,
-    Alive,
     Begin,
     Begun,
-    Check,
     Checkpoint,
     Checkpointed,
     Commit,
     Committed,
     ControlMessage,
-    Diagnose,
-    Diagnosis,
     Failure,
-    Finding,
     Finish,
     Finished,
-    Heartbeat,
     PhaseCall,
     PhaseReport,
     Prepare,
@@ -37,7 +30,6 @@ from vfl.messages.control import (
     Restored,
     Score,
     Scored,
-    Verdict,
 )
 from vfl.messages.data import (
     MAX_DIMENSIONS,
@@ -65,6 +57,8 @@ from vfl.messages.data import (
     PublicKeys,
     WeightShareOffer,
 )
+from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding, Verdict
+from vfl.messages.heartbeat import Alive, Heartbeat
 from vfl.messages.protection import Protection
 
 __all__ = [
@@ -126,3 +120,6 @@ __all__ = [
     "Verdict",
     "WeightShareOffer",
 ]
+
+CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
+"""Every control message by kind."""

@@ -1,13 +1,12 @@
 """Control messages: what the coordinator and a party say to each other. Names, counts, timings, published metrics.
 
-In every call of a run, ``job`` is the coordinator's ``job_id``: name and digest of job.toml and federation.toml. A party
-refuses calls of a job that it does not serve. ``run`` is the name of one execution of the job.
+In every call of a run, ``job`` is the coordinator's ``job_id``: name and digest of job.toml and federation.toml. A
+party refuses calls of a job that it does not serve. ``run`` is the name of one execution of the job.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import ClassVar
 
 from vfl.ids import Batch, CheckpointId, Phase, Role, Split, StepKey
@@ -272,123 +271,3 @@ class Released(ControlMessage):
 
     kind = "released"
     party: str
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat(ControlMessage):
-    """Coordinator to party, every few seconds beside its other calls: are you there, and do you get on?
-
-    ``progressing`` names the parties that have got on since the last one: whoever waits for them may wait longer.
-    """
-
-    kind = "heartbeat"
-    job: str
-    run: str
-    attempt: int
-    progressing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Alive(ControlMessage):
-    """Party to coordinator: what it does now.
-
-    ``doing`` is empty while no call of the coordinator is being worked on. ``progress`` counts pieces of work and
-    grows while the party gets on. ``waiting_for`` names the peer whose message it waits for since
-    ``waiting_seconds``; empty while it computes.
-    """
-
-    kind = "alive"
-    party: str
-    doing: str
-    progress: int
-    waiting_for: str = ""
-    waiting_seconds: float = 0.0
-
-
-class Check(StrEnum):
-    """What ``vfl doctor`` looks at, in the order in which it does."""
-
-    FILES = "files"
-    CERTIFICATE = "certificate"
-    REVOCATION = "revocation"
-    TABLE = "table"
-    LISTEN = "listen"
-    NAME = "name"
-    CONNECTION = "connection"
-    TLS = "tls"
-    ANSWER = "answer"
-    VERSION = "version"
-    JOB = "job"
-    CLOCK = "clock"
-    STATE = "state"
-
-
-class Verdict(StrEnum):
-    """Whether a finding stands in the way of a job: only a problem does."""
-
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-class Activity(StrEnum):
-    """What a party's process is doing."""
-
-    WAITING = "waiting"
-    BUSY = "busy"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one member found out about another, or about itself. Holds no data and no local path.
-
-    Attributes:
-        source: who looked.
-        target: at whom; the same as ``source`` for its own files.
-        side: where to act, a member's name; empty where nothing is to be done.
-        code: of the error that a job would end with; empty unless it is a problem.
-    """
-
-    source: str
-    target: str
-    check: Check
-    verdict: Verdict
-    summary: str
-    side: str = ""
-    remedy: str = ""
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnose(ControlMessage):
-    """Any member to a party, outside of a job: what do you run? Does nothing to a job.
-
-    ``digest`` is the asker's of its job, if it has one in mind: a party with several answers for the same one.
-    With ``probe_peers``, which only the coordinator may ask for, the party also tries to reach all others.
-    """
-
-    kind = "diagnose"
-    probe_peers: bool
-    digest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis(ControlMessage):
-    """Party to whoever asked: versions, digest of its own job and federation, its clock, what it is doing.
-
-    ``time`` is seconds since 1970 in UTC. ``findings`` are about the other parties; empty where they were not probed.
-    """
-
-    kind = "diagnosis"
-    party: str
-    protocol_version: str
-    package_version: str
-    digest: str
-    time: float
-    activity: Activity
-    findings: tuple[Finding, ...] = ()
-
-
-CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
-"""Every control message by kind."""

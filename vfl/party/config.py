@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from vfl.audit.trail import AuditConfig
-from vfl.checkpoints.store import CheckpointConfig
+from vfl.checkpoints.config import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, Name, PartyEntry, TlsFiles
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig

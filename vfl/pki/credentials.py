@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import ConfigError
 from vfl.pki.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
+from vfl.pki.own_certificate import check_own_certificate
 from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.statements import Signature, Statement, sign, verify
-from vfl.pki.trust import CertificateRefused, Trust, current_time, member_of, parse_trust
+from vfl.pki.trust import Trust, current_time, parse_trust
 from vfl.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -211,48 +212,6 @@ async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
     finally:
         if task is not None:
             task.cancel()
-
-
-def check_own_certificate(
-    chain: Sequence[x509.Certificate], federation: FederationConfig, trust: Trust, name: str
-) -> None:
-    """Whether every peer will accept a certificate as that of ``name``.
-
-    Raises:
-        ConfigError: they would not; it says why.
-    """
-    certificate, *intermediates = chain
-    remedy = "correct tls.certificate in party.toml, or have a certificate made for this party ('vfl keys')"
-    try:
-        owner = member_of(certificate, federation)
-        trust.check_chain(certificate, intermediates)
-    except CertificateRefused as error:
-        raise ConfigError(
-            f"no peer would accept this process's certificate: {error.summary}",
-            detail=error.detail,
-            remedy=error.remedy or remedy,
-        ) from None
-    if owner != name:
-        raise ConfigError(
-            "the certificate is not for this party of this federation",
-            detail=f"it is for {federation.identity(owner)}, not {federation.identity(name)}",
-            remedy=remedy,
-        )
-    needed = federation.server_name(name)
-    if name in federation.names and not _is_for_server(certificate, needed):
-        raise ConfigError(
-            "the certificate lacks the server name by which callers know this party",
-            detail=f"DNS name {needed}",
-            remedy="have it made with that DNS name, or state one that it has as server_name in federation.toml",
-        )
-
-
-def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    return server_name in names.get_values_for_type(x509.DNSName)
 
 
 def load_credentials(

@@ -1,4 +1,4 @@
-"""The coordinator's record of its runs, in SQLite: which checkpoint all parties have, and what happened when.
+"""What a coordinator writes into the record of its runs, in SQLite: which checkpoint all parties have, what happened.
 
 A checkpoint counts from the moment it stands here: ``RunStore.commit`` is the commit point of the two phases in which
 the parties write it (ADR 0022, ADR 0023). Nothing here comes from a table of a party: metrics, times and counts only.
@@ -7,52 +7,28 @@ the parties write it (ADR 0022, ADR 0023). Nothing here comes from a table of a 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from pydantic import ConfigDict
 
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
-from vfl.run_records.rows import (
-    KEPT_DURABLE,
-    KEPT_VOLATILE,
-    CommittedCheckpoint,
-    EpochRecord,
-    Event,
-    Row,
-    RunRecord,
-    RunState,
-    StepRecord,
-)
-from vfl.run_records.schema import create_or_check, readable
+from vfl.run_records.reading import RunReader
+from vfl.run_records.rows import KEPT_DURABLE, KEPT_VOLATILE, CommittedCheckpoint, RunState, StepRecord
+from vfl.run_records.schema import readable
 
 __all__ = [
     "CommittedCheckpoint",
-    "EpochRecord",
-    "Event",
-    "RunRecord",
     "RunState",
     "RunStore",
     "RunsConfig",
     "StepRecord",
 ]
-
-RecordT = TypeVar("RecordT")
-
-BUSY_SECONDS = 10.0
-"""How long to wait for another process that writes to the same file."""
-_SHOWN_NAMES = 5
-
-_RUN = "SELECT run, job, federation, digest, job_file, state, attempt, step, started, updated, error FROM runs"
 
 
 class RunsConfig(Configuration):
@@ -68,7 +44,7 @@ class RunsConfig(Configuration):
     database: LocalPath = Path("runs.sqlite")
 
 
-class RunStore:
+class RunStore(RunReader):
     """The record of all runs of one coordinator. May be used from several threads, and by several processes.
 
     Args:
@@ -78,33 +54,6 @@ class RunStore:
         CheckpointError: it cannot be opened, is no such record, is damaged, or was written by a newer vfl. Every
             method raises it, too, when the file cannot be read or written.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        with readable(path):
-            _make_file(path)
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            try:
-                create_or_check(self._connection, path)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
 
     # --- runs ---
 
@@ -131,31 +80,6 @@ class RunStore:
             ).rowcount
         if not added:
             raise CheckpointError("there is a run of that name already", detail=run, remedy="choose another name")
-
-    def get(self, run: str) -> RunRecord:
-        """What is known of a run.
-
-        Raises:
-            ConfigError: there is no such run.
-        """
-        found = self._read(RunRecord.of, f"{_RUN} WHERE run = ?", run)
-        if not found:
-            names = ", ".join(record.run for record in self.runs()[:_SHOWN_NAMES])
-            raise ConfigError(
-                "no such run",
-                detail=f"{run} is not in {self._path}; the last ones are: {names or 'none'}",
-                remedy="take a name that 'vfl runs' shows",
-            )
-        return found[0]
-
-    def runs(self) -> list[RunRecord]:
-        """All runs, the last one first."""
-        return self._read(RunRecord.of, f"{_RUN} ORDER BY rowid DESC")
-
-    def latest_unfinished(self, job: str) -> RunRecord | None:
-        """The run of a job that began last, if it is not finished. The clock has no say in which that is."""
-        latest = self._read(RunRecord.of, f"{_RUN} WHERE job = ? ORDER BY rowid DESC LIMIT 1", job)
-        return next((record for record in latest if record.state is not RunState.FINISHED), None)
 
     def next_attempt(self, run: str) -> int:
         """Number of a new attempt, 0 first; never handed out again, even after a power cut. The run is running now.
@@ -188,15 +112,6 @@ class RunStore:
         query = "UPDATE runs SET state = ?, error = ?, outcome = ?, updated = ? WHERE run = ?"
         with self._writing() as do:
             do(query, (state, error, outcome, time.time(), run))
-
-    def outcome(self, run: str) -> str:
-        """What ``end`` was given, empty before.
-
-        Raises:
-            ConfigError: there is no such run.
-        """
-        self.get(run)
-        return self._read(lambda row: str(row[0]), "SELECT outcome FROM runs WHERE run = ?", run)[0]
 
     # --- checkpoints and steps ---
 
@@ -232,16 +147,6 @@ class RunStore:
                 (run, KEPT_DURABLE),
             )
 
-    def checkpoints(self, run: str) -> list[CommittedCheckpoint]:
-        """Checkpoints that all parties had, by step, the last one first."""
-        query = "SELECT step, attempt, durable, parties, progress FROM checkpoints WHERE run = ? ORDER BY step DESC"
-        return self._read(CommittedCheckpoint.of, query, run)
-
-    def last_checkpoint(self, run: str) -> int | None:
-        """Step of the newest checkpoint that all parties had; None without one."""
-        query = "SELECT step FROM checkpoints WHERE run = ? ORDER BY step DESC LIMIT 1"
-        return next(iter(self._read(lambda row: int(row[0]), query, run)), None)
-
     def roll_back(self, run: str, step: int, attempt: int) -> int:
         """Forget steps and checkpoints after ``step``; return how many recorded steps were lost.
 
@@ -259,22 +164,6 @@ class RunStore:
             do("DELETE FROM checkpoints WHERE run = ? AND step > ?", (run, step))
             do("UPDATE runs SET step = MIN(step, ?), updated = ? WHERE run = ?", (step, time.time(), run))
         return lost
-
-    def steps(self, run: str) -> list[StepRecord]:
-        """All recorded steps in order."""
-        query = (
-            "SELECT step, attempt, split, epoch, batch, rows, loss, seconds, bytes_sent FROM steps"
-            " WHERE run = ? ORDER BY step"
-        )
-        return self._read(lambda row: StepRecord(*row), query, run)
-
-    def epochs(self, run: str) -> list[EpochRecord]:
-        """What the recorded training steps of each epoch come to, in order."""
-        query = (
-            "SELECT epoch, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent) FROM steps"
-            " WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
-        )
-        return self._read(lambda row: EpochRecord(*row), query, run)
 
     # --- events ---
 
@@ -295,16 +184,7 @@ class RunStore:
         with self._writing() as do:
             do("INSERT INTO events (run, time, kind, text, facts) VALUES (?, ?, ?, ?, ?)", values)
 
-    def events(self, run: str) -> list[Event]:
-        """What happened, in order."""
-        query = "SELECT time, kind, text, facts FROM events WHERE run = ? ORDER BY number"
-        return self._read(Event.of, query, run)
-
     # --- the connection ---
-
-    def _read(self, of: Callable[[Row], RecordT], query: str, *values: object) -> list[RecordT]:
-        with self._lock, readable(self._path):
-            return [of(row) for row in self._connection.execute(query, values)]
 
     @contextmanager
     def _writing(self, *, durable: bool = True) -> Iterator[Any]:
@@ -334,9 +214,3 @@ def superseded_coordinator() -> ProtocolError:
         "another coordinator has gone on with the run",
         remedy="let only one coordinator run the job; the other one's log says how far it is",
     )
-
-
-def _make_file(path: Path) -> None:
-    """SQLite gives its other files the mode of this one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

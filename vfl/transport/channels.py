@@ -9,7 +9,7 @@ from typing import Protocol
 from vfl import messages as m
 from vfl.ids import Address
 from vfl.messages import Message
-from vfl.transport.diagnosis_call import DoctorHandler
+from vfl.transport.diagnosis.call import DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter

@@ -19,7 +19,7 @@ from vfl.errors import AuditError, MismatchError, PeerUnreachable, RemoteError, 
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.pki.credentials import Credentials
-from vfl.transport.connection_check import explain_connection
+from vfl.transport.diagnosis.connection_check import explain_connection
 from vfl.transport.server import health_service_name
 from vfl.transport.tls import secure_channel
 from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
@@ -243,7 +243,7 @@ def channel_was_closed() -> bool:
 
 
 class RelayClient(_Connection):
-    """Byte streams through a party that passes connections on, see ``vfl.transport.relay_service``."""
+    """Byte streams through a party that passes connections on, see ``vfl.transport.relay.service``."""
 
     def accept(self) -> Any:
         """Of a party behind it: wait for one connection. The gRPC stream."""

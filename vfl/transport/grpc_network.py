@@ -8,7 +8,7 @@ from vfl.configuration.federation import FederationConfig
 from vfl.pki.credentials import Credentials
 from vfl.transport.channels import PartyEnd
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.relay_tunnel import dialled_endpoint, reachable_through_relay
+from vfl.transport.relay.tunnel import dialled_endpoint, reachable_through_relay
 from vfl.transport.server import PartyServer
 from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter

@@ -22,9 +22,9 @@ from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access, Gate
 from vfl.transport.channels import ControlHandler
-from vfl.transport.diagnosis_call import Doctor, DoctorHandler
+from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
-from vfl.transport.relay_service import Relay
+from vfl.transport.relay.service import Relay
 from vfl.transport.tls import server_credentials
 from vfl.transport.v1 import (
     control_pb2,

@@ -23,8 +23,8 @@ from vfl.cli.keys_output import show_certificate
 from vfl.ids import Role
 from vfl.pki.authority import Authority, check_request, make_request
 from vfl.pki.authority_folder import read_chain, read_request, revoke_in
-from vfl.pki.credentials import check_own_certificate
 from vfl.pki.keyfiles import PassphraseSource, new_private_key, parse_private_key
+from vfl.pki.own_certificate import check_own_certificate
 from vfl.pki.profile import Owner
 from vfl.pki.statements import Signature, Statement
 from vfl.pki.trust import parse_trust

@@ -14,8 +14,8 @@ from support.fuzzing.members import ACTIVE, PASSIVE, Context
 from support.fuzzing.messages import loop
 from support.fuzzing.registry import fuzz_target
 from vfl.configuration.federation import FederationConfig
-from vfl.transport import relay_tunnel as tunnel
-from vfl.transport.relay_service import Relay
+from vfl.transport.relay import tunnel
+from vfl.transport.relay.service import Relay
 from vfl.transport.v1 import relay_pb2
 
 HIDDEN = "telco"

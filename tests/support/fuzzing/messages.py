@@ -23,8 +23,8 @@ from vfl.audit.log import Chain, Crossed
 from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.job.config import check_digest
 from vfl.messages import MESSAGE_TYPES, Message
-from vfl.transport import diagnosis_call as doctor
 from vfl.transport.client import ControlClient, PeerClient
+from vfl.transport.diagnosis.call import read_diagnosis
 from vfl.transport.inbox import Inbox
 from vfl.transport.server import PartyServer
 from vfl.transport.v1 import data_pb2, doctor_pb2
@@ -222,7 +222,7 @@ def receipt(data: bytes) -> None:
 def diagnosis(data: bytes) -> None:
     """A party's answer to ``vfl doctor``."""
     reply = _as_grpc_hands_out(data, doctor_pb2.DiagnoseReply)
-    doctor.read_diagnosis(reply, ACTIVE, federation())
+    read_diagnosis(reply, ACTIVE, federation())
 
 
 # --- what travels beside messages ---

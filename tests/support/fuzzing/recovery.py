@@ -11,8 +11,9 @@ import torch
 from support.fuzzing.files import file_with
 from support.fuzzing.members import ACTIVE, JOB, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
+from vfl.checkpoints.config import CheckpointConfig
 from vfl.checkpoints.state import decode_state, encode_state
-from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Origin, Snapshot
+from vfl.checkpoints.store import CheckpointStore, Origin, Snapshot
 from vfl.ids import CheckpointId
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunStore, StepRecord

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import alignment, kernels, memory, plots, report, scaling, step, system
+from benchmarks.arithmetic import kernels, scaling, step
+from benchmarks.arithmetic.layers import ACTIVE, PHASE_NAMES, EncryptedLayer
 from benchmarks.effort import FULL, QUICK, Effort, Shape, Sweeps, SystemCase
-from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
-from benchmarks.layers import ACTIVE, PHASE_NAMES, EncryptedLayer
+from benchmarks.reporting import plots, report
+from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
+from benchmarks.systems import alignment, memory, system
 from benchmarks.timing import side_by_side
 
 pytest.importorskip("phe", reason="the Paillier peer needs the extra 'bench'")

@@ -10,7 +10,8 @@ from safetensors.torch import save
 from support.checkpoints import KEY, ORIGIN, RUN, entry, same, snapshot, written
 
 from vfl.checkpoints import state as checkpoint_state
-from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Origin
+from vfl.checkpoints.config import CheckpointConfig
+from vfl.checkpoints.store import CheckpointStore, Origin
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId

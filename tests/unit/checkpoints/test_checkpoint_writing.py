@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.checkpoints import ORIGIN, RUN, same, snapshot, written
 
-from vfl.checkpoints.store import CheckpointConfig, CheckpointStore
+from vfl.checkpoints.config import CheckpointConfig
+from vfl.checkpoints.store import CheckpointStore
 from vfl.errors import CheckpointError
 
 
@@ -44,7 +45,8 @@ import torch
 from pathlib import Path
 from support.checkpoints import ORIGIN, files, same, snapshot
 from vfl.errors import CheckpointError
-from vfl.checkpoints.store import CheckpointConfig, CheckpointStore, Snapshot
+from vfl.checkpoints.config import CheckpointConfig
+from vfl.checkpoints.store import CheckpointStore, Snapshot
 place = Path(sys.argv[1])
 store = CheckpointStore(CheckpointConfig(directory=place), ORIGIN)
 first = store.write(snapshot(), 0, durable=True)
@@ -173,7 +175,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_checkpoint_writing import Stopper, check_after, count_calls, work
 from vfl.ids import CheckpointId
-from vfl.checkpoints.store import CheckpointConfig
+from vfl.checkpoints.config import CheckpointConfig
 place = Path(sys.argv[1])
 calls = count_calls(CheckpointConfig(directory=place / "counted"))
 for at in range(calls):

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from support.federation import ACTIVE
 from support.in_process import job_of, parties_in_process
+from vfl.coordinator.observer import SilentCallback
 
 from vfl import messages as m
 from vfl.coordinator import heartbeats as attendance_module
 from vfl.coordinator.heartbeats import HeartbeatMonitor
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import PartyRestarted, RemoteError
 from vfl.ids import AttemptId

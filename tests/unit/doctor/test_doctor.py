@@ -14,7 +14,7 @@ from support.federation import ACTIVE, COORDINATOR, Federation, free_ports
 from support.in_process import job_of, parties_in_process
 
 import vfl.doctor.answer
-import vfl.transport.diagnosis_call
+import vfl.transport.diagnosis.call
 from vfl import messages as m
 from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
 from vfl.configuration.toml_files import load_toml
@@ -27,7 +27,7 @@ from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.pki import credentials
 from vfl.pki.trust import current_time
-from vfl.transport.diagnosis_call import ask_diagnosis
+from vfl.transport.diagnosis.call import ask_diagnosis
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 CLINIC, SHOP = "clinic", "shop"
@@ -207,7 +207,7 @@ async def test_another_version_is_told_with_both(federation, monkeypatch, name, 
 @pytest.mark.parametrize(("seconds", "says"), [(45, "45 s ahead of"), (-45, "45 s behind"), (15, None)])
 async def test_a_clock_that_is_wrong_is_a_warning(federation, monkeypatch, seconds, says):
     own = current_time()
-    monkeypatch.setattr(vfl.transport.diagnosis_call, "current_time", lambda: own)
+    monkeypatch.setattr(vfl.transport.diagnosis.call, "current_time", lambda: own)
     monkeypatch.setattr(vfl.doctor.answer, "current_time", lambda: own + timedelta(seconds=seconds))
     async with parties_in_process(federation.write()):
         findings = await diagnose_party(federation.path(CLINIC))

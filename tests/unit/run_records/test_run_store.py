@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from vfl.configuration.toml_files import load_toml
 from vfl.errors import CheckpointError, ConfigError, ProtocolError
 from vfl.ids import CheckpointId
+from vfl.run_records import reading
 from vfl.run_records import store as run_store
 from vfl.run_records.rows import KEPT_DURABLE
 from vfl.run_records.store import CommittedCheckpoint, RunsConfig, RunState, RunStore, StepRecord
@@ -258,7 +259,7 @@ def test_damage_inside_is_found(store, path):
 
 
 def test_a_record_in_use_says_so(store, path, monkeypatch):
-    monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "BUSY_SECONDS", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with RunStore(path) as impatient:

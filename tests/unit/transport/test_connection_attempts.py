@@ -10,14 +10,14 @@ from support.certificates import Issuer
 from support.federation import free_ports
 
 from vfl.messages import Check
-from vfl.transport import connection_check as diagnose
-from vfl.transport.connection_check import explain_connection, try_connection
+from vfl.transport.diagnosis import connection_check
+from vfl.transport.diagnosis.connection_check import explain_connection, try_connection
 
 
 @pytest.fixture
 def short_steps(monkeypatch):
     """Where the end of one is waited for."""
-    monkeypatch.setattr(diagnose, "STEP_SECONDS", 0.5)
+    monkeypatch.setattr(connection_check, "STEP_SECONDS", 0.5)
 
 
 @asynccontextmanager

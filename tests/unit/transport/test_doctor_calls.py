@@ -9,7 +9,7 @@ from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import MismatchError, PeerUnreachable, ProtocolError, RemoteError
 from vfl.pki.credentials import Credentials
-from vfl.transport.diagnosis_call import MAX_FINDINGS, ask_diagnosis
+from vfl.transport.diagnosis.call import MAX_FINDINGS, ask_diagnosis
 
 OWN = m.Finding("bank", "shop", m.Check.CONNECTION, m.Verdict.PROBLEM, "closed", "shop", "open it", "unreachable")
 

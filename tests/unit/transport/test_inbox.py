@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ModelError, ProtocolError
 from vfl.ids import StepKey
-from vfl.transport.inbox import Inbox, _Steps
+from vfl.transport.inbox import Inbox
+from vfl.transport.inbox.open_run import StepRanges
 from vfl.transport.wire.limits import Limits
 
 SHARE_BYTES = 48
@@ -241,14 +242,14 @@ async def test_a_failure_beats_a_message_that_arrived_in_the_same_moment(inbox, 
 
 @given(st.lists(st.integers(-5, 30), max_size=60))
 def test_steps_are_a_set_of_integers(steps):
-    compact = _Steps()
+    compact = StepRanges()
     for step in steps:
         compact.add(step)
     assert {s for s in range(-7, 33) if s in compact} == set(steps)
 
 
 def test_steps_in_order_take_constant_memory():
-    compact = _Steps()
+    compact = StepRanges()
     for step in range(1000):
         compact.add(step)
     assert compact._starts == [0]

@@ -9,9 +9,9 @@ from support.waiting import eventually
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
-from vfl.transport import relay_service as relay_module
-from vfl.transport import relay_tunnel as tunnel
 from vfl.transport.client import RelayClient
+from vfl.transport.relay import service as relay_module
+from vfl.transport.relay import tunnel
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error
 

@@ -9,7 +9,7 @@ import pytest
 from vfl import messages as m
 from vfl.errors import ProtocolError
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.diagnosis_call import ask_diagnosis
+from vfl.transport.diagnosis.call import ask_diagnosis
 
 GARBAGE = b"\xff\xff\xff"
 

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vfl.data.table import Table, load_table
+from vfl.data.table import Table
 from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
@@ -19,7 +19,6 @@ from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.top import TopTrainer
-from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_seed, training_generator
 
 

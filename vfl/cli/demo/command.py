@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.api.federation_files import FederationFiles
+from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import write_demo_federation
 from vfl.cli.demo.processes import FederationProcesses
 from vfl.cli.demo.report import Comparison, DemoResult

@@ -13,7 +13,7 @@ CHUNK_BYTES = MEBIBYTE
 MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
 MAX_CALLS_OF_ONE = 64
 """Calls of one member at once: at most 32 messages that a party has under way to another, health checks, and the
-connections to it that are passed on (``vfl.transport.relay_service``)."""
+connections to it that are passed on (``vfl.transport.relay.service``)."""
 MAX_CONCURRENT_CALLS = 600
 """Calls of all: more than eight other parties and the coordinator may have, so that none keeps the others out."""
 

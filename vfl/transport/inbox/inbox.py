@@ -6,10 +6,8 @@ Used from one event loop; every method but :meth:`Inbox.take` is atomic.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,65 +15,12 @@ from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolErro
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
 from vfl.runtime.logs import get_logger
-from vfl.transport.inbox_quota import InboxQuota
+from vfl.transport.inbox.open_run import OpenRun
+from vfl.transport.inbox.quota import InboxQuota
 from vfl.transport.wire.data_codec import message_bytes
 from vfl.transport.wire.limits import Limits
 
 _log = get_logger(__name__)
-
-
-class _Steps:
-    """A set of step numbers, kept as ranges: constant memory for steps taken in order, however long the run."""
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-
-    def __contains__(self, step: int) -> bool:
-        at = bisect_right(self._starts, step) - 1
-        return at >= 0 and step <= self._ends[at]
-
-    def add(self, step: int) -> None:
-        if step in self:
-            return
-        at = bisect_right(self._starts, step)
-        joins_left = at > 0 and self._ends[at - 1] == step - 1
-        joins_right = at < len(self._starts) and self._starts[at] == step + 1
-        if joins_left and joins_right:
-            self._ends[at - 1] = self._ends.pop(at)
-            del self._starts[at]
-        elif joins_left:
-            self._ends[at - 1] = step
-        elif joins_right:
-            self._starts[at] = step
-        else:
-            self._starts.insert(at, step)
-            self._ends.insert(at, step)
-
-
-@dataclass(slots=True)
-class _OpenRun:
-    attempt: int
-    senders: frozenset[str]
-    present: dict[Address, Message] = field(default_factory=dict)
-    waiters: dict[Address, asyncio.Future[None]] = field(default_factory=dict)
-    taken: dict[tuple[str, str, int], _Steps] = field(default_factory=dict)
-    error: VflError | None = None
-    step: int = 0
-
-    def was_taken(self, address: Address) -> bool:
-        return address.key.step in self.taken.get((address.sender, address.kind, address.part), ())
-
-    def take(self, address: Address) -> Message | None:
-        message = self.present.pop(address, None)
-        if message is not None:
-            taken = self.taken.setdefault((address.sender, address.kind, address.part), _Steps())
-            taken.add(address.key.step)
-        return message
-
-    def wake_all(self) -> None:
-        for waiter in self.waiters.values():
-            _wake(waiter)
 
 
 class Inbox:
@@ -87,7 +32,7 @@ class Inbox:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._runs: dict[str, _OpenRun] = {}
+        self._runs: dict[str, OpenRun] = {}
         self._held: dict[Address, Message] = {}
         self._closed_attempts: dict[str, int] = {}
         self._room = InboxQuota(self.limits)
@@ -115,7 +60,7 @@ class Inbox:
                 f"attempt {attempt} of the run has already run here", remedy="start the run again with a new name"
             )
         self.discard_run(run)
-        opened = self._runs[run] = _OpenRun(attempt, frozenset(senders))
+        opened = self._runs[run] = OpenRun(attempt, frozenset(senders))
         self._room.share_between(len(senders))
         self._adopt_held(run, opened)
 
@@ -130,7 +75,7 @@ class Inbox:
             opened.step = key.step
             self._drop(opened.present, lambda address: address.key.step < key.step)
 
-    def _adopt_held(self, run: str, opened: _OpenRun) -> None:
+    def _adopt_held(self, run: str, opened: OpenRun) -> None:
         for address in [a for a in self._held if a.key.run == run and a.key.attempt <= opened.attempt]:
             message = self._held.pop(address)
             self._held_bytes -= message_bytes(message)
@@ -195,7 +140,7 @@ class Inbox:
                 remedy="start the run again with a new name",
             )
 
-    def _put_open(self, run: _OpenRun, address: Address, message: Message) -> None:
+    def _put_open(self, run: OpenRun, address: Address, message: Message) -> None:
         if address.sender not in run.senders:
             raise ProtocolError("a message from a party that does not take part was refused", detail=str(address))
         if run.error is not None:
@@ -208,8 +153,8 @@ class Inbox:
             )
         if run.was_taken(address):
             raise _duplicate(address)
-        if self._store(run.present, address, message) and address in run.waiters:
-            _wake(run.waiters[address])
+        if self._store(run.present, address, message):
+            run.wake(address)
 
     def _hold(self, address: Address, message: Message) -> None:
         no_room = self._held_bytes + message_bytes(message) > self.limits.held_bytes
@@ -259,7 +204,7 @@ class Inbox:
             raise InternalError("a message vanished between its arrival and its use", detail=str(address))
         return message
 
-    def _run_to_take_from(self, address: Address) -> _OpenRun:
+    def _run_to_take_from(self, address: Address) -> OpenRun:
         run = self._runs.get(address.key.run)
         if run is None or run.attempt != address.key.attempt or address.sender not in run.senders:
             raise InternalError("a message was awaited that can never come", detail=f"not open: {address}")
@@ -267,7 +212,7 @@ class Inbox:
             raise InternalError("a message was awaited twice", detail=str(address))
         return run
 
-    def _take_now(self, run: _OpenRun, address: Address) -> Message | None:
+    def _take_now(self, run: OpenRun, address: Address) -> Message | None:
         if run.error is not None:
             raise run.error
         message = run.take(address)
@@ -282,11 +227,6 @@ def overdue(address: Address, seconds: float, waiting_for: str) -> DeadlineExcee
         f"{address.sender} did not send '{address.kind}' within {seconds:g} s, needed for {waiting_for}",
         remedy=f"look into the log of {address.sender}, or allow more time",
     )
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _identical(first: Message, second: Message) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from benchmarks.arithmetic.layers import PHASE_NAMES, EncryptedLayer, StepLog
+from benchmarks.arithmetic.paillier import PaillierCost, PaillierStep
 from benchmarks.effort import Effort
-from benchmarks.findings import Findings, Ratio, Row, at_least
-from benchmarks.layers import PHASE_NAMES, EncryptedLayer, StepLog
-from benchmarks.machine import cores
-from benchmarks.paillier import PaillierCost, PaillierStep
+from benchmarks.reporting.findings import Findings, Ratio, Row, at_least
+from benchmarks.reporting.machine import cores
 
 ALL_THAT_A_STEP_NEEDS = 2**30
 

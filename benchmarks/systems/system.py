@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.effort import Effort, Shape, SystemCase
-from benchmarks.federation import SystemRun, change, run_federation, write_synthetic
-from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
-from benchmarks.memory import flatness_rows, peak_rows, traffic_rows
+from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
+from benchmarks.systems.federation import SystemRun, change, run_federation, write_synthetic
+from benchmarks.systems.memory import flatness_rows, peak_rows, traffic_rows
 from benchmarks.timing import seconds_of
 from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import DemoFederation, write_federation

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.findings import Findings, Row
+from benchmarks.reporting.findings import Findings, Row
 
 SECTIONS = {
     "a": "kernels",

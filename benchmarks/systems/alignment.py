@@ -10,21 +10,21 @@ import tempfile
 from pathlib import Path
 
 import polars as pl
+from vfl.coordinator.observer import SilentCallback
 
 from benchmarks.effort import Effort, Shape
-from benchmarks.federation import ACTIVE, PASSIVE, party_processes, write_synthetic
-from benchmarks.findings import Findings, Ratio, Row, at_least, at_most
-from benchmarks.machine import cores
+from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
+from benchmarks.reporting.machine import cores
+from benchmarks.systems.federation import ACTIVE, PASSIVE, party_processes, write_synthetic
 from vfl.cli.demo.federation import DemoFederation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.job.config import load_job_setup
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
-PEER_FOLDER = Path(__file__).resolve().parents[1] / ".venv-openmined"
+PEER_FOLDER = Path(__file__).resolve().parents[2] / ".venv-openmined"
 """openmined-psi pins an old protobuf, so it gets an environment of its own."""
 MILLION = 1_000_000
 TARGET_IDS, TARGET_SECONDS, TARGET_RATIO = 100_000, 5.0, 3.0

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tenseal
 
-from benchmarks.machine import cores
+from benchmarks.reporting.machine import cores
 
 _SCALE = 2.0**40
 _MODULUS_BITS = [60, 40, 60]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from phe import paillier
 
-from benchmarks.layers import PARAMETERS, random_activations, random_gradient
+from benchmarks.arithmetic.layers import PARAMETERS, random_activations, random_gradient
 from vfl.interact.fixed_point import IntArray
 from vfl.runtime.randomness import uniform_ring
 

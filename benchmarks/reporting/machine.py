@@ -14,7 +14,7 @@ import torch
 
 from vfl.he.arithmetic.compute import use_threads
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "numpy", "tenseal", "grpcio", "phe", "gmpy2")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.layers import PHASES
+from benchmarks.arithmetic.layers import PHASES
 
 
 def write(series: dict[str, Any], stem: Path) -> list[Path]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.ckks import CkksProduct
+from benchmarks.arithmetic.ckks import CkksProduct
+from benchmarks.arithmetic.layers import PARAMETERS, random_activations, random_gradient
 from benchmarks.effort import Effort, Shape
-from benchmarks.findings import Findings, Ratio, Row, Target, at_least, at_most
-from benchmarks.layers import PARAMETERS, random_activations, random_gradient
-from benchmarks.machine import cores, torch_threads
+from benchmarks.reporting.findings import Findings, Ratio, Row, Target, at_least, at_most
+from benchmarks.reporting.machine import cores, torch_threads
 from benchmarks.timing import Timing, side_by_side
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.arithmetic.compute import spread

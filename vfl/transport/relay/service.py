@@ -1,7 +1,7 @@
 """A party with a port passes connections on to parties that have none. It sees their TLS bytes and nothing more.
 
-The party without a port keeps some ``Accept`` calls open (``vfl.transport.relay_tunnel``). A caller's ``Connect`` is joined
-to one of them, and bytes flow until either side closes.
+The party without a port keeps some ``Accept`` calls open (``vfl.transport.relay.tunnel``). A caller's ``Connect`` is
+joined to one of them, and bytes flow until either side closes.
 """
 
 from __future__ import annotations

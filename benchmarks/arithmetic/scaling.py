@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.arithmetic.layers import ACTIVE, EncryptedLayer, StepLog
 from benchmarks.effort import Effort, Shape
-from benchmarks.findings import Findings, Row, at_most
-from benchmarks.layers import ACTIVE, EncryptedLayer, StepLog
+from benchmarks.reporting.findings import Findings, Row, at_most
 
 
 @dataclass(frozen=True)

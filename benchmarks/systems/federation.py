@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from vfl.coordinator.observer import SilentCallback
 
 from benchmarks.effort import Shape
 from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federation, tls_table, write_toml
@@ -22,7 +23,6 @@ from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.process import run_job
 from vfl.errors import VflError
 from vfl.ids import Batch, Role

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.effort import Shape
-from benchmarks.federation import ACTIVE, PASSIVE, SystemRun
-from benchmarks.findings import Row, at_most
+from benchmarks.reporting.findings import Row, at_most
+from benchmarks.systems.federation import ACTIVE, PASSIVE, SystemRun
 
 MAX_BYTES = 2600.0
 MAX_MEMORY_GB = 1.5

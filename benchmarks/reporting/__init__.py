@@ -1,0 +1,1 @@
+"""What was measured and on what: rows with their targets, the table, the JSON file, and the plots."""

@@ -1,0 +1,53 @@
+"""Whether peers will accept a process's own certificate: better said once at its start than by every peer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cryptography import x509
+
+from vfl.configuration.federation import FederationConfig
+from vfl.errors import ConfigError
+from vfl.pki.trust import CertificateRefused, Trust, member_of
+
+
+def check_own_certificate(
+    chain: Sequence[x509.Certificate], federation: FederationConfig, trust: Trust, name: str
+) -> None:
+    """Whether every peer will accept a certificate as that of ``name``.
+
+    Raises:
+        ConfigError: they would not; it says why.
+    """
+    certificate, *intermediates = chain
+    remedy = "correct tls.certificate in party.toml, or have a certificate made for this party ('vfl keys')"
+    try:
+        owner = member_of(certificate, federation)
+        trust.check_chain(certificate, intermediates)
+    except CertificateRefused as error:
+        raise ConfigError(
+            f"no peer would accept this process's certificate: {error.summary}",
+            detail=error.detail,
+            remedy=error.remedy or remedy,
+        ) from None
+    if owner != name:
+        raise ConfigError(
+            "the certificate is not for this party of this federation",
+            detail=f"it is for {federation.identity(owner)}, not {federation.identity(name)}",
+            remedy=remedy,
+        )
+    needed = federation.server_name(name)
+    if name in federation.names and not _is_for_server(certificate, needed):
+        raise ConfigError(
+            "the certificate lacks the server name by which callers know this party",
+            detail=f"DNS name {needed}",
+            remedy="have it made with that DNS name, or state one that it has as server_name in federation.toml",
+        )
+
+
+def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return server_name in names.get_values_for_type(x509.DNSName)

@@ -1,0 +1,141 @@
+"""What stands in the coordinator's record of its runs, for ``vfl runs`` and for whoever goes on with a run."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from vfl.errors import ConfigError
+from vfl.run_records.rows import CommittedCheckpoint, EpochRecord, Event, Row, RunRecord, RunState, StepRecord
+from vfl.run_records.schema import create_or_check, readable
+
+RecordT = TypeVar("RecordT")
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process that writes to the same file."""
+_SHOWN_NAMES = 5
+
+_RUN = "SELECT run, job, federation, digest, job_file, state, attempt, step, started, updated, error FROM runs"
+
+
+class RunReader:
+    """The record of all runs of one coordinator, to read. May be used from several threads, and by several processes.
+
+    Args:
+        path: SQLite file of mode 0600; made if it is not there.
+
+    Raises:
+        CheckpointError: it cannot be opened, is no such record, is damaged, or was written by a newer vfl. Every
+            method raises it, too, when the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with readable(path):
+            _make_file(path)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                create_or_check(self._connection, path)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    # --- runs ---
+
+    def get(self, run: str) -> RunRecord:
+        """What is known of a run.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        found = self._read(RunRecord.of, f"{_RUN} WHERE run = ?", run)
+        if not found:
+            names = ", ".join(record.run for record in self.runs()[:_SHOWN_NAMES])
+            raise ConfigError(
+                "no such run",
+                detail=f"{run} is not in {self._path}; the last ones are: {names or 'none'}",
+                remedy="take a name that 'vfl runs' shows",
+            )
+        return found[0]
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, the last one first."""
+        return self._read(RunRecord.of, f"{_RUN} ORDER BY rowid DESC")
+
+    def latest_unfinished(self, job: str) -> RunRecord | None:
+        """The run of a job that began last, if it is not finished. The clock has no say in which that is."""
+        latest = self._read(RunRecord.of, f"{_RUN} WHERE job = ? ORDER BY rowid DESC LIMIT 1", job)
+        return next((record for record in latest if record.state is not RunState.FINISHED), None)
+
+    def outcome(self, run: str) -> str:
+        """What ``end`` was given, empty before.
+
+        Raises:
+            ConfigError: there is no such run.
+        """
+        self.get(run)
+        return self._read(lambda row: str(row[0]), "SELECT outcome FROM runs WHERE run = ?", run)[0]
+
+    # --- checkpoints, steps and events ---
+
+    def checkpoints(self, run: str) -> list[CommittedCheckpoint]:
+        """Checkpoints that all parties had, by step, the last one first."""
+        query = "SELECT step, attempt, durable, parties, progress FROM checkpoints WHERE run = ? ORDER BY step DESC"
+        return self._read(CommittedCheckpoint.of, query, run)
+
+    def last_checkpoint(self, run: str) -> int | None:
+        """Step of the newest checkpoint that all parties had; None without one."""
+        query = "SELECT step FROM checkpoints WHERE run = ? ORDER BY step DESC LIMIT 1"
+        return next(iter(self._read(lambda row: int(row[0]), query, run)), None)
+
+    def steps(self, run: str) -> list[StepRecord]:
+        """All recorded steps in order."""
+        query = (
+            "SELECT step, attempt, split, epoch, batch, rows, loss, seconds, bytes_sent FROM steps"
+            " WHERE run = ? ORDER BY step"
+        )
+        return self._read(lambda row: StepRecord(*row), query, run)
+
+    def epochs(self, run: str) -> list[EpochRecord]:
+        """What the recorded training steps of each epoch come to, in order."""
+        query = (
+            "SELECT epoch, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent) FROM steps"
+            " WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
+        )
+        return self._read(lambda row: EpochRecord(*row), query, run)
+
+    def events(self, run: str) -> list[Event]:
+        """What happened, in order."""
+        query = "SELECT time, kind, text, facts FROM events WHERE run = ? ORDER BY number"
+        return self._read(Event.of, query, run)
+
+    def _read(self, of: Callable[[Row], RecordT], query: str, *values: object) -> list[RecordT]:
+        with self._lock, readable(self._path):
+            return [of(row) for row in self._connection.execute(query, values)]
+
+
+def _make_file(path: Path) -> None:
+    """SQLite gives its other files the mode of this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
