@@ -21,7 +21,7 @@ from vfl.models.arithmetic import use_model_threads
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.party.service.job_host import JobHost, PartyResources, StopReason
 from vfl.party.service.router import JobRouter
-from vfl.pki.credentials import Credentials, watched
+from vfl.pki.credentials import watched
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import Network, PartyEnd
 from vfl.transport.grpc_network import GrpcNetwork
@@ -57,13 +57,12 @@ async def serve_party(
     setup = setups[0]
     for each in setups:
         _warn_of_refusal(each)
-    credentials = party_credentials(setup) if network is None else None
-    network = network or GrpcNetwork(setup.federation, credentials)
+    network = network or GrpcNetwork(setup.federation, party_credentials(setup))
     stopping = stopping or asyncio.get_running_loop().create_future()
     use_model_threads(setup.config.model_threads)
     with computing(setup.config.threads or os.cpu_count() or 1, _usable_device(setup.config.device)):
-        async with watched(credentials):
-            return await _serve(setups, network, credentials, stopping, callbacks, keep_serving=keep_serving)
+        async with watched(network.credentials):
+            return await _serve(setups, network, stopping, callbacks, keep_serving=keep_serving)
 
 
 def _usable_device(name: str) -> str:
@@ -88,14 +87,13 @@ def _warn_of_refusal(setup: PartySetup) -> None:
 async def _serve(
     setups: Sequence[PartySetup],
     network: Network,
-    credentials: Credentials | None,
     stopping: asyncio.Future[StopReason],
     callbacks: Sequence[Callback],
     *,
     keep_serving: bool,
 ) -> VflError | None:
     """One end of the network and one connection to each peer for all jobs."""
-    setup, federation = setups[0], setups[0].federation
+    setup, federation, credentials = setups[0], setups[0].federation, network.credentials
     inbox, traffic, trails, router = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
         clients = {peer: await network.peer(stack, setup.name, peer, traffic, trails) for peer in setup.peers}

@@ -9,6 +9,7 @@ from typing import Protocol
 from vfl import messages as m
 from vfl.ids import Address
 from vfl.messages import Message
+from vfl.pki.credentials import Credentials
 from vfl.transport.diagnosis.call import DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.recorder import Recorder
@@ -145,6 +146,10 @@ class PartyEnd:
 
 class Network(Protocol):
     """Connects the members of one federation. What is opened on a stack is closed with it."""
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What this member signs with; None where nothing is signed."""
 
     async def peer(
         self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None

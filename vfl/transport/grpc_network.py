@@ -26,21 +26,21 @@ class GrpcNetwork:
 
     def __init__(self, federation: FederationConfig, credentials: Credentials | None) -> None:
         self._federation = federation
-        self._credentials = credentials
+        self.credentials = credentials
 
     async def peer(
         self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
     ) -> PeerClient:
         """See ``Network``."""
-        endpoint = await dialled_endpoint(stack, self._federation, caller, peer, self._credentials)
-        client = PeerClient(endpoint, peer, self._credentials, traffic=traffic, recorder=recorder)
+        endpoint = await dialled_endpoint(stack, self._federation, caller, peer, self.credentials)
+        client = PeerClient(endpoint, peer, self.credentials, traffic=traffic, recorder=recorder)
         return await stack.enter_async_context(client)
 
     async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> ControlClient:
         """See ``Network``."""
         coordinator = self._federation.coordinator
-        endpoint = await dialled_endpoint(stack, self._federation, coordinator, party, self._credentials)
-        return await stack.enter_async_context(ControlClient(endpoint, party, self._credentials, recorder))
+        endpoint = await dialled_endpoint(stack, self._federation, coordinator, party, self.credentials)
+        return await stack.enter_async_context(ControlClient(endpoint, party, self.credentials, recorder))
 
     async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
         """See ``Network``."""
@@ -50,13 +50,13 @@ class GrpcNetwork:
             listen,
             end.handler,
             end.inbox,
-            self._credentials,
+            self.credentials,
             self._federation,
             end.traffic,
             end.recorder,
             end.doctor,
         )
         await server.start()
-        relay = reachable_through_relay(self._federation, end.name, server.port, self._credentials)
+        relay = reachable_through_relay(self._federation, end.name, server.port, self.credentials)
         await stack.enter_async_context(relay)
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)

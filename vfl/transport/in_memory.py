@@ -58,6 +58,7 @@ class InMemoryNetwork:
 
     def __init__(self, federation: FederationConfig, disturbance: Disturbance | None = None) -> None:
         self.federation = federation
+        self.credentials = None
         self.disturbance = disturbance
         self._access = Access(federation, None)
         self._ends: dict[str, PartyEnd] = {}
