@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 export OMP_NUM_THREADS=1 PYTHONPATH="$root:$root/tests"
 failed=0
-(cd "$caller" && exec "$root/.venv/bin/python" -m support.fault_matrix "$@") || failed=1
+(cd "$caller" && exec "$root/.venv/bin/python" -m support.faults.matrix "$@") || failed=1
 # Faults of connections, clocks and memory that take too long to run with every test.
 [[ " $* " == *" -k "* ]] || .venv/bin/python -m pytest -q -m faults_full tests/fault || failed=1
 exit "$failed"

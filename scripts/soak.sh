@@ -6,4 +6,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$caller"
-OMP_NUM_THREADS=1 PYTHONPATH="$root:$root/tests" exec "$root/.venv/bin/python" -m support.soak "$@"
+OMP_NUM_THREADS=1 PYTHONPATH="$root:$root/tests" exec "$root/.venv/bin/python" -m support.faults.soak "$@"

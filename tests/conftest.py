@@ -3,7 +3,7 @@
 import torch
 from hypothesis import settings
 
-from vfl.transport.tls_1_3 import require_tls_1_3
+from vfl.transport.tls.version import require_tls_1_3
 
 require_tls_1_3()  # as the processes of the command line do
 

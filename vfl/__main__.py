@@ -19,7 +19,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, _stop_while_starting)
     # Before the imports, for the libraries start threads.
     keep_freed_memory()
-    from vfl.transport.tls_1_3 import require_tls_1_3
+    from vfl.transport.tls.version import require_tls_1_3
 
     require_tls_1_3()
     from vfl.cli.main import app

@@ -8,10 +8,10 @@ the coefficients sent that hold entries, is attacked with the same code too.
 
 import numpy as np
 import pytest
-from support.linear_attacks import from_noise, from_second_polynomial, from_unused_coefficients
-from support.returned_products import run_step
-from support.uniformity import looks_uniform
-from support.weakened import (
+from support.attacks.linear_attacks import from_noise, from_second_polynomial, from_unused_coefficients
+from support.attacks.returned_products import run_step
+from support.attacks.uniformity import looks_uniform
+from support.attacks.weakened import (
     keep_all_primes,
     mask_only_used_coefficients,
     send_all_coefficients,

@@ -6,12 +6,12 @@ its pools are empty or full.
 
 import numpy as np
 import pytest
-from support.exchanges import Transcript
-from support.interaction import PARAMETERS, encrypted_layer, make_shape
-from support.key_owner import centered_integers, integers, solve_modular
-from support.returned_products import returned_ciphertexts
-from support.uniformity import looks_uniform
-from support.weakened import take_without_removing
+from support.attacks.key_owner import centered_integers, integers, solve_modular
+from support.attacks.returned_products import returned_ciphertexts
+from support.attacks.uniformity import looks_uniform
+from support.attacks.weakened import take_without_removing
+from support.layers.exchanges import Transcript
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.he.ciphertexts import from_wire
 from vfl.he.pool import Pools

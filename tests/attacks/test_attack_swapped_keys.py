@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.certificates import Issuer
-from support.interaction import PARAMETERS
+from support.layers.interaction import PARAMETERS
 from support.logs import captured_logs
+from support.wire.certificates import Issuer
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError

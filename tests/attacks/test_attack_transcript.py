@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from support.exchanges import Transcript, run_exchanges
-from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
-from support.key_owner import secret_coefficients
-from support.returned_products import returned_ciphertexts
-from support.uniformity import looks_uniform
-from support.weakened import send_all_coefficients, unused_coefficients
+from support.attacks.key_owner import secret_coefficients
+from support.attacks.returned_products import returned_ciphertexts
+from support.attacks.uniformity import looks_uniform
+from support.attacks.weakened import send_all_coefficients, unused_coefficients
+from support.layers.exchanges import Transcript, run_exchanges
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
 
 from vfl.he.arithmetic.bits import packed_words, unpack_bits
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout

@@ -6,11 +6,11 @@ Each attack succeeds on a build without the one ingredient that stops it, and fi
 import numpy as np
 import pytest
 import torch
-from support.ciphertexts import encrypted, uniform_plaintexts
-from support.interaction import PARAMETERS
-from support.key_owner import centered_integers, integers, secret_coefficients
-from support.uniformity import looks_uniform
-from support.weakened import with_one_seed, with_zero_ternary, without_errors
+from support.attacks.key_owner import centered_integers, integers, secret_coefficients
+from support.attacks.uniformity import looks_uniform
+from support.attacks.weakened import with_one_seed, with_zero_ternary, without_errors
+from support.layers.ciphertexts import encrypted, uniform_plaintexts
+from support.layers.interaction import PARAMETERS
 
 from vfl.he.keys import SecretKey
 

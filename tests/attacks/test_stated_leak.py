@@ -6,7 +6,7 @@ This is no defect of the encryption, and no test that it fails. It is here so th
 from itertools import pairwise
 
 import numpy as np
-from support.interaction import PARAMETERS, encrypted_layer, make_shape
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.interact.fixed_point import center, update_multiplier, z_to_real
 

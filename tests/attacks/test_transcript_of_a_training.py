@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.chi_square import uniform_p_values
-from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation
-from support.in_process import Run, run_federation
-from support.interaction import PARAMETERS
-from support.key_owner import secret_coefficients
-from support.wire import Call, Tap, tap_servers
+from support.attacks.chi_square import uniform_p_values
+from support.attacks.key_owner import secret_coefficients
+from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation
+from support.federations.in_process import Run, run_federation
+from support.layers.interaction import PARAMETERS
+from support.wire.taps import Call, Tap, tap_servers
 
 import vfl.he.ciphertexts
 from vfl import messages as m

@@ -1,5 +1,5 @@
 import pytest
-from support.fault_matrix import Quiet
+from support.faults.matrix import Quiet
 
 
 @pytest.fixture(scope="session")

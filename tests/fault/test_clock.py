@@ -10,16 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import support
-from support.federation import ACTIVE, COORDINATOR, Processes, differing
-from support.recovering import small_federation, undisturbed_weights
+from support import faults
+from support.faults.recovering import small_federation, undisturbed_weights
+from support.federations.federation import ACTIVE, COORDINATOR, Processes, differing
 
 from vfl.pki import authority
 from vfl.pki import throwaway as certificates
 
 CLINIC = "clinic"
 HOUR, YEAR = 3600, 365 * 24 * 3600
-SOURCE = Path(support.__file__).parent / "shifted_clock.c"
+SOURCE = Path(faults.__file__).parent / "shifted_clock.c"
 
 
 class Clock:

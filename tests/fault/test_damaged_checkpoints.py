@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, differing
-from support.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
+from support.faults.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
+from support.federations.federation import ACTIVE, COORDINATOR, differing
 
 from vfl.checkpoints.store import CheckpointStore
 from vfl.run_records.store import RunStore

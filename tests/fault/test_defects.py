@@ -2,8 +2,8 @@
 
 import asyncio
 
-from support.federation import ACTIVE, COORDINATOR
-from support.recovering import run_here, small_federation
+from support.faults.recovering import run_here, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR
 
 from vfl.job.schedule import Schedule
 from vfl.run_records.store import RunState, RunStore

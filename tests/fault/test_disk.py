@@ -7,9 +7,9 @@ import errno
 import shutil
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, differing
-from support.recovering import Watcher, run_here, small_federation, undisturbed_weights
-from support.small_disk import small_disk
+from support.faults.recovering import Watcher, run_here, small_federation, undisturbed_weights
+from support.faults.small_disk import small_disk
+from support.federations.federation import ACTIVE, COORDINATOR, differing
 
 from vfl.checkpoints.directory import CheckpointDirectory
 

@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from support.federation import ACTIVE, COORDINATOR
-from support.recovering import run_here, small_federation
+from support.faults.recovering import run_here, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR
 
 from vfl.run_records.store import RunStore
 

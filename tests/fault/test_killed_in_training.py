@@ -1,9 +1,9 @@
 """Real processes that are killed in the middle of a step, of a checkpoint or of another recovery, and started again."""
 
 import pytest
-from support.fault_matrix import CLINIC, Scenario, run
-from support.federation import ACTIVE, COORDINATOR
-from support.supervised import Fault
+from support.faults.matrix import CLINIC, Scenario, run
+from support.faults.supervised import Fault
+from support.federations.federation import ACTIVE, COORDINATOR
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

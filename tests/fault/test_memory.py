@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Processes, differing
-from support.recovering import Watcher, run_here, small_federation
+from support.faults.recovering import Watcher, run_here, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR, Processes, differing
 
 from vfl.errors import MemoryExhausted, memory_exhausted
 
@@ -40,7 +40,7 @@ def hungry(tmp_path):
     def make(folder):
         (tmp_path / folder).mkdir()
         federation = small_federation(tmp_path / folder)
-        federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "support.hungry:Hungry"}
+        federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "support.faults.hungry:Hungry"}
         return federation.write()
 
     return make

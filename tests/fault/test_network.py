@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, differing, free_ports
-from support.in_process import parties_in_process
-from support.proxy import Proxy
-from support.recovering import Watcher, linked, run_here, small_federation, undisturbed_weights
+from support.faults.recovering import Watcher, linked, run_here, small_federation, undisturbed_weights
+from support.federations.federation import ACTIVE, COORDINATOR, differing, free_ports
+from support.federations.in_process import parties_in_process
+from support.wire.proxy import Proxy
 
 from vfl.transport.client import ControlClient
 

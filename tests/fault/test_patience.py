@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from support.federation import ACTIVE
-from support.recovering import run_here, small_federation
+from support.faults.recovering import run_here, small_federation
+from support.federations.federation import ACTIVE
 
 from vfl.errors import PeerUnreachable
 from vfl.party.config import PartySetup

@@ -4,9 +4,9 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from support.fault_matrix import CLINIC, Scenario
-from support.federation import ACTIVE, COORDINATOR, differing
-from support.supervised import SupervisedRun, small_federation
+from support.faults.matrix import CLINIC, Scenario
+from support.faults.supervised import SupervisedRun, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR, differing
 
 from vfl.errors import PeerUnreachable
 from vfl.run_records.store import RunState, RunStore

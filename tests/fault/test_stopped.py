@@ -4,9 +4,9 @@ import signal
 import time
 
 import pytest
-from support.fault_matrix import CLINIC, Scenario, run
-from support.federation import ACTIVE, COORDINATOR
-from support.supervised import SILENCE, Fault, Kind, SupervisedRun, small_federation
+from support.faults.matrix import CLINIC, Scenario, run
+from support.faults.supervised import SILENCE, Fault, Kind, SupervisedRun, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from support.federation import Federation
+from support.federations.federation import Federation
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Federation, Processes
-from support.in_process import run_federation
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, Processes
+from support.federations.in_process import run_federation
 
 from vfl.align import sets
 from vfl.audit.log import read_lines

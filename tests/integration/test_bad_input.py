@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 import pytest
-from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes
-from support.in_process import run_federation
+from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes
+from support.federations.in_process import run_federation
 
 CLINIC = "clinic"
 BOTTOMS = """

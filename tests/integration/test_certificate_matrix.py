@@ -8,13 +8,13 @@ from datetime import timedelta
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support import federation as federations
-from support.abuse import ATTEMPT, JOB, Steps, assert_nothing_private, credentials_of, share
-from support.certificates import Issuer, Unchecked
-from support.federation import ACTIVE, COORDINATOR, Federation
-from support.in_process import parties_in_process
+from support.federations import federation as federations
+from support.federations.federation import ACTIVE, COORDINATOR, Federation
+from support.federations.in_process import parties_in_process
 from support.logs import captured_logs
-from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
+from support.wire.abuse import ATTEMPT, JOB, Steps, assert_nothing_private, credentials_of, share
+from support.wire.certificates import Issuer, Unchecked
+from support.wire.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable, RemoteError

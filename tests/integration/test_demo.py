@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support.federation import PATIENCE, processes_of
+from support.federations.federation import PATIENCE, processes_of
 
 KEYS = {
     "dataset",

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from support.abuse import assert_nothing_private
-from support.federation import ACTIVE, COORDINATOR
-from support.in_process import run_federation
+from support.federations.federation import ACTIVE, COORDINATOR
+from support.federations.in_process import run_federation
+from support.wire.abuse import assert_nothing_private
 
 from vfl import messages as m
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.federation import ACTIVE, Federation, Processes
-from support.recovering import run_here
+from support.faults.recovering import run_here
+from support.federations.federation import ACTIVE, Federation, Processes
 
 
 @dataclass

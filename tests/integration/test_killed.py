@@ -4,7 +4,7 @@ import re
 import signal
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Processes
+from support.federations.federation import ACTIVE, COORDINATOR, Processes
 
 CLINIC = "clinic"
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Federation, Processes
-from support.in_process import run_federation
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, Processes
+from support.federations.in_process import run_federation
 
 from vfl.messages import Protection
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
-from support.abuse import ATTEMPT, Steps, assert_nothing_private, member, share
-from support.federation import ACTIVE, Federation
-from support.in_process import parties_in_process, run_federation
+from support.federations.federation import ACTIVE, Federation
+from support.federations.in_process import parties_in_process, run_federation
+from support.wire.abuse import ATTEMPT, Steps, assert_nothing_private, member, share
 
 from vfl import messages as m
 from vfl.align import protocol as alignment

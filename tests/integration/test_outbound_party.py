@@ -5,9 +5,9 @@ import signal
 import struct
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes, differing
-from support.in_process import run_federation
-from support.recovering import run_here
+from support.faults.recovering import run_here
+from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes, differing
+from support.federations.in_process import run_federation
 
 from vfl.transport.relay import service as relay_module
 

@@ -2,8 +2,8 @@
 
 from contextlib import ExitStack
 
-from support.federation import ACTIVE, COORDINATOR, ID_PREFIX, Processes, free_ports
-from support.proxy import Proxy
+from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Processes, free_ports
+from support.wire.proxy import Proxy
 
 CLINIC = "clinic"
 ABSENCE_SECONDS = 4.0

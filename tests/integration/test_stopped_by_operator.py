@@ -4,7 +4,7 @@ import re
 import signal
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Federation, Processes
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, Processes
 
 CLINIC = "clinic"
 STEP = r"(bottom|interaction)_(forward|backward)|top"

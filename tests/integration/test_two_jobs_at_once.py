@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import tomli_w
-from support.federation import COORDINATOR, Federation, Processes, differing
-from support.recovering import run_here
+from support.faults.recovering import run_here
+from support.federations.federation import COORDINATOR, Federation, Processes, differing
 
 EPOCHS = 15
 

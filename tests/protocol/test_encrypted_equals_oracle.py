@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 ACTIVATION_LIMIT = 1 << PARAMETERS.settings.activation_bits
 GRADIENT_LIMIT = 8 << PARAMETERS.settings.gradient_bits

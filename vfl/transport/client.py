@@ -21,7 +21,7 @@ from vfl.messages import Message
 from vfl.pki.credentials import Credentials
 from vfl.transport.diagnosis.connection_check import explain_connection
 from vfl.transport.server import health_service_name
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import control_pb2_grpc, data_pb2, data_pb2_grpc, relay_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.data_codec import encode_header, encode_payload

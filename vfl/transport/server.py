@@ -25,7 +25,7 @@ from vfl.transport.channels import ControlHandler
 from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay.service import Relay
-from vfl.transport.tls import server_credentials
+from vfl.transport.tls.credentials import server_credentials
 from vfl.transport.v1 import (
     control_pb2,
     control_pb2_grpc,

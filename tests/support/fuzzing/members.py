@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from support.certificates import Issuer, Unchecked
+from support.wire.certificates import Issuer, Unchecked
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import RemoteError
 from vfl.pki.credentials import Credentials

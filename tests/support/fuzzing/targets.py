@@ -1,6 +1,15 @@
 """All targets. A new one is a function under ``fuzz_target`` in one of these modules."""
 
-from support.fuzzing import certificates, ciphertexts, connections, exchanges, files, messages, recovery, tables
+from support.fuzzing.decoders import (
+    certificates,
+    ciphertexts,
+    connections,
+    exchanges,
+    files,
+    messages,
+    recovery,
+    tables,
+)
 from support.fuzzing.registry import TARGETS
 
 __all__ = [

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.exchanges import Transcript, run_exchanges
+from support.layers.exchanges import Transcript, run_exchanges
 
 from vfl.align import sets
 from vfl.align.curve import hash_to_curve, id_digests

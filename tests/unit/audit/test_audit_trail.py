@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.federation import ACTIVE
-from support.in_process import job_of, parties_in_process
+from support.federations.federation import ACTIVE
+from support.federations.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines

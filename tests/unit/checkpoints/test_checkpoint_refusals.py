@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save
-from support.checkpoints import KEY, ORIGIN, RUN, entry, same, snapshot, written
+from support.federations.checkpoints import KEY, ORIGIN, RUN, entry, same, snapshot, written
 
 from vfl.checkpoints import state as checkpoint_state
 from vfl.checkpoints.config import CheckpointConfig

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.checkpoints import ORIGIN, RUN, same, snapshot, written
+from support.federations.checkpoints import ORIGIN, RUN, same, snapshot, written
 
 from vfl.checkpoints.config import CheckpointConfig
 from vfl.checkpoints.store import CheckpointStore
@@ -43,7 +43,7 @@ IN_A_SMALL_DISK = """
 import subprocess, sys
 import torch
 from pathlib import Path
-from support.checkpoints import ORIGIN, files, same, snapshot
+from support.federations.checkpoints import ORIGIN, files, same, snapshot
 from vfl.errors import CheckpointError
 from vfl.checkpoints.config import CheckpointConfig
 from vfl.checkpoints.store import CheckpointStore, Snapshot

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.checkpoints import ORIGIN, RUN, entry, files, same, snapshot, written
+from support.federations.checkpoints import ORIGIN, RUN, entry, files, same, snapshot, written
 
 from vfl.checkpoints import state as checkpoint_state
 from vfl.checkpoints.directory import superseded

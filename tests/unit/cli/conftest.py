@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import structlog
 from rich.console import Console
-from support.federation import Federation
+from support.federations.federation import Federation
 
 import vfl.cli.failures
 from vfl.runtime.logs import ROOT

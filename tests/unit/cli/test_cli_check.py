@@ -1,7 +1,7 @@
 """``vfl check``: what is valid is said in a line, what is not ends with its own exit code and a remedy."""
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR
+from support.federations.federation import ACTIVE, COORDINATOR
 from typer.testing import CliRunner
 
 from vfl.cli.main import app

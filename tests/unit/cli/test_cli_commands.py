@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
-from support.federation import COORDINATOR
+from support.federations.federation import COORDINATOR
 from typer.testing import CliRunner
 
 import vfl.cli.failures
@@ -137,7 +137,7 @@ def test_progress_logs_a_line_an_epoch_with_speed(capsys):
 def test_a_metric_that_is_not_defined_is_null_in_the_report(federation, tmp_path):
     federation.write()
     outcome = {
-        "job": "job-1",
+        "run": "job-1",
         "party_rows": {"bank": 250, "clinic": 245},
         "rows": 240,
         "seconds_alignment": 0.5,

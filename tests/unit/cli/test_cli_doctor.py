@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from support.federation import ACTIVE, COORDINATOR, Processes
+from support.federations.federation import ACTIVE, COORDINATOR, Processes
 from typer.testing import CliRunner
 
 from vfl.cli.main import app

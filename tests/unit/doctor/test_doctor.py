@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 import tomli_w
 from cryptography import x509
-from support.certificates import Issuer, Unchecked
-from support.federation import ACTIVE, COORDINATOR, Federation, free_ports
-from support.in_process import job_of, parties_in_process
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, free_ports
+from support.federations.in_process import job_of, parties_in_process
+from support.wire.certificates import Issuer, Unchecked
 
 import vfl.doctor.answer
 import vfl.transport.diagnosis.call

@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from support.ciphertexts import encrypted, hidden, uniform_plaintexts
-from support.uniformity import looks_uniform
+from support.attacks.uniformity import looks_uniform
+from support.layers.ciphertexts import encrypted, hidden, uniform_plaintexts
 
 import vfl.he.ciphertexts
 from vfl.errors import ProtocolError

@@ -9,8 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ciphertexts import encrypted, uniform_plaintexts
-from support.key_owner import (
+from support.attacks.key_owner import (
     exact_product,
     negacyclic,
     phase,
@@ -18,7 +17,8 @@ from support.key_owner import (
     secret_coefficients,
     to_residues,
 )
-from support.uniformity import looks_uniform
+from support.attacks.uniformity import looks_uniform
+from support.layers.ciphertexts import encrypted, uniform_plaintexts
 
 import vfl.he.keys
 from vfl.errors import ProtocolError

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.interaction import PARAMETERS
+from support.layers.interaction import PARAMETERS
 
 from vfl.errors import ParameterError
 from vfl.he.layout import (

@@ -5,8 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ciphertexts import encrypted, hidden, uniform_plaintexts
-from support.key_owner import (
+from support.attacks.key_owner import (
     integers,
     largest_noise,
     negacyclic,
@@ -15,6 +14,7 @@ from support.key_owner import (
     secret_coefficients,
     to_residues,
 )
+from support.layers.ciphertexts import encrypted, hidden, uniform_plaintexts
 
 import vfl.he.ciphertexts
 import vfl.he.keys

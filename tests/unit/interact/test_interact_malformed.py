@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 from vfl.errors import ProtocolError
 from vfl.he.arithmetic.bits import packed_words

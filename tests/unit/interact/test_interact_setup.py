@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from support.exchanges import Transcript, run_exchanges
-from support.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
-from support.uniformity import looks_uniform
+from support.attacks.uniformity import looks_uniform
+from support.layers.exchanges import Transcript, run_exchanges
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.fixed_point import center

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.exchanges import Transcript
-from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
+from support.layers.exchanges import Transcript
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
 
 import vfl.he.layout
 import vfl.interact.stream

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support.waiting import eventually
+from support.federations.waiting import eventually
 
 from vfl.errors import InternalError, JobAborted, PeerUnreachable, ProtocolError
 from vfl.he.pool import Pools

@@ -2,7 +2,7 @@
 
 import pytest
 import tomli_w
-from support.federation import ACTIVE, COORDINATOR, Processes
+from support.federations.federation import ACTIVE, COORDINATOR, Processes
 
 from vfl.errors import PolicyRefusal
 from vfl.job.policy import PolicyConfig

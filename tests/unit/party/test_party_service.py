@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.federation import ACTIVE
-from support.in_process import job_of, parties_in_process
+from support.federations.federation import ACTIVE
+from support.federations.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.errors import (

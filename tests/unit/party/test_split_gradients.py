@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from support.federation import ACTIVE, Federation
-from support.in_process import run_federation
-from support.interaction import PARAMETERS, encrypted_layer, make_shape
+from support.federations.federation import ACTIVE, Federation
+from support.federations.in_process import run_federation
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.ids import Phase
 from vfl.interact.fixed_point import center, d_alpha_to_real, quantize_gradient, update_multiplier, z_to_real

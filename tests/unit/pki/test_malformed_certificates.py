@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from support.certificates import Unchecked
+from support.wire.certificates import Unchecked
 
 from vfl.errors import ConfigError
 from vfl.ids import Role

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from support.certificates import Issuer, Unchecked
+from support.wire.certificates import Issuer, Unchecked
 
 from vfl.pki.statements import Signature, Statement
 from vfl.pki.trust import CertificateRefused

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.uniformity import looks_uniform
+from support.attacks.uniformity import looks_uniform
 
 from vfl.errors import ProtocolError
 from vfl.ids import StepKey

@@ -6,8 +6,8 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from support.certificates import Issuer
-from support.federation import free_ports
+from support.federations.federation import free_ports
+from support.wire.certificates import Issuer
 
 from vfl.messages import Check
 from vfl.transport.diagnosis import connection_check

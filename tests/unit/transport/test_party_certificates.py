@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from support.certificates import Issuer
 from support.logs import captured_logs
+from support.wire.certificates import Issuer
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.pki.credentials import Credentials, watched
 from vfl.pki.keyfiles import PassphraseSource
 from vfl.pki.throwaway import make_federation_certificates
-from vfl.transport.tls import server_credentials
+from vfl.transport.tls.credentials import server_credentials
 
 BANK = "spiffe://demo/party/bank"
 ROLES = {"bank": Role.ACTIVE, "hub": Role.COORDINATOR}

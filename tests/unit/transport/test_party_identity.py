@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.certificates import Issuer
 from support.logs import captured_logs
+from support.wire.certificates import Issuer
 
 from vfl import messages as m
 from vfl.errors import ConfigError, PeerUnreachable, RemoteError
@@ -17,7 +17,7 @@ from vfl.pki.trust import CertificateRefused, current_time
 from vfl.transport.access import Access
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.server import PartyServer
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 
 FINISH = m.Finish("job@1", "job-1", 0)
 BANK, SHOP, HUB = (f"spiffe://demo/party/{name}" for name in ("bank", "shop", "hub"))

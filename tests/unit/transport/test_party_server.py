@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support.waiting import eventually
+from support.federations.waiting import eventually
 
 from vfl import messages as m
 from vfl.errors import (

@@ -4,8 +4,8 @@ import asyncio
 
 import grpc
 import pytest
-from support.certificates import Unchecked
-from support.waiting import eventually
+from support.federations.waiting import eventually
+from support.wire.certificates import Unchecked
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError

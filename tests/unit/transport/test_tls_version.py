@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from support.federation import free_ports
-from support.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
+from support.federations.federation import free_ports
+from support.wire.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
 
 from vfl import messages as m
 from vfl.errors import PeerUnreachable
@@ -80,7 +80,7 @@ def test_importing_vfl_leaves_the_grpc_of_a_host_program_alone():
 
 
 def test_it_cannot_be_required_too_late():
-    done = run_program("import grpc; from vfl.transport.tls_1_3 import require_tls_1_3; require_tls_1_3()")
+    done = run_program("import grpc; from vfl.transport.tls.version import require_tls_1_3; require_tls_1_3()")
     assert "gRPC was imported before TLS 1.3 was required" in done.stderr
 
 

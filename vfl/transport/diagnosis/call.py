@@ -16,7 +16,7 @@ from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.ciphertexts import encrypted, hidden, uniform_plaintexts
-from support.key_owner import phase, secret_coefficients
+from support.attacks.key_owner import phase, secret_coefficients
+from support.layers.ciphertexts import encrypted, hidden, uniform_plaintexts
 
 from vfl.errors import ParameterError
 from vfl.he.arithmetic.compute import computing, kernel_device, spread, zeros

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.key_owner import exact_product
+from support.attacks.key_owner import exact_product
 
 from vfl.errors import ParameterError
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform

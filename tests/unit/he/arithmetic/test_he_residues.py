@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.key_owner import integers, to_residues
-from support.uniformity import looks_uniform
+from support.attacks.key_owner import integers, to_residues
+from support.attacks.uniformity import looks_uniform
 
 from vfl.he.arithmetic.primes import ntt_primes
 from vfl.he.arithmetic.residues import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.uniformity import looks_uniform
+from support.attacks.uniformity import looks_uniform
 
 import vfl.he.arithmetic.sampling
 from vfl.errors import InternalError

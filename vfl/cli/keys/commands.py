@@ -28,7 +28,7 @@ def ca(
     passphrase_env: VariableOption = None,
 ) -> None:
     """Create a federation's CA. Keep ca.key away from parties' processes; give everybody ca.crt and revoked.crl."""
-    from vfl.cli.keys_output import new_passphrase, show_authority
+    from vfl.cli.keys.output import new_passphrase, show_authority
     from vfl.configuration.federation import load_federation
     from vfl.pki.authority_folder import write_authority
 
@@ -51,7 +51,7 @@ def request(
     passphrase_env: VariableOption = None,
 ) -> None:
     """Make this party's own private key, and a request for its certificate. The key never leaves the party."""
-    from vfl.cli.keys_output import new_passphrase, show_request, write_request
+    from vfl.cli.keys.output import new_passphrase, show_request, write_request
     from vfl.configuration.federation import load_federation
 
     with reported():
@@ -74,7 +74,7 @@ def sign(
     passphrase_env: VariableOption = None,
 ) -> None:
     """Sign a party's request, as the CA, once name, role and federation are right and the fingerprint was compared."""
-    from vfl.cli.keys_output import confirm_request, show_certificate, write_certificate
+    from vfl.cli.keys.output import confirm_request, show_certificate, write_certificate
     from vfl.configuration.federation import load_federation
     from vfl.pki.authority import check_request
     from vfl.pki.authority_folder import load_authority, read_request
@@ -100,7 +100,7 @@ def show(
     revoked: Annotated[Path | None, typer.Option(help="Revocation lists (tls.revoked) for the check.")] = None,
 ) -> None:
     """Show identity, role, fingerprints and validity; with --ca and --federation, say whether peers would accept it."""
-    from vfl.cli.keys_output import check_certificate, show_certificate
+    from vfl.cli.keys.output import check_certificate, show_certificate
 
     with reported():
         show_certificate(file)
@@ -117,7 +117,7 @@ def revoke(
     passphrase_env: VariableOption = None,
 ) -> None:
     """Take certificates back: add them to the CA's revocation list, revoked.crl, for every party to fetch."""
-    from vfl.cli.keys_output import show_list
+    from vfl.cli.keys.output import show_list
     from vfl.pki.authority_folder import load_authority, read_certificate, revoke_in
     from vfl.pki.keyfiles import PassphraseSource
 

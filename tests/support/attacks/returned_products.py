@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from support.exchanges import Transcript
-from support.interaction import PARAMETERS, Layer, encrypted_layer, make_shape
-from support.linear_attacks import ReturnedProduct
-from support.weakened import unused_coefficients
+from support.attacks.linear_attacks import ReturnedProduct
+from support.attacks.weakened import unused_coefficients
+from support.layers.exchanges import Transcript
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.ciphertexts import from_wire, seeded_from_wire
 from vfl.he.layout import product_layout, reduction_layout

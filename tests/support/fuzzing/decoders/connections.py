@@ -9,9 +9,9 @@ from typing import Any
 import grpc.aio
 from grpc import _common as grpc_common
 
+from support.fuzzing.decoders.messages import loop
 from support.fuzzing.edits import framed, frames
 from support.fuzzing.members import ACTIVE, PASSIVE, Context
-from support.fuzzing.messages import loop
 from support.fuzzing.registry import fuzz_target
 from vfl.configuration.federation import FederationConfig
 from vfl.transport.relay import tunnel

@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support.faulty import ORDER, SPRUNG, STEPS
-from support.federation import ACTIVE, COORDINATOR, PATIENCE, Federation, Processes
+from support.faults.faulty import ORDER, SPRUNG, STEPS
+from support.federations.federation import ACTIVE, COORDINATOR, PATIENCE, Federation, Processes
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 """Where processes find ``support``."""
 
 SILENCE = 2.0
@@ -40,7 +40,7 @@ class Kind(StrEnum):
 
 
 class Fault(NamedTuple):
-    """A process meets something at the n-th time that it comes to a point (``support.faulty``)."""
+    """A process meets something at the n-th time that it comes to a point (``support.faults.faulty``)."""
 
     name: str
     point: str
@@ -88,7 +88,7 @@ class SupervisedRun(Processes):
     """
 
     def __init__(self, federation: Federation) -> None:
-        super().__init__(federation, TESTS, module="support.faulty")
+        super().__init__(federation, TESTS, module="support.faults.faulty")
         self.cells: list[Cell] = []
         self._set: dict[str, int] = {}
         self._to_continue: dict[str, float] = {}

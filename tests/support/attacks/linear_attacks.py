@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from support.key_owner import (
+from support.attacks.key_owner import (
     centered_integers,
     integers,
     scaled_noise,

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from support.certificates import Issuer
 from support.fuzzing.edits import frame, framed
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, Context, credentials, federation, folder, issuer
 from support.fuzzing.registry import fuzz_target
-from vfl.cli.keys_output import show_certificate
+from support.wire.certificates import Issuer
+from vfl.cli.keys.output import show_certificate
 from vfl.ids import Role
 from vfl.pki.authority import Authority, check_request, make_request
 from vfl.pki.authority_folder import read_chain, read_request, revoke_in

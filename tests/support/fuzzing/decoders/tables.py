@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from support.fuzzing.decoders.files import EXAMPLES, file_with
 from support.fuzzing.edits import RECIPES, edited
-from support.fuzzing.files import EXAMPLES, file_with
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.data.config import DataConfig, IdRules
 from vfl.data.preprocess import Preprocessor

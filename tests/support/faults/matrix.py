@@ -1,6 +1,6 @@
 """Every role at every point with every fault: what is run, what must come of it, and the table of it.
 
-``python -m support.fault_matrix`` runs all of it; ``tests/fault`` runs a part in every build.
+``python -m support.faults.matrix`` runs all of it; ``tests/fault`` runs a part in every build.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from support.federation import ACTIVE, COORDINATOR, differing
-from support.recovering import run_here
-from support.supervised import OUTSIDE_TRAINING, Cell, Fault, Kind, SupervisedRun, small_federation
+from support.faults.recovering import run_here
+from support.faults.supervised import OUTSIDE_TRAINING, Cell, Fault, Kind, SupervisedRun, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR, differing
 
 CLINIC, INSURER = "clinic", "insurer"
 PHASES = ("bottom_forward", "interaction_forward", "top", "interaction_backward", "bottom_backward")
@@ -159,7 +159,7 @@ def special() -> Iterator[Scenario]:
         "dropout and SGD",
         one_of_each,
         job={"training": {"optimizer": {"name": "sgd", "learning_rate": 0.05}}},
-        bottom="support.bottoms:with_dropout",
+        bottom="support.federations.bottoms:with_dropout",
     )
 
 

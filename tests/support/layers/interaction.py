@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from support.exchanges import Transcript, run_exchanges
+from support.layers.exchanges import Transcript, run_exchanges
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.he.pool import Pools

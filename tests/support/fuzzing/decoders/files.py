@@ -28,7 +28,7 @@ from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.party.config import PartyConfig
 from vfl.party.private_seed import load_private_seed
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "parties"
+EXAMPLES = Path(__file__).resolve().parents[4] / "parties"
 _HOSTILE = (
     b"x = " + b"[" * 600,
     b"x = " + b"9" * 5000,
@@ -100,7 +100,7 @@ def private_seed(data: bytes) -> None:
 def _log(party: str, peer: str, direction: str) -> bytes:
     chain = Chain()
     opened = {
-        "party": party, "job": JOB, "attempt": 0, "federation": "demo", "roles": {party: "active", peer: "passive"},
+        "party": party, "run": JOB, "attempt": 0, "federation": "demo", "roles": {party: "active", peer: "passive"},
         "policy": {"min_aligned_rows": 100, "allow_unencrypted": False}, "terms": {"epochs": 3, "tls": "mutual"},
         "job_digest": "job=1", "version": "0.1.0",
     }  # fmt: skip

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.federation import COORDINATOR, Federation, free_ports
-from support.proxy import Proxy
+from support.federations.federation import COORDINATOR, Federation, free_ports
+from support.wire.proxy import Proxy
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job

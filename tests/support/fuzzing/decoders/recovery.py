@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from support.fuzzing.files import file_with
+from support.fuzzing.decoders.files import file_with
 from support.fuzzing.members import ACTIVE, JOB, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.checkpoints.config import CheckpointConfig

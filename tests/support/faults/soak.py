@@ -1,7 +1,7 @@
 """A long run whose processes are killed at random moments, beside the same run in quiet.
 
-``python -m support.soak 5000`` asks three things: is any training step missing or any weight different, does memory
-grow, do file handles stay open.
+``python -m support.faults.soak 5000`` asks three things: is any training step missing or any weight different, does
+memory grow, do file handles stay open.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from support.federation import COORDINATOR, Federation, differing
-from support.supervised import SupervisedRun, small_federation
+from support.faults.supervised import SupervisedRun, small_federation
+from support.federations.federation import COORDINATOR, Federation, differing
 
 SAMPLE_SECONDS = 1.0
 WARM_UP_STEPS = 100

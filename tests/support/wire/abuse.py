@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from support.federation import COORDINATOR, ID_PREFIX, Federation
+from support.federations.federation import COORDINATOR, ID_PREFIX, Federation
 from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
@@ -23,7 +23,7 @@ from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials
 from vfl.pki.credentials import Credentials
 from vfl.transport.client import ControlClient
-from vfl.transport.tls import secure_channel
+from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import data_pb2
 from vfl.transport.wire.data_codec import encode_payload
 from vfl.transport.wire.limits import MEBIBYTE

@@ -1,4 +1,4 @@
-"""``python -m support.faulty ...`` is ``python -m vfl ...`` with a trap: stops itself at the point it was told to.
+"""``python -m support.faults.faulty ...`` is ``python -m vfl ...`` with a trap: it stops itself at a chosen point.
 
 The trap is set and set again while the process runs, by a file beside its configuration (``Trap``). Of production code
 only the public points named here are wrapped, in this process alone.

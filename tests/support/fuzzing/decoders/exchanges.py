@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from support.fuzzing.ciphertexts import PARAMETERS
+from support.fuzzing.decoders.ciphertexts import PARAMETERS
 from support.fuzzing.edits import RECIPES, Change, edited, framed, frames, step
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, credentials
 from support.fuzzing.registry import fuzz_target

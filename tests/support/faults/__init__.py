@@ -1,0 +1,1 @@
+"""Runs that are killed, stopped, slowed, starved or cut off, and what must come of them."""

@@ -1,0 +1,1 @@
+"""What crosses between members, as seen, sent or disturbed from outside: calls, certificates, bytes."""
