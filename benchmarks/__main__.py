@@ -62,9 +62,9 @@ def main(
     if json and not json.absolute().parent.is_dir():
         raise typer.BadParameter(f"{json.absolute().parent} is not a folder")
     configure_logs(LogFormat.TEXT, party="benchmarks")
-    machine.use_cores_like_a_party()
     effort, described, started = QUICK if quick else FULL, machine.description(), time.perf_counter()
-    findings = measure(effort, data, only or [], Console(stderr=True), million=million)
+    with machine.cores_like_a_party():
+        findings = measure(effort, data, only or [], Console(stderr=True), million=million)
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     report.show(console, findings, described)
     if json:

@@ -23,7 +23,8 @@ from rich.table import Table
 from safetensors.numpy import load_file
 
 from benchmarks.reporting.machine import description
-from vfl.cli.demo.federation import DemoFederation, write_federation
+from vfl.api.federation_files import FederationFiles
+from vfl.cli.demo.federation import write_demo_federation
 from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup
 
@@ -37,7 +38,7 @@ PAUSE_SECONDS = 1.5
 class Processes:
     """The processes of a demo, each of which may be killed and started again."""
 
-    def __init__(self, demo: DemoFederation) -> None:
+    def __init__(self, demo: FederationFiles) -> None:
         self._demo = demo
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -89,7 +90,7 @@ class Processes:
             raise RuntimeError(f"exit codes {codes}; logs in {self._demo.folder}")
 
 
-def run(demo: DemoFederation, kill_after: dict[str, int]) -> tuple[dict[str, Any], float]:
+def run(demo: FederationFiles, kill_after: dict[str, int]) -> tuple[dict[str, Any], float]:
     """Run a demo, killing each of these in the epoch after this one. The coordinator's report, and seconds in all."""
     started = time.monotonic()
     with Processes(demo) as processes:
@@ -105,7 +106,7 @@ def run(demo: DemoFederation, kill_after: dict[str, int]) -> tuple[dict[str, Any
     return report, time.monotonic() - started
 
 
-def weights(demo: DemoFederation) -> dict[str, np.ndarray]:
+def weights(demo: FederationFiles) -> dict[str, np.ndarray]:
     """All weights of the joint model: of bottoms and top as they are, of the interaction as sums of their shares."""
     job, _, _ = load_job_setup(demo.job)
     found: dict[str, np.ndarray] = {}
@@ -134,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         quiet, disturbed = (
-            write_federation(Path(folder) / name, options.dataset, 2, options.data, SEED, OVERLAP)
+            write_demo_federation(Path(folder) / name, options.dataset, 2, options.data, SEED, OVERLAP)
             for name in ("undisturbed", "killed")
         )
         expected, seconds = run(quiet, {})

@@ -21,6 +21,9 @@ class VflError(Exception):
         summary: one sentence, safe to show to every organization of the federation.
         detail: more for the local operator (may name files, columns, values); never leaves the party.
         remedy: what to change so that it works.
+
+    Attributes:
+        will_be_shown: whether somebody else shows it to the operator, so that it need not be logged here, too.
     """
 
     code: ClassVar[str] = "error"
@@ -32,6 +35,7 @@ class VflError(Exception):
         self.summary = summary
         self.detail = detail
         self.remedy = remedy
+        self.will_be_shown = False
 
     def __str__(self) -> str:
         parts = [self.summary]
@@ -68,6 +72,13 @@ class ModelError(VflError):
 
     code = "model"
     exit_code = 5
+
+
+class CallbackError(VflError):
+    """A callback of the program that runs the coordinator or a party raised an exception."""
+
+    code = "callback"
+    exit_code = 23
 
 
 class RangeError(VflError):

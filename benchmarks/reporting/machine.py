@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vfl.he.arithmetic.compute import use_threads
+from vfl.he.arithmetic.compute import computing
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "numpy", "tenseal", "grpcio", "phe", "gmpy2")
@@ -34,10 +34,11 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def use_cores_like_a_party() -> None:
-    """Threads as a party's process sets them: over ciphertexts rather than inside torch's operations."""
-    torch.set_num_threads(1)
-    use_threads(cores())
+@contextmanager
+def cores_like_a_party() -> Iterator[None]:
+    """Threads as a party's process uses them: over ciphertexts rather than inside torch's operations."""
+    with torch_threads(1), computing(cores(), "cpu"):
+        yield
 
 
 def description() -> dict[str, str | int | float]:

@@ -15,12 +15,11 @@ from benchmarks.effort import Effort, Shape
 from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
 from benchmarks.reporting.machine import cores
 from benchmarks.systems.federation import ACTIVE, PASSIVE, party_processes, write_synthetic
-from vfl.cli.demo.federation import DemoFederation
+from vfl.api.federation_files import FederationFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
-from vfl.coordinator.process import run_job
+from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.job.config import load_job_setup
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
@@ -72,11 +71,12 @@ def _align(count: int) -> RunResult:
     return outcome
 
 
-async def _count(federation: DemoFederation) -> RunResult:
+async def _count(federation: FederationFiles) -> RunResult:
     job, parties, _ = load_job_setup(federation.job)
     tls = load_toml(federation.coordinator, CoordinatorConfig).tls
     with party_processes(federation):
-        return await run_job(job, parties, tls, SilentCallback(), count_only=True)
+        async with coordinator_network(parties, tls) as network:
+            return await run_job(job, parties, network, RunOptions(count_only=True))
 
 
 def _write_ids(path: Path, start: int, count: int, *, labeled: bool) -> None:

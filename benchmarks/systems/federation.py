@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -16,17 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+import vfl
 from benchmarks.effort import Shape
-from vfl.cli.demo.federation import COORDINATOR, DemoFederation, loopback_federation, tls_table, write_toml
+from vfl.api.federation_files import COORDINATOR, FederationFiles, loopback_federation, tls_table, write_toml
 from vfl.configuration.federation import TlsFiles
-from vfl.configuration.toml_files import load_toml
-from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
-from vfl.coordinator.process import run_job
 from vfl.errors import VflError
-from vfl.ids import Batch, Role
-from vfl.job.config import load_job_setup
+from vfl.ids import Role
 from vfl.pki.throwaway import make_federation_certificates
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
@@ -63,30 +58,28 @@ class SystemRun:
         return {name: sent / self.outcome.trained_samples for name, sent in self.outcome.training_bytes_sent.items()}
 
 
-def run_federation(federation: DemoFederation) -> SystemRun:
+def run_federation(federation: FederationFiles) -> SystemRun:
     """Run the federation's job with one process per party.
 
     Raises:
         VflError: what stopped the job.
     """
-    job, parties, _ = load_job_setup(federation.job)
-    tls = load_toml(federation.coordinator, CoordinatorConfig).tls
     with party_processes(federation) as processes:
-        observer = _Recorder(processes)
-        outcome = asyncio.run(run_job(job, parties, tls, observer))
-    return SystemRun(outcome, observer.steps, observer.resident)
+        recorder = _Recorder(processes)
+        run = vfl.train(federation.job, coordinator=federation.coordinator, callbacks=[recorder])
+    return SystemRun(run.result, recorder.steps, recorder.resident)
 
 
 @dataclass
-class _Recorder(SilentCallback):
+class _Recorder(vfl.Callback):
     """Keeps the duration of every step and the memory of every party after it."""
 
     processes: dict[str, subprocess.Popen[bytes]]
     steps: list[tuple[int, float]] = field(default_factory=list)
     resident: dict[str, list[int]] = field(default_factory=dict)
 
-    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
-        self.steps.append((rows, seconds))
+    def on_step(self, step: vfl.Step) -> None:
+        self.steps.append((step.rows, step.seconds))
         for name, process in self.processes.items():
             if (size := _resident_bytes(process.pid)) is not None:
                 self.resident.setdefault(name, []).append(size)
@@ -101,7 +94,7 @@ def _resident_bytes(pid: int) -> int | None:
 
 
 @contextmanager
-def party_processes(federation: DemoFederation) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def party_processes(federation: FederationFiles) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """A process for every party, ended with the context."""
     with ExitStack() as stack:
         processes = {}
@@ -130,7 +123,7 @@ def _tail(log: Path) -> str:
 # --- files ---
 
 
-def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> DemoFederation:
+def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> FederationFiles:
     """A federation of two parties with random tables of ``steps`` full batches an epoch, all of them for training."""
     names = (ACTIVE, PASSIVE)
     for name in (*names, COORDINATOR):
@@ -143,7 +136,7 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
     for name in names:
         _write_table(folder / name / "table.csv", shape.rows * steps, labeled=name == ACTIVE)
         write_toml(folder / name / "party.toml", _party(name, certificates[name]))
-    return DemoFederation(folder, names)
+    return FederationFiles(folder, names)
 
 
 def change(path: Path, table: str, **values: Any) -> None:

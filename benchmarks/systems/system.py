@@ -12,8 +12,9 @@ from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_mos
 from benchmarks.systems.federation import SystemRun, change, run_federation, write_synthetic
 from benchmarks.systems.memory import flatness_rows, peak_rows, traffic_rows
 from benchmarks.timing import seconds_of
+from vfl.api.federation_files import FederationFiles
 from vfl.cli.demo.baselines import common_ids, train_plain
-from vfl.cli.demo.federation import DemoFederation, write_federation
+from vfl.cli.demo.federation import write_demo_federation
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup, load_party
 
@@ -99,13 +100,13 @@ def _credit(effort: Effort, data: Path | None) -> Findings:
         return Findings(skipped=[f"an epoch of {CREDIT}: say where its tables are with --data DIR"])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            federation = write_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0)
+            federation = write_demo_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0)
         except ConfigError as error:
             return Findings(skipped=[f"an epoch of {CREDIT}: {error}"])
         return Findings(_credit_rows(federation, effort.epochs))
 
 
-def _credit_rows(federation: DemoFederation, epochs: int) -> list[Row]:
+def _credit_rows(federation: FederationFiles, epochs: int) -> list[Row]:
     change(federation.job, "training", epochs=epochs)
     for name in federation.parties:
         change(federation.party(name), "policy", allow_unencrypted=True)

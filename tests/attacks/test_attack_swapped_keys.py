@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 from support.layers.interaction import PARAMETERS
+from support.logs import captured_logs
 from support.wire.certificates import Issuer
 
 from vfl.configuration.federation import FederationConfig
@@ -155,13 +156,12 @@ def test_with_the_check_swapped_keys_are_refused(parties, credentials, attack):
 
 
 def test_without_certificates_keys_are_unsigned_and_the_log_says_so():
-    import structlog
 
     keys = {
         name: SessionKeys(name, PARAMETERS, encrypted=True, federation="demo", credentials=None)
         for name in ("bank", "shop")
     }
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         (from_bank, _), (_, shop) = own_message(keys["bank"], "shop"), own_message(keys["shop"], "bank")
         give(shop, from_bank)
     assert from_bank.signature.size == 0

@@ -76,7 +76,7 @@ async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Transcript:
     federation.job["model"] |= {"interaction_width": 16, "widths": dict.fromkeys(federation.names, 16)}
     seen = Transcript(tap_servers(monkeypatch), Run(), federation.write())
     _remember_secrets(seen, monkeypatch)
-    seen.run = await run_federation(federation, monkeypatch)
+    seen.run = await run_federation(federation, over_grpc=True)
     return seen
 
 

@@ -97,7 +97,7 @@ class Disturbed:
             for link in chosen:
                 vars(link.line).update(line or {})
             self.watcher = Watcher({4: act})
-            self.ended = asyncio.run(run_here(self.federation, self.watcher))
+            self.ended = asyncio.run(run_here(self.federation, self.watcher, over_grpc=True))
 
     @property
     def noticed(self):

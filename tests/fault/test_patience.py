@@ -7,22 +7,22 @@ from support.faults.recovering import run_here, small_federation
 from support.federations.federation import ACTIVE
 
 from vfl.errors import PeerUnreachable
-from vfl.party.roles import common as roles
-from vfl.transport.client import ControlClient
+from vfl.party.config import PartySetup
+from vfl.transport.in_memory import _InMemoryControl as ControlClient
 
 LOADING_SECONDS = 7.0
 ABSENCE_SECONDS = 4.0
 
 
 def test_a_table_that_takes_longer_to_load_than_a_coordinator_may_be_silent_stops_nothing(tmp_path, monkeypatch):
-    load = roles.load_table
+    load = PartySetup.load_table
 
-    def slowly(config, *args, **kwargs):
-        if config.path.parent.name == ACTIVE:
+    def slowly(setup):
+        if setup.name == ACTIVE:
             time.sleep(LOADING_SECONDS)
-        return load(config, *args, **kwargs)
+        return load(setup)
 
-    monkeypatch.setattr(roles, "load_table", slowly)
+    monkeypatch.setattr(PartySetup, "load_table", slowly)
     federation = small_federation(tmp_path, epochs=1)
     federation.job["timeouts"] |= {"heartbeat": 5.0, "reconnect": 0.0}
     ended = asyncio.run(run_here(federation.write()))

@@ -182,7 +182,7 @@ def test_bad_input_at_one_party_stops_all_processes_with_its_remedy(federation, 
 def test_bad_input_at_one_party_stops_all_with_its_remedy(federation, bottoms, monkeypatch, name):
     monkeypatch.syspath_prepend(bottoms)
     CASES[name].change(federation)
-    errors = asyncio.run(run_federation(federation.write(), monkeypatch)).errors
+    errors = asyncio.run(run_federation(federation.write())).errors
     codes = {process: error.exit_code for process, error in errors.items()}
     _assert_all_are_told(CASES[name], federation, codes, {process: str(error) for process, error in errors.items()})
 

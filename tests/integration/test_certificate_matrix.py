@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import grpc
 import pytest
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.federations import federation as federations
 from support.federations.federation import ACTIVE, COORDINATOR, Federation
 from support.federations.in_process import parties_in_process
+from support.logs import captured_logs
 from support.wire.abuse import ATTEMPT, JOB, Steps, assert_nothing_private, credentials_of, share
 from support.wire.certificates import Issuer, Unchecked
 from support.wire.openssl import REFUSED_SECONDS, STAYS_OPEN_SECONDS, s_client
@@ -150,7 +150,7 @@ async def test_who_is_refused_on_the_call_learns_why_and_so_does_the_server(matr
             if case == "revoked":
                 matrix.issuer.revoke(credentials.files)
             async with PeerClient(matrix.endpoint, ACTIVE, credentials) as caller:
-                with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError) as caught:
+                with captured_logs() as logs, pytest.raises(RemoteError) as caught:
                     await caller.deliver(ADDRESS, share(), 5)
             assert (caught.value.party, caught.value.remote_code) == (ACTIVE, "access"), case
             assert "the caller's certificate does not allow" in str(caught.value), case
@@ -178,7 +178,7 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
             credentials = credentials_of(matrix.federation, name)
             async with ControlClient(matrix.endpoint, ACTIVE, credentials) as caller:
                 for method, call in calls.items():
-                    with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError) as caught:
+                    with captured_logs() as logs, pytest.raises(RemoteError) as caught:
                         await getattr(caller, method)(call, *((5,) if method in LIMITED else ()))
                     assert caught.value.remote_code == "access"
                     assert f"does not allow control calls: it is the one of {name}" in str(caught.value)

@@ -9,7 +9,6 @@ from support.federations.in_process import run_federation
 from support.wire.abuse import assert_nothing_private
 
 from vfl import messages as m
-from vfl.transport.client import PeerClient
 
 CLINIC = "clinic"
 ALL_BITS = np.uint32(2**32 - 1)
@@ -121,11 +120,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_wrong_contents_stop_the_job_everywhere_in_the_name_of_their_sender(federation, monkeypatch, name):
+async def test_wrong_contents_stop_the_job_everywhere_in_the_name_of_their_sender(federation, name):
     case = CASES[name]
     victim = CLINIC if case.sender == ACTIVE else ACTIVE
-    _changing(monkeypatch, case)
-    run = await run_federation(federation.write(), monkeypatch)
+    run = await run_federation(federation.write(), deliver=_changing(case))
     errors = run.errors
     codes = {party: error and error.exit_code for party, error in errors.items()}
     assert codes[victim] == case.code, errors
@@ -137,25 +135,23 @@ async def test_wrong_contents_stop_the_job_everywhere_in_the_name_of_their_sende
         assert_nothing_private(federation, error.summary + error.remedy)
 
 
-def _changing(monkeypatch, case):
-    deliver = PeerClient.deliver
-
-    async def dishonest(self, address, message, seconds):
+def _changing(case):
+    async def dishonest(channel, receiver, address, message, seconds):
         if (address.kind, address.sender) == (case.kind, case.sender):
             message = case.change(message)
-        await deliver(self, address, message, seconds)
+        await channel.deliver(address, message, seconds)
 
-    monkeypatch.setattr(PeerClient, "deliver", dishonest)
+    return dishonest
 
 
 @pytest.mark.parametrize("refusing", [ACTIVE, CLINIC])
 async def test_each_party_refuses_too_few_common_rows_by_its_own_policy_before_anybody_learns_which(
-    federation, monkeypatch, refusing
+    federation, refusing
 ):
     federation.tables[CLINIC] = federation.tables[CLINIC].head(150)
     federation.tables[ACTIVE] = federation.tables[ACTIVE].head(200)
     federation.parties[refusing]["policy"]["min_aligned_rows"] = 149
-    run = await run_federation(federation.write(), monkeypatch)
+    run = await run_federation(federation.write())
     assert run.errors[refusing].exit_code == 8
     assert run.errors[COORDINATOR].exit_code == 16
     for error in run.errors.values():

@@ -20,8 +20,8 @@ CLINIC, INSURER = "clinic", "insurer"
 GRADIENTS = {"encrypted": "masked_activation_gradient", "plaintext": "clear_activation_gradient"}
 
 
-async def _finished(federation, monkeypatch):
-    run = await run_federation(federation.write(), monkeypatch)
+async def _finished(federation):
+    run = await run_federation(federation.write())
     assert set(run.errors.values()) == {None}, run.errors
     return run
 

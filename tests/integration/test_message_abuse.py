@@ -18,7 +18,6 @@ from vfl.align import protocol as alignment
 from vfl.align import sets
 from vfl.errors import RemoteError
 from vfl.party import process as party_process
-from vfl.transport.client import PeerClient
 from vfl.transport.inbox import Inbox
 from vfl.transport.v1 import data_pb2
 from vfl.transport.wire.limits import MAX_CALLS_OF_ONE, MEBIBYTE, Limits
@@ -248,25 +247,24 @@ LAST_PART = 240 // PART_POINTS - 1
 async def test_parts_in_another_order_and_twice_make_the_same_list(federation, monkeypatch):
     monkeypatch.setattr(sets, "PART_POINTS", PART_POINTS)
     monkeypatch.setattr(alignment, "PART_POINTS", PART_POINTS)
-    deliver, delivered = PeerClient.deliver, defaultdict(asyncio.Event)
+    delivered = defaultdict(asyncio.Event)
     overtaken = []
 
-    async def reordering(self, address, message, seconds):
+    async def reordering(channel, receiver, address, message, seconds):
         if address.kind != "blinded_id_list" or address.sender != ABUSER:
-            return await deliver(self, address, message, seconds)
+            return await channel.deliver(address, message, seconds)
         if address.part % 2 == 0:
             with suppress(TimeoutError):  # nothing comes after the last part
                 limit = 0.3 if address.part % alignment._PARTS_OF_A_LIST == LAST_PART else 30.0
-                await asyncio.wait_for(delivered[self.peer_name, address.part + 1].wait(), limit)
+                await asyncio.wait_for(delivered[receiver, address.part + 1].wait(), limit)
                 overtaken.append(address)
-        await deliver(self, address, message, seconds)
-        delivered[self.peer_name, address.part].set()
+        await channel.deliver(address, message, seconds)
+        delivered[receiver, address.part].set()
         with suppress(RemoteError):  # it may have been taken meanwhile
-            await deliver(self, address, message, seconds)
+            await channel.deliver(address, message, seconds)
         return None
 
-    monkeypatch.setattr(PeerClient, "deliver", reordering)
-    run = await run_federation(federation, monkeypatch, count_only=True)
+    run = await run_federation(federation, count_only=True, deliver=reordering)
     assert set(run.errors.values()) == {None}
     assert run.outcome.rows == 240
     assert len(overtaken) == LAST_PART  # half of that in each of two lists

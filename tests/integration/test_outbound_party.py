@@ -48,7 +48,7 @@ async def test_the_relay_passes_on_tls_records_and_nothing_else(tmp_path, monkey
             queue.put = put
 
     monkeypatch.setattr(relay_module._Joined, "__init__", remembering)
-    run = await run_federation(Federation(tmp_path).put_behind(CLINIC, ACTIVE).write(), monkeypatch)
+    run = await run_federation(Federation(tmp_path).put_behind(CLINIC, ACTIVE).write(), over_grpc=True)
     assert set(run.errors.values()) == {None}
     busy = [passed for ways in joined for passed in ways.values() if len(passed) > 10_000]
     assert len(busy) >= 2

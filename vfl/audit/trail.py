@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
 from pydantic import ConfigDict
 
 from vfl.audit.log import Chain, Closed, Crossed, Opened, Record
@@ -23,10 +22,11 @@ from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
 from vfl.job.config import JobConfig, job_digest
+from vfl.runtime.logs import get_logger
 from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PACKAGE_VERSION
 
-_log = structlog.get_logger("vfl.audit")
+_log = get_logger("vfl.audit")
 
 EARLY_RECORDS = 256
 """Messages remembered that came before their job was prepared here: as many as the inbox holds."""

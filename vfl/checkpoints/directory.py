@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import structlog
-
 from vfl.checkpoints.manifest import MANIFEST_FILE, Manifest, read_manifest
 from vfl.errors import CheckpointError
 from vfl.ids import CheckpointId
 from vfl.run_records.rows import KEPT_VOLATILE
 from vfl.runtime.durable_files import flush, make_directories, remove_aside, write_file
+from vfl.runtime.logs import get_logger
 
-_log = structlog.get_logger("vfl.checkpoints")
+_log = get_logger("vfl.checkpoints")
 
 _PREPARED = ".prepared"
 _NAME = re.compile(rf"(\d{{8,18}})-(\d{{1,18}})({re.escape(_PREPARED)})?")

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import torch
 
 from vfl.checkpoints.config import CheckpointConfig
@@ -35,9 +34,10 @@ from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
 from vfl.job.config import differing_tables
 from vfl.runtime.durable_files import not_writable, read_file
+from vfl.runtime.logs import get_logger
 from vfl.version import PACKAGE_VERSION
 
-_log = structlog.get_logger("vfl.checkpoints")
+_log = get_logger("vfl.checkpoints")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from enum import StrEnum
+from typing import Annotated
 
 import structlog
+import typer
+
+from vfl.runtime.logs import ROOT
 
 
 class LogFormat(StrEnum):
@@ -16,10 +20,15 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def configure_logs(log_format: LogFormat, **context: str) -> None:
+LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log details too: every failed call, stack traces.")]
+
+
+def configure_logs(log_format: LogFormat, *, verbose: bool = False, **context: str) -> None:
     """Send logs to standard error.
 
     Args:
+        verbose: show debugging events too.
         context: stands in every line, for instance the party's name.
     """
     renderer: structlog.typing.Processor = (
@@ -27,15 +36,19 @@ def configure_logs(log_format: LogFormat, **context: str) -> None:
         if log_format is LogFormat.JSON
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
     )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S" if log_format is LogFormat.TEXT else "iso", utc=False),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    time_format = "%H:%M:%S" if log_format is LogFormat.TEXT else "iso"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.TimeStamper(fmt=time_format, utc=False),
+                renderer,
+            ]
+        )
     )
+    logger = logging.getLogger(ROOT)
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     structlog.contextvars.bind_contextvars(**context)

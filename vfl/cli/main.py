@@ -17,14 +17,12 @@ from rich.console import Console
 from vfl.cli import audit, keys, runs
 from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
-from vfl.cli.logs import LogFormat, configure_logs
-from vfl.cli.progress import ProgressObserver
-from vfl.configuration.toml_files import load_toml
+from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
+from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
-    from vfl.coordinator.config import CoordinatorConfig
     from vfl.run_records.result import RunResult
 
 app = typer.Typer(
@@ -36,7 +34,6 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(runs.app, name="runs")
-LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or one JSON object per event.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -54,18 +51,20 @@ def party(
     ],
     keep_serving: Annotated[bool, typer.Option(help="Wait for the next job when one has ended.")] = False,
     log: LogOption = LogFormat.TEXT,
+    verbose: VerboseOption = False,
 ) -> None:
-    """Start this organization's party process. It ends with its job, 0 on success."""
-    from vfl.party.config import load_party
-    from vfl.party.process import serve_party
-
-    configure_logs(log)
+    """Start this organization's party process. It ends with its run, 0 on success."""
+    configure_logs(log, verbose=verbose)
     with reported():
-        setups = [load_party(file) for file in files]
-        configure_logs(log, party=setups[0].name)
-        error = asyncio.run(serve_party(*setups, keep_serving=keep_serving))
-        if error is not None:
-            raise error
+        import torch
+
+        from vfl.api.party import Party, serve_async
+        from vfl.cli.signals import until_signal
+
+        parties = [Party.from_toml(file) for file in files]
+        configure_logs(log, verbose=verbose, party=parties[0].name)
+        torch.set_num_threads(parties[0].files.config.model_threads)  # this process is the party's alone
+        asyncio.run(until_signal(lambda stop: serve_async(*parties, keep_serving=keep_serving, stopping=stop)))
 
 
 @app.command()
@@ -79,32 +78,24 @@ def run(
         bool, typer.Option(help="Go on with the latest run of this job that has not finished; without one, begin.")
     ] = False,
     log: LogOption = LogFormat.TEXT,
+    verbose: VerboseOption = False,
 ) -> None:
     """Run a job as the coordinator over the parties of its federation."""
-    from vfl.coordinator.process import run_job
-    from vfl.job.config import load_job_setup
+    from vfl.api.coordination import coordinate
+    from vfl.cli.signals import until_signal
+    from vfl.coordinator.process import RunOptions
+    from vfl.job.config import load_job
 
-    configure_logs(log, party="coordinator")
+    configure_logs(log, verbose=verbose, party="coordinator")
     with reported():
-        settings, federation, _ = load_job_setup(job)
+        epochs = load_job(job).training.epochs
         if report:
             _check_writable(report)
-        coordinator = _coordinator_settings(job, config)
-        with ProgressObserver(errors_console, settings.training.epochs) as observer:
-            outcome = asyncio.run(
-                run_job(
-                    settings,
-                    federation,
-                    coordinator.tls,
-                    observer,
-                    audit=coordinator.audit,
-                    runs=coordinator.runs,
-                    job_file=job,
-                    resume=resume,
-                )
-            )
+        with ProgressBar(errors_console, epochs) as progress:
+            options = RunOptions(resume=resume, callbacks=[progress])
+            done = asyncio.run(until_signal(lambda stop: coordinate(job, config, options, stop)))
         if report:
-            _write_report(outcome, report)
+            _write_report(done.result, report)
 
 
 def _check_writable(report: Path) -> None:
@@ -131,22 +122,20 @@ def align(
         Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
     ] = None,
     log: LogOption = LogFormat.TEXT,
+    verbose: VerboseOption = False,
 ) -> None:
     """Count the rows that all parties have in common, as the coordinator. Nobody learns which they are."""
-    from vfl.coordinator.observer import SilentCallback
-    from vfl.coordinator.process import run_job
-    from vfl.job.config import load_job_setup
+    from vfl.api.coordination import coordinate
+    from vfl.cli.signals import until_signal
+    from vfl.coordinator.process import RunOptions
 
-    configure_logs(log, party="coordinator")
+    configure_logs(log, verbose=verbose, party="coordinator")
     with reported():
-        settings, federation, _ = load_job_setup(job)
-        own = _coordinator_settings(job, config)
-        outcome = asyncio.run(
-            run_job(settings, federation, own.tls, SilentCallback(), audit=own.audit, count_only=True)
-        )
-        for party, rows in outcome.party_rows.items():
-            typer.echo(f"{party}: {rows} rows with an id, {outcome.rows_without_id[party]} without")
-        typer.echo(f"in common: {outcome.rows} rows ({outcome.seconds_alignment:.1f} s)")
+        options = RunOptions(count_only=True)
+        result = asyncio.run(until_signal(lambda stop: coordinate(job, config, options, stop))).result
+        for party, rows in result.party_rows.items():
+            typer.echo(f"{party}: {rows} rows with an id, {result.rows_without_id[party]} without")
+        typer.echo(f"in common: {result.rows} rows ({result.seconds_alignment:.1f} s)")
 
 
 @app.command()
@@ -175,19 +164,21 @@ def doctor(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Leave out of the table what is well.")] = False,
     log: LogOption = LogFormat.TEXT,
+    verbose: VerboseOption = False,
 ) -> None:
     """Find out what would stop a job, and who has to do what about it. The parties wait for a job; none is started."""
+    from vfl.api.coordination import coordinator_settings
     from vfl.cli.check import Kind, kind_of
     from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
     from vfl.cli.doctor_output import show_findings, write_findings
 
-    configure_logs(log, party="doctor")
+    configure_logs(log, verbose=verbose, party="doctor")
     with reported():
         match kind_of(file):
             case Kind.PARTY:
                 findings = asyncio.run(diagnose_party(file))
             case Kind.JOB:
-                findings = asyncio.run(diagnose_job(file, lambda: _coordinator_settings(file, config)))
+                findings = asyncio.run(diagnose_job(file, lambda: coordinator_settings(file, config)))
             case kind:
                 raise ConfigError(
                     "'vfl doctor' needs a job file or a party file",
@@ -199,14 +190,6 @@ def doctor(
             write_findings(findings, code, json_file)
         show_findings(findings, Console(), brief=brief)
     raise typer.Exit(code)
-
-
-def _coordinator_settings(job: Path, config: Path | None) -> CoordinatorConfig:
-    from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
-
-    beside = job.parent / "coordinator.toml"
-    path = config or (beside if beside.exists() else None)
-    return load_toml(path, CoordinatorConfig) if path else coordinator_beside(job)
 
 
 @app.command()

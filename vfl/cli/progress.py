@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from vfl.ids import Batch
+from vfl.ids import Split
+from vfl.job.callbacks import Callback, Epoch, EvaluationDone, Ready, Step
+from vfl.runtime.logs import get_logger
 
-_log = structlog.get_logger("vfl.coordinator")
+_log = get_logger("vfl.coordinator")
 
 SMOOTHING = 0.1
 
 
-class ProgressObserver:
+class ProgressBar(Callback):
     """Shows a bar where the terminal can, and logs a line per epoch in any case."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._epochs = epochs
         self._samples_per_second = 0.0
         self._bytes_sent = 0
-        self._steps_per_epoch = 0
         self._progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
@@ -50,44 +51,45 @@ class ProgressObserver:
     ) -> None:
         self._progress.stop()
 
-    def event(self, what: str, **facts: Any) -> None:
+    def on_event(self, what: str, facts: Mapping[str, Any]) -> None:
         """See ``Callback``. What has a reason is something that went wrong."""
         log = _log.warning if "reason" in facts else _log.info
         log(what, **facts)
 
-    def ready(
-        self, rows: int, train_rows: int, steps_per_epoch: int, gradient_receivers: tuple[str, ...], steps_done: int
-    ) -> None:
+    def on_ready(self, ready: Ready) -> None:
         """See ``Callback``."""
-        self._steps_per_epoch = steps_per_epoch
-        self._progress.update(self._task, total=steps_per_epoch * self._epochs, completed=steps_done, visible=True)
+        total = ready.steps_per_epoch * self._epochs
+        self._progress.update(self._task, total=total, completed=ready.steps_done, visible=True)
         _log.info(
             "all parties ready",
-            aligned_rows=rows,
-            train_rows=train_rows,
-            steps_per_epoch=steps_per_epoch,
-            activation_gradients_to=list(gradient_receivers),
+            aligned_rows=ready.rows,
+            train_rows=ready.train_rows,
+            steps_per_epoch=ready.steps_per_epoch,
+            activation_gradients_to=list(ready.gradient_receivers),
         )
 
-    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+    def on_step(self, step: Step) -> None:
         """See ``Callback``."""
-        speed = rows / seconds
+        speed = step.rows / step.seconds
         self._samples_per_second += (speed - self._samples_per_second) * (SMOOTHING if self._samples_per_second else 1)
-        self._bytes_sent += bytes_sent
+        self._bytes_sent += step.bytes_sent
         self._progress.update(
             self._task,
             advance=1,
-            epoch=batch.epoch + 1,
-            loss=loss,
+            epoch=step.batch.epoch + 1,
+            loss=step.loss,
             speed=self._samples_per_second,
             megabytes=self._bytes_sent / 1e6,
         )
 
-    def epoch_done(self, epoch: int, epochs: int, record: dict[str, float]) -> None:
+    def on_epoch(self, epoch: Epoch) -> None:
         """See ``Callback``."""
-        facts = {name: round(value, 4) for name, value in record.items() if name != "epoch"}
-        _log.info(f"epoch {epoch + 1}/{epochs}", **facts, samples_per_second=round(self._samples_per_second))
+        facts = {name: round(value, 4) for name, value in epoch.record.items() if name != "epoch"}
+        _log.info(
+            f"epoch {epoch.epoch + 1}/{epoch.epochs}", **facts, samples_per_second=round(self._samples_per_second)
+        )
 
-    def tested(self, metrics: dict[str, float]) -> None:
-        """See ``Callback``."""
-        _log.info("test", **{name: round(value, 4) for name, value in metrics.items()})
+    def on_evaluation(self, evaluation: EvaluationDone) -> None:
+        """See ``Callback``. Validation metrics are shown with their epoch."""
+        if evaluation.split is Split.TEST:
+            _log.info("test", **{name: round(value, 4) for name, value in evaluation.metrics.items()})

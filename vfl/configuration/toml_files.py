@@ -53,28 +53,40 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
         ConfigError: the file is missing, is not TOML, or does not fit the model. ``detail`` lists every problem with
             its key, and never repeats a value of the file, which may be a password.
     """
-    content = read_toml(path)
-    _refuse_renamed(path, content, getattr(model, "renamed", {}))
+    return validated(read_toml(path), model, str(path), directory=path.absolute().parent)
+
+
+def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, directory: Path | None = None) -> ModelT:
+    """A model of the content of a configuration file, or of what stands for one in a program.
+
+    Args:
+        source: names it in errors.
+        directory: what relative paths are relative to.
+
+    Raises:
+        ConfigError: see ``load_toml``.
+    """
+    _refuse_renamed(source, content, getattr(model, "renamed", {}))
     try:
-        return model.model_validate(content, context={_DIRECTORY: path.absolute().parent})
+        return model.model_validate(content, context={_DIRECTORY: directory})
     except ValidationError as error:
         problems = [_explain(model, problem) for problem in error.errors(include_url=False, include_input=False)]
         listed = "\n".join(f"  {what}" for what, _ in problems)
         raise ConfigError(
             f"a configuration file is not valid: {len(problems)} problem(s)",
-            detail=f"{path}:\n{listed}",
+            detail=f"{source}:\n{listed}",
             remedy="; ".join(dict.fromkeys(remedy for _, remedy in problems)),
         ) from None
 
 
-def _refuse_renamed(path: Path, content: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
+def _refuse_renamed(source: str, content: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
     """Keys of an earlier version are refused by their new name: "unknown key" would leave the reader searching."""
     changed = {old: new for old, new in renamed.items() if _is_there(content, old)}
     if changed:
         listed = "\n".join(f"  {old} is now {new}" for old, new in changed.items())
         raise ConfigError(
             f"a configuration file uses {len(changed)} key(s) of an earlier version",
-            detail=f"{path}:\n{listed}",
+            detail=f"{source}:\n{listed}",
             remedy="; ".join(f"{old} is now {new}" for old, new in changed.items()),
         )
 

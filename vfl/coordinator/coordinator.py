@@ -7,40 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-
-import structlog
 
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
+from vfl.coordinator.ending import abort_all, release_all
 from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.interruption import Interruption
-from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients, watched
 from vfl.coordinator.training import Training
-from vfl.errors import InternalError, JobAborted, ProtocolError, VflError, is_retryable
+from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import AttemptId, Split
+from vfl.job.callbacks import Callbacks, Interrupted, Ready
 from vfl.job.config import JobConfig, job_digest, job_id
 from vfl.job.schedule import Schedule
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint
-from vfl.transport.client import ControlClient
+from vfl.runtime.logs import get_logger
+from vfl.transport.channels import ControlChannel
 from vfl.version import PROTOCOL_VERSION
 
-_log = structlog.get_logger("vfl.coordinator")
-
-LAST_CALL_SECONDS = 5.0
-"""How long to try telling a party that the job was stopped."""
-
-RELEASE_SECONDS = 30.0
-"""How long to try telling a party that the job is finished: one that is being started again waits to hear it."""
-
-LAST_CALL_RETRY_SECONDS = 0.2
+_log = get_logger("vfl.coordinator")
 
 
-def job_name(job: JobConfig, run_id: str) -> str:
+def run_name(job: JobConfig, run_id: str) -> str:
     """Name of one run of a job."""
     return f"{job.name}-{run_id}"
 
@@ -52,24 +44,24 @@ class Coordinator:
         job: what is trained.
         federation: over whom.
         clients: a control connection to every party, in the order of the federation.
-        ledger: where it is kept how far the run is.
-        observer: is told about progress.
+        journal: where it is kept how far the run is.
+        callbacks: notified of progress.
     """
 
     def __init__(
         self,
         job: JobConfig,
         federation: FederationConfig,
-        clients: Mapping[str, ControlClient],
-        ledger: RunJournal,
-        observer: Callback,
+        clients: Mapping[str, ControlChannel],
+        journal: RunJournal,
+        callbacks: Callbacks,
     ) -> None:
         self._job = job
         self._federation = federation
         self._parties = PartyClients(clients, federation.active.name)
-        self._ledger = ledger
-        self._observer = observer
-        self._attempt = AttemptId(job_id(job, federation), ledger.outcome.run, ledger.attempt)
+        self._journal = journal
+        self._callbacks = callbacks
+        self._attempt = AttemptId(job_id(job, federation), journal.outcome.run, journal.attempt)
         self._doing = "connecting to the parties"
         self._training: Training | None = None
         self._furthest_step = 0
@@ -95,7 +87,7 @@ class Coordinator:
         return await self._told_to_all(self._count_common_ids())
 
     async def _run(self) -> None:
-        while not self._ledger.saved:
+        while not self._journal.saved:
             try:
                 await self._attempt_to(self._go_on)
             except VflError as error:
@@ -121,7 +113,7 @@ class Coordinator:
             _log.error("failed", error=internal.summary, code=internal.code, exc_info=error)
             await self._abort(internal)
             raise internal from error
-        return self._ledger.outcome
+        return self._journal.outcome
 
     @property
     def where(self) -> str:
@@ -134,19 +126,20 @@ class Coordinator:
         """One attempt of whatever is left of the job, given up as soon as a party is gone."""
         self._training = None
         await self._connect()
-        attendance = HeartbeatMonitor(self._parties, self._attempt, self._job.timeouts, self._observer)
+        attendance = HeartbeatMonitor(self._parties, self._attempt, self._job.timeouts, self._callbacks)
         await watched(work(), attendance.watch())
 
     async def _wait_after(self, error: VflError) -> None:
         """Give what was interrupted time to come back; raises the error where that is of no use."""
-        self._ledger.check_own()
+        self._journal.check_own()
         if not self._connected:
             raise error
         if self._interruption is None:
             self._interruption = Interruption(error, self.where, self._job.timeouts.reconnect)
-        self._ledger.note("interrupted", error.summary, where=self.where, attempt=self._attempt.number)
-        pause = self._interruption.failed_again(error, self._ledger.last_step)
-        self._observer.event(
+        self._journal.note("interrupted", error.summary, where=self.where, attempt=self._attempt.number)
+        self._callbacks.on_interruption(Interrupted(error.summary, self.where))
+        pause = self._interruption.failed_again(error, self._journal.last_step)
+        self._callbacks.event(
             "interrupted",
             reason=error.summary,
             where=self.where,
@@ -158,10 +151,10 @@ class Coordinator:
         """A step is done. An interruption is over when the run is further than it was."""
         if self._interruption and step > self._furthest_step:
             recovery, self._interruption = self._interruption.recovery(), None
-            self._ledger.outcome.recoveries.append(recovery)
+            self._journal.outcome.recoveries.append(recovery)
             lost, seconds = recovery.steps_lost, round(recovery.seconds, 1)
-            self._ledger.note("recovered", recovery.reason, step=step, steps_lost=lost, seconds=seconds)
-            self._observer.event("recovered", steps_lost=lost, seconds=seconds)
+            self._journal.note("recovered", recovery.reason, step=step, steps_lost=lost, seconds=seconds)
+            self._callbacks.event("recovered", steps_lost=lost, seconds=seconds)
         self._furthest_step = max(self._furthest_step, step)
 
     async def _count(self) -> None:
@@ -179,19 +172,21 @@ class Coordinator:
         self._doing = "the initial weights"
         begin = m.Begin(*self._attempt, receivers)
         await self._parties.all(lambda client: client.begin(begin))
-        outcome = self._ledger.outcome
+        outcome = self._journal.outcome
         outcome.seconds_setup = outcome.seconds_setup or time.perf_counter() - started
-        self._observer.ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
-        self._training = Training(self._job, self._parties, self._attempt, self._ledger, self._observer, self._got_to)
+        self._callbacks.on_ready(
+            Ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
+        )
+        self._training = Training(self._job, self._parties, self._attempt, self._journal, self._callbacks, self._got_to)
         await self._training.run(schedule, done)
         self._doing, self._training = "saving", None
         await self._finish()
 
     async def _connect(self) -> None:
-        self._attempt = self._attempt._replace(number=self._ledger.next_attempt())
+        self._attempt = self._attempt._replace(number=self._journal.next_attempt())
         self._doing = "connecting to the parties"
         limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
-        self._observer.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
+        self._callbacks.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True
 
@@ -200,31 +195,31 @@ class Coordinator:
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(*self._attempt, digest, PROTOCOL_VERSION)
         prepared = await self._parties.all(lambda client: client.prepare(prepare))
-        outcome = self._ledger.outcome
+        outcome = self._journal.outcome
         outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
         outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}
-        self._observer.event("tables", rows=outcome.party_rows, without_id=outcome.rows_without_id)
+        self._callbacks.event("tables", rows=outcome.party_rows, without_id=outcome.rows_without_id)
         return prepared
 
     async def _restore(self, prepared: Mapping[str, m.Prepared]) -> int:
         """Have all parties go back to the newest checkpoint that all of them have whole; its step, 0 without one."""
         self._doing = "going back to a checkpoint"
-        for checkpoint in self._ledger.common_checkpoints({name: p.checkpoints for name, p in prepared.items()}):
+        for checkpoint in self._journal.common_checkpoints({name: p.checkpoints for name, p in prepared.items()}):
             # A party that is still reading this one must not be asked for another: it would end up with either.
             if errors := await self._parties.failures(partial(self._restore_one, checkpoint)):
                 for error in errors:
                     if not failed_at_checkpoint(error):
                         raise error
-                    self._ledger.note("checkpoint damaged", error.summary, step=checkpoint.step)
-                    self._observer.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
+                    self._journal.note("checkpoint damaged", error.summary, step=checkpoint.step)
+                    self._callbacks.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
                 continue
-            self._lost(self._ledger.go_back(checkpoint))
-            self._observer.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt.number)
+            self._lost(self._journal.go_back(checkpoint))
+            self._callbacks.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt.number)
             return checkpoint.step
-        self._lost(self._ledger.begin_anew())
+        self._lost(self._journal.begin_anew())
         return 0
 
-    async def _restore_one(self, checkpoint: CommittedCheckpoint, name: str, client: ControlClient) -> m.Restored:
+    async def _restore_one(self, checkpoint: CommittedCheckpoint, name: str, client: ControlChannel) -> m.Restored:
         call = m.Restore(*self._attempt, checkpoint.parties[name])
         return await client.restore(call)
 
@@ -237,7 +232,7 @@ class Coordinator:
         started = time.perf_counter()
         align = m.Align(*self._attempt, count_only)
         aligned = await self._parties.all(lambda client: client.align(align, self._job.timeouts.alignment))
-        outcome = self._ledger.outcome
+        outcome = self._journal.outcome
         outcome.seconds_alignment = outcome.seconds_alignment or time.perf_counter() - started
         return aligned
 
@@ -247,7 +242,7 @@ class Coordinator:
         if len(counts) != 1:
             raise ProtocolError("the parties report different numbers of aligned rows", remedy="start the job again")
         first = next(iter(aligned.values()))
-        self._ledger.outcome.rows, self._ledger.outcome.train_rows = first.rows, first.train_rows
+        self._journal.outcome.rows, self._journal.outcome.train_rows = first.rows, first.train_rows
         rows = {
             Split.TRAIN: first.train_rows,
             Split.VALIDATION: first.validation_rows,
@@ -262,57 +257,20 @@ class Coordinator:
         """All save their parts; until the last one has, none forgets the job."""
         finish = m.Finish(*self._attempt)
         finished = await self._parties.all(lambda client: client.finish(finish))
-        outcome = self._ledger.outcome
+        outcome = self._journal.outcome
         outcome.peak_memory = {name: reply.peak_memory_bytes for name, reply in finished.items()}
         outcome.certified_lipschitz = max(reply.certified_lipschitz for reply in finished.values())
-        self._ledger.save()
+        self._journal.save()
 
     async def _release(self) -> None:
-        """All have saved, so that a party that cannot be told any more is no failure."""
-        release = m.Release(*self._attempt)
-        # A party's process ends with its reply, and with it the way to the parties that are reached through it.
-        for outbound in (True, False):
-            names = [party.name for party in self._federation.parties if bool(party.via) == outbound]
-            await asyncio.gather(*(self._release_one(name, release) for name in names))
-        self._ledger.finish()
-        self._observer.event("finished", run=self._attempt.run)
-
-    async def _release_one(self, name: str, release: m.Release) -> None:
-        try:
-            seconds = min(RELEASE_SECONDS, self._job.timeouts.reconnect)
-            await _repeated(lambda: self._parties[name].release(release, LAST_CALL_SECONDS), seconds)
-        except VflError as error:
-            self._observer.event("a party was not told that the job is over", party=name, reason=error.summary)
+        seconds = self._job.timeouts.reconnect
+        await release_all(self._parties, self._federation, self._attempt, seconds, self._callbacks)
+        self._journal.finish()
+        self._callbacks.event("finished", run=self._attempt.run)
 
     async def _abort(self, error: VflError) -> None:
-        """Tell every party why the job is over; those that cannot be reached are passed over."""
-        if self._ledger.superseded:  # and is not over
+        if self._journal.superseded:  # and is not over
             return
-        self._observer.event("stopping all parties", reason=error.summary, where=self.where)
-        reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
-        abort = m.Abort(*self._attempt, self._federation.coordinator, error.code, reason)
-        await asyncio.gather(*(self._abort_one(name, abort) for name in self._parties), return_exceptions=True)
-
-    async def _abort_one(self, name: str, abort: m.Abort) -> None:
-        client = self._parties[name]
-        # A party that was there and is gone will not come back now; one that is only starting may be there any moment.
-        seconds = 0.0 if self._connected else LAST_CALL_SECONDS
-        await _repeated(lambda: client.abort(abort, LAST_CALL_SECONDS), seconds)
-
-
-async def _repeated(call: Callable[[], Awaitable[object]], seconds: float) -> None:
-    """Call a party until it answers, for so many seconds.
-
-    Raises:
-        VflError: of the last try.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            await call()
-        except VflError as error:
-            if not is_retryable(error) or time.monotonic() >= deadline:
-                raise
-        else:
-            return
-        await asyncio.sleep(LAST_CALL_RETRY_SECONDS)
+        self._callbacks.event("stopping all parties", reason=error.summary, where=self.where)
+        coordinator = self._federation.coordinator
+        await abort_all(self._parties, coordinator, self._attempt, error, connected=self._connected)

@@ -7,12 +7,12 @@ import time
 from typing import NoReturn
 
 from vfl import messages as m
-from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
 from vfl.ids import AttemptId
+from vfl.job.callbacks import Callbacks
 from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
-from vfl.transport.client import ControlClient
+from vfl.transport.channels import ControlChannel
 
 SHOWN_AFTER_SECONDS = 5.0
 """From when on it is worth a line that a party waits for another."""
@@ -25,7 +25,7 @@ class HeartbeatMonitor:
         parties: all of which are asked to prepare the attempt now.
         attempt: which one.
         timeouts: ``heartbeat`` and ``progress`` are for here.
-        observer: is told who waits for whom.
+        callbacks: notified of who waits for whom.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class HeartbeatMonitor:
         parties: PartyClients,
         attempt: AttemptId,
         timeouts: TimeoutConfig,
-        observer: Callback,
+        callbacks: Callbacks,
     ) -> None:
         self._parties = parties
         self._attempt = attempt
         self._timeouts = timeouts
-        self._observer = observer
+        self._callbacks = callbacks
         self._begun: set[str] = set()
         self._progress = dict.fromkeys(parties, -1)
         self._got_on = dict.fromkeys(parties, time.monotonic())
@@ -56,7 +56,7 @@ class HeartbeatMonitor:
         await asyncio.gather(*(self._watch(name, self._parties[name]) for name in self._parties))
         raise RuntimeError("watching ends with an error only")
 
-    async def _watch(self, name: str, client: ControlClient) -> NoReturn:
+    async def _watch(self, name: str, client: ControlChannel) -> NoReturn:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             call = m.Heartbeat(*self._attempt, self._progressing())
@@ -94,6 +94,6 @@ class HeartbeatMonitor:
             )
         if alive.waiting_seconds > SHOWN_AFTER_SECONDS and now - self._shown.get(name, 0.0) > SHOWN_AFTER_SECONDS:
             self._shown[name] = now
-            self._observer.event(
+            self._callbacks.event(
                 "a party waits", party=name, waits_for=alive.waiting_for, seconds=round(alive.waiting_seconds)
             )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from vfl.errors import VflError
-from vfl.transport.client import ControlClient
+from vfl.transport.channels import ControlChannel
 
 Reply = TypeVar("Reply")
 
@@ -19,21 +19,21 @@ class PartyClients:
         active: name of the active party.
     """
 
-    def __init__(self, clients: Mapping[str, ControlClient], active: str) -> None:
+    def __init__(self, clients: Mapping[str, ControlChannel], active: str) -> None:
         self._clients = clients
         self.active = clients[active]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._clients)
 
-    def __getitem__(self, name: str) -> ControlClient:
+    def __getitem__(self, name: str) -> ControlChannel:
         return self._clients[name]
 
-    async def all(self, call: Callable[[ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
+    async def all(self, call: Callable[[ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
         """Call every party at once. The first failure is raised; calls that still run are given up."""
         return await self.each(lambda _, client: call(client))
 
-    async def each(self, call: Callable[[str, ControlClient], Awaitable[Reply]]) -> dict[str, Reply]:
+    async def each(self, call: Callable[[str, ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
         """As ``all``, for calls that differ from party to party."""
         tasks = {name: asyncio.ensure_future(call(name, client)) for name, client in self._clients.items()}
         try:
@@ -42,7 +42,7 @@ class PartyClients:
             await _give_up(*tasks.values())
         return {name: task.result() for name, task in tasks.items()}
 
-    async def failures(self, call: Callable[[str, ControlClient], Awaitable[object]]) -> list[VflError]:
+    async def failures(self, call: Callable[[str, ControlChannel], Awaitable[object]]) -> list[VflError]:
         """As ``each``, but every call is waited for, also when one fails; what they failed with."""
         calls = (call(name, client) for name, client in self._clients.items())
         results = await asyncio.gather(*calls, return_exceptions=True)

@@ -1,71 +1,94 @@
-"""The coordinator's process: connect to the parties, run one job."""
+"""The coordinator at work: it connects to the parties and leads them through one run of a job."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import secrets
-import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-
-import structlog
+from typing import Any
 
 from vfl.audit.trail import AuditConfig, AuditTrail, Terms
 from vfl.configuration.federation import FederationConfig, TlsFiles
-from vfl.coordinator.coordinator import Coordinator, job_name
-from vfl.coordinator.observer import Callback
+from vfl.coordinator.coordinator import Coordinator, run_name
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
+from vfl.job.callbacks import Callback, Callbacks
 from vfl.job.config import JobConfig, differing_tables, job_digest
-from vfl.pki.credentials import Credentials, load_credentials, watched
+from vfl.pki.credentials import load_credentials, watched
 from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
-from vfl.transport.client import ControlClient
-from vfl.transport.relay.tunnel import dialled_endpoint
+from vfl.runtime.logs import get_logger
+from vfl.transport.channels import Network
+from vfl.transport.grpc_network import GrpcNetwork
 
-_log = structlog.get_logger("vfl.coordinator")
+_log = get_logger("vfl.coordinator")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is kept and shown.
+
+    Attributes:
+        run_id: makes the run's name unique; random where left out.
+        audit: where the coordinator's audit log goes; None keeps none.
+        runs: where it is recorded how far runs are; None forgets it with this process.
+        job_file: where the job was read, for whoever looks at the runs.
+        resume: resume the latest run of the job that has not finished; begin one where there is none.
+        count_only: only count the ids that the parties have in common.
+        callbacks: notified of the run's progress.
+    """
+
+    run_id: str | None = None
+    audit: AuditConfig | None = None
+    runs: RunsConfig | None = None
+    job_file: Path = Path("job.toml")
+    resume: bool = False
+    count_only: bool = False
+    callbacks: Sequence[Callback] = ()
+
+
+@contextlib.asynccontextmanager
+async def coordinator_network(federation: FederationConfig, tls: TlsFiles | None) -> AsyncIterator[Network]:
+    """The coordinator's way to the parties over gRPC.
+
+    Raises:
+        ConfigError: certificate files are missing or wrong.
+    """
+    credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
+    async with watched(credentials):
+        yield GrpcNetwork(federation, credentials)
 
 
 async def run_job(
     job: JobConfig,
     federation: FederationConfig,
-    tls: TlsFiles | None,
-    observer: Callback,
-    run_id: str | None = None,
-    audit: AuditConfig | None = None,
-    runs: RunsConfig | None = None,
-    job_file: Path = Path("job.toml"),
-    *,
-    resume: bool = False,
-    count_only: bool = False,
+    network: Network,
+    options: RunOptions = RunOptions(),
+    stopping: asyncio.Future[Any] | None = None,
 ) -> RunResult:
-    """Run one job over all parties of its federation.
+    """Lead the parties of a federation through one run of a job.
 
     Args:
-        tls: the coordinator's certificate files.
-        run_id: makes the job's name unique; random where left out.
-        audit: where the coordinator's audit log goes; None keeps none.
-        runs: where it is kept how far runs are; None forgets it with this process.
-        job_file: where the job was read, for whoever looks at the runs.
-        resume: go on with the latest run of the job that has not finished; begin one where there is none.
-        count_only: only count the ids that the parties have in common.
+        stopping: gets a result when the operator stops the run.
 
     Raises:
-        MismatchError: the run to go on with was begun with other files.
-        VflError: what stopped the job. ``JobAborted`` when the operator did (SIGINT, SIGTERM); it says where.
+        MismatchError: the run to be resumed was begun with other files.
+        VflError: what stopped the run. ``JobAborted`` when the operator did; it says where.
+        asyncio.CancelledError: the task was cancelled; the parties were informed before.
     """
-    credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
-    with _store(runs) as store:
-        run = _latest(store, job, federation) if resume else None
+    with _store(options.runs) as store:
+        run = _latest(store, job, federation) if options.resume else None
         if run is None:
-            run = job_name(job, run_id or secrets.token_hex(4))
-            store.begin(run, job.name, federation.name, job_digest(job, federation), str(job_file))
-        ledger = RunJournal(store, run)
-        with _ended(ledger), _audited(job, federation, ledger.outcome.run, audit) as trail:
-            return await _run(job, federation, credentials, ledger, observer, trail, count_only=count_only)
+            run = run_name(job, options.run_id or secrets.token_hex(4))
+            store.begin(run, job.name, federation.name, job_digest(job, federation), str(options.job_file))
+        journal = RunJournal(store, run)
+        with _ended(journal), _audited(job, federation, run, options.audit) as trail:
+            return await _run(job, federation, network, journal, options, trail, stopping)
 
 
 @contextlib.contextmanager
@@ -85,18 +108,18 @@ def _latest(store: RunStore, job: JobConfig, federation: FederationConfig) -> st
             f"{record.run} was begun with other files: they differ in {', '.join(tables)}",
             remedy="put job.toml and federation.toml back as they were, or start a new run without --resume",
         )
-    _log.info("going on with a run", run=record.run, step=record.step, state=str(record.state))
+    _log.info("resuming a run", run=record.run, step=record.step, state=str(record.state))
     return record.run
 
 
 @contextlib.contextmanager
-def _ended(ledger: RunJournal) -> Iterator[None]:
+def _ended(journal: RunJournal) -> Iterator[None]:
     """What ends the run is kept with it."""
     try:
         yield
     except VflError as error:
         try:
-            ledger.stop(None if isinstance(error, JobAborted) else error)
+            journal.stop(None if isinstance(error, JobAborted) else error)
         except CheckpointError as unwritable:  # must not hide why the run ended
             _log.error("the end of the run is not in the record of runs", reason=str(unwritable))
         raise
@@ -105,35 +128,39 @@ def _ended(ledger: RunJournal) -> Iterator[None]:
 async def _run(
     job: JobConfig,
     federation: FederationConfig,
-    credentials: Credentials | None,
-    ledger: RunJournal,
-    observer: Callback,
+    network: Network,
+    journal: RunJournal,
+    options: RunOptions,
     trail: AuditTrail | None,
-    *,
-    count_only: bool,
+    stopping: asyncio.Future[Any] | None,
 ) -> RunResult:
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(watched(credentials))
-        clients = {}
-        for name in federation.names:
-            endpoint = await dialled_endpoint(stack, federation, federation.coordinator, name, credentials)
-            client = ControlClient(endpoint, name, credentials, trail)
-            clients[name] = await stack.enter_async_context(client)
-        coordinator = Coordinator(job, federation, clients, ledger, observer)
-        task = asyncio.create_task(coordinator.count_common_ids() if count_only else coordinator.run())
-        with _cancelled_by_signals(task):
-            try:
-                return await task
-            except asyncio.CancelledError:
-                where = coordinator.where
-                raise JobAborted(f"stopped by the operator during {where}; the parties were told") from None
+        clients = {name: await network.control(stack, name, trail) for name in federation.names}
+        coordinator = Coordinator(job, federation, clients, journal, Callbacks(options.callbacks))
+        work = asyncio.create_task(coordinator.count_common_ids() if options.count_only else coordinator.run())
+        stopped = stopping or asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            where = coordinator.where
+            await _cancelled(work)
+            raise JobAborted(f"stopped by the operator during {where}; the parties were informed")
+        finally:
+            await _cancelled(work)
+
+
+async def _cancelled(work: asyncio.Task[RunResult]) -> None:
+    """The parties hear of it before this returns."""
+    work.cancel()
+    await asyncio.wait({work})
 
 
 @contextlib.contextmanager
 def _audited(
     job: JobConfig, federation: FederationConfig, run: str, audit: AuditConfig | None
 ) -> Iterator[AuditTrail | None]:
-    """The coordinator's audit log, closed with what ended the job."""
+    """The coordinator's audit log, closed with what ended the run."""
     if audit is None:
         yield None
         return
@@ -148,15 +175,3 @@ def _audited(
         raise
     finally:
         trail.close(error)
-
-
-@contextlib.contextmanager
-def _cancelled_by_signals(task: asyncio.Task[RunResult]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from vfl import messages as m
-from vfl.coordinator.observer import Callback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import RemoteError
 from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, AttemptId, Batch, Phase, Split, StepKey
+from vfl.job.callbacks import Callbacks, CheckpointDone, Epoch, EvaluationDone, Step
 from vfl.job.config import JobConfig
 from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import StepRecord
-from vfl.transport.client import ControlClient
+from vfl.transport.channels import ControlChannel
 
 
 class Training:
@@ -24,8 +24,8 @@ class Training:
 
     Args:
         attempt: carried by every call.
-        ledger: where steps and checkpoints are kept.
-        observer: is told about progress.
+        journal: where steps and checkpoints are kept.
+        callbacks: notified of progress.
         got_to: is told of every step that is done.
 
     Attributes:
@@ -37,15 +37,15 @@ class Training:
         job: JobConfig,
         parties: PartyClients,
         attempt: AttemptId,
-        ledger: RunJournal,
-        observer: Callback,
+        journal: RunJournal,
+        callbacks: Callbacks,
         got_to: Callable[[int], None],
     ) -> None:
         self._job = job
         self._parties = parties
         self._attempt = attempt
-        self._ledger = ledger
-        self._observer = observer
+        self._journal = journal
+        self._callbacks = callbacks
         self._got_to = got_to
         self._scored: dict[str, float] = {}
         self._steps_kept = self._outcome.steps
@@ -53,7 +53,7 @@ class Training:
 
     @property
     def _outcome(self) -> RunResult:
-        return self._ledger.outcome
+        return self._journal.outcome
 
     async def run(self, schedule: Schedule, done: int) -> None:
         """Do what the schedule has after step ``done``; 0 is the beginning, which gets a checkpoint, too.
@@ -82,7 +82,7 @@ class Training:
         self._outcome.epoch_steps += 1
         self._outcome.epoch_loss += loss
         batch = work.batch
-        self._ledger.record(
+        self._journal.record(
             StepRecord(
                 work.step,
                 self._attempt.number,
@@ -95,7 +95,7 @@ class Training:
                 sent,
             )
         )
-        self._observer.step_done(batch, work.rows, loss, seconds, sent)
+        self._callbacks.on_step(Step(work.step, batch, work.rows, loss, seconds, sent))
         self._got_to(work.step)
         await self._keep_if_due(work.step)
         self._outcome.seconds_training += time.perf_counter() - started
@@ -106,7 +106,7 @@ class Training:
         for phase in phases:
             self.where = f"{phase} of batch {batch.index + 1}, epoch {batch.epoch + 1} ({batch.split})"
             call = m.PhaseCall(self._attempt.job, key, phase, batch)
-            replies = await self._parties.all(partial(ControlClient.run_phase, call=call))
+            replies = await self._parties.all(partial(_run_phase, call))
             reports += replies.values()
             if batch.split is Split.TRAIN:
                 self._count_bytes(replies)
@@ -127,7 +127,7 @@ class Training:
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
             self._outcome.test = metrics
-            self._observer.tested(metrics)
+        self._callbacks.on_evaluation(EvaluationDone(work.split, work.epoch, metrics))
         self._scored = {f"{work.split}_{name}": value for name, value in metrics.items()}
 
     async def _end_epoch(self, work: EpochEnd) -> None:
@@ -135,7 +135,7 @@ class Training:
         record = {"epoch": float(work.epoch + 1), "loss": outcome.epoch_loss / outcome.epoch_steps} | self._scored
         outcome.epoch_steps, outcome.epoch_loss, self._scored = 0, 0.0, {}
         outcome.history.append(record)
-        self._observer.epoch_done(work.epoch, epochs, record)
+        self._callbacks.on_epoch(Epoch(work.epoch, epochs, record))
         if work.epoch + 1 == epochs:
             await self._keep(work.last_step, durable=True)
 
@@ -143,7 +143,7 @@ class Training:
 
     async def _keep_if_due(self, step: int) -> None:
         plan, steps = self._job.checkpoints, self._outcome.steps
-        minutes = (time.monotonic() - self._ledger.kept_durably_at) / 60
+        minutes = (time.monotonic() - self._journal.kept_durably_at) / 60
         if steps - self._outcome.steps_kept_durably >= plan.every_steps or minutes >= plan.every_minutes:
             await self._keep(step, durable=True)
         elif steps - self._steps_kept >= plan.unsynced_every_steps:
@@ -160,16 +160,21 @@ class Training:
         previously, self.where = self.where, f"the checkpoint of step {step}"
         self._steps_kept = self._outcome.steps
         if durable:
-            self._outcome.steps_kept_durably, self._ledger.kept_durably_at = self._steps_kept, time.monotonic()
+            self._outcome.steps_kept_durably, self._journal.kept_durably_at = self._steps_kept, time.monotonic()
         call = m.Checkpoint(self._attempt.job, StepKey(self._attempt.run, step, self._attempt.number), durable)
         try:
             written = await self._parties.all(lambda client: client.checkpoint(call))
             checkpoints = {name: reply.checkpoint for name, reply in written.items()}
-            self._ledger.commit(step, checkpoints, durable=durable)
+            self._journal.commit(step, checkpoints, durable=durable)
             await self._parties.each(lambda name, client: client.commit(m.Commit(*self._attempt, checkpoints[name])))
+            self._callbacks.on_checkpoint(CheckpointDone(step))
         except RemoteError as error:
             if not failed_at_checkpoint(error) or step == 0:
                 raise
-            self._ledger.note("checkpoint failed", error.summary, step=step)
-            self._observer.event("no checkpoint", step=step, reason=error.summary, remedy=error.remedy)
+            self._journal.note("checkpoint failed", error.summary, step=step)
+            self._callbacks.event("no checkpoint", step=step, reason=error.summary, remedy=error.remedy)
         self.where = previously
+
+
+async def _run_phase(call: m.PhaseCall, client: ControlChannel) -> m.PhaseReport:
+    return await client.run_phase(call)

@@ -13,7 +13,7 @@ import polars as pl
 from vfl.data.columns import Column
 from vfl.data.config import ColumnKind, DataConfig, IdRules
 from vfl.data.row_ids import check_unique, read_ids
-from vfl.data.sources.files import Source, read_source
+from vfl.data.sources.files import Source, frame_source, read_source
 from vfl.errors import ConfigError, DataError
 from vfl.runtime.progress import piece_finished
 
@@ -79,7 +79,14 @@ class Table:
         )
 
 
-def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label: bool) -> Table:
+def load_table(
+    config: DataConfig,
+    rules: IdRules | None = None,
+    *,
+    needs_label: bool,
+    needs_features: bool | None = None,
+    frame: pl.DataFrame | None = None,
+) -> Table:
     """Read a party's table and check it whole. Rows without an id are left out and counted.
 
     In CSV the empty cell is missing; where a number is expected so are NA, N/A, NaN, null and none. Blank lines are
@@ -89,6 +96,8 @@ def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label:
         config: file and columns.
         rules: how ids are written; the defaults where left out.
         needs_label: True at the active party, which may have no features at all.
+        needs_features: by default where no label is needed.
+        frame: the rows, where they are in memory; then ``config.path`` only names them in errors.
 
     Raises:
         ConfigError: a label column is configured where none belongs, or none where one is needed; unknown format.
@@ -96,14 +105,14 @@ def load_table(config: DataConfig, rules: IdRules | None = None, *, needs_label:
             fit their column; labels that are missing or no finite numbers; no features at a passive party.
     """
     _check_label_column(config, needs_label)
-    source = read_source(config)
+    source = read_source(config) if frame is None else frame_source(frame, config.path)
     piece_finished()
     _check_columns_exist(config, source)
     rows = source.frame.height
     source, ids = _with_ids(config, source, rules or IdRules())
     piece_finished()
     kinds = _feature_kinds(config, source)
-    if not kinds and not needs_label:
+    if not kinds and (not needs_label if needs_features is None else needs_features):
         raise DataError(
             "the table of a passive party has no feature columns",
             detail=f"{source.path} has the columns {_listed(source)}",

@@ -186,12 +186,22 @@ def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]
     """
     job = load_job(path)
     federation = load_federation(job.federation)
+    return job, federation, check_job(job, federation)
+
+
+def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
+    """Check a job and a federation against each other and against the analytic bounds; the parameters of its ring.
+
+    Raises:
+        ConfigError: they contradict each other.
+        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
+    """
     check_widths(job, federation)
     parameters = Parameters.validated(job.ring)
     widths = tuple(job.model.widths[party.name] for party in federation.passives)
     rows = job.training.largest_batch
     check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
-    return job, federation, parameters
+    return parameters
 
 
 def job_digest(job: JobConfig, federation: FederationConfig) -> str:

@@ -6,6 +6,8 @@ Shape suffixes: B rows of the batch, D width of the bottom's output; p numeric a
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +118,9 @@ class Bottom(nn.Module):
         )
 
 
-def build_bottom(config: BottomConfig, inputs: BottomInputs, width: int, seed: int) -> Bottom:
+def build_bottom(
+    config: BottomConfig, inputs: BottomInputs, width: int, seed: int, factory: Callable[..., Any] | None = None
+) -> Bottom:
     """Build a party's bottom model on the CPU.
 
     Args:
@@ -124,6 +128,7 @@ def build_bottom(config: BottomConfig, inputs: BottomInputs, width: int, seed: i
         inputs: the party's columns after preprocessing.
         width: d, the number of values a row is mapped to.
         seed: the same seed gives the same weights; torch's global generator is left as it was.
+        factory: of a custom bottom, in place of the one that ``config`` names.
 
     Raises:
         ModelError: the model does not fit the columns or the width, or a custom factory failed.
@@ -138,7 +143,7 @@ def build_bottom(config: BottomConfig, inputs: BottomInputs, width: int, seed: i
             case IdentityBottom():
                 return Bottom(IdentityNetwork(config, inputs, width), inputs, width)
             case CustomBottom():
-                return Bottom(build_custom(config, inputs, width), inputs, width, frozen=config.frozen)
+                return Bottom(build_custom(config, inputs, width, factory), inputs, width, frozen=config.frozen)
 
 
 def probe_bottom(bottom: Bottom, name: str) -> None:

@@ -17,14 +17,16 @@ from vfl.models.config import BottomInputs, CustomBottom
 _KEY = "[bottom] factory in party.toml"
 
 
-def build_custom(config: CustomBottom, inputs: BottomInputs, width: int) -> nn.Module:
+def build_custom(
+    config: CustomBottom, inputs: BottomInputs, width: int, factory: Callable[..., Any] | None = None
+) -> nn.Module:
     """Call the configured factory.
 
     Raises:
         ConfigError: the module cannot be imported, or has no such callable.
         ModelError: the factory raised, or did not return an ``nn.Module``.
     """
-    factory = _load(config.factory)
+    factory = factory or load_factory(config.factory)
     try:
         module = factory(inputs, width, **config.options)
     except Exception as error:
@@ -44,7 +46,12 @@ def build_custom(config: CustomBottom, inputs: BottomInputs, width: int) -> nn.M
     return module
 
 
-def _load(path: str) -> Callable[..., Any]:
+def load_factory(path: str) -> Callable[..., Any]:
+    """What ``module:callable`` names.
+
+    Raises:
+        ConfigError: the module cannot be imported, or has no such callable.
+    """
     module_name, _, attribute = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-_generator = threading.RLock()
+torch_lock = threading.RLock()
+"""Held while torch's process-wide generator or number of threads is another than the process's own."""
 
 
 @contextmanager
@@ -19,6 +20,6 @@ def seeded(seed: int) -> Iterator[None]:
     and generators of accelerators are never touched. One thread at a time: the generator is the whole process's, and
     jobs that are served at once must not draw from each other's.
     """
-    with _generator, torch.random.fork_rng(devices=[]):
+    with torch_lock, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import polars as pl
 import torch
 from pydantic import Field
 
@@ -15,12 +16,14 @@ from vfl.checkpoints.config import CheckpointConfig
 from vfl.configuration.federation import FederationConfig, Name, PartyEntry, TlsFiles
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import DataConfig
+from vfl.data.table import Table, load_table
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
 from vfl.job.config import JobConfig, OptimizerConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.models.config import BottomConfig, MlpBottom
+from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
 
 
@@ -57,6 +60,21 @@ class PartyConfig(Configuration):
     optimizer: OptimizerConfig | None = None
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class GivenInPython:
+    """What a program gives as objects, in place of what the party's file names.
+
+    Attributes:
+        frame: the table.
+        bottom: makes the bottom model: ``bottom(inputs: BottomInputs, width: int, **options) -> torch.nn.Module``.
+        private_seed: 32 bytes.
+    """
+
+    frame: pl.DataFrame | None = None
+    bottom: Callable[..., Any] | None = None
+    private_seed: bytes | None = None
+
+
 @dataclass(frozen=True)
 class PartySetup:
     """Everything that stands in a party's three files, checked against one another."""
@@ -66,6 +84,24 @@ class PartySetup:
     federation: FederationConfig
     entry: PartyEntry
     parameters: Parameters
+    given: GivenInPython = GivenInPython()
+
+    def load_table(self) -> Table:
+        """This party's table.
+
+        Raises:
+            DataError: it cannot be used as configured.
+        """
+        is_active = self.entry.role is Role.ACTIVE
+        return load_table(self.config.data, self.job.ids, needs_label=is_active, frame=self.given.frame)
+
+    def own_seed(self) -> bytes:
+        """This party's private training seed.
+
+        Raises:
+            ConfigError: its file cannot be used.
+        """
+        return self.given.private_seed or load_private_seed(self.config.private_seed)
 
     @property
     def name(self) -> str:

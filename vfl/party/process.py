@@ -1,44 +1,53 @@
-"""A party's process: open the port, serve one run of each job, stop."""
+"""A party at work: it answers on its network and serves one run of each job, or run after run.
+
+Nothing here is process-wide: several parties can be at work in one process, each in a task of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-
-import structlog
-import torch
 
 from vfl.audit.trail import AuditTrails
 from vfl.doctor.answer import PartyDoctor
 from vfl.doctor.probe import Prober
 from vfl.errors import VflError
-from vfl.he.arithmetic.compute import use_device, use_threads
+from vfl.he.arithmetic.compute import computing
+from vfl.job.callbacks import Callback
 from vfl.job.config import job_digest
+from vfl.models.arithmetic import use_model_threads
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
-from vfl.party.service.job_host import LAST_WORDS_SECONDS, JobHost, PartyResources
+from vfl.party.service.job_host import JobHost, PartyResources, StopReason
 from vfl.party.service.router import JobRouter
-from vfl.pki.credentials import Credentials, watched
-from vfl.transport.client import PeerClient
+from vfl.pki.credentials import watched
+from vfl.runtime.logs import get_logger
+from vfl.transport.channels import Network, PartyEnd
+from vfl.transport.grpc_network import GrpcNetwork
 from vfl.transport.inbox import Inbox
-from vfl.transport.relay.tunnel import dialled_endpoint, reachable_through_relay
-from vfl.transport.server import PartyServer
 from vfl.transport.wire.traffic import TrafficMeter
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 
-async def serve_party(*setups: PartySetup, keep_serving: bool = False) -> VflError | None:
-    """Serve a job of each setup until all have ended (or, with ``keep_serving``, until a signal comes).
+async def serve_party(
+    *setups: PartySetup,
+    keep_serving: bool = False,
+    stopping: asyncio.Future[StopReason] | None = None,
+    network: Network | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> VflError | None:
+    """Serve a job of each setup until all have ended (or, with ``keep_serving``, until ``stopping`` has a result).
 
     Args:
         setups: at least one; several are of the same party and differ in their jobs.
+        stopping: gets a result when the party is to stop; its tasks may be cancelled instead.
+        network: by default gRPC, as the federation file says.
+        callbacks: notified of this party's part of each run.
 
     Returns:
-        What ended a job; None when all finished.
+        What ended a run; None when all finished.
 
     Raises:
         ConfigError: certificates are missing or wrong, or the setups are of different parties.
@@ -46,22 +55,25 @@ async def serve_party(*setups: PartySetup, keep_serving: bool = False) -> VflErr
     """
     check_together(setups)
     setup = setups[0]
-    torch.set_num_threads(setup.config.model_threads)
-    use_threads(setup.config.threads or os.cpu_count() or 1)
-    _use_device(setup.config.device)
     for each in setups:
         _warn_of_refusal(each)
-    credentials = party_credentials(setup)
-    async with watched(credentials):
-        return await _serve(setups, credentials, keep_serving=keep_serving)
+    network = network or GrpcNetwork(setup.federation, party_credentials(setup))
+    stopping = stopping or asyncio.get_running_loop().create_future()
+    use_model_threads(setup.config.model_threads)
+    with computing(setup.config.threads or os.cpu_count() or 1, _usable_device(setup.config.device)):
+        async with watched(network.credentials):
+            return await _serve(setups, network, stopping, callbacks, keep_serving=keep_serving)
 
 
-def _use_device(name: str) -> None:
+def _usable_device(name: str) -> str:
+    """The device for ciphertexts; one that is not there at all is refused when the job is prepared, so that all hear
+    of it."""
     try:
-        use_device(name)
+        with computing(1, name):
+            return name
     except (RuntimeError, AssertionError, TypeError) as error:
-        # A device that is not there at all is refused when the job is prepared, so that all hear of it.
         _log.info("ciphertext kernels stay on the CPU", device=name, reason=str(error))
+        return "cpu"
 
 
 def _warn_of_refusal(setup: PartySetup) -> None:
@@ -73,60 +85,27 @@ def _warn_of_refusal(setup: PartySetup) -> None:
 
 
 async def _serve(
-    setups: Sequence[PartySetup], credentials: Credentials | None, *, keep_serving: bool
+    setups: Sequence[PartySetup],
+    network: Network,
+    stopping: asyncio.Future[StopReason],
+    callbacks: Sequence[Callback],
+    *,
+    keep_serving: bool,
 ) -> VflError | None:
-    """One server and one connection to each peer for all jobs."""
-    setup, federation = setups[0], setups[0].federation
+    """One end of the network and one connection to each peer for all jobs."""
+    setup, federation, credentials = setups[0], setups[0].federation, network.credentials
     inbox, traffic, trails, router = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
-        stopping = stack.enter_context(_signals())
-        clients = {}
-        for peer in setup.peers:
-            endpoint = await dialled_endpoint(stack, federation, setup.name, peer, credentials)
-            client = PeerClient(endpoint, peer, credentials, traffic=traffic, recorder=trails)
-            clients[peer] = await stack.enter_async_context(client)
-        shared = PartyResources(clients, inbox, traffic, trails, credentials, router)
-        desks = [JobHost(each, shared, stopping, keep_serving=keep_serving) for each in setups]
-        for desk in desks:
+        clients = {peer: await network.peer(stack, setup.name, peer, traffic, trails) for peer in setup.peers}
+        resources = PartyResources(clients, inbox, traffic, trails, credentials, router, tuple(callbacks))
+        hosts = [JobHost(each, resources, stopping, keep_serving=keep_serving) for each in setups]
+        for host in hosts:
             # Last of all: until the server has stopped, answers may still leave.
-            stack.callback(desk.close)
+            stack.callback(host.close)
         own = Prober(setup.name, federation, job_digest(setup.job, federation), credentials)
         doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in router})
         stack.push_async_callback(doctor.close)
-        server = PartyServer(
-            setup.name,
-            setup.entry.listen_endpoint,
-            router,
-            inbox,
-            credentials,
-            federation,
-            traffic,
-            trails,
-            doctor,
-        )
-        await server.start()
-        relay = reachable_through_relay(federation, setup.name, server.port, credentials)
-        await stack.enter_async_context(relay)
-        stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
+        await network.serve(stack, PartyEnd(setup.name, router, inbox, traffic, trails, doctor))
         _log.info("waiting for the coordinator", role=str(setup.entry.role), job=[s.job.name for s in setups])
-        errors = await asyncio.gather(*(desk.serve() for desk in desks))
+        errors = await asyncio.gather(*(host.serve() for host in hosts))
         return next((error for error in errors if error is not None), None)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Future[int]]:
-    """The first of SIGINT and SIGTERM to come."""
-    loop = asyncio.get_running_loop()
-    came: asyncio.Future[int] = loop.create_future()
-
-    def note(number: int) -> None:
-        if not came.done():
-            came.set_result(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, note, number)
-    try:
-        yield came
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

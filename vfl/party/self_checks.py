@@ -8,11 +8,9 @@ import socket
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig, TlsFiles, parse_endpoint
-from vfl.data.table import load_table
 from vfl.doctor.findings import FindingLog, problems
 from vfl.doctor.probe import Prober, probe
 from vfl.errors import ListenError, VflError
-from vfl.ids import Role
 from vfl.messages import Check, Finding
 from vfl.party.config import PartySetup
 from vfl.pki.credentials import Credentials, load_credentials
@@ -29,7 +27,7 @@ def check_table(setup: PartySetup) -> str:
         DataError: it cannot be used as configured.
         PolicyRefusal: it has fewer rows than this party's policy asks for.
     """
-    table = load_table(setup.config.data, setup.job.ids, needs_label=setup.entry.role is Role.ACTIVE)
+    table = setup.load_table()
     setup.config.policy.check_rows(len(table))
     features = len(table.numeric_names) + len(table.categorical_names)
     return f"{len(table)} rows, {table.dropped} without an id, {features} features"

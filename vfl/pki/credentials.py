@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -26,8 +25,9 @@ from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.statements import Signature, Statement, sign, verify
 from vfl.pki.trust import Trust, current_time, parse_trust
+from vfl.runtime.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 EXPIRY_CHECK_SECONDS = 24 * 3600.0
 

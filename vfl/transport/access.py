@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import structlog
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
@@ -22,10 +21,11 @@ from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
+from vfl.runtime.logs import get_logger
 from vfl.transport.wire.failures import abort_call
 from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 _TLS_VERSION = "TLSv1.3"
 _REMEDY = "use the certificate of that party of this federation"

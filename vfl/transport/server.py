@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -20,7 +19,9 @@ from vfl.errors import AuditError, ConfigError, ListenError, ProtocolError
 from vfl.ids import Address
 from vfl.messages import Message
 from vfl.pki.credentials import Credentials
+from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access, Gate
+from vfl.transport.channels import ControlHandler
 from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay.service import Relay
@@ -48,52 +49,9 @@ from vfl.transport.wire.recorder import (
 )
 from vfl.transport.wire.traffic import TrafficMeter
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 RequestT = TypeVar("RequestT", bound=m.ControlMessage)
-
-
-class ControlHandler(Protocol):
-    """What a party does when the coordinator asks. Every call may come twice and must then give the same answer.
-
-    A call is cancelled when the coordinator's deadline passes or its connection is lost.
-    """
-
-    async def prepare(self, call: m.Prepare) -> m.Prepared:
-        """Get ready for a job."""
-
-    async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to go on from it."""
-
-    async def align(self, call: m.Align) -> m.Aligned:
-        """Exchange keys, check the ids, build the models."""
-
-    async def begin(self, call: m.Begin) -> m.Begun:
-        """Agree on initial weights."""
-
-    async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
-        """Do one phase of one step."""
-
-    async def score(self, call: m.Score) -> m.Scored:
-        """Compute metrics."""
-
-    async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state."""
-
-    async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written theirs."""
-
-    async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
-        """Say at once what the party does."""
-
-    async def abort(self, call: m.Abort) -> None:
-        """Stop the job."""
-
-    async def finish(self, call: m.Finish) -> m.Finished:
-        """Save the party's part of the model."""
-
-    async def release(self, call: m.Release) -> m.Released:
-        """The job is over."""
 
 
 def health_service_name(party: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -232,8 +230,6 @@ def main() -> None:
     parser.add_argument("-k", default="", metavar="TEXT", help="only scenarios with this in their name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
     options = parser.parse_args()
-    # Quiet runs are in this process, and would tell of themselves between the lines of the disturbed ones.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console, quiet, results = Console(width=130), Quiet(), []
     for at, scenario in enumerate(one for one in whole_matrix() if options.k in one.name):
         with tempfile.TemporaryDirectory() as folder:

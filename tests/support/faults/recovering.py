@@ -18,23 +18,22 @@ import pytest
 from support.federations.federation import COORDINATOR, Federation, free_ports
 from support.wire.proxy import Proxy
 from vfl.configuration.toml_files import load_toml
-from vfl.coordinator import process as coordinator_process
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.observer import SilentCallback
-from vfl.coordinator.process import run_job
+from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.errors import VflError
-from vfl.ids import Batch
+from vfl.job.callbacks import Callback, Step
 from vfl.job.config import load_job_setup
-from vfl.party import process as party_process
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.run_records.result import RunResult
+from vfl.transport import grpc_network
+from vfl.transport.in_memory import InMemoryNetwork
 
 Links = Mapping[tuple[str, str], Proxy]
 """Proxies by who dials whom."""
 
 
-class Watcher(SilentCallback):
+class Watcher(Callback):
     """Remembers what the coordinator tells its operator, and does something at chosen steps.
 
     Args:
@@ -54,10 +53,10 @@ class Watcher(SilentCallback):
         """Do this, too."""
         self._at[step] = act
 
-    def event(self, what: str, **facts: Any) -> None:
-        self.events.append((what, time.monotonic(), facts))
+    def on_event(self, what: str, facts: Mapping[str, Any]) -> None:
+        self.events.append((what, time.monotonic(), dict(facts)))
 
-    def step_done(self, batch: Batch, rows: int, loss: float, seconds: float, bytes_sent: int) -> None:
+    def on_step(self, step: Step) -> None:
         self.steps += 1
         if self.steps in self._at:
             self._at[self.steps]()
@@ -107,6 +106,7 @@ async def run_here(
     stop_at: int | None = None,
     party_file: str = "party.toml",
     job_file: str = "job.toml",
+    over_grpc: bool = False,
 ) -> Ended:
     """Run one job over a written federation to its end, with every process in this one.
 
@@ -115,20 +115,28 @@ async def run_here(
         stop_at: after so many steps, the coordinator's operator stops it.
         party_file: which file of every party.
         job_file: which one of the coordinator.
+        over_grpc: with real connections and certificates in place of memory.
     """
     ended, started, watcher = Ended(), time.monotonic(), observer or Watcher()
     setups = {name: load_party(federation.path(name, party_file)) for name in federation.names}
-    parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, job_file))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
-    running = asyncio.create_task(
-        run_job(job, settings, own.tls, watcher, audit=own.audit, runs=own.runs, resume=resume)
-    )
+    memory = None if over_grpc else InMemoryNetwork(settings)
+    parties = {name: asyncio.create_task(serve_party(setup, network=memory)) for name, setup in setups.items()}
+    stopping: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    options = RunOptions(audit=own.audit, runs=own.runs, resume=resume, callbacks=[watcher])
+
+    async def lead() -> RunResult:
+        if memory is not None:
+            return await run_job(job, settings, memory, options, stopping)
+        async with coordinator_network(settings, own.tls) as network:
+            return await run_job(job, settings, network, options, stopping)
+
     if stop_at is not None:
-        watcher.do_at(stop_at, running.cancel)
+        watcher.do_at(stop_at, lambda: stopping.set_result(None))
     ended.errors[COORDINATOR] = None
     try:
-        ended.outcome = await running
+        ended.outcome = await lead()
     except VflError as error:
         ended.errors[COORDINATOR] = error
     for name, party in parties.items():
@@ -145,7 +153,8 @@ async def coordinator_here(federation: Federation, *, resume: bool) -> VflError 
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
     try:
-        await run_job(job, settings, own.tls, Watcher(), audit=own.audit, runs=own.runs, resume=resume)
+        async with coordinator_network(settings, own.tls) as network:
+            await run_job(job, settings, network, RunOptions(audit=own.audit, runs=own.runs, resume=resume))
     except VflError as error:
         return error
     return None
@@ -164,6 +173,5 @@ def linked(federation: Federation) -> Iterator[Links]:
         async def dialled(_: AsyncExitStack, __: object, own_name: str, peer: str, ___: object) -> str:
             return f"127.0.0.1:{links[own_name, peer].port}"
 
-        for module in (party_process, coordinator_process):
-            patch.setattr(module, "dialled_endpoint", dialled)
+        patch.setattr(grpc_network, "dialled_endpoint", dialled)
         yield links

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-
-import pytest
 
 from support.federations.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.coordinator.coordinator import RunResult
-from vfl.coordinator.observer import SilentCallback
-from vfl.coordinator.process import run_job
+from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.errors import VflError
 from vfl.ids import Address
 from vfl.job.config import job_id, load_job_setup
 from vfl.messages import Message
-from vfl.party.config import load_party
+from vfl.party.config import load_party, party_credentials
 from vfl.party.process import serve_party
 from vfl.pki.credentials import Credentials
-from vfl.transport.client import ControlClient, PeerClient
+from vfl.run_records.result import RunResult
+from vfl.transport.channels import ControlChannel, Network, PartyEnd, PeerChannel
+from vfl.transport.client import ControlClient
+from vfl.transport.grpc_network import GrpcNetwork
+from vfl.transport.in_memory import InMemoryNetwork
 from vfl.transport.relay.tunnel import dialled_endpoint
+from vfl.transport.wire.recorder import Recorder
+from vfl.transport.wire.traffic import TrafficMeter
 
 
 @dataclass
@@ -45,39 +47,112 @@ class Run:
         return {address.kind for address, to, _ in self.sent if (address.sender, to) == (sender, receiver)}
 
 
-async def run_federation(federation: Federation, monkeypatch: pytest.MonkeyPatch, *, count_only: bool = False) -> Run:
-    """Run one job, or only count the common ids.
+Deliver = Callable[[PeerChannel, str, Address, Message, float], Awaitable[None]]
+"""Delivers ``message`` to a receiver, by name, over the channel to it; tests put something else in its place."""
 
-    Not reproducible: parties that share a process share torch's generator.
+
+async def _honestly(channel: PeerChannel, receiver: str, address: Address, message: Message, seconds: float) -> None:
+    await channel.deliver(address, message, seconds)
+
+
+class InterceptedNetwork:
+    """A network on which every message passes a test: it sees them all, and may change, delay or repeat them.
+
+    Attributes:
+        sent: address, receiver and message of all that was handed to it.
+    """
+
+    def __init__(self, network: Network, deliver: Deliver = _honestly) -> None:
+        self._network = network
+        self.credentials = network.credentials
+        self._deliver = deliver
+        self.sent: list[tuple[Address, str, Message]] = []
+
+    async def peer(
+        self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
+    ) -> PeerChannel:
+        channel = await self._network.peer(stack, caller, peer, traffic, recorder)
+        return _InterceptedPeer(channel, peer, self._deliver, self.sent)
+
+    async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> ControlChannel:
+        return await self._network.control(stack, party, recorder)
+
+    async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
+        await self._network.serve(stack, end)
+
+
+@dataclass
+class _InterceptedPeer:
+    channel: PeerChannel
+    receiver: str
+    act: Deliver
+    sent: list[tuple[Address, str, Message]]
+
+    async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109
+        await self.channel.wait_ready(timeout)
+
+    async def deliver(self, address: Address, message: Message, timeout: float) -> None:  # noqa: ASYNC109
+        self.sent.append((address, self.receiver, message))
+        await self.act(self.channel, self.receiver, address, message, timeout)
+
+
+async def run_federation(
+    federation: Federation, *, count_only: bool = False, deliver: Deliver = _honestly, over_grpc: bool = False
+) -> Run:
+    """Run one job of a written federation with all parties in this event loop, or only count the common ids.
+
+    Args:
+        deliver: stands in the way of every message.
+        over_grpc: with real connections and certificates in place of memory.
     """
     run = Run()
-    record_messages(run, monkeypatch)
     setups = {name: load_party(federation.path(name)) for name in federation.names}
-    parties = {name: asyncio.create_task(serve_party(setup)) for name, setup in setups.items()}
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
+    memory = InMemoryNetwork(settings)
     run.errors[COORDINATOR] = None
-    try:
-        run.outcome = await run_job(job, settings, own.tls, SilentCallback(), audit=own.audit, count_only=count_only)
-    except VflError as error:
-        run.errors[COORDINATOR] = error
-    run.errors |= {name: await party for name, party in parties.items()}
+    async with AsyncExitStack() as stack:
+        network = await stack.enter_async_context(coordinator_network(settings, own.tls)) if over_grpc else memory
+        networks = {
+            name: InterceptedNetwork(GrpcNetwork(settings, party_credentials(setup)) if over_grpc else memory, deliver)
+            for name, setup in setups.items()
+        }
+        parties = {
+            name: asyncio.create_task(serve_party(setup, network=networks[name])) for name, setup in setups.items()
+        }
+        try:
+            options = RunOptions(audit=own.audit, count_only=count_only)
+            run.outcome = await run_job(job, settings, network, options)
+        except VflError as error:
+            run.errors[COORDINATOR] = error
+        run.errors |= {name: await party for name, party in parties.items()}
+    run.sent = [sent for intercepted in networks.values() for sent in intercepted.sent]
     return run
 
 
 @asynccontextmanager
 async def parties_in_process(
-    federation: Federation, *, keep_serving: bool = False
+    federation: Federation, *, keep_serving: bool = False, sent: list[tuple[Address, str, Message]] | None = None
 ) -> AsyncIterator[tuple[dict[str, asyncio.Task[VflError | None]], dict[str, ControlClient]]]:
-    """The parties of a written federation, each answering, and a coordinator's connection to each."""
+    """The parties of a written federation, each answering, and a coordinator's connection to each, over gRPC.
+
+    Args:
+        sent: gets address, receiver and message of all that the parties send each other.
+    """
     setups = {name: load_party(federation.path(name)) for name in federation.names}
     tls = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig).tls
     assert tls is not None
     async with AsyncExitStack() as stack:
         settings = next(iter(setups.values())).federation
         credentials = Credentials(tls, settings, COORDINATOR)
+        networks = {
+            name: InterceptedNetwork(GrpcNetwork(settings, party_credentials(setup))) for name, setup in setups.items()
+        }
+        for network in networks.values():
+            network.sent = network.sent if sent is None else sent
         parties = {
-            name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving)) for name, setup in setups.items()
+            name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving, network=networks[name]))
+            for name, setup in setups.items()
         }
         clients = {}
         for name in setups:
@@ -96,13 +171,3 @@ def job_of(federation: Federation) -> str:
     """What calls of a written federation's coordinator name the job by."""
     setup = load_party(federation.path(federation.names[0]))
     return job_id(setup.job, setup.federation)
-
-
-def record_messages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver = PeerClient.deliver
-
-    async def recording(self: PeerClient, address: Address, message: Message, seconds: float) -> None:
-        run.sent.append((address, self.peer_name, message))
-        await deliver(self, address, message, seconds)
-
-    monkeypatch.setattr(PeerClient, "deliver", recording)

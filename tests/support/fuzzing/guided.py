@@ -6,7 +6,6 @@ vfl is instrumented as it is imported, so that inputs which reach new code are k
 from __future__ import annotations
 
 import hashlib
-import logging
 import resource
 import sys
 import tracemalloc
@@ -14,7 +13,6 @@ import warnings
 from pathlib import Path
 
 import atheris
-import structlog
 
 HEADROOM = 2**30
 """Bytes of address space that decoding may take beyond what the process has by then: a bound on native code, too."""
@@ -24,7 +22,6 @@ def main() -> None:
     """Run one target with libFuzzer's own options; an input that fails is kept in the folder."""
     name, folder = sys.argv.pop(1), Path(sys.argv.pop(1))
     warnings.simplefilter("ignore")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with atheris.instrument_imports(include=["vfl"]):
         from support.fuzzing.targets import TARGETS
     target = TARGETS[name]

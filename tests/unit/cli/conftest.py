@@ -1,3 +1,4 @@
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from rich.console import Console
 from support.federations.federation import Federation
 
 import vfl.cli.failures
+from vfl.runtime.logs import ROOT
 
 
 @pytest.fixture
@@ -22,7 +24,9 @@ def own_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
-    structlog.reset_defaults()
+    logger = logging.getLogger(ROOT)
+    logger.handlers, logger.propagate = [logging.NullHandler()], True
+    logger.setLevel(logging.NOTSET)
     structlog.contextvars.clear_contextvars()
 
 

@@ -2,21 +2,23 @@ import json
 
 import numpy as np
 import pytest
-import structlog
 from rich.console import Console
 from support.federations.federation import COORDINATOR
 from typer.testing import CliRunner
 
 import vfl.cli.failures
+from vfl.api.coordination import coordinator_settings
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.cli.failures import reported, show_error
 from vfl.cli.logs import LogFormat, configure_logs
-from vfl.cli.main import _coordinator_settings, _write_report, app
-from vfl.cli.progress import ProgressObserver
+from vfl.cli.main import _write_report, app
+from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, DataError, InternalError, all_error_types
 from vfl.ids import Batch, Split
+from vfl.job.callbacks import Epoch, Ready, Step
 from vfl.party.config import load_party
 from vfl.run_records.result import RunResult
+from vfl.runtime.logs import get_logger
 from vfl.version import PACKAGE_VERSION
 
 
@@ -93,7 +95,7 @@ def test_a_report_that_can_no_longer_be_written_says_where_its_numbers_are(tmp_p
 def test_a_coordinator_keeps_its_logs_and_record_beside_the_job_file(federation):
     job = federation.write().path(COORDINATOR, "job.toml")
     federation.path(COORDINATOR, "coordinator.toml").unlink()
-    settings = _coordinator_settings(job, None)
+    settings = coordinator_settings(job, None)
     assert (settings.audit.directory, settings.runs.database) == (job.parent / "audit", job.parent / "runs.sqlite")
 
 
@@ -106,8 +108,8 @@ def test_mutual_tls_without_certificate_files_is_refused(console, federation):
 
 def test_json_logs_are_an_object_a_line(capsys):
     configure_logs(LogFormat.JSON, party="bank")
-    structlog.get_logger("vfl").info("table loaded", rows=3)
-    structlog.get_logger("vfl").error("failed", where="prepare")
+    get_logger("vfl").info("table loaded", rows=3)
+    get_logger("vfl").error("failed", where="prepare")
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert (first["event"], first["rows"], first["party"], first["level"]) == ("table loaded", 3, "bank", "info")
     assert (second["level"], second["where"]) == ("error", "prepare")
@@ -115,7 +117,7 @@ def test_json_logs_are_an_object_a_line(capsys):
 
 def test_text_logs_are_a_line_an_event(capsys):
     configure_logs(LogFormat.TEXT, party="bank")
-    structlog.get_logger("vfl").info("table loaded", rows=3)
+    get_logger("vfl").info("table loaded", rows=3)
     (line,) = capsys.readouterr().err.splitlines()
     assert "table loaded" in line
     assert "rows=3" in line
@@ -123,10 +125,10 @@ def test_text_logs_are_a_line_an_event(capsys):
 
 def test_progress_logs_a_line_an_epoch_with_speed(capsys):
     configure_logs(LogFormat.JSON)
-    with ProgressObserver(Console(stderr=True, force_terminal=False), epochs=2) as observer:
-        observer.ready(100, 70, 2, ("clinic",), 0)
-        observer.step_done(Batch(Split.TRAIN, 0, 0), rows=32, loss=0.5, seconds=0.5, bytes_sent=1000)
-        observer.epoch_done(0, 2, {"epoch": 1.0, "loss": 0.54321})
+    with ProgressBar(Console(stderr=True, force_terminal=False), epochs=2) as progress:
+        progress.on_ready(Ready(100, 70, 2, ("clinic",), 0))
+        progress.on_step(Step(1, Batch(Split.TRAIN, 0, 0), rows=32, loss=0.5, seconds=0.5, bytes_sent=1000))
+        progress.on_epoch(Epoch(0, 2, {"epoch": 1.0, "loss": 0.54321}))
     ready, epoch = map(json.loads, capsys.readouterr().err.splitlines())
     assert (ready["aligned_rows"], ready["activation_gradients_to"]) == (100, ["clinic"])
     assert (epoch["event"], epoch["loss"], epoch["samples_per_second"]) == ("epoch 1/2", 0.5432, 64)
@@ -135,7 +137,7 @@ def test_progress_logs_a_line_an_epoch_with_speed(capsys):
 def test_a_metric_that_is_not_defined_is_null_in_the_report(federation, tmp_path):
     federation.write()
     outcome = {
-        "job": "job-1",
+        "run": "job-1",
         "party_rows": {"bank": 250, "clinic": 245},
         "rows": 240,
         "seconds_alignment": 0.5,

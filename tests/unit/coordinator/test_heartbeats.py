@@ -9,10 +9,10 @@ from support.federations.in_process import job_of, parties_in_process
 from vfl import messages as m
 from vfl.coordinator import heartbeats as attendance_module
 from vfl.coordinator.heartbeats import HeartbeatMonitor
-from vfl.coordinator.observer import SilentCallback
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import PartyRestarted, RemoteError
 from vfl.ids import AttemptId
+from vfl.job.callbacks import Callbacks
 from vfl.job.config import TimeoutConfig, job_digest
 from vfl.party.config import load_party
 from vfl.party.service.attempt import not_prepared
@@ -34,7 +34,7 @@ async def _of_a_new_process(*_):
 async def test_a_party_is_missed_only_after_it_has_known_of_the_attempt(federation, monkeypatch):
     async with parties_in_process(federation.write()) as (_, clients):
         attendance = HeartbeatMonitor(
-            PartyClients(clients, ACTIVE), AttemptId(job_of(federation), JOB, 0), TimeoutConfig(), SilentCallback()
+            PartyClients(clients, ACTIVE), AttemptId(job_of(federation), JOB, 0), TimeoutConfig(), Callbacks(())
         )
         watching = asyncio.create_task(attendance.watch())
         await asyncio.sleep(20 * BEAT)  # the call to prepare is still on its way

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vfl.he.algebra import times_matrix, transposed_times
-from vfl.he.arithmetic.compute import kernel_device, use_device, use_threads
+from vfl.he.arithmetic.compute import computing, kernel_device
 from vfl.he.arithmetic.residues import prime_column
 from vfl.he.layout import plan_backward, plan_product, product_layout, reduction_layout
 from vfl.he.packing import RowPacking
@@ -20,9 +20,7 @@ SHAPES = [(5, 3, 2), (300, 9, 7), (256, 32, 32), (9000, 3, 2)]
 def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("torch sees no GPU")
-    yield request.param
-    use_device("cpu")
-    use_threads(1)
+    return request.param
 
 
 def _residues(rng: np.random.Generator, count: int) -> torch.Tensor:
@@ -30,11 +28,11 @@ def _residues(rng: np.random.Generator, count: int) -> torch.Tensor:
     return torch.from_numpy(rng.integers(0, primes, (count, 2, LEVEL, DEGREE)))
 
 
-def _on(device: str, kernel) -> torch.Tensor:
+def _on(device: str, kernel, threads: int = 1) -> torch.Tensor:
     """A kernel's result on a device, modulo the primes."""
-    use_device(device)
-    assert kernel_device() == torch.device(device)
-    result = kernel()
+    with computing(threads, device):
+        assert kernel_device() == torch.device(device)
+        result = kernel()
     assert result.device == torch.device("cpu")
     return result.remainder(prime_column(PARAMETERS, LEVEL))
 
@@ -47,8 +45,7 @@ def test_the_matrix_kernel_gives_the_same_on_every_device(device, rows, width, o
     ct_x = _residues(rng, layout.source.ciphertexts)
     w_DK = rng.integers(-(2**57), 2**57, (width, out_width))
     expected = _on("cpu", lambda: times_matrix(PARAMETERS, layout, ct_x, w_DK))
-    use_threads(threads)
-    got = _on(device, lambda: times_matrix(PARAMETERS, layout, ct_x, w_DK))
+    got = _on(device, lambda: times_matrix(PARAMETERS, layout, ct_x, w_DK), threads)
     assert torch.equal(got, expected)
 
 
@@ -60,8 +57,7 @@ def test_the_transform_kernel_gives_the_same_on_every_device(device, rows, width
     ct_y = _residues(rng, layout.source.ciphertexts)
     x_BD = rng.integers(-1024, 1025, (rows, width))
     expected = _on("cpu", lambda: transposed_times(PARAMETERS, layout, x_BD, ct_y))
-    use_threads(threads)
-    got = _on(device, lambda: transposed_times(PARAMETERS, layout, x_BD, ct_y))
+    got = _on(device, lambda: transposed_times(PARAMETERS, layout, x_BD, ct_y), threads)
     assert torch.equal(got, expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.he.arithmetic.compute import use_threads
+from vfl.he.arithmetic.compute import computing
 from vfl.he.pool import Pool, Pools
 
 MANY = 1 << 40
@@ -94,12 +94,9 @@ def test_eight_threads_and_one_that_fills_never_get_an_item_twice(eager_switchin
 
 
 def test_items_made_on_the_spot_are_made_by_several_threads_and_kept_apart():
-    use_threads(4)
-    try:
+    with computing(4, "cpu"):
         pool = _counter(Pools())
         assert sorted(pool.take(100)) == list(range(100))
-    finally:
-        use_threads(1)
 
 
 # --- the budget ---

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.federations.federation import ACTIVE
-from support.federations.in_process import Run, job_of, parties_in_process, record_messages
+from support.federations.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.errors import (
@@ -57,8 +57,7 @@ async def _every_call_three_times(clients, call):
 
 
 async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation, monkeypatch):
-    run, updates, made = Run(), [], []
-    record_messages(run, monkeypatch)
+    sent, updates, made = [], [], []
     make = IdleWork.__init__
     monkeypatch.setattr(IdleWork, "__init__", lambda self, pools: (make(self, pools), made.append(self))[0])
     for kind, method in ((BottomTrainer, "backward"), (TopTrainer, "step"), (TopTrainer, "score")):
@@ -69,7 +68,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
             original(self, *arguments)
 
         monkeypatch.setattr(kind, method, counting)
-    async with parties_in_process(federation.write()) as (parties, clients):
+    async with parties_in_process(federation.write(), sent=sent) as (parties, clients):
         prepare = _prepare(federation)
         prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare))
         assert prepared == {name: m.Prepared(name, role, 240, 0) for name, role in zip(clients, Role, strict=False)}
@@ -99,7 +98,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
     assert len(made) == 2
     assert all(idle._closed and not idle._pools.stored_bytes for idle in made)
     assert sorted(updates) == ["BottomTrainer.backward"] * 2 + ["TopTrainer.score", "TopTrainer.step"]
-    addresses = [(address, receiver) for address, receiver, _ in run.sent]
+    addresses = [(address, receiver) for address, receiver, _ in sent]
     assert len(addresses) == len(set(addresses)) > 0
 
 
@@ -117,7 +116,7 @@ async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):
 async def test_a_failed_call_fails_the_same_way_when_repeated(federation, monkeypatch):
     loads = []
     monkeypatch.setattr(
-        "vfl.party.roles.common.load_table", lambda *_, **__: loads.append(1) or _raise(DataError("no table"))
+        "vfl.party.config.load_table", lambda *_, **__: loads.append(1) or _raise(DataError("no table"))
     )
     async with parties_in_process(federation.write()) as (_, clients):
         for _ in range(2):

@@ -83,7 +83,7 @@ async def _first_step(federation, monkeypatch):
             return metrics
 
         monkeypatch.setattr(kind, "run_phase", watching)
-    run = await run_federation(federation.write(), monkeypatch)
+    run = await run_federation(federation.write())
     assert set(run.errors.values()) == {None}
     return step
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from vfl.he.arithmetic.compute import spread, use_threads
+from vfl.he.arithmetic.compute import computing, spread
 from vfl.runtime.progress import Progress, count_in, current_progress, piece_finished
 
 
@@ -16,11 +16,10 @@ async def _piece():
     piece_finished()
 
 
-async def test_jobs_at_once_count_their_own(request):
-    use_threads(2)
-    request.addfinalizer(lambda: use_threads(1))
+async def test_jobs_at_once_count_their_own():
     jobs = [Progress() for _ in range(3)]
     before = current_progress().pieces
-    await asyncio.gather(*(_job(progress, 10 * at) for at, progress in enumerate(jobs)))
+    with computing(2, "cpu"):
+        await asyncio.gather(*(_job(progress, 10 * at) for at, progress in enumerate(jobs)))
     assert [progress.pieces for progress in jobs] == [1, 11, 21]
     assert current_progress().pieces == before

@@ -5,9 +5,9 @@ import socket
 import ssl
 
 import pytest
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from support.logs import captured_logs
 
 from vfl import messages as m
 from vfl.errors import RemoteError
@@ -72,7 +72,7 @@ async def test_half_a_renewal_and_wrong_files_are_not_used(serving_tls, calling,
         ControlClient(endpoint, "bank", calling("hub")) as hub,
     ):
         renewed.key.replace(files.key)
-        with structlog.testing.capture_logs() as logs:
+        with captured_logs() as logs:
             for _ in range(3):
                 assert await asyncio.to_thread(served, endpoint, issuer.files("shop")) == before
         events = [entry["event"] for entry in logs]

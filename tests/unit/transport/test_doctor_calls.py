@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-import structlog
+from support.logs import captured_logs
 
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
@@ -46,7 +46,7 @@ def ask(serving, mutual, certificates, calling, doctor):
 
 @pytest.mark.parametrize("name", ["hub", "shop", "bank"])
 async def test_every_member_may_ask_and_gets_the_answer_as_it_is(ask, calling, doctor, name):
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         answer = await ask(calling(name))
     assert [entry["caller"] for entry in logs if entry["event"] == "asked for a diagnosis"] == [name]
     assert answer.diagnosis == doctor.answer

@@ -3,9 +3,9 @@ import stat
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from support.logs import captured_logs
 from support.wire.certificates import Issuer
 
 from vfl.errors import ConfigError
@@ -192,7 +192,7 @@ def test_a_passphrase_file_that_others_can_read_is_refused(tmp_path):
 @pytest.mark.parametrize("days", [1, 20, 400])
 def test_a_fresh_certificate_is_not_warned_of(issuer, federation, days):
     credentials = Credentials(issuer.files("bank", lasts=timedelta(days=days)), federation, "bank")
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         credentials.warn_of_expiry()
     assert logs == []
 
@@ -203,7 +203,7 @@ def test_a_fresh_certificate_is_not_warned_of(issuer, federation, days):
 )
 def test_a_certificate_that_ends_soon_is_warned_of(issuer, federation, begins, lasts):
     credentials = Credentials(issuer.files("bank", begins=begins, lasts=lasts), federation, "bank")
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         credentials.warn_of_expiry()
     assert [(entry["event"], entry["whose"], entry["days_left"]) for entry in logs] == [
         ("a certificate ends soon; renew it", "own", 24 if lasts.days > 1 else 0)
@@ -214,7 +214,7 @@ async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, fede
     files = issuer.files("bank", begins=timedelta(hours=-20), lasts=timedelta(days=1))
     credentials = Credentials(files, federation, "bank")
     monkeypatch.setattr(Credentials.watch_expiry, "__defaults__", (0.01,))
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         async with watched(credentials):
             await asyncio.sleep(0.2)
         so_far = len(logs)
@@ -227,7 +227,7 @@ def test_a_stale_revocation_list_is_warned_of(tmp_path, federation, monkeypatch)
     monkeypatch.setattr("vfl.pki.authority.LIST_DAYS", -1 / 1440)
     files = issuer.files("bank")
     issuer.revoke(issuer.files("shop"))
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         Credentials(files, federation, "bank").warn_of_expiry()
     assert [entry["event"] for entry in logs] == ["a revocation list is stale; get a new one from the CA"]
 

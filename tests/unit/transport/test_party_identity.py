@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import grpc
 import pytest
-import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.logs import captured_logs
 from support.wire.certificates import Issuer
 
 from vfl import messages as m
@@ -81,7 +81,7 @@ async def test_a_certificate_of_our_ca_that_is_not_the_coordinators_is_refused_w
     if case == "revoked":
         issuer.revoke(files)
     async with serving_tls() as endpoint, ControlClient(endpoint, "bank", calling("hub", files)) as caller:
-        with structlog.testing.capture_logs() as logs, pytest.raises(RemoteError, match="does not allow") as caught:
+        with captured_logs() as logs, pytest.raises(RemoteError, match="does not allow") as caught:
             await caller.finish(FINISH)
     assert caught.value.remote_code == "access"
     assert {entry["reason"] for entry in logs if entry["event"] == "caller refused"} == {REASONS.get(case, case)}

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vfl.data.table import Table, load_table
+from vfl.data.table import Table
 from vfl.ids import Batch, Split
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs
@@ -19,7 +19,6 @@ from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.top import TopTrainer
-from vfl.party.private_seed import load_private_seed
 from vfl.runtime.randomness import derive_seed, training_generator
 
 
@@ -36,7 +35,7 @@ class _PlainParty:
         self.bottom = BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
 
     def seed(self, label: str) -> int:
-        return derive_seed(load_private_seed(self.setup.config.private_seed), self.setup.job.seed, label)
+        return derive_seed(self.setup.own_seed(), self.setup.job.seed, label)
 
     def alpha(self, batch: Batch) -> Tensor:
         features = self.dataset.features(self.dataset.batch_rows(batch))
@@ -112,8 +111,7 @@ def common_ids(setups: Sequence[PartySetup]) -> pl.Series:
 
 
 def _load(setup: PartySetup) -> Table:
-    data = setup.config.data
-    return load_table(data, setup.job.ids, needs_label=data.label_column is not None)
+    return setup.load_table()
 
 
 def train_plain(

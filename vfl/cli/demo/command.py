@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from vfl.api.federation_files import FederationFiles
 from vfl.cli.demo.baselines import common_ids, train_plain
-from vfl.cli.demo.federation import DemoFederation, write_federation
+from vfl.cli.demo.federation import write_demo_federation
 from vfl.cli.demo.processes import FederationProcesses
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.models.tasks import make_task
@@ -36,7 +37,7 @@ def run_demo(
         ConfigError: the data set is unknown, not for this number of parties, or not there.
         JobAborted: the processes stopped early.
     """
-    federation = write_federation(out, dataset, parties, data, seed, overlap, epochs)
+    federation = write_demo_federation(out, dataset, parties, data, seed, overlap, epochs)
     if only_write:
         _show_commands(federation)
         return
@@ -51,7 +52,7 @@ def run_demo(
         _console.print(f"written: {path}")
 
 
-def _train_encrypted(federation: DemoFederation) -> dict[str, Any]:
+def _train_encrypted(federation: FederationFiles) -> dict[str, Any]:
     report = federation.folder / "coordinator" / "outcome.json"
     with FederationProcesses(federation) as processes:
         processes.start_parties()
@@ -78,8 +79,7 @@ def _compare(dataset: str, setups: list[PartySetup], outcome: dict[str, Any]) ->
     )
 
 
-def _show_commands(federation: DemoFederation) -> None:
+def _show_commands(federation: FederationFiles) -> None:
     _console.print("start each of these in a terminal of its own:")
-    for name in federation.parties:
-        _console.print(f"  vfl party {federation.party(name)}", soft_wrap=True)
-    _console.print(f"  vfl run {federation.job} --config {federation.coordinator}", soft_wrap=True)
+    for command in federation.commands:
+        _console.print(f"  {command}", soft_wrap=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
 
-from vfl.cli.demo.federation import DemoFederation
+from vfl.api.federation_files import FederationFiles
 from vfl.errors import JobAborted
 
 GRACE_SECONDS = 10.0
@@ -22,7 +22,7 @@ GRACE_SECONDS = 10.0
 class FederationProcesses:
     """The processes of a demo federation. Leaving the context ends whatever still runs."""
 
-    def __init__(self, federation: DemoFederation) -> None:
+    def __init__(self, federation: FederationFiles) -> None:
         self._federation = federation
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []

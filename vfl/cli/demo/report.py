@@ -76,7 +76,7 @@ class DemoResult:
             "bytes_per_sample": self.bytes_per_sample,
             "certified_lipschitz": outcome["certified_lipschitz"],
             "parties": [self._party(setup) for setup in self.setups],
-            "job": outcome["job"],
+            "run": outcome["run"],
             "all_metrics": {c.name: _finite(c.metrics) for c in self._comparisons()},
             "losses": {c.name: c.losses for c in self._comparisons()},
             "machine": {"processor": platform.machine(), "python": platform.python_version()},

@@ -61,6 +61,26 @@ def read_source(config: DataConfig) -> Source:
     return source
 
 
+def column_names_of(config: DataConfig) -> list[str]:
+    """The column names of a file, of which little more is read.
+
+    Raises:
+        ConfigError, DataError: see ``read_source``.
+    """
+    file_format = _format_of(config)
+    _check_is_file(config.path)
+    try:
+        if file_format == "parquet":
+            return list(pl.read_parquet_schema(config.path))
+        return list(pl.read_csv(config.path, n_rows=0, infer_schema=False, glob=False).columns)
+    except UNREADABLE as error:
+        raise DataError(
+            "the configured table cannot be read",
+            detail=f"{config.path}: its header",
+            remedy="export the table again, or correct 'format'",
+        ) from error
+
+
 def _check_is_file(path: Path) -> None:
     if not path.is_file():
         raise DataError(
@@ -105,9 +125,20 @@ def _read_parquet(path: Path) -> Source:
         raw = pl.read_parquet(path, glob=False)
     except UNREADABLE as error:
         raise _malformed_parquet(path, str(error)) from error
+    return frame_source(raw, path)
+
+
+def frame_source(raw: pl.DataFrame, path: Path) -> Source:
+    """Rows with typed columns, as Parquet files and frames in memory have them.
+
+    Raises:
+        DataError: there are no rows, or the column names are unusable.
+    """
     names = _column_names(path, raw.columns)
     texts = [name for name, dtype in zip(names, raw.dtypes, strict=True) if dtype == pl.String]
     frame = raw.rename(dict(zip(raw.columns, names, strict=True))).with_columns(_stripped(pl.col(texts)))
+    if frame.height == 0:
+        raise _empty(path)
     return Source(path, frame, np.arange(1, frame.height + 1, dtype=np.int64), "row")
 
 

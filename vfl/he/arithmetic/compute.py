@@ -1,16 +1,19 @@
 """Where ciphertext arithmetic runs: independent pieces on several cores, matrix and transform kernels on any device.
 
 Threads suffice: the arithmetic runs in torch, numpy and the stream cipher, which release the interpreter lock. Torch's
-own threads are left alone; splitting single small operations gains nothing. Both settings hold for the whole process,
-like torch's own.
+own threads are left alone; splitting single small operations gains nothing. Both settings are those of the task that
+sets them and of what it starts, so that parties in one process do not disturb each other.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -23,46 +26,61 @@ Result = TypeVar("Result")
 
 _MAPPED_BYTES = 4 * 2**20
 
-_pool: ThreadPoolExecutor | None = None
-_device = torch.device("cpu")
+
+@dataclass(frozen=True)
+class _Compute:
+    pool: ThreadPoolExecutor | None
+    device: torch.device
 
 
-def use_threads(count: int) -> None:
-    """Set how many threads ``spread`` uses from now on; 1 works in the calling thread."""
-    global _pool
-    previous, _pool = _pool, ThreadPoolExecutor(count, "ciphertexts") if count > 1 else None
-    if previous is not None:
-        previous.shutdown(wait=False)
+_ALONE_ON_CPU = _Compute(None, torch.device("cpu"))
+_current: ContextVar[_Compute] = ContextVar("_current")
 
 
-def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``work`` of every item, in order. ``work`` must not call ``spread`` with more than one item itself."""
-    items, counted = list(items), partial(_counted, current_progress(), work)
-    if _pool is None or len(items) < 2:
-        return [counted(item) for item in items]
-    return list(_pool.map(counted, items))
+@contextmanager
+def computing(threads: int, device: str) -> Iterator[None]:
+    """Inside, and in the tasks and threads of ``asyncio.to_thread`` that are started inside, compute like this.
 
-
-def _counted(progress: Progress, work: Callable[[Item], Result], item: Item) -> Result:
-    result = work(item)
-    progress.piece_finished()
-    return result
-
-
-def use_device(name: str) -> None:
-    """Set the torch device of the matrix and transform kernels from now on. Everything secret is drawn on the CPU.
+    Args:
+        threads: how many ``spread`` uses; 1 works in the calling thread.
+        device: torch device of the matrix and transform kernels. Everything secret is drawn on the CPU.
 
     Raises:
         RuntimeError: torch has no such device, or it lacks float64.
     """
-    global _device
-    torch.zeros(1, dtype=torch.complex128, device=name)
-    _device = torch.device(name)
+    torch.zeros(1, dtype=torch.complex128, device=device)
+    pool = ThreadPoolExecutor(threads, "ciphertexts") if threads > 1 else None
+    token = _current.set(_Compute(pool, torch.device(device)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+
+def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``work`` of every item, in order. ``work`` must not call ``spread`` with more than one item itself."""
+    compute = _current.get(_ALONE_ON_CPU)
+    items, counted = list(items), partial(_counted, current_progress(), compute.device, work)
+    if compute.pool is None or len(items) < 2:
+        return [counted(item) for item in items]
+    return list(compute.pool.map(counted, items))
+
+
+def _counted(progress: Progress, device: torch.device, work: Callable[[Item], Result], item: Item) -> Result:
+    token = _current.set(_Compute(None, device))  # a thread of the pool does not know whose work it does
+    try:
+        result = work(item)
+    finally:
+        _current.reset(token)
+    progress.piece_finished()
+    return result
 
 
 def kernel_device() -> torch.device:
     """The device of the kernels."""
-    return _device
+    return _current.get(_ALONE_ON_CPU).device
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vfl.data.preprocess import Features
 from vfl.errors import ProtocolError
 from vfl.job.config import OptimizerConfig
+from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import Bottom
 
 
@@ -71,7 +72,7 @@ class BottomTrainer:
             ModelError: the output breaks the bottom's contract.
         """
         self.bottom.train(training)
-        with torch.set_grad_enabled(training and self._optimizer is not None):
+        with model_arithmetic(), torch.set_grad_enabled(training and self._optimizer is not None):
             alpha_BD = self.bottom(features.numeric.to(self._device), features.categorical.to(self._device))
         self.bottom.check_output(alpha_BD, self._name, rows=len(features))
         self._pending = alpha_BD if training else None
@@ -89,9 +90,10 @@ class BottomTrainer:
         if self._pending is None:
             raise ProtocolError("the bottom's backward pass was asked for before its forward pass")
         gradient = torch.as_tensor(d_alpha_BD).to(self._pending)
-        self._optimizer.zero_grad()
-        self._pending.backward(gradient)  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        with model_arithmetic():
+            self._optimizer.zero_grad()
+            self._pending.backward(gradient)  # type: ignore[no-untyped-call]
+            self._optimizer.step()
         self._pending = None
 
     def state(self) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz, certified_radius
 from vfl.models.labels import LabelEncoding, Labels
 from vfl.models.seeding import seeded
@@ -52,6 +53,7 @@ class TopTrainer:
         top = LipschitzTop.build(model.top, model.interaction_width, task.out_width, seed)
         return cls(own, top, task, encoding, setup)
 
+    @model_arithmetic()
     def train(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
         """Forward and backward through everything here; parameters change only in ``step``.
 
@@ -75,10 +77,12 @@ class TopTrainer:
             raise RuntimeError("the loss does not depend on Z")
         return loss.item(), gradient.cpu().double().numpy() * len(labels)
 
+    @model_arithmetic()
     def step(self) -> None:
         """Update own part and top from the last ``train``."""
         self._optimizer.step()
 
+    @model_arithmetic()
     @torch.no_grad()
     def score(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> None:
         """Keep logits and labels of a batch for ``metrics``."""
@@ -86,6 +90,7 @@ class TopTrainer:
         logits = self._logits(z_BK.to(self._device), alpha_BD)
         self._scored.append((logits.cpu(), self._encoded(labels).cpu()))
 
+    @model_arithmetic()
     def metrics(self) -> dict[str, float]:
         """Metrics of everything scored since the last call.
 

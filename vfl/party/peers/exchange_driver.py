@@ -8,15 +8,14 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import structlog
-
 from vfl.errors import DeadlineExceeded, InternalError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message, Protection
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.party.peers.idle_work import IdleWork
+from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import piece_finished
-from vfl.transport.client import PeerClient
+from vfl.transport.channels import PeerChannel
 from vfl.transport.inbox import Inbox, overdue
 
 Result = TypeVar("Result")
@@ -27,7 +26,7 @@ DELIVERIES_AT_ONCE = 4
 SHOWN_EVERY_SECONDS = 10.0
 """How often a party's log says for whom it waits."""
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class ExchangeDriver:
     def __init__(
         self,
         own_name: str,
-        clients: Mapping[str, PeerClient],
+        clients: Mapping[str, PeerChannel],
         inbox: Inbox,
         idle: IdleWork,
         timeout: float,

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from vfl.he.pool import Pools
 
@@ -49,7 +50,9 @@ class IdleWork:
     def _set_idle(self, idle: bool) -> None:
         with self._change:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="idle-work", daemon=True)
+                self._thread = threading.Thread(
+                    target=copy_context().run, args=(self._run,), name="idle-work", daemon=True
+                )
                 self._thread.start()
             self._idle = idle
             self._change.notify()

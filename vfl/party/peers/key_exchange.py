@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import structlog
 
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
@@ -15,8 +14,9 @@ from vfl.messages.exchange import Exchange, Send, receive
 from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Signature, Statement
 from vfl.privacy.agreement import AgreementKey, SharedSecret
+from vfl.runtime.logs import get_logger
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 KEYS_PURPOSE = "vfl/public-keys/1"
 

@@ -15,7 +15,9 @@ from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import IntArray, quantize_gradient, update_multiplier, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
+from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
+from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.snapshots import interaction_weights, load
@@ -66,6 +68,7 @@ class ActiveParty:
             load(self._upper, under(_UPPER, state.restored.tensors))
         return aligned
 
+    @model_arithmetic()
     def _make_upper(self) -> TopTrainer:
         state, dataset = self._state, self._state.dataset
         if dataset.labels is None:
@@ -151,6 +154,14 @@ class ActiveParty:
 
     async def _score(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
+
+    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+        """See ``RoleWorker``."""
+        return self._state.ready(gradient_receivers)
+
+    def batch_rows(self, batch: Batch) -> int:
+        """See ``RoleWorker``."""
+        return self._state.batch_rows(batch)
 
     async def score(self) -> dict[str, float]:
         """See ``RoleWorker``."""

@@ -9,20 +9,21 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import structlog
 import torch
 
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.checkpoints.store import Snapshot
-from vfl.data.table import Table, load_table
+from vfl.data.table import Table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
-from vfl.ids import Batch, Phase, Role, Split, StepKey
+from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
+from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
+from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
@@ -33,11 +34,11 @@ from vfl.party.learning.snapshots import aligned_table, restore_bottom, take_sna
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import SessionKeys
-from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials
+from vfl.runtime.logs import get_logger
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 Result = TypeVar("Result")
 
@@ -73,6 +74,12 @@ class RoleWorker(Protocol):
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """Do one phase of one batch; return published metrics."""
 
+    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+        """What training begins with, or resumes with."""
+
+    def batch_rows(self, batch: Batch) -> int:
+        """Rows of a batch."""
+
     async def score(self) -> dict[str, float]:
         """Metrics of everything scored since the last call."""
 
@@ -100,7 +107,7 @@ class PartyContext:
             federation=setup.federation.name,
             credentials=credentials,
         )
-        self._private_seed = load_private_seed(setup.config.private_seed)
+        self._private_seed = setup.own_seed()
         self._table: Table | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._blinded: BlindedIds | None = None
@@ -124,8 +131,7 @@ class PartyContext:
             PolicyRefusal: with this table, the job may need more memory than this party gives it.
         """
         setup = self.setup
-        is_active = setup.entry.role is Role.ACTIVE
-        table = await asyncio.to_thread(load_table, setup.config.data, setup.job.ids, needs_label=is_active)
+        table = await asyncio.to_thread(setup.load_table)
         estimate = estimated_peak(setup, table.bytes)
         _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=setup.config.policy.max_memory_mb)
         setup.config.policy.check_memory(estimate)
@@ -191,6 +197,7 @@ class PartyContext:
         """
         return await asyncio.to_thread(self._build)
 
+    @model_arithmetic()
     def _build(self) -> Aligned:
         setup = self.setup
         self.dataset = Dataset(self._loaded, setup.job)
@@ -211,9 +218,20 @@ class PartyContext:
     def _build_bottom(self) -> BottomTrainer:
         setup, preprocessor = self.setup, self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
-        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
+        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"), setup.given.bottom)
         probe_bottom(bottom, setup.name)
         return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
+
+    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+        """See ``RoleWorker``."""
+        training = len(self.dataset.rows_of(Split.TRAIN))
+        steps = len(self.dataset.batches(Split.TRAIN, 0))
+        done = 0 if self.restored is None else self.restored.step
+        return Ready(len(self._loaded), training, steps, gradient_receivers, done)
+
+    def batch_rows(self, batch: Batch) -> int:
+        """See ``RoleWorker``."""
+        return len(self.dataset.batch_rows(batch))
 
     def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
         """The interaction layer as all parties know it, now that it is known which bottoms train.

@@ -14,6 +14,7 @@ from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations, update_multiplier
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextPassive
+from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.roles.common import LoadedRows, PartyContext
@@ -116,6 +117,14 @@ class PassiveParty:
         d_alpha_BD, self._d_alpha = self._d_alpha, None
         if self._state.bottom is not None:
             await asyncio.to_thread(self._state.bottom.backward, d_alpha_BD)
+
+    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+        """See ``RoleWorker``."""
+        return self._state.ready(gradient_receivers)
+
+    def batch_rows(self, batch: Batch) -> int:
+        """See ``RoleWorker``."""
+        return self._state.batch_rows(batch)
 
     async def score(self) -> dict[str, float]:
         """A passive party has no labels and publishes nothing."""

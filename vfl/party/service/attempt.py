@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-import structlog
-
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
 from vfl.ids import StepKey
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.roles.common import SETUP_STEP, RoleWorker
+from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import Progress, count_in
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
 
@@ -136,19 +135,24 @@ class Attempt:
             # A model or a checkpoint that was refused memory has been told as a failure of its own.
             known: VflError = memory_exhausted(error, self.where) or error
             if not self._over:
-                self.error = self.error or known
-                _log.error("failed", where=self.where, error=str(known), code=known.code)
+                self._keep(known)
             raise known from error.__cause__
         except Exception as error:
             known = memory_exhausted(error, self.where) or InternalError(
                 f"an internal error stopped {self.where}", remedy="see this party's log; please report it"
             )
-            _log.error("failed", where=self.where, error=str(known), code=known.code, exc_info=error)
-            self.error = self.error or known
+            _log.debug("stack trace", where=self.where, exc_info=error)
+            self._keep(known)
             raise known from error
         if not self._over:
             self.error = None
         return reply
+
+    def _keep(self, error: VflError) -> None:
+        """What ends the run shows it, or the next attempt does."""
+        _log.debug("failed", where=self.where, error=str(error), code=error.code)
+        error.will_be_shown = True
+        self.error = self.error or error
 
 
 def not_prepared() -> PartyRestarted:

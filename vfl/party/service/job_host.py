@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import structlog
+from enum import Enum
 
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
+from vfl.job.callbacks import Callback, Callbacks
 from vfl.job.config import job_id
 from vfl.party.config import PartySetup
 from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
 from vfl.pki.credentials import Credentials
-from vfl.transport.client import PeerClient
+from vfl.runtime.logs import get_logger
+from vfl.transport.channels import PeerChannel
+from vfl.transport.grpc_network import LAST_WORDS_SECONDS
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.traffic import TrafficMeter
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
-LAST_WORDS_SECONDS = 3.0
-"""How long to wait for calls that tell the coordinator why this party stops, and for those in progress to end."""
 _LAST_ANSWER_SECONDS = 0.2
+
+
+class StopReason(Enum):
+    """Why a party is to stop."""
+
+    OPERATOR = "its operator stops the run for all"
+    PROCESS_ENDING = "its process ends and will be started again, so that the run waits for it"
 
 
 @dataclass(frozen=True)
 class PartyResources:
     """What the jobs of one party have in common."""
 
-    clients: Mapping[str, PeerClient]
+    clients: Mapping[str, PeerChannel]
     inbox: Inbox
     traffic: TrafficMeter
     trails: AuditTrails
     credentials: Credentials | None
     router: JobRouter
+    callbacks: tuple[Callback, ...] = ()
 
 
 class JobHost:
@@ -45,12 +52,12 @@ class JobHost:
     Args:
         setup: the party's files for it.
         shared: with the other jobs.
-        stopping: the signal that ends the process, once it has come.
+        stopping: gets a result when the party is to stop.
         keep_serving: wait for another run when one has ended.
     """
 
     def __init__(
-        self, setup: PartySetup, shared: PartyResources, stopping: asyncio.Future[int], *, keep_serving: bool
+        self, setup: PartySetup, shared: PartyResources, stopping: asyncio.Future[StopReason], *, keep_serving: bool
     ) -> None:
         self._setup = setup
         self._shared = shared
@@ -70,6 +77,7 @@ class JobHost:
             shared.traffic,
             self._trail,
             shared.credentials,
+            Callbacks(shared.callbacks),
             keep_serving=self._keep_serving,
         )
         shared.router.put(job_id(setup.job, setup.federation), self._service)
@@ -80,6 +88,8 @@ class JobHost:
             error = await self._outcome()
             if not self._keep_serving or self._stopping.done():
                 return error
+            if error is not None:
+                _log.error("the run failed", job=self._setup.job.name, code=error.code, reason=str(error))
             await asyncio.sleep(_LAST_ANSWER_SECONDS)  # the answer to the call that ended the run is on its way
             self.close()
             self._shared.trails.remove(self._trail)
@@ -89,27 +99,25 @@ class JobHost:
 
     async def _outcome(self) -> VflError | None:
         async def stop() -> None:
-            number = await asyncio.shield(self._stopping)
-            # SIGTERM is how service managers, containers and machines that restart end a process, to start it again.
-            if number == signal.SIGTERM:
-                self._service.go_away()
+            if await asyncio.shield(self._stopping) is StopReason.PROCESS_ENDING:
+                self._service.lifetime.go_away()
             else:
-                self._service.stop()
+                self._service.lifetime.stop()
 
-        helpers = [asyncio.create_task(self._service.watch()), asyncio.create_task(stop())]
+        helpers = [asyncio.create_task(self._service.lifetime.watch()), asyncio.create_task(stop())]
         try:
-            error = await self._service.outcome
+            error = await self._service.lifetime.outcome
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
         if error is not None:
-            await self._service.last_words(LAST_WORDS_SECONDS)
+            await self._service.lifetime.last_words(LAST_WORDS_SECONDS)
         return error
 
     def close(self) -> None:
         """Leave nothing running, and close the audit log."""
         self._service.close()
-        outcome = self._service.outcome
+        outcome = self._service.lifetime.outcome
         ended = outcome.done() and not outcome.cancelled()
         self._trail.close(outcome.result() if ended else JobAborted("the process was stopped"))

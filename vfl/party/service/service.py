@@ -6,42 +6,35 @@ A job that was interrupted anywhere is prepared again under a higher attempt, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
 from typing import Protocol, TypeVar
 
-import structlog
-
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore, Origin
-from vfl.errors import JobAborted, PolicyRefusal, ProcessEnding, ProtocolError, VflError
-from vfl.he.pool import Pools
+from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
 from vfl.ids import Role, StepKey
+from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
 from vfl.party.config import PartySetup, check_acceptable
-from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS, ExchangeDriver
-from vfl.party.peers.idle_work import IdleWork
-from vfl.party.roles.common import PartyContext, RoleWorker
-from vfl.party.roles.passive import PassiveParty
 from vfl.party.roles.saving import make_output
 from vfl.party.service.attempt import PREPARE, Attempt, not_prepared, superseded
-from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
+from vfl.party.service.lifetime import Lifetime
+from vfl.party.service.role_factory import RoleFactory
+from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
+from vfl.runtime.logs import get_logger
 from vfl.runtime.memory import peak_memory_bytes
-from vfl.transport.client import PeerClient
+from vfl.transport.channels import PeerChannel
 from vfl.transport.inbox import Inbox
-from vfl.transport.wire.limits import MEBIBYTE
 from vfl.transport.wire.traffic import TrafficMeter
 from vfl.version import PROTOCOL_VERSION
 
-_log = structlog.get_logger("vfl.party")
+_log = get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
-
-WATCH_SECONDS = 0.5
 
 
 class _OfAttempt(Protocol):
@@ -64,38 +57,38 @@ class PartyService:
         traffic: counts bytes, shared with server and clients.
         trail: the audit log; it begins when a job comes.
         credentials: the party's, shared with server and clients; None only with ``insecure-loopback``.
+        callbacks: notified of this party's part of a run.
         keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
 
     Attributes:
         digest: of the job and the federation, as the coordinator must have them.
-        outcome: set when a job ends here: None when it finished, else the error that ended it.
+        lifetime: until when it serves.
     """
 
     def __init__(
         self,
         setup: PartySetup,
-        clients: Mapping[str, PeerClient],
+        clients: Mapping[str, PeerChannel],
         inbox: Inbox,
         traffic: TrafficMeter,
         trail: AuditTrail,
         credentials: Credentials | None,
+        callbacks: Callbacks | None = None,
         *,
         keep_serving: bool = False,
     ) -> None:
         self._setup = setup
-        self._clients = clients
         self._inbox = inbox
         self._traffic = traffic
         self._trail = trail
-        self._credentials = credentials
+        self._callbacks = callbacks or Callbacks(())
         self._keep_serving = keep_serving
         self.digest = job_digest(setup.job, setup.federation)
         self._attempt: Attempt | None = None
         self._store: CheckpointStore | None = None
-        self._idle: IdleWork | None = None
-        self._last_call = time.monotonic()
-        self._coordinator_knows = asyncio.Event()
-        self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
+        self._roles = RoleFactory(setup, clients, inbox, credentials)
+        self._steps = StepReports(self._callbacks, setup.job.training.epochs)
+        self.lifetime = Lifetime(setup.job.timeouts, lambda: self._attempt, self._ended, keep_serving=keep_serving)
 
     @property
     def run(self) -> str:
@@ -111,7 +104,7 @@ class PartyService:
                 f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
                 remedy="install the same version of vfl everywhere",
             )
-        self._raise_if_stopped()
+        self.lifetime.raise_if_stopped()
         if self._attempt is not None and self._attempt.run != call.run:
             raise PolicyRefusal(
                 "this party is busy with another run", remedy="wait until that run is over, then start again"
@@ -124,9 +117,12 @@ class PartyService:
 
     def _begin_attempt(self, call: m.Prepare) -> None:
         interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
+        self._steps = StepReports(self._callbacks, self._setup.job.training.epochs)
         if interrupted is not None:
-            _log.warning("the run is tried again", attempt=call.attempt, interrupted=interrupted.where)
+            reason = {"reason": str(interrupted.error)} if interrupted.error else {}
+            _log.warning("the run is tried again", attempt=call.attempt, interrupted=interrupted.where, **reason)
             interrupted.end()
+            self._callbacks.on_interruption(Interrupted("the coordinator began another attempt", interrupted.where))
         self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
 
     async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
@@ -136,8 +132,8 @@ class PartyService:
         origin = Origin(attempt.run, self.digest, self._setup.name)
         self._store = CheckpointStore(self._setup.config.checkpoints, origin)
         if attempt.number > 0:
-            await self._reach_peers()
-        await asyncio.to_thread(self._give_role, attempt)
+            await self._roles.reach_peers()
+        await asyncio.to_thread(self._roles.give_role, attempt)
         _log.info("job accepted", run=call.run, policy=self._setup.config.policy.model_dump())
         loaded = await attempt.role.load()
         _log.info("table loaded", rows=loaded.rows, rows_without_id=loaded.dropped)
@@ -148,11 +144,6 @@ class PartyService:
             dropped=loaded.dropped,
             checkpoints=await asyncio.to_thread(self._store.held),
         )
-
-    async def _reach_peers(self) -> None:
-        """A peer that was gone may be there again before the connection to it is."""
-        seconds = self._setup.job.timeouts.heartbeat
-        await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
 
     async def restore(self, call: m.Restore) -> m.Restored:
         """Take a checkpoint, to go on from it."""
@@ -186,6 +177,7 @@ class PartyService:
             await attempt.role.begin(attempt.setup_key, frozenset(call.gradient_receivers))
             self._inbox.reached(StepKey(attempt.run, attempt.restored_step, attempt.number))
             _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
+            self._callbacks.on_ready(attempt.role.ready(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
         return await self._once(call, "begin", "the initial weights", work)
@@ -200,12 +192,14 @@ class PartyService:
         before, started = self._traffic.total(attempt.run), time.perf_counter()
         metrics = await attempt.role.run_phase(call.key, call.phase, call.batch)
         after = self._traffic.total(attempt.run)
-        return m.PhaseReport(
+        report = m.PhaseReport(
             seconds=time.perf_counter() - started,
             bytes_sent=after.sent - before.sent,
             bytes_received=after.received - before.received,
             metrics=metrics,
         )
+        self._steps.phase_done(call, report, attempt.role.batch_rows(call.batch))
+        return report
 
     async def score(self, call: m.Score) -> m.Scored:
         """Metrics of a scored split."""
@@ -213,12 +207,14 @@ class PartyService:
         async def work(attempt: Attempt) -> m.Scored:
             metrics = await attempt.role.score()
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
+            self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
             return m.Scored(metrics=metrics)
 
         return await self._once(call, ("score", call.split, call.epoch), "scoring", work)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save this party's part of the model."""
+        self._steps.epoch_done()
         return await self._once(call, "finish", "saving", self._finish)
 
     async def _finish(self, attempt: Attempt) -> m.Finished:
@@ -252,6 +248,7 @@ class PartyService:
 
         async def work(_: Attempt) -> m.Committed:
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
+            self._callbacks.on_checkpoint(CheckpointDone(call.checkpoint.step))
             return m.Committed(party=self._setup.name)
 
         where = f"committing the checkpoint of step {call.checkpoint.step}"
@@ -259,11 +256,11 @@ class PartyService:
 
     async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
         """Say what this party does, whatever it does."""
-        self._raise_if_stopped()
+        self.lifetime.raise_if_stopped()
         if self._attempt is None:
             raise not_prepared()
         self._attempt.check_current(call.run, call.attempt)
-        self._last_call = time.monotonic()
+        self.lifetime.called()
         return self._attempt.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
@@ -271,7 +268,7 @@ class PartyService:
         if self._attempt is not None:
             self._attempt.check_current(call.run, call.attempt)
         if self._attempt is not None or not self._keep_serving:
-            asyncio.get_running_loop().call_soon(self._end, None)
+            asyncio.get_running_loop().call_soon(self.lifetime.end, None)
         return m.Released(party=self._setup.name)
 
     async def abort(self, call: m.Abort) -> None:
@@ -281,74 +278,27 @@ class PartyService:
             return
         if attempt is not None and call.attempt < attempt.number:
             raise superseded()
-        self._coordinator_knows.set()
         where = attempt.where if attempt else "before the job began"
-        _log.error("job stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
-        stopped = JobAborted(f"the job was stopped: {call.reason}")
-        self._end((attempt.error if attempt else None) or stopped)
+        _log.debug("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
+        self.lifetime.aborted(call.reason)
 
-    # --- the life of the process ---
+    # --- its end ---
 
     @property
     def activity(self) -> m.Activity:
         """What this party is doing now."""
-        if self.outcome.done():
+        if self.lifetime.outcome.done():
             return m.Activity.STOPPED
         return m.Activity.WAITING if self._attempt is None else m.Activity.BUSY
 
-    def stop(self) -> None:
-        """End the job for all, at this operator's wish."""
-        self._leave(JobAborted(f"stopped by its operator {self._when}"))
-
-    def go_away(self) -> None:
-        """End this process and not the run, which goes on when the process has been started again."""
-        remedy = "start it again: the run waits for it for timeouts.reconnect seconds"
-        self._leave(ProcessEnding(f"its process was told to end {self._when}", remedy=remedy))
-
-    @property
-    def _when(self) -> str:
-        return f"during {self._attempt.where}" if self._attempt else "before a job began"
-
-    def _leave(self, error: VflError) -> None:
-        """The coordinator learns it from the call in progress, or by the next."""
-        _log.warning("stopping", reason=error.summary)
-        self._end(error)
-
-    async def last_words(self, seconds: float) -> None:
-        """Wait at most so long until the coordinator has heard why this party stops, by a call it makes."""
-        if self._attempt is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._coordinator_knows.wait(), seconds)
-
-    async def watch(self) -> None:
-        """End the job when no coordinator calls for longer than the job's timeouts allow."""
-        while not self.outcome.done():
-            await asyncio.sleep(WATCH_SECONDS)
-            attempt = self._attempt
-            if attempt is None and self._keep_serving:
-                continue
-            timeouts = self._setup.job.timeouts
-            limit, silent = coordinator_timeout(timeouts, attempt), time.monotonic() - self._last_call
-            if attempt is not None and silent > timeouts.heartbeat and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS:
-                _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
-            if silent > limit:
-                error = coordinator_lost(limit, attempt)
-                _log.error("coordinator is silent", reason=error.summary)
-                self._coordinator_knows.set()  # or is not there to be told
-                self._end((attempt.error if attempt else None) or error)
-
-    def _end(self, error: VflError | None) -> None:
-        if self.outcome.done():
-            return
+    def _ended(self, error: VflError | None) -> None:
         if self._attempt is not None:
             self._inbox.fail(self._attempt.run, error or JobAborted("the run is over at this party"))
         self.close()
-        self.outcome.set_result(error)
 
     def close(self) -> None:
         """Leave nothing running. The end of a job does it by itself; a cancelled process must ask for it."""
-        if self._idle is not None:
-            self._idle.close()
+        self._roles.close()
 
     @property
     def _checkpoints(self) -> CheckpointStore:
@@ -356,45 +306,19 @@ class PartyService:
             raise not_prepared()
         return self._store
 
-    def _give_role(self, attempt: Attempt) -> None:
-        setup = self._setup
-        encrypted = setup.job.interaction.protocol == "encrypted"
-        if self._idle is not None:
-            self._idle.close()
-        pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
-        self._idle = IdleWork(pools)
-        mail = ExchangeDriver(
-            setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
-        )
-        attempt.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
-
-    def _make_role(self, state: PartyContext) -> RoleWorker:
-        if self._setup.entry.role is Role.PASSIVE:
-            return PassiveParty(state)
-        from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
-
-        return ActiveParty(state)
-
     async def _once(
         self, call: _OfAttempt, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]
     ) -> Reply:
         """Do the work of a call of the attempt once; a repeated call gets the same reply or the same error."""
-        self._raise_if_stopped()
+        self.lifetime.raise_if_stopped()
         attempt = self._attempt
         if attempt is None:
             raise not_prepared()
         attempt.check_current(call.run, call.attempt)
-        self._last_call = time.monotonic()
+        self.lifetime.called()
         try:
             reply = await attempt.once(key, where, work)
-            self._raise_if_stopped()
+            self.lifetime.raise_if_stopped()
             return reply
         finally:
-            self._last_call = time.monotonic()
-            if self.outcome.done():
-                self._coordinator_knows.set()
-
-    def _raise_if_stopped(self) -> None:
-        if self.outcome.done() and (error := self.outcome.result()) is not None:
-            self._coordinator_knows.set()
-            raise error
+            self.lifetime.called()

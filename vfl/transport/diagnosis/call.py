@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import grpc
 import grpc.aio
-import structlog
 
 from vfl import messages as m
 from vfl.configuration.federation import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.errors import ProtocolError, all_error_types
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
+from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
@@ -22,7 +22,7 @@ from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable
 from vfl.transport.wire.limits import channel_options
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 MAX_FINDINGS = MAX_PASSIVE_PARTIES * len(m.Check)
 

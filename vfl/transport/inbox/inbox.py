@@ -10,17 +10,17 @@ from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
 
 import numpy as np
-import structlog
 
 from vfl.errors import DeadlineExceeded, InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import Address, StepKey
 from vfl.messages import Message
+from vfl.runtime.logs import get_logger
 from vfl.transport.inbox.open_run import OpenRun
 from vfl.transport.inbox.quota import InboxQuota
 from vfl.transport.wire.data_codec import message_bytes
 from vfl.transport.wire.limits import Limits
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Inbox:

@@ -12,16 +12,16 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import structlog
 from google.protobuf.message import DecodeError
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
+from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
 from vfl.transport.wire.failures import abort_call
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 MAX_WAITING = 16
 """``Accept`` calls of one party that wait for callers."""

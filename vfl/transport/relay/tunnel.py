@@ -13,16 +13,16 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc.aio
-import structlog
 
 from vfl.configuration.federation import FederationConfig, PartyEntry, parse_endpoint
 from vfl.errors import ProtocolError, VflError
 from vfl.pki.credentials import Credentials
+from vfl.runtime.logs import get_logger
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error, readable
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 ACCEPTS_AHEAD = 4
 """Connections that a party without a port keeps open ahead of callers."""

@@ -10,15 +10,15 @@ import re
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
-import structlog
 from grpc.aio import AioRpcError
 
 from vfl import errors
 from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
+from vfl.runtime.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 Reply = TypeVar("Reply")
 
@@ -38,6 +38,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.DataError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AlignmentError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CallbackError: grpc.StatusCode.ABORTED,
     errors.RangeError: grpc.StatusCode.OUT_OF_RANGE,
     errors.ParameterError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PolicyRefusal: grpc.StatusCode.PERMISSION_DENIED,
@@ -85,7 +86,8 @@ def to_status(error: VflError, party: str) -> Status:
 async def abort_call(context: Any, error: Exception, party: str) -> None:
     """Server side: log the error here, answer the caller with its safe part. Always raises."""
     if isinstance(error, VflError):
-        _log.warning("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
+        log = _log.debug if error.will_be_shown else _log.warning
+        log("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
     else:
         _log.error("call failed unforeseen", caller=context.peer(), exc_info=error)
     await context.abort(*to_status(_known(error), party))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.he.arithmetic.bits import WORD, pack_bits, packed_words, unpack_bits
-from vfl.he.arithmetic.compute import use_threads
+from vfl.he.arithmetic.compute import computing
 
 BITS = st.integers(20, 32)
 
@@ -82,9 +82,6 @@ def test_whatever_a_peer_puts_into_the_padding_is_ignored(bits, count, seed):
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_threads_share_the_work_and_nothing_else(threads):
-    use_threads(threads)
-    try:
+    with computing(threads, "cpu"):
         values = _values(1, (20, 6, 500), 30, "uniform")
         np.testing.assert_array_equal(unpack_bits(pack_bits(values, 30), 500, 30), values)
-    finally:
-        use_threads(1)

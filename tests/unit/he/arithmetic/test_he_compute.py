@@ -1,5 +1,6 @@
 """Work on several threads, or on a device, gives what it gives on one: results in order, errors passed on."""
 
+import asyncio
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ from support.attacks.key_owner import phase, secret_coefficients
 from support.layers.ciphertexts import encrypted, hidden, uniform_plaintexts
 
 from vfl.errors import ParameterError
-from vfl.he.arithmetic.compute import kernel_device, spread, use_device, use_threads, zeros
+from vfl.he.arithmetic.compute import computing, kernel_device, spread, zeros
 from vfl.he.keys import SecretKey
 from vfl.he.noise import Hiding, zero_encryption_noise
 from vfl.he.parameters import Parameters, RingSettings
@@ -19,9 +20,8 @@ PARAMETERS = Parameters.validated(RingSettings())
 
 @pytest.fixture(params=[1, 3])
 def threads(request):
-    use_threads(request.param)
-    yield request.param
-    use_threads(1)
+    with computing(request.param, "cpu"):
+        yield request.param
 
 
 def test_results_come_in_order(threads):
@@ -64,14 +64,35 @@ def test_encryption_and_hiding_are_right_and_every_draw_its_own(threads):
 @pytest.mark.parametrize("name", ["no_such_device", "cuda:99", "meta:x"])
 def test_a_device_that_does_not_exist_is_refused_and_changes_nothing(name):
     before = kernel_device()
-    with pytest.raises((RuntimeError, AssertionError)):
-        use_device(name)
+    with pytest.raises((RuntimeError, AssertionError)), computing(1, name):
+        pass
     assert kernel_device() == before
 
 
 def test_the_device_is_the_one_that_was_chosen():
-    use_device("cpu")
-    assert kernel_device() == torch.device("cpu")
+    with computing(1, "cpu"):
+        assert kernel_device() == torch.device("cpu")
+
+
+def test_what_one_task_chose_is_not_another_s():
+    """Parties in one process compute with threads of their own."""
+
+    async def party(threads, results, turn):
+        with computing(threads, "cpu"):
+            await turn.wait()
+            results[threads] = await asyncio.to_thread(spread, lambda _: threading.current_thread().name, range(40))
+
+    async def both():
+        results, turn = {}, asyncio.Event()
+        tasks = [asyncio.create_task(party(threads, results, turn)) for threads in (1, 3)]
+        await asyncio.sleep(0)
+        turn.set()
+        await asyncio.gather(*tasks)
+        return results
+
+    results = asyncio.run(both())
+    assert not any(name.startswith("ciphertexts") for name in results[1])
+    assert all(name.startswith("ciphertexts") for name in results[3])
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.complex128])

@@ -1,0 +1,92 @@
+"""What a run gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vfl.errors import ConfigError
+from vfl.run_records.result import Recovery, RunResult
+
+if TYPE_CHECKING:
+    from vfl.api.joint_model import JointModel
+
+
+class Run:
+    """One execution of a job, from beginning to end.
+
+    Attributes:
+        result: everything that was measured; times in seconds, traffic in bytes.
+        model: of a simulation, which has every party's part; None where parties keep theirs to themselves.
+    """
+
+    def __init__(self, result: RunResult, model: JointModel | None = None) -> None:
+        self.result = result
+        self.model = model
+
+    @property
+    def name(self) -> str:
+        """Of the run: the job's name and something unique."""
+        return self.result.run
+
+    @property
+    def test(self) -> dict[str, float]:
+        """Metrics on the test rows, by name."""
+        return self.result.test
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Of every epoch: its number from 1, its mean loss, and the validation metrics that were computed after it."""
+        return self.result.history
+
+    @property
+    def bytes_sent(self) -> Mapping[str, int]:
+        """By each party in training, in bytes."""
+        return self.result.training_bytes_sent
+
+    @property
+    def rows(self) -> int:
+        """That all parties have in common."""
+        return self.result.rows
+
+    @property
+    def recoveries(self) -> list[Recovery]:
+        """Interruptions that the run recovered from."""
+        return self.result.recoveries
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Loss and validation metrics by epoch.
+
+        Args:
+            path: where to save the picture, if anywhere.
+
+        Returns:
+            A ``matplotlib.figure.Figure``.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ConfigError("a plot needs matplotlib", remedy="pip install 'vfl[demo]'") from error
+        scores = sorted({name for record in self.history for name in record} - {"epoch", "loss"})
+        figure = Figure(figsize=(10 if scores else 5, 4), layout="constrained")
+        axes = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
+        epochs = [record["epoch"] for record in self.history]
+        axes[0].plot(epochs, [record["loss"] for record in self.history], marker="." if len(epochs) < 2 else "")
+        axes[0].set(xlabel="epoch", ylabel="mean training loss", title=self.name)
+        for name in scores:
+            scored = [(record["epoch"], record[name]) for record in self.history if name in record]
+            axes[1].plot(*zip(*scored, strict=True), label=name.removeprefix("validation_").replace("_", " "))
+        if scores:
+            axes[1].set(xlabel="epoch", title="validation")
+            axes[1].legend()
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value:.4f}" for name, value in self.test.items())
+        return f"Run({self.name!r}, rows={self.rows}, steps={self.result.steps}, test: {shown or 'none'})"

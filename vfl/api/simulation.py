@@ -1,0 +1,152 @@
+"""A whole federation in this process: encrypted like any other, without ports, certificates or files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from vfl.api.blocking import run_blocking
+from vfl.api.job import Job
+from vfl.api.joint_model import JointModel
+from vfl.api.party import Party
+from vfl.api.run import Run
+from vfl.configuration.federation import FederationConfig
+from vfl.configuration.toml_files import validated
+from vfl.coordinator.process import RunOptions, run_job
+from vfl.errors import JobAborted, VflError
+from vfl.ids import Role
+from vfl.job.callbacks import Callback
+from vfl.job.config import JobConfig, check_job
+from vfl.party.config import PartySetup
+from vfl.party.process import serve_party
+from vfl.run_records.result import RunResult
+from vfl.transport.in_memory import InMemoryNetwork
+
+COORDINATOR = "coordinator"
+
+
+def simulate(
+    job: Job,
+    *,
+    active: Party,
+    passive: Sequence[Party],
+    output: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    party_callbacks: Mapping[str, Sequence[Callback]] | None = None,
+) -> Run:
+    """Run a job over parties that are all in this process.
+
+    The same code as in real processes does the same work, encryption included; only the network is memory. With the
+    same seeds the weights are equal bit for bit. What is simulated is not protected: this process sees everything.
+
+    Args:
+        active: the party with the labels.
+        passive: the others, one to eight.
+        output: keeps every party's part of the model, audit log and checkpoints in a folder of its own in there.
+        callbacks: notified as the coordinator's.
+        party_callbacks: by party.
+
+    Raises:
+        VflError: what ended the run, with all details, since there is nobody to hide them from.
+    """
+    return run_blocking(
+        lambda: simulate_async(
+            job,
+            active=active,
+            passive=passive,
+            output=output,
+            callbacks=callbacks,
+            party_callbacks=party_callbacks,
+        )
+    )
+
+
+async def simulate_async(
+    job: Job,
+    *,
+    active: Party,
+    passive: Sequence[Party],
+    output: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    party_callbacks: Mapping[str, Sequence[Callback]] | None = None,
+) -> Run:
+    """As ``simulate``."""
+    parties = (active, *passive)
+    federation = simulated_federation(active, passive)
+    features = {party.name: party.table.has_features for party in parties}
+    config = validated(job.content(features), JobConfig, f"job '{job.name}'")
+    parameters = check_job(config, federation)
+    with ExitStack() as stack:
+        folder = Path(output) if output else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vfl-")))
+        setups = [
+            party.setup(config, federation, parameters, folder / party.name, _seed(config.seed, party.name))
+            for party in parties
+        ]
+        result = await run_in_memory(
+            setups, RunOptions(callbacks=callbacks), InMemoryNetwork(federation), party_callbacks or {}
+        )
+        model = JointModel.load(
+            {setup.name: setup.config.output / result.run for setup in setups},
+            bottoms={setup.name: setup.given.bottom for setup in setups},
+        )
+    return Run(result, model)
+
+
+async def run_in_memory(
+    setups: Sequence[PartySetup],
+    options: RunOptions,
+    network: InMemoryNetwork,
+    party_callbacks: Mapping[str, Sequence[Callback]],
+) -> RunResult:
+    """One run over parties that are tasks of this event loop.
+
+    Raises:
+        VflError: the error of the party where it happened, in full.
+    """
+    serving = {
+        setup.name: asyncio.create_task(
+            serve_party(setup, network=network, callbacks=party_callbacks.get(setup.name, ()))
+        )
+        for setup in setups
+    }
+    try:
+        result = await run_job(setups[0].job, setups[0].federation, network, options)
+    except VflError as error:
+        ended = await asyncio.gather(*serving.values(), return_exceptions=True)
+        own = [e for e in ended if isinstance(e, VflError) and not isinstance(e, JobAborted)]
+        raise own[0] if own else error from None
+    finally:
+        for task in serving.values():
+            if not task.done() and (current := asyncio.current_task()) is not None and current.cancelling():
+                task.cancel()
+        await asyncio.gather(*serving.values(), return_exceptions=True)
+    for task in serving.values():
+        if (failed := task.result()) is not None:
+            raise failed
+    return result
+
+
+def simulated_federation(active: Party, passive: Sequence[Party]) -> FederationConfig:
+    """A federation of these parties whose addresses nobody dials."""
+    entries = [
+        {"name": party.name, "role": str(role), "endpoint": f"127.0.0.1:{port}"}
+        for port, (party, role) in enumerate(
+            [(active, Role.ACTIVE), *((party, Role.PASSIVE) for party in passive)], start=1
+        )
+    ]
+    content = {
+        "name": "simulation",
+        "coordinator": COORDINATOR,
+        "tls": {"mode": "insecure-loopback"},
+        "parties": entries,
+    }
+    return validated(content, FederationConfig, "the simulated federation")
+
+
+def _seed(seed: int, name: str) -> bytes:
+    """Simulated parties have nothing to keep from each other, and the same simulation should give the same model."""
+    return hashlib.sha256(f"vfl simulation {seed} {name}".encode()).digest()

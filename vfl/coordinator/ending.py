@@ -1,0 +1,82 @@
+"""The last calls of a run: all parties have saved and may forget it, or it has been stopped and they hear why."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from vfl import messages as m
+from vfl.configuration.federation import FederationConfig
+from vfl.coordinator.parties import PartyClients
+from vfl.errors import VflError, is_retryable
+from vfl.ids import AttemptId
+from vfl.job.callbacks import Callbacks
+
+LAST_CALL_SECONDS = 5.0
+"""How long to try to reach a party with the news that the run was stopped."""
+
+RELEASE_SECONDS = 30.0
+"""The same when the run is finished: a party that is being started again waits to hear it."""
+
+LAST_CALL_RETRY_SECONDS = 0.2
+
+
+async def release_all(
+    parties: PartyClients, federation: FederationConfig, attempt: AttemptId, seconds: float, callbacks: Callbacks
+) -> None:
+    """The run is over. All have saved, so that a party that cannot be reached any more is no failure.
+
+    Args:
+        seconds: how long to try to reach one, ``RELEASE_SECONDS`` at most.
+    """
+    release = m.Release(*attempt)
+
+    async def release_one(name: str) -> None:
+        try:
+            call = lambda: parties[name].release(release, LAST_CALL_SECONDS)  # noqa: E731
+            await _repeated(call, min(RELEASE_SECONDS, seconds))
+        except VflError as error:
+            callbacks.event("a party could not be informed that the run is over", party=name, reason=error.summary)
+
+    # A party's process ends with its reply, and with it the way to the parties that are reached through it.
+    for outbound in (True, False):
+        names = [party.name for party in federation.parties if bool(party.via) == outbound]
+        await asyncio.gather(*(release_one(name) for name in names))
+
+
+async def abort_all(
+    parties: PartyClients, coordinator: str, attempt: AttemptId, error: VflError, *, connected: bool
+) -> None:
+    """Every party hears why the run is over; those that cannot be reached are passed over.
+
+    Args:
+        connected: whether all were there before: one that is gone will not come back now, while one that is only
+            starting may be there any moment.
+    """
+    reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
+    abort = m.Abort(*attempt, coordinator, error.code, reason)
+    seconds = 0.0 if connected else LAST_CALL_SECONDS
+
+    async def abort_one(name: str) -> None:
+        await _repeated(lambda: parties[name].abort(abort, LAST_CALL_SECONDS), seconds)
+
+    await asyncio.gather(*(abort_one(name) for name in parties), return_exceptions=True)
+
+
+async def _repeated(call: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Call a party until it answers, for so many seconds.
+
+    Raises:
+        VflError: of the last try.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await call()
+        except VflError as error:
+            if not is_retryable(error) or time.monotonic() >= deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(LAST_CALL_RETRY_SECONDS)

@@ -1,0 +1,42 @@
+"""How many of torch's threads a party's models use, without a lasting change to the process they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from vfl.models.seeding import torch_lock
+
+_threads: ContextVar[int | None] = ContextVar("_threads", default=None)
+"""Follows a party's work through its tasks and ``asyncio.to_thread``."""
+
+
+def use_model_threads(count: int) -> None:
+    """From now on ``model_arithmetic`` in this task, and in what it starts, uses so many threads."""
+    _threads.set(count)
+
+
+@contextmanager
+def model_arithmetic() -> Iterator[None]:
+    """Forward and backward passes of a party's models run inside.
+
+    The number of threads decides in which order torch adds up, and so the last bits of a sum: the same job gives the
+    same weights only with the same number. Torch's setting is the whole process's, so it is restored afterward, and one
+    party of a process computes at a time.
+    """
+    count = _threads.get()
+    if count is None:
+        yield
+        return
+    with torch_lock:
+        before = torch.get_num_threads()
+        if before != count:
+            torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            if before != count:
+                torch.set_num_threads(before)

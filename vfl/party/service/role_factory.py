@@ -1,0 +1,71 @@
+"""Gives an attempt the role that does its work, with everything that the role needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from vfl.he.pool import Pools
+from vfl.ids import Role
+from vfl.party.config import PartySetup
+from vfl.party.peers.exchange_driver import ExchangeDriver
+from vfl.party.peers.idle_work import IdleWork
+from vfl.party.roles.common import PartyContext, RoleWorker
+from vfl.party.roles.passive import PassiveParty
+from vfl.party.service.attempt import Attempt
+from vfl.pki.credentials import Credentials
+from vfl.transport.channels import PeerChannel
+from vfl.transport.inbox import Inbox
+from vfl.transport.wire.limits import MEBIBYTE
+
+
+class RoleFactory:
+    """Makes the role of one attempt after another; each with pools of random material of its own.
+
+    Args:
+        clients: a connection to each peer.
+        inbox: where the peers' messages arrive.
+        credentials: the party's; None only with ``insecure-loopback``.
+    """
+
+    def __init__(
+        self,
+        setup: PartySetup,
+        clients: Mapping[str, PeerChannel],
+        inbox: Inbox,
+        credentials: Credentials | None,
+    ) -> None:
+        self._setup = setup
+        self._clients = clients
+        self._inbox = inbox
+        self._credentials = credentials
+        self._idle: IdleWork | None = None
+
+    async def reach_peers(self) -> None:
+        """A peer that was gone may be back before the connection to it is."""
+        seconds = self._setup.job.timeouts.heartbeat
+        await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
+
+    def give_role(self, attempt: Attempt) -> None:
+        """Blocks while keys are made and, the first time, libraries are imported."""
+        setup = self._setup
+        self.close()
+        pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
+        self._idle = IdleWork(pools)
+        encrypted = setup.job.interaction.protocol == "encrypted"
+        mail = ExchangeDriver(
+            setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
+        )
+        attempt.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
+
+    def _make_role(self, context: PartyContext) -> RoleWorker:
+        if self._setup.entry.role is Role.PASSIVE:
+            return PassiveParty(context)
+        from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
+
+        return ActiveParty(context)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        if self._idle is not None:
+            self._idle.close()

@@ -1,0 +1,39 @@
+"""The package's loggers: structured events through Python's own ``logging``, silent until a program asks for them.
+
+Nothing is configured here. The command line attaches a handler to the logger ``vfl``; a host program that uses vfl as a
+library does what it does with any library's logs.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+
+ROOT = "vfl"
+
+logging.getLogger(ROOT).addHandler(logging.NullHandler())
+
+_PROCESSORS: tuple[structlog.typing.Processor, ...] = (
+    structlog.stdlib.filter_by_level,
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.format_exc_info,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger of the package; its records carry the event and its facts as a dictionary in ``msg``.
+
+    Args:
+        name: ``vfl`` or below.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=list(_PROCESSORS),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+    return logger

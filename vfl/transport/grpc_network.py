@@ -1,0 +1,62 @@
+"""The members of a federation over gRPC: servers, channels, relays, as ``federation.toml`` says."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from vfl.configuration.federation import FederationConfig
+from vfl.pki.credentials import Credentials
+from vfl.transport.channels import PartyEnd
+from vfl.transport.client import ControlClient, PeerClient
+from vfl.transport.relay.tunnel import dialled_endpoint, reachable_through_relay
+from vfl.transport.server import PartyServer
+from vfl.transport.wire.recorder import Recorder
+from vfl.transport.wire.traffic import TrafficMeter
+
+LAST_WORDS_SECONDS = 3.0
+"""How long to wait for calls that tell the coordinator why this party stops, and for those in progress to end."""
+
+
+class GrpcNetwork:
+    """Implements ``vfl.transport.channels.Network`` for one member.
+
+    Args:
+        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
+    """
+
+    def __init__(self, federation: FederationConfig, credentials: Credentials | None) -> None:
+        self._federation = federation
+        self.credentials = credentials
+
+    async def peer(
+        self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
+    ) -> PeerClient:
+        """See ``Network``."""
+        endpoint = await dialled_endpoint(stack, self._federation, caller, peer, self.credentials)
+        client = PeerClient(endpoint, peer, self.credentials, traffic=traffic, recorder=recorder)
+        return await stack.enter_async_context(client)
+
+    async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> ControlClient:
+        """See ``Network``."""
+        coordinator = self._federation.coordinator
+        endpoint = await dialled_endpoint(stack, self._federation, coordinator, party, self.credentials)
+        return await stack.enter_async_context(ControlClient(endpoint, party, self.credentials, recorder))
+
+    async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
+        """See ``Network``."""
+        listen = self._federation.party(end.name).listen_endpoint
+        server = PartyServer(
+            end.name,
+            listen,
+            end.handler,
+            end.inbox,
+            self.credentials,
+            self._federation,
+            end.traffic,
+            end.recorder,
+            end.doctor,
+        )
+        await server.start()
+        relay = reachable_through_relay(self._federation, end.name, server.port, self.credentials)
+        await stack.enter_async_context(relay)
+        stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)
