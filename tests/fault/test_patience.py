@@ -8,7 +8,7 @@ from support.federations.federation import ACTIVE
 
 from vfl.errors import PeerUnreachable
 from vfl.party.config import PartySetup
-from vfl.transport.in_memory import _InMemoryControl as ControlClient
+from vfl.transport.in_memory.channels import InMemoryControl as ControlClient
 
 LOADING_SECONDS = 7.0
 ABSENCE_SECONDS = 4.0

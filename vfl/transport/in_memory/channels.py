@@ -1,27 +1,20 @@
-"""All members of a federation in one process, without ports: simulations, notebooks, and tests of protocol and faults.
-
-Only the bytes are left out. Addresses and headers are made and checked as on the wire, routes are refused by role, both
-ends keep their records, an error crosses as its safe part, and nobody gets hold of another's arrays.
-"""
+"""How one member calls another in the same process: deliveries to a peer, and calls of the coordinator."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from vfl import messages as m
-from vfl.configuration.federation import FederationConfig
-from vfl.errors import AuditError, DeadlineExceeded, PeerUnreachable, RemoteError
+from vfl.errors import AuditError, DeadlineExceeded, RemoteError
 from vfl.ids import Address
 from vfl.messages import Message
-from vfl.transport.access import Access
 from vfl.transport.channels import ControlHandler, PartyEnd
-from vfl.transport.wire.data_codec import decode_address, encode_header
+from vfl.transport.wire.data_codec import encode_header
 from vfl.transport.wire.failures import as_failure
 from vfl.transport.wire.limits import Limits
 from vfl.transport.wire.recorder import (
@@ -35,130 +28,15 @@ from vfl.transport.wire.recorder import (
 )
 from vfl.transport.wire.traffic import TrafficMeter
 
+if TYPE_CHECKING:
+    from vfl.transport.in_memory.network import InMemoryNetwork
+
 Reply = TypeVar("Reply")
 
 
-class Disturbance(Protocol):
-    """Stands in the way of calls and deliveries; tests make faults with it."""
+class InMemoryPeer:
+    """Implements ``PeerChannel``."""
 
-    async def before(self, caller: str, receiver: str, what: str) -> None:
-        """Wait, or raise PeerUnreachable, before ``what`` (a call or a kind of message) reaches the receiver."""
-
-    async def after(self, caller: str, receiver: str, what: str) -> None:
-        """The same once the receiver has done it, before the caller knows."""
-
-
-class InMemoryNetwork:
-    """Implements ``vfl.transport.channels.Network`` for every member at once. Of one event loop.
-
-    Args:
-        federation: who takes part.
-        disturbance: stands in the way; None where nothing does.
-    """
-
-    def __init__(self, federation: FederationConfig, disturbance: Disturbance | None = None) -> None:
-        self.federation = federation
-        self.credentials = None
-        self.disturbance = disturbance
-        self._access = Access(federation, None)
-        self._ends: dict[str, PartyEnd] = {}
-        self._calls: dict[str, set[asyncio.Task[Any]]] = {}
-        self._changed = asyncio.Condition()
-
-    async def peer(
-        self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
-    ) -> _InMemoryPeer:
-        """See ``Network``."""
-        return _InMemoryPeer(self, caller, peer, traffic, recorder)
-
-    async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> _InMemoryControl:
-        """See ``Network``."""
-        return _InMemoryControl(self, self.federation.coordinator, party, recorder)
-
-    async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
-        """See ``Network``."""
-        async with self._changed:
-            self._ends[end.name] = end
-            self._changed.notify_all()
-        stack.callback(self._leave, end)
-
-    def _leave(self, end: PartyEnd) -> None:
-        """From now on nobody answers for this party; calls that it is working on break, as with a lost connection."""
-        if self._ends.get(end.name) is end:
-            del self._ends[end.name]
-            for call in self._calls.pop(end.name, set()):
-                call.cancel("the party went away")
-
-    async def wait_ready(self, name: str, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
-        """Wait until a party answers."""
-        try:
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: name in self._ends)
-        except TimeoutError:
-            raise PeerUnreachable(
-                f"{name} did not answer within {timeout:g} s", remedy=f"start {name} in this process"
-            ) from None
-
-    def end_of(self, name: str) -> PartyEnd:
-        """What answers for a party.
-
-        Raises:
-            PeerUnreachable: nothing does.
-        """
-        if name not in self._ends:
-            raise PeerUnreachable(f"{name} went away or does not answer", remedy=f"start {name} in this process")
-        return self._ends[name]
-
-    async def call(
-        self, caller: str, receiver: str, what: str, work: Callable[[PartyEnd], Coroutine[Any, Any, Reply]]
-    ) -> Reply:
-        """Have ``work`` done at the receiver's end; it breaks when the receiver goes away.
-
-        Raises:
-            RemoteError: the safe part of what the work raised.
-            PeerUnreachable: the receiver is not there, or went away.
-        """
-        end = self.end_of(receiver)
-        task = asyncio.ensure_future(self._at(end, caller, what, work))
-        calls = self._calls.setdefault(receiver, set())
-        calls.add(task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if not task.cancelled() or (current := asyncio.current_task()) is None or current.cancelling():
-                raise
-            raise PeerUnreachable(f"{receiver} went away", remedy=f"start {receiver} in this process") from None
-        finally:
-            calls.discard(task)
-            task.cancel()
-
-    async def _at(
-        self, end: PartyEnd, caller: str, what: str, work: Callable[[PartyEnd], Coroutine[Any, Any, Reply]]
-    ) -> Reply:
-        if self.disturbance is not None:
-            await self.disturbance.before(caller, end.name, what)
-        try:
-            reply = await work(end)
-        except Exception as error:  # noqa: BLE001  # the boundary: whatever happened, the caller gets the safe part only
-            failure = as_failure(error, end.name)
-            raise RemoteError(failure.party, failure.code, failure.summary, remedy=failure.remedy) from None
-        if self.disturbance is not None:
-            await self.disturbance.after(caller, end.name, what)
-        return reply
-
-    def check_address(self, header: Any, sender: str, receiver: str) -> Address:
-        """As a server does: the address that a header states.
-
-        Raises:
-            ProtocolError, AccessDenied: it is malformed, of another sender, or takes a way that it never takes.
-        """
-        self._access.require_member(sender)
-        address = decode_address(header, receiver=receiver)
-        self._access.require_route(address, receiver)
-        return address
-
-
-class _InMemoryPeer:
     def __init__(
         self, network: InMemoryNetwork, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
     ) -> None:
@@ -169,9 +47,11 @@ class _InMemoryPeer:
         self._recorder = recorder
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109
+        """See ``PeerChannel``."""
         await self._network.wait_ready(self._peer, timeout)
 
     async def deliver(self, address: Address, message: Message, timeout: float) -> None:  # noqa: ASYNC109
+        """See ``PeerChannel``."""
         header = encode_header(address, message, receiver=self._peer, max_message_bytes=Limits().max_message_bytes)
         salt = fresh_salt()
         content = b""
@@ -195,7 +75,7 @@ class _InMemoryPeer:
         self._traffic.count_sent(address.key.run, self._peer, header.total_bytes)
 
 
-class _InMemoryControl:
+class InMemoryControl:
     """Implements ``ControlChannel``."""
 
     def __init__(self, network: InMemoryNetwork, coordinator: str, party: str, recorder: Recorder | None) -> None:
@@ -205,46 +85,59 @@ class _InMemoryControl:
         self._recorder = recorder
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109
+        """See ``ControlChannel``."""
         await self._network.wait_ready(self._party, timeout)
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.prepare(call))
 
     async def restore(self, call: m.Restore) -> m.Restored:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.restore(call))
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.align(call), timeout)
 
     async def begin(self, call: m.Begin) -> m.Begun:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.begin(call))
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.run_phase(call), what=call.phase.value)
 
     async def score(self, call: m.Score) -> m.Scored:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.score(call))
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.checkpoint(call))
 
     async def commit(self, call: m.Commit) -> m.Committed:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.commit(call))
 
     async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
+        """See ``ControlChannel``."""
         async with _within(timeout, self._party, call.kind):
             return await self._network.call(
                 self._coordinator, self._party, call.kind, lambda end: _coroutine(end.handler.heartbeat(call))
             )
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
+        """See ``ControlChannel``."""
         with contextlib.suppress(AuditError):  # said even where it cannot be recorded
             await self._call(call, lambda handler: handler.abort(call), timeout)
 
     async def finish(self, call: m.Finish) -> m.Finished:
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.finish(call))
 
     async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
+        """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.release(call), timeout)
 
     async def _call(
