@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,87 +19,50 @@ from rich.table import Table
 from safetensors.numpy import load_file
 
 from benchmarks.reporting.machine import description
-from vfl.api.federation_files import FederationFiles
+from vfl.api.federation_files import COORDINATOR, FederationFiles
+from vfl.api.processes import FederationProcesses
 from vfl.cli.demo.federation import write_demo_federation
 from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup
 
-COORDINATOR = "coordinator"
 SEED, OVERLAP = 3, 0.9
 """Those of ``vfl demo``."""
 PAUSE_SECONDS = 1.5
 """From the end of an epoch into the middle of the next."""
 
 
-class Processes:
-    """The processes of a demo, each of which may be killed and started again."""
-
-    def __init__(self, demo: FederationFiles) -> None:
-        self._demo = demo
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.wait()
-
-    @property
-    def report(self) -> Path:
-        """What the coordinator measured."""
-        return self._demo.folder / COORDINATOR / "outcome.json"
-
-    def start(self, name: str) -> None:
-        """Start a process, always with the same command."""
-        run = ["run", str(self._demo.job), "--config", str(self._demo.coordinator), "--report", str(self.report)]
-        arguments = [*run, "--resume"] if name == COORDINATOR else ["party", str(self._demo.party(name))]
-        with (self._demo.folder / name / "output.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "vfl", *arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-
-    def kill(self, name: str) -> None:
-        """SIGKILL: nothing is tidied up."""
-        self._running[name].send_signal(signal.SIGKILL)
-        self._running[name].wait()
-
-    def wait_for_epoch(self, epoch: int) -> None:
-        """Until the coordinator has told that this one is over."""
-        log = self._demo.folder / COORDINATOR / "output.log"
-        while f"epoch {epoch}/" not in log.read_text(encoding="utf-8"):
-            if self._running[COORDINATOR].poll() is not None:
-                raise RuntimeError(f"the run ended before epoch {epoch}; logs in {self._demo.folder}")
-            time.sleep(0.1)
-
-    def wait(self) -> None:
-        """Until all have ended; each with 0."""
-        codes = {name: process.wait() for name, process in self._running.items()}
-        if any(codes.values()):
-            raise RuntimeError(f"exit codes {codes}; logs in {self._demo.folder}")
-
-
 def run(demo: FederationFiles, kill_after: dict[str, int]) -> tuple[dict[str, Any], float]:
     """Run a demo, killing each of these in the epoch after this one. The coordinator's report, and seconds in all."""
     started = time.monotonic()
-    with Processes(demo) as processes:
+    with FederationProcesses(demo, {"OMP_NUM_THREADS": "1"}) as processes:
         for name in (*demo.parties, COORDINATOR):
-            processes.start(name)
+            _start(processes, name)
         for name, epoch in sorted(kill_after.items(), key=lambda item: item[1]):
-            processes.wait_for_epoch(epoch)
+            _wait_for_epoch(processes, epoch)
             time.sleep(PAUSE_SECONDS)
             processes.kill(name)
-            processes.start(name)
-        processes.wait()
+            _start(processes, name)
+        codes = processes.wait_for_all()
+        if any(codes.values()):
+            raise RuntimeError(f"exit codes {codes}\n{processes.tails()}")
         report: dict[str, Any] = json.loads(processes.report.read_text(encoding="utf-8"))
     return report, time.monotonic() - started
+
+
+def _start(processes: FederationProcesses, name: str) -> None:
+    """Start a process, always with the same command."""
+    if name == COORDINATOR:
+        processes.start_coordinator(resume=True)
+    else:
+        processes.start(name)
+
+
+def _wait_for_epoch(processes: FederationProcesses, epoch: int) -> None:
+    """Until the coordinator has logged that this one is over."""
+    while f"epoch {epoch}/" not in processes.log(COORDINATOR).read_text(encoding="utf-8"):
+        if processes.exit_code(COORDINATOR) is not None:
+            raise RuntimeError(f"the run ended before epoch {epoch}\n{processes.tails()}")
+        time.sleep(0.1)
 
 
 def weights(demo: FederationFiles) -> dict[str, np.ndarray]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,10 @@ import polars as pl
 
 import vfl
 from benchmarks.effort import Shape
-from vfl.api.federation_files import COORDINATOR, FederationFiles, loopback_federation, tls_table, write_toml
-from vfl.configuration.federation import TlsFiles
+from vfl.api.federation_files import FederationFiles, write_toml
+from vfl.api.processes import FederationProcesses
 from vfl.coordinator.coordinator import RunResult
 from vfl.errors import VflError
-from vfl.ids import Role
-from vfl.pki.throwaway import make_federation_certificates
 
 ACTIVE, PASSIVE, NAME = "bank", "telco", "benchmark"
 FEATURES = 8
@@ -65,7 +61,7 @@ def run_federation(federation: FederationFiles) -> SystemRun:
         VflError: what stopped the job.
     """
     with party_processes(federation) as processes:
-        recorder = _Recorder(processes)
+        recorder = _Recorder(federation.parties, processes)
         run = vfl.train(federation.job, coordinator=federation.coordinator, callbacks=[recorder])
     return SystemRun(run.result, recorder.steps, recorder.resident)
 
@@ -74,14 +70,15 @@ def run_federation(federation: FederationFiles) -> SystemRun:
 class _Recorder(vfl.Callback):
     """Keeps the duration of every step and the memory of every party after it."""
 
-    processes: dict[str, subprocess.Popen[bytes]]
+    parties: tuple[str, ...]
+    processes: FederationProcesses
     steps: list[tuple[int, float]] = field(default_factory=list)
     resident: dict[str, list[int]] = field(default_factory=dict)
 
     def on_step(self, step: vfl.Step) -> None:
         self.steps.append((step.rows, step.seconds))
-        for name, process in self.processes.items():
-            if (size := _resident_bytes(process.pid)) is not None:
+        for name in self.parties:
+            if (size := _resident_bytes(self.processes.process_id(name))) is not None:
                 self.resident.setdefault(name, []).append(size)
 
 
@@ -94,49 +91,40 @@ def _resident_bytes(pid: int) -> int | None:
 
 
 @contextmanager
-def party_processes(federation: FederationFiles) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def party_processes(federation: FederationFiles) -> Iterator[FederationProcesses]:
     """A process for every party, ended with the context."""
-    with ExitStack() as stack:
-        processes = {}
-        for name in federation.parties:
-            log = stack.enter_context((federation.folder / name / f"{name}.log").open("wb"))
-            command = [sys.executable, "-m", "vfl", "party", str(federation.party(name))]
-            processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            stack.callback(_end, processes[name])
+    with FederationProcesses(federation) as processes:
+        processes.start(*federation.parties)
         try:
             yield processes
         except VflError as error:
-            logs = "\n".join(_tail(federation.folder / name / f"{name}.log") for name in federation.parties)
-            raise RuntimeError(f"the job failed: {error}\n{logs}") from error
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The job is over and saved, or has failed: nothing is lost that a benchmark would wait for."""
-    process.kill()
-    process.wait()
-
-
-def _tail(log: Path) -> str:
-    return "\n".join([f"--- {log.name}", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]])
-
-
-# --- files ---
+            raise RuntimeError(f"the run failed: {error}\n{processes.tails()}") from error
 
 
 def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> FederationFiles:
     """A federation of two parties with random tables of ``steps`` full batches an epoch, all of them for training."""
-    names = (ACTIVE, PASSIVE)
-    for name in (*names, COORDINATOR):
+    parties = {}
+    for name in (ACTIVE, PASSIVE):
         (folder / name).mkdir(parents=True)
-    roles = {ACTIVE: Role.ACTIVE, PASSIVE: Role.PASSIVE, COORDINATOR: Role.COORDINATOR}
-    certificates = make_federation_certificates(folder / "certificates", NAME, roles)
-    write_toml(folder / "federation.toml", loopback_federation(NAME, names))
-    write_toml(folder / "job.toml", _job(names, shape, protocol, epochs))
-    write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
-    for name in names:
-        _write_table(folder / name / "table.csv", shape.rows * steps, labeled=name == ACTIVE)
-        write_toml(folder / name / "party.toml", _party(name, certificates[name]))
-    return FederationFiles(folder, names)
+        table = folder / name / "table.csv"
+        _write_table(table, shape.rows * steps, labeled=name == ACTIVE)
+        parties[name] = vfl.Party(
+            name,
+            vfl.Table(table, id="id", label="y" if name == ACTIVE else None),
+            bottom={"kind": "mlp", "hidden": [32]},
+            policy={"allow_unencrypted": True},
+        )
+    job = vfl.Job(
+        NAME,
+        task="binary",
+        seed=1,
+        widths=shape.width,
+        model={"interaction_width": shape.out_width},
+        training={"epochs": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
+        interaction={"protocol": protocol, "learning_rate": 0.1},
+        split={"validation": 0.0, "test": 0.0},
+    )
+    return vfl.write_federation(folder, job, active=parties[ACTIVE], passive=[parties[PASSIVE]], name=NAME)
 
 
 def change(path: Path, table: str, **values: Any) -> None:
@@ -144,32 +132,6 @@ def change(path: Path, table: str, **values: Any) -> None:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     content[table] = content.get(table, {}) | values
     write_toml(path, content)
-
-
-def _job(names: tuple[str, ...], shape: Shape, protocol: str, epochs: int) -> dict[str, Any]:
-    return {
-        "name": NAME,
-        "federation": "federation.toml",
-        "seed": 1,
-        "task": {"kind": "binary"},
-        "model": {"interaction_width": shape.out_width, "widths": dict.fromkeys(names, shape.width)},
-        "training": {"epochs": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
-        "interaction": {"protocol": protocol, "learning_rate": 0.1},
-        "split": {"validation": 0.0, "test": 0.0},
-    }
-
-
-def _party(name: str, certificate: TlsFiles) -> dict[str, Any]:
-    data = {"path": "table.csv", "id_column": "id"} | ({"label_column": "y"} if name == ACTIVE else {})
-    return {
-        "name": name,
-        "job": "../job.toml",
-        "output": "model",
-        "data": data,
-        "bottom": {"kind": "mlp", "hidden": [32]},
-        "policy": {"allow_unencrypted": True},
-        "tls": tls_table(certificate),
-    }
 
 
 def _write_table(path: Path, rows: int, *, labeled: bool) -> None:

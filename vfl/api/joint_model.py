@@ -27,6 +27,7 @@ from vfl.interact.fixed_point import center
 from vfl.models.bottoms import Bottom, build_bottom
 from vfl.models.config import BottomConfig, BottomInputs, TaskConfig
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
+from vfl.models.top import linear_without_init
 
 _BOTTOMS: TypeAdapter[BottomConfig] = TypeAdapter(BottomConfig)
 _BATCH = 8192
@@ -204,7 +205,7 @@ def _top(state: Mapping[str, Tensor]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for at in sorted({int(key.partition(".")[0]) for key in state}):
         weight, bias = state[f"{at}.weight"], state[f"{at}.bias"]
-        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear = linear_without_init(weight.shape[1], weight.shape[0])
         linear.load_state_dict({"weight": weight, "bias": bias})
         layers += [linear, GroupSort2()]
     return nn.Sequential(*layers[:-1])

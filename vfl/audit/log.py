@@ -81,7 +81,7 @@ class BatchOf(_Model):
 
 
 class Crossed(_Record):
-    """One message sent or received. ``digest`` is salted; the salt is not kept (see ``vfl.transport.wire.recorder``)."""
+    """One message sent or received. ``digest`` is salted, see ``vfl.transport.wire.recorder``."""
 
     event: Literal["message"] = "message"
     direction: Literal["sent", "received"]

@@ -64,7 +64,7 @@ class TrainingConfig(Configuration):
 
 
 class InteractionConfig(Configuration):
-    """``[interaction]``. ``plaintext`` computes the same in the clear; parties refuse it unless their policy allows it."""
+    """``[interaction]``. ``plaintext`` computes in the clear; parties refuse it unless their policy allows it."""
 
     protocol: Literal["encrypted", "plaintext"] = "encrypted"
     learning_rate: Rate = 0.5

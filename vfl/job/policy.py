@@ -17,7 +17,7 @@ class PolicyConfig(Configuration):
     """``[policy]`` of party.toml.
 
     Attributes:
-        allow_unencrypted: take part in jobs whose interaction runs in the clear (``interaction.protocol = "plaintext"``).
+        allow_unencrypted: take part in jobs with ``interaction.protocol = "plaintext"``.
         min_aligned_rows: refuse to train on fewer rows in common.
         min_batch_size: refuse smaller batches, whose sums say more about single rows.
         max_epochs: refuse longer jobs, which see every row more often.

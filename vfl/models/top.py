@@ -17,7 +17,7 @@ import torch
 from deel.torchlip import GroupSort2
 from deel.torchlip.normalizers import bjorck_normalization
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, skip_init
 
 from vfl.errors import ModelError
 from vfl.models.config import TopConfig
@@ -97,11 +97,17 @@ def _linear(fan_in: int, fan_out: int, norm: float) -> nn.Linear:
     return layer
 
 
+def linear_without_init(fan_in: int, fan_out: int) -> nn.Linear:
+    """A layer whose weights are to be set: nothing is drawn from torch's generator, which is the host program's."""
+    layer: nn.Linear = skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
+    return layer
+
+
 def _plain(layer: nn.Module) -> nn.Module:
     if not parametrize.is_parametrized(layer):
         return copy.deepcopy(layer)
     source = cast("nn.Linear", layer)
-    plain = nn.Linear(source.in_features, source.out_features)
+    plain = linear_without_init(source.in_features, source.out_features)
     with torch.no_grad():
         plain.weight.copy_(source.weight)
         plain.bias.copy_(source.bias)

@@ -12,7 +12,7 @@ from rich.console import Console
 from vfl.api.federation_files import FederationFiles
 from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.cli.demo.federation import write_demo_federation
-from vfl.cli.demo.processes import FederationProcesses
+from vfl.cli.demo.processes import run_demo_processes
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.models.tasks import make_task
 from vfl.party.config import PartySetup, load_party
@@ -53,11 +53,7 @@ def run_demo(
 
 
 def _train_encrypted(federation: FederationFiles) -> dict[str, Any]:
-    report = federation.folder / "coordinator" / "outcome.json"
-    with FederationProcesses(federation) as processes:
-        processes.start_parties()
-        processes.run_coordinator(report)
-    outcome: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    outcome: dict[str, Any] = json.loads(run_demo_processes(federation))
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""A helper process that reads a Parquet file: ``python -m vfl.data.sources.parquet_check FILE``. It ends with 0 if that works.
+"""A helper process that reads a Parquet file; its exit code is 0 if that works.
 
 The reader believes the lengths in a file. A corrupted one can make it ask for more memory than there is, upon which the
 process ends at once, with nothing that could be caught (ADR 0021).

@@ -12,8 +12,8 @@ def coordinator_timeout(timeouts: TimeoutConfig, job: Attempt | None) -> float:
     if job is None:
         # The coordinator may start this much later than this party, and then wait as long for the others.
         return 2 * timeouts.connect
-    # The coordinator gives up after the first, and says why: its word should come before the party's coordinator_timeout ends.
-    # It calls once a second at least, and one or two of these calls may be late.
+    # The coordinator gives up after the first, and says why: that should reach the party before its own timeout ends.
+    # It calls at least once a second, and one or two of these calls may be late.
     return timeouts.reconnect + max(timeouts.heartbeat, 3 * HEARTBEAT_SECONDS)
 
 

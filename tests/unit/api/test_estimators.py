@@ -1,0 +1,70 @@
+"""Estimators: scikit-learn's conventions as far as they apply."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid
+
+import vfl
+from vfl.errors import ConfigError, DataError
+
+SMALL = {"model": {"interaction_width": 4, "top": {"hidden": [8]}}, "widths": 4}
+
+
+def test_a_classifier_fits_and_predicts_in_the_order_of_the_active_party(frames):
+    model = vfl.VerticalClassifier(label="default", training={"epochs": 15, "batch_size": 64}, seed=1, **SMALL)
+    assert model.fit(frames) is model
+    assert model.classes_.tolist() == [0, 1]
+    proba = model.predict_proba(frames)
+    assert proba.shape == (240, 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0)
+    assert model.score(frames) == (model.predict(frames) == frames["bank"]["default"].to_numpy()).mean()
+    assert model.score(frames) > 0.8
+    unlabeled = {"bank": frames["bank"].drop("default"), "telco": frames["telco"]}
+    np.testing.assert_array_equal(model.predict_proba(unlabeled), proba)
+    shuffled = {**frames, "bank": frames["bank"].reverse()}
+    np.testing.assert_allclose(model.predict_proba(shuffled), proba[::-1], atol=1e-6)
+
+
+def test_a_regressor_and_three_classes(frames):
+    values = frames["bank"].with_columns(pl.col("income").alias("limit") * 3 + 10)
+    tables = {"bank": values.drop("default"), "telco": frames["telco"]}
+    regressor = vfl.VerticalRegressor(label="limit", training={"epochs": 20, "batch_size": 64}, **SMALL).fit(tables)
+    assert regressor.predict(tables).shape == (240,)
+    assert regressor.score(tables) > 0.5
+    classes = values.with_columns((pl.col("limit").rank() / 81).floor().cast(pl.Int64).alias("limit"))
+    tables = {"bank": classes, "telco": frames["telco"]}
+    classifier = vfl.VerticalClassifier(label="limit", training={"epochs": 1}, **SMALL).fit(tables)
+    assert classifier.predict_proba(tables).shape == (240, 3)
+    assert set(classifier.predict(tables)) <= {0, 1, 2}
+
+
+def test_parameters_follow_scikit_learn():
+    model = vfl.VerticalClassifier(seed=5, training={"epochs": 2})
+    assert model.get_params()["seed"] == 5
+    copied = clone(model)
+    assert copied is not model
+    assert copied.get_params() == model.get_params()
+    assert model.set_params(seed=6).seed == 6
+    with pytest.raises(ValueError, match="no parameter 'epochs'"):
+        model.set_params(epochs=3)
+    for parameters in ParameterGrid({"seed": [1, 2]}):
+        assert clone(model).set_params(**parameters).seed == parameters["seed"]
+    assert repr(vfl.VerticalRegressor(seed=2)) == "VerticalRegressor(seed=2)"
+    assert vfl.VerticalClassifier._estimator_type == "classifier"
+
+
+def test_what_cannot_be_fitted_or_predicted_says_why(frames):
+    model = vfl.VerticalClassifier(label="default", training={"epochs": 1}, **SMALL)
+    with pytest.raises(ConfigError, match="not fitted yet"):
+        model.predict(frames)
+    with pytest.raises(DataError, match="0 tables have the label column 'label'"):
+        vfl.VerticalClassifier().fit(frames)
+    with pytest.raises(ConfigError, match="labels are a column"):
+        model.fit(frames, y=[1])
+    model.fit(frames)
+    with pytest.raises(DataError, match="no table of telco"):
+        model.predict({"bank": frames["bank"]})
+    with pytest.raises(DataError, match="telco lacks 40 of the 240 rows"):
+        model.predict({**frames, "telco": frames["telco"][:200]})
