@@ -181,7 +181,10 @@ def _phase_of(client: Any, call: Any) -> str:
 def main() -> None:
     """Set the trap of the process that the arguments ask for, and run it."""
     from vfl.__main__ import main as run_vfl
+    from vfl.transport.tls import version
 
+    version.require_tls_1_3()  # before the trap is set, which imports gRPC
+    version.require_tls_1_3 = lambda: None
     file = next(Path(argument) for argument in sys.argv[1:] if argument.endswith(".toml"))
     {"party": set_at_party, "run": set_at_coordinator}[sys.argv[1]](Trap(file.parent))
     run_vfl()
