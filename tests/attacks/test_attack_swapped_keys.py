@@ -64,7 +64,7 @@ class Relay:
     def sign_as(self, credentials, message: PublicKeys) -> PublicKeys:
         """Sign the swapped keys, in the name of bank, with a certificate that the relay really has."""
         keys = (message.he_public_key.tobytes(), message.agreement_key.tobytes())
-        signed = credentials.sign(Statement(KEYS_PURPOSE, "demo", KEY.job, KEY.attempt, "bank", keys))
+        signed = credentials.sign(Statement(KEYS_PURPOSE, "demo", KEY.run, KEY.attempt, "bank", keys))
         parts = {name: np.frombuffer(getattr(signed, name), np.uint8) for name in ("certificate", "signature")}
         return dataclasses.replace(message, **parts)
 

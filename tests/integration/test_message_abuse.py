@@ -84,8 +84,8 @@ WRONG_HEADERS = {
     "an old attempt": ({"attempt": ATTEMPT - 1}, "attempt that is over"),
     "a negative attempt": ({"attempt": -1}, "malformed address"),
     "a step far in the future": ({"step": 1 << 62}, "telco sent 'forward_share' of step 4611686018427387904"),
-    "the step after the next": ({"step": 3}, "while the job is at 1"),
-    "a step that is over": ({"step": 0}, "while the job is at 1"),
+    "the step after the next": ({"step": 3}, "while the run is at 1"),
+    "a step that is over": ({"step": 0}, "while the run is at 1"),
     "a negative step": ({"step": -1}, "malformed address"),
     "a message already taken": ({"step": 1}, "'forward_share' of step 1 from telco arrived twice"),
     "an unknown kind": ({"kind": "secret_key"}, "unknown kind"),
@@ -97,8 +97,8 @@ WRONG_HEADERS = {
     "the coordinator's name": ({"sender": "coordinator"}, "not a party of this federation"),
     "no name": ({"sender": ""}, "not a party of this federation"),
     "a name of a megabyte": ({"sender": "x" * MEBIBYTE}, "not a party of this federation"),
-    "a job of a path": ({"job": "../../etc/passwd\n"}, "malformed address"),
-    "a job of a kilobyte": ({"job": "j" * 1024}, "malformed address"),
+    "a run of a path": ({"run": "../../etc/passwd\n"}, "malformed address"),
+    "a run of a kilobyte": ({"run": "j" * 1024}, "malformed address"),
     "a smaller size": ({"total_bytes": 47}, "declares a size that is not that of its tensors"),
     "a larger size": ({"total_bytes": 49}, "declares a size that is not that of its tensors"),
     "a size above the limit": ({"tensors": _spec(HUGE, 1), "total_bytes": 8 * HUGE}, "of a refused shape"),
@@ -197,9 +197,9 @@ async def test_a_flood_is_bounded_and_stops_the_job_in_the_name_of_its_sender(fe
 async def test_messages_of_jobs_that_do_not_exist_are_bounded(federation, monkeypatch):
     limited(monkeypatch, held_messages=10)
     async with in_the_middle(federation) as abuser:
-        answers = [await abuser.send(job=f"job-{number}") for number in range(2, 14)]
+        answers = [await abuser.send(run=f"job-{number}") for number in range(2, 14)]
         assert [answer.accepted for answer in answers] == [True] * 10 + [False] * 2
-        assert "too many messages arrived for jobs that this party has not prepared" in answers[-1].text
+        assert "too many messages arrived for runs that this party has not prepared" in answers[-1].text
         assert_nothing_private(federation, answers[-1].text)
 
 

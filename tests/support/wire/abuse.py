@@ -71,7 +71,7 @@ class Member:
         message = message or share()
         declared: dict[str, Any] = {
             "protocol_version": 1,
-            "job": JOB,
+            "run": JOB,
             "step": 2,
             "attempt": ATTEMPT,
             "kind": message.kind,
