@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 from collections.abc import Callable, Sequence
@@ -148,8 +149,10 @@ def _write_party(folder: Path, party: Party, certificate: TlsFiles) -> None:
 
 
 def _check_importable(party: str, factory: str, bottom: Callable[..., Any]) -> None:
-    if not factory.startswith("__main__:") and load_factory(factory) is bottom:
-        return
+    if not factory.startswith("__main__:"):
+        with contextlib.suppress(ConfigError):
+            if load_factory(factory) is bottom:
+                return
     raise ConfigError(
         f"the bottom model of party '{party}' cannot be found by another process",
         detail=f"it is {factory.replace(':', '.')}, which is not the name of something in a module",

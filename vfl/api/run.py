@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Run:
             path: where to save the picture, if anywhere.
 
         Returns:
-            A ``matplotlib.figure.Figure``.
+            A ``matplotlib.figure.Figure``, which a notebook shows.
 
         Raises:
             ConfigError: matplotlib is not installed.
@@ -72,7 +73,16 @@ class Run:
         except ImportError as error:
             raise ConfigError("a plot needs matplotlib", remedy="pip install 'vfl[demo]'") from error
         scores = sorted({name for record in self.history for name in record} - {"epoch", "loss"})
-        figure = Figure(figsize=(10 if scores else 5, 4), layout="constrained")
+
+        class Shown(Figure):
+            """Shows itself in a notebook, without pyplot and its process-wide state."""
+
+            def _repr_png_(self) -> bytes:
+                picture = io.BytesIO()
+                self.savefig(picture, format="png", dpi=120)
+                return picture.getvalue()
+
+        figure = Shown(figsize=(10 if scores else 5, 4), layout="constrained")
         axes = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
         epochs = [record["epoch"] for record in self.history]
         axes[0].plot(epochs, [record["loss"] for record in self.history], marker="." if len(epochs) < 2 else "")
