@@ -1,4 +1,4 @@
-"""What every helper process needs that runs a module of this package."""
+"""The environment of helper processes that run a module of this package."""
 
 from __future__ import annotations
 

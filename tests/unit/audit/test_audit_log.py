@@ -72,7 +72,7 @@ def test_a_whole_log_holds_together(log):
         (lambda x: [*x[:3], x[1], *x[3:]], "record 1 appears again at line 4"),
         (lambda x: [*x[:2], x[2].replace(b'"bytes":5', b'"bytes":4'), *x[3:]], "record 2 (line 3) was changed"),
         (lambda x: [*x[:2], b"nonsense\n", *x[2:]], "line 3 is not a record"),
-        (lambda x: [*x, x[3]], "stands after the closing record"),
+        (lambda x: [*x, x[3]], "comes after the closing record"),
         (lambda x: [], "there is no record"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_cut_end_shows_only_by_the_closing_record_or_the_head(log):
     lines, head = log
     cut = check(lines[:-2])
     assert (cut.intact, cut.closed) == (True, None)
-    assert "cut off or written anew" in check(lines[:-2], head).problems[0]
+    assert "truncated or rewritten" in check(lines[:-2], head).problems[0]
     anew, _ = make_log([message(step=9)])
     assert check(anew).intact
     assert not check(anew, head).intact
@@ -211,7 +211,7 @@ def test_a_message_that_only_one_side_tells_is_named(sent, received, what):
 
 @pytest.mark.parametrize("opened", [{"run": "job-2"}, {"party": "clinic"}])
 def test_logs_of_other_jobs_or_of_one_party_are_not_compared(opened):
-    with pytest.raises(AuditError, match="not the logs of two parties of one job"):
+    with pytest.raises(AuditError, match="not the logs of two parties of one run"):
         compare(*halves([], [], **opened))
 
 

@@ -89,7 +89,7 @@ def test_verify_says_what_it_proves(logs, audit):
     code, output = audit("verify", logs[0], "--head", head)
     assert (code, "nothing was removed, changed or added" in output) == (0, True)
     code, output = audit("verify", logs[1], "--head", head)
-    assert (code, "cut off or written anew" in output) == (AuditError.exit_code, True)
+    assert (code, "truncated or rewritten" in output) == (AuditError.exit_code, True)
 
 
 def test_verify_names_a_changed_record(logs, audit):
