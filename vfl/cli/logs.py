@@ -10,7 +10,7 @@ import structlog
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """Format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -20,7 +20,7 @@ def configure_logs(log_format: LogFormat, **context: str) -> None:
     """Send logs to standard error.
 
     Args:
-        context: stands in every line, for instance the party's name.
+        context: included in every line, for instance the party's name.
     """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

@@ -41,7 +41,7 @@ LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or o
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Print the version when asked."""
+    """Print the version on request."""
     if version:
         typer.echo(f"vfl {PACKAGE_VERSION}")
         raise typer.Exit
@@ -50,12 +50,13 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def party(
     files: Annotated[
-        list[Path], typer.Argument(help="This party's party.toml; several, with a job each, are served at once.")
+        list[Path],
+        typer.Argument(help="This party's party.toml; several files, one per job, are served simultaneously."),
     ],
-    keep_serving: Annotated[bool, typer.Option(help="Wait for the next job when one has ended.")] = False,
+    keep_serving: Annotated[bool, typer.Option(help="When a run has ended, wait for the next one.")] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
-    """Start this organization's party process. It ends with its job, 0 on success."""
+    """Start this organization's party process. It exits when its run is over, with 0 on success."""
     from vfl.party.config import load_party
     from vfl.party.process import serve_party
 
@@ -72,15 +73,15 @@ def party(
 def run(
     job: Annotated[Path, typer.Argument(help="job.toml")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write what was measured to this JSON file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the measured results to this JSON file.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on with the latest run of this job that has not finished; without one, begin.")
+        bool, typer.Option(help="Resume the latest unfinished run of this job; if there is none, start a new run.")
     ] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
-    """Run a job as the coordinator over the parties of its federation."""
+    """Run a job, as the coordinator of the parties of its federation."""
     from vfl.coordinator.process import run_job
     from vfl.job.config import load_job_setup
 
@@ -128,7 +129,7 @@ def _write_report(outcome: RunResult, file: Path) -> None:
 def align(
     job: Annotated[Path, typer.Argument(help="job.toml")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
@@ -170,13 +171,13 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
 def doctor(
     file: Annotated[Path, typer.Argument(help="job.toml for the coordinator's view, party.toml for a party's.")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
-    brief: Annotated[bool, typer.Option("--brief", help="Leave out of the table what is well.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Hide checks that passed.")] = False,
     log: LogOption = LogFormat.TEXT,
 ) -> None:
-    """Find out what would stop a job, and who has to do what about it. The parties wait for a job; none is started."""
+    """Find out what would stop a run, and who needs to fix what, while the parties wait. Starts no run."""
     from vfl.cli.check import Kind, kind_of
     from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
     from vfl.cli.doctor_output import show_findings, write_findings
@@ -216,13 +217,15 @@ def demo(
     parties: Annotated[int, typer.Option(help="Number of organizations, the active one included.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
-    overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,
+    overlap: Annotated[
+        float, typer.Option(help="Share of the rows that each party keeps; each party drops different rows.")
+    ] = 0.9,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the rows; as many as the data set needs by default.")
+        int | None, typer.Option(min=1, help="Passes over the rows; by default as many as the data set needs.")
     ] = None,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
-    """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
+    """Train a joint model with real processes on this machine and compare it with what each side achieves alone."""
     from vfl.cli.demo.command import run_demo
 
     configure_logs(LogFormat.TEXT, party="demo")

@@ -84,7 +84,7 @@ def test_verify_says_what_it_proves(logs, audit):
     code, output = audit("verify", logs[0])
     assert code == 0
     assert "3 records hold together; head " in output
-    assert "only --head can show that the log was not written anew" in output
+    assert "only --head can rule out that the log was rewritten" in output
     head = output.split("head ")[1][:64]
     code, output = audit("verify", logs[0], "--head", head)
     assert (code, "nothing was removed, changed or added" in output) == (0, True)
@@ -110,7 +110,7 @@ def test_verify_of_a_cut_log_says_what_cannot_be_told(logs, audit):
 
 def test_compare(logs, audit):
     code, output = audit("compare", *logs)
-    assert (code, "clinic and bank: 1 messages are told alike" in output) == (0, True)
+    assert (code, "clinic and bank: 1 messages are the same in both logs" in output) == (0, True)
     code, output = audit("compare", logs[0], logs[0])
     assert (code, "not the logs of two parties" in output) == (AuditError.exit_code, True)
 

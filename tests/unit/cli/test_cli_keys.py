@@ -197,7 +197,7 @@ def test_what_cannot_be_read_is_said(file, ca, tmp_path):
     assert "cannot be read" in keys("show", tmp_path / "text", code=2)
     assert "cannot be read" in keys("show", tmp_path / "none", code=2)
     assert "cannot be read" in keys("sign", file, tmp_path / "text", "--ca", ca, "--yes", code=2)
-    assert "nobody in the federation" in keys("request", file, "nobody", "--out", tmp_path / "x", code=2)
+    assert "the federation has no member named" in keys("request", file, "nobody", "--out", tmp_path / "x", code=2)
     assert "both --federation and --ca" in keys("show", ca / "ca.crt", "--ca", ca / "ca.crt", code=2)
     (ca / "ca.key").chmod(0o644)
     assert "can be read or changed" in keys("revoke", "--ca", ca, code=2)

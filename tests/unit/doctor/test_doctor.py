@@ -226,7 +226,7 @@ async def test_a_busy_party_is_told_and_goes_on_with_its_job(federation):
         assert await clients[CLINIC].prepare(prepare) == before
         assert not parties[CLINIC].done()
     assert set(marked(findings)) == {(who, CLINIC, Check.STATE, CLINIC) for who in (COORDINATOR, ACTIVE, SHOP)}
-    assert "busy with a job" in str(findings)
+    assert "busy with a run" in str(findings)
     assert exit_code(findings) == 8
     (log,) = federation.path(CLINIC, "audit").iterdir()
     assert "diagnos" not in log.read_text(encoding="utf-8")
@@ -397,5 +397,5 @@ async def test_without_tls_another_party_at_an_endpoint_is_found(federation, mon
     async with _unchecked_parties(federation, monkeypatch):
         findings = await from_coordinator(federation)
     found = {(f.target, f.check): f.summary for f in findings if f.verdict is Verdict.PROBLEM}
-    assert found[CLINIC, Check.ANSWER] == "another party than clinic answers"
-    assert found[ACTIVE, Check.ANSWER] == "another party than bank answers"
+    assert found[CLINIC, Check.ANSWER] == "a party other than clinic answers"
+    assert found[ACTIVE, Check.ANSWER] == "a party other than bank answers"
