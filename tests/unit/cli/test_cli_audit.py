@@ -43,7 +43,7 @@ def logs(federation, tmp_path):
     return paths
 
 
-def test_a_log_is_told_in_plain_words(logs, audit, tmp_path):
+def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
     code, output = audit(logs[0], "--json", tmp_path / "out.json")
     assert code == 0, output
     for part in (
@@ -61,7 +61,7 @@ def test_a_log_is_told_in_plain_words(logs, audit, tmp_path):
     assert (told["sent"][0]["kind"], told["sent"][0]["bytes"], told["in_the_clear"]) == ("forward_share", 2_000_000, 0)
 
 
-def test_a_directory_is_told_log_by_log(logs, audit, tmp_path):
+def test_a_directory_is_summarized_log_by_log(logs, audit, tmp_path):
     code, output = audit(logs[0].parent)
     assert code == 0
     assert logs[0].name in output
@@ -99,7 +99,7 @@ def test_verify_names_a_changed_record(logs, audit):
     assert audit(logs[0])[0] == AuditError.exit_code
 
 
-def test_verify_of_a_cut_log_says_what_cannot_be_told(logs, audit):
+def test_verify_of_a_truncated_log_says_what_it_cannot_show(logs, audit):
     content = logs[0].read_bytes().splitlines(keepends=True)
     logs[0].write_bytes(b"".join(content[:-1]) + content[-1][:30])
     code, output = audit("verify", logs[0])

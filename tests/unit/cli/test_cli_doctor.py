@@ -39,7 +39,7 @@ def test_parties_that_wait_are_asked_and_then_do_their_job(federation, tmp_path)
     ).items()
 
 
-def test_a_party_that_is_missing_is_told_with_what_to_do_and_where(federation, tmp_path):
+def test_a_missing_party_is_reported_with_what_to_do_and_where(federation, tmp_path):
     out = tmp_path / "findings.json"
     with Processes(federation.write()) as processes:
         processes.start(ACTIVE)
@@ -67,7 +67,7 @@ def test_other_files_are_refused(federation, file):
 
 
 @pytest.mark.parametrize(("name", "file"), [(COORDINATOR, "job.toml"), (CLINIC, "party.toml")])
-def test_files_that_are_wrong_are_told_with_file_and_key(federation, name, file):
+def test_invalid_files_are_reported_with_file_and_key(federation, name, file):
     federation.job["training"]["epoch"] = 3
     code, output = doctor(federation.write().path(name, file))
     assert code == 2

@@ -192,7 +192,7 @@ def test_hosts_are_names_or_addresses(file, host):
     assert not folder.exists()
 
 
-def test_what_cannot_be_read_is_said(file, ca, tmp_path):
+def test_unreadable_files_are_reported(file, ca, tmp_path):
     (tmp_path / "text").write_text("x", encoding="ascii")
     assert "cannot be read" in keys("show", tmp_path / "text", code=2)
     assert "cannot be read" in keys("show", tmp_path / "none", code=2)

@@ -44,7 +44,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(path):
     assert error.remedy == "write 'listen'"
 
 
-def test_an_unknown_key_like_no_other_gets_the_list(path):
+def test_an_unknown_key_without_a_close_match_gets_the_list(path):
     error = refused(path, "zzz = 1\n" + GOOD)
     assert "zzz: unknown key" in error.detail
     assert error.remedy == "use one of: name, coordinator, parties, tls"

@@ -16,7 +16,7 @@ async def _piece():
     piece_finished()
 
 
-async def test_jobs_at_once_count_their_own(request):
+async def test_concurrent_jobs_count_their_own_progress(request):
     use_threads(2)
     request.addfinalizer(lambda: use_threads(1))
     jobs = [Progress() for _ in range(3)]
