@@ -197,7 +197,7 @@ def compare(first: Half, second: Half) -> Comparison:
     for half in (first, second):
         if not half.verification.intact:
             raise AuditError(
-                f"the log of {half.party or 'one party'} does not hold together",
+                f"the log of {half.party or 'one party'} is not consistent",
                 detail="; ".join(half.verification.problems),
                 remedy="check it with 'vfl audit verify' first",
             )

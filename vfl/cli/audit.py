@@ -78,7 +78,7 @@ def summary(
         if json_file:
             _write_json(json_file, [_as_data(path, told) for path, told in found])
         if not all(told.verification.intact for _, told in found):
-            raise AuditError("a log does not hold together", remedy="check it with 'vfl audit verify'")
+            raise AuditError("a log is not consistent", remedy="check it with 'vfl audit verify'")
 
 
 def _show(console: Console, path: Path, told: Summary) -> None:
@@ -102,7 +102,7 @@ def _show(console: Console, path: Path, told: Summary) -> None:
 def _facts(told: Summary) -> Iterator[str]:
     opened, closed = told.verification.opened, told.verification.closed
     if opened:
-        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), job {opened.run}"
+        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), run {opened.run}"
         yield f"job: {_settings(opened.terms)}"
         yield f"policy: {_settings(opened.policy) or 'none, a coordinator holds no data'}"
     yield f"from {told.first_time} to {told.last_time}, " + (f"ended: {closed.outcome}" if closed else "NOT CLOSED")
@@ -126,9 +126,9 @@ def _settings(values: Mapping[str, object]) -> str:
 
 def _integrity(found: Verification) -> Iterator[str]:
     if not found.intact:
-        yield f"THE LOG DOES NOT HOLD TOGETHER: {len(found.problems)} problems, see 'vfl audit verify'"
+        yield f"THE LOG IS NOT CONSISTENT: {len(found.problems)} problems, see 'vfl audit verify'"
         return
-    yield f"the log holds together: {found.records} records, head {found.head}"
+    yield f"the log is consistent: {found.records} records, head {found.head}"
     if found.closed is None:
         yield "it has no closing record: the process was killed or is still running, or the end was removed"
 
@@ -185,8 +185,8 @@ def verify_log(
         if found.torn:
             typer.echo("the last line is incomplete, as when a process is killed while writing; it is ignored")
         if not found.intact:
-            raise AuditError("the audit log does not hold together", detail="; ".join(found.problems[:5]))
-        typer.echo(f"{found.records} records hold together; head {found.head}")
+            raise AuditError("the audit log is not consistent", detail="; ".join(found.problems[:5]))
+        typer.echo(f"{found.records} records are consistent; head {found.head}")
         if head is not None:
             typer.echo("the head is the one that was noted: nothing was removed, changed or added since")
         elif found.closed is None:

@@ -47,7 +47,7 @@ def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
     code, output = audit(logs[0], "--json", tmp_path / "out.json")
     assert code == 0, output
     for part in (
-        "log of clinic (passive), job job-1",
+        "log of clinic (passive), run job-1",
         "protocol encrypted",
         "allow_unencrypted no",
         "in the clear: nothing",
@@ -83,7 +83,7 @@ def test_what_was_in_the_clear_stands_out(federation, audit, tmp_path):
 def test_verify_says_what_it_proves(logs, audit):
     code, output = audit("verify", logs[0])
     assert code == 0
-    assert "3 records hold together; head " in output
+    assert "3 records are consistent; head " in output
     assert "only --head can rule out that the log was rewritten" in output
     head = output.split("head ")[1][:64]
     code, output = audit("verify", logs[0], "--head", head)
