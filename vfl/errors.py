@@ -1,8 +1,8 @@
-"""Every error a user can meet. Each says what is wrong, where, and what to do.
+"""All errors that a user can encounter. Each says what is wrong, where, and what to do.
 
-An error has two faces. ``str(error)`` is for the operator of the party where it happened and may name files, columns
-and values. ``error.summary`` may cross to another organization: it is written by us, names the party's part that
-failed, and never holds data, ids or a stack trace.
+An error has two parts. ``str(error)`` is for the operator of the party where it happened and may name files, columns
+and values. ``error.summary`` may cross to another organization: it is a fixed text that names
+what failed, and never contains data, ids or a stack trace.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 from typing import ClassVar
 
 _REFUSALS = ("can't allocate memory", "can't start new thread")
-"""In the message of the RuntimeError that torch raises on the CPU, and Python where a thread finds no room."""
+"""Found in the RuntimeErrors of torch on the CPU, and of Python when a thread cannot be started."""
 
 
 class VflError(Exception):
@@ -20,7 +20,7 @@ class VflError(Exception):
     Args:
         summary: one sentence, safe to show to every organization of the federation.
         detail: more for the local operator (may name files, columns, values); never leaves the party.
-        remedy: what to change so that it works.
+        remedy: what to change to make it work.
 
     Attributes:
         will_be_shown: whether somebody else shows it to the operator, so that it need not be logged here, too.
@@ -47,7 +47,7 @@ class VflError(Exception):
 
 
 class ConfigError(VflError):
-    """A configuration file is missing, malformed or contradicts itself."""
+    """A configuration file is missing, malformed or inconsistent."""
 
     code = "config"
     exit_code = 2
@@ -117,7 +117,7 @@ class ProtocolError(VflError):
 
 
 class PeerUnreachable(VflError):
-    """A peer cannot be connected to, or went away."""
+    """A peer cannot be reached, or its connection was lost."""
 
     code = "unreachable"
     exit_code = 11
@@ -125,7 +125,7 @@ class PeerUnreachable(VflError):
 
 
 class DeadlineExceeded(VflError):
-    """A peer or a phase took longer than the configured deadline."""
+    """A peer or a phase took longer than the configured timeout."""
 
     code = "deadline"
     exit_code = 12
@@ -147,14 +147,14 @@ class ListenError(VflError):
 
 
 class JobAborted(VflError):
-    """The job was stopped, by an operator or because of an error at some party. ``summary`` says by whom and why."""
+    """The run was stopped, by an operator or because of an error at a party. ``summary`` says by whom and why."""
 
     code = "aborted"
     exit_code = 15
 
 
 class PartyRestarted(VflError):
-    """A party's process was started again in the middle of a job and knows nothing of it until it is prepared."""
+    """A party's process was restarted during a run, of which it knows nothing until it is prepared again."""
 
     code = "restarted"
     exit_code = 21
@@ -162,7 +162,7 @@ class PartyRestarted(VflError):
 
 
 class ProcessEnding(VflError):
-    """A party's process was told to end (SIGTERM) in the middle of a job, which waits for it to be started again."""
+    """A party's process received SIGTERM during a run, which waits for the party to be restarted."""
 
     code = "ending"
     exit_code = 143
@@ -170,28 +170,28 @@ class ProcessEnding(VflError):
 
 
 class AuditError(VflError):
-    """An audit log cannot be written or read, or does not hold together."""
+    """An audit log cannot be written or read, or is not consistent."""
 
     code = "audit"
     exit_code = 19
 
 
 class CheckpointError(VflError):
-    """A checkpoint or the coordinator's record of runs cannot be written, read or used for this job."""
+    """A checkpoint or the coordinator's record of runs cannot be written, read or used for this run."""
 
     code = "checkpoint"
     exit_code = 20
 
 
 class MemoryExhausted(VflError):
-    """A process was refused the memory that it needs."""
+    """A process could not allocate the memory it needs."""
 
     code = "memory"
     exit_code = 22
 
 
 class InternalError(VflError):
-    """A defect in vfl. The details are in the log of the party where it happened."""
+    """A bug in vfl. The details are in the log of the party where it happened."""
 
     code = "internal"
     exit_code = 70
@@ -217,10 +217,10 @@ class RemoteError(VflError):
 
 
 def memory_exhausted(error: Exception, where: str) -> MemoryExhausted | None:
-    """What to tell of an exception that means that memory was refused; None of any other.
+    """The error to report for an exception that means that memory ran out; None for any other exception.
 
     Args:
-        where: what was being done, as the object of a sentence; safe to cross.
+        where: what was being done, as the object of a sentence; may cross to other organizations.
     """
     if not _is_refusal_of_memory(error):
         return None
@@ -228,12 +228,12 @@ def memory_exhausted(error: Exception, where: str) -> MemoryExhausted | None:
         f"there was not enough memory for {where}",
         detail=f"{type(error).__name__}: {error}",
         remedy="give this process more memory, or lower 'pool_memory_mb' of party.toml or the batch sizes of the job; "
-        "'vfl run --resume' goes on from the last checkpoint",
+        "'vfl run --resume' resumes from the last checkpoint",
     )
 
 
 def _is_refusal_of_memory(error: BaseException | None) -> bool:
-    """Whether it says so, or follows from one that does: of Python, NumPy, torch or the system."""
+    """Whether it, or one of its causes, is an out-of-memory error of Python, NumPy, torch or the system."""
     while error is not None:
         names = {cls.__name__ for cls in type(error).__mro__}
         if names & {"MemoryError", "OutOfMemoryError"} or any(text in str(error) for text in _REFUSALS):
@@ -245,7 +245,7 @@ def _is_refusal_of_memory(error: BaseException | None) -> bool:
 
 
 def is_retryable(error: VflError) -> bool:
-    """Whether another attempt may succeed although nobody changed anything, wherever the error happened."""
+    """Whether another attempt may succeed without any change, wherever the error happened."""
     if isinstance(error, RemoteError):
         known = all_error_types().get(error.remote_code)
         return known is not None and known.retryable

@@ -1,4 +1,4 @@
-"""Names and addresses that every part of the system agrees on: parties, phases, batches, message addresses."""
+"""Names and addresses used throughout the system: roles, phases, batches, attempts, message addresses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What the name of a run of a job must match whole: files and directories are called after it."""
+"""The pattern of a run's full name, which is used in names of files and directories."""
 
 
 class Role(StrEnum):
-    """What a process does in a federation."""
+    """The role of a process in a federation."""
 
     ACTIVE = "active"
     PASSIVE = "passive"
@@ -28,7 +28,7 @@ class Split(StrEnum):
 
 
 class Phase(StrEnum):
-    """One unit of work that the coordinator asks of every party at once, in this order within a step."""
+    """One unit of work that the coordinator requests from all parties simultaneously; in this order within a step."""
 
     BOTTOM_FORWARD = "bottom_forward"
     INTERACTION_FORWARD = "interaction_forward"
@@ -50,7 +50,7 @@ INFERENCE_PHASES = (Phase.BOTTOM_FORWARD, Phase.INTERACTION_FORWARD, Phase.SCORE
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Which rows a step works on; every party derives the rows themselves from the job seed."""
+    """The batch of a step; every party derives its rows from the job seed."""
 
     split: Split
     epoch: int
@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepKey:
-    """Identity of one execution of a step. A repeated step carries a new attempt, never the old masks."""
+    """Identity of one execution of a step. A repeated step has a new attempt, and never the old masks."""
 
     run: str
     step: int
@@ -72,7 +72,7 @@ class AttemptId(NamedTuple):
     Attributes:
         job: name and digest of the files that define it, see ``vfl.job.config.job_id``.
         run: name of this execution of the job.
-        number: from 0; grows with every interruption.
+        number: from 0; increases with every interruption.
     """
 
     job: str
@@ -91,9 +91,9 @@ class CheckpointId:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a message belongs: one kind of message, once, from one sender, in one execution of a step.
+    """The address of a message: its kind and sender in one execution of a step; each address is used once.
 
-    Content that is sent piece by piece is several messages of one kind, told apart by their ``part``.
+    Content sent in pieces consists of several messages of one kind, distinguished by their ``part``.
     """
 
     key: StepKey

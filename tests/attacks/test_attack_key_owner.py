@@ -66,7 +66,7 @@ def test_second_polynomial_gives_the_factor_away_without_rerandomization(not_rer
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_second_polynomial_tells_nothing_on_our_build(ours, target):
+def test_second_polynomial_reveals_nothing_on_our_build(ours, target):
     attacked = ours[target]
     assert from_second_polynomial(attacked.view) is None
     second = attacked.view.returned[:, 1].numpy()
@@ -83,7 +83,7 @@ def test_noise_gives_the_factor_away_without_flooding(not_flooded, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_noise_tells_nothing_on_our_build(ours, target):
+def test_noise_reveals_nothing_on_our_build(ours, target):
     attacked = ours[target]
     error = np.abs(from_noise(attacked.view) - attacked.factor.astype(object))
     assert np.median(error) > np.abs(attacked.factor).max() << 20

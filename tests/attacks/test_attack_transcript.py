@@ -222,7 +222,7 @@ def _places(secrets: dict[str, np.ndarray], transcript: Transcript) -> list[str]
     return found
 
 
-def test_no_secret_stands_in_a_message(run):
+def test_no_secret_appears_in_a_message(run):
     assert _places(run.secrets, run.transcript) == []
 
 

@@ -86,7 +86,7 @@ def test_ciphertexts_with_one_seed_give_differences_away(monkeypatch, key):
     np.testing.assert_array_equal(_difference_of_plaintexts(ciphertexts), expected)
 
 
-def test_the_difference_of_our_ciphertexts_tells_nothing(key):
+def test_the_difference_of_our_ciphertexts_reveals_nothing(key):
     plaintext = np.zeros((2, DEGREE), dtype=np.int64)
     found = _difference_of_plaintexts(encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS))
     assert looks_uniform(found, PARAMETERS.t)

@@ -106,7 +106,7 @@ CASES = {
     "repeated ids": Case(
         _repeated_ids, "the id column has repeated values", "keep one row for each id", 3, "1 of 241 rows"
     ),
-    "other ids": Case(_other_ids, "the parties have no id in common", "name the same kind of id", 4, at=ACTIVE),
+    "other ids": Case(_other_ids, "the parties have no id in common", "use the same kind of id", 4, at=ACTIVE),
     "few common ids": Case(
         _few_common_ids, "rows are aligned, fewer than 235", "a lower policy.min_aligned_rows", 8, at=CLINIC
     ),

@@ -102,20 +102,20 @@ CASES = {
     "a list longer than announced": Case("blinded_id_list", _longer("points"), "(480, 32), expected (240, 32)"),
     "a list shorter than announced": Case("fully_blinded_id_list", _shorter("tags"), "(239, 16), expected (240, 16)"),
     "a list with an id twice": Case(
-        "fully_blinded_id_list", lambda message: m.FullyBlindedIdList(message.tags[[0, *range(239)]]), "an id twice"
+        "fully_blinded_id_list", lambda message: m.FullyBlindedIdList(message.tags[[0, *range(239)]]), "a duplicate id"
     ),
-    "too many bits": Case("common_ids", _longer("members"), "does not fit the number of common ids"),
-    "too few bits": Case("common_ids", _shorter("members"), "does not fit the number of common ids", sender=ACTIVE),
-    "bits beyond the end": Case("common_ids", _filled("members", 0), "does not fit the number of common ids"),
+    "too many bits": Case("common_ids", _longer("members"), "does not match the number of common ids"),
+    "too few bits": Case("common_ids", _shorter("members"), "does not match the number of common ids", sender=ACTIVE),
+    "bits beyond the end": Case("common_ids", _filled("members", 0), "does not match the number of common ids"),
     "keys with another signature": Case(
-        "public_keys", _first_flipped("signature"), "what clinic is said to have sent is not what it signed", code=13
+        "public_keys", _first_flipped("signature"), "a message in the name of clinic is not what it signed", code=13
     ),
     "other keys under the signature": Case(
-        "public_keys", _first_flipped("agreement_key"), "what bank is said to have sent is not what it signed",
+        "public_keys", _first_flipped("agreement_key"), "a message in the name of bank is not what it signed",
         sender=ACTIVE, code=13,
     ),
     "another number of ids": Case("id_count", _first_is("rows", 999), "expected (999, 32)"),
-    "no number of ids": Case("id_count", _first_is("rows", -1), "a number of ids that is none"),
+    "no number of ids": Case("id_count", _first_is("rows", -1), "an invalid number of ids"),
 }  # fmt: skip
 
 

@@ -1,14 +1,14 @@
 """Ids as points of Curve25519, and blinding them: what a helper process computes. Needs neither numpy nor torch.
 
 Blinding is the commutative cipher of Huberman, Franklin and Hogg (EC 1999, after Meadows 1986) over X25519 (RFC 7748):
-``E_k(u) = X25519(k, u)``, the u-coordinate of k P where u is that of P. Scalars commute, E_a(E_b(u)) = E_b(E_a(u)),
-because both are the u-coordinate of (ab) P; clamping changes which scalar k is, not that it is one. A clamped scalar is
-a multiple of 8, so the small-order part of a crafted point vanishes, and a point that is nothing else gives zero, which
-is refused (RFC 7748, section 6.1).
+``E_k(u) = X25519(k, u)``, the u-coordinate of k P, where u is that of P. Scalars commute, E_a(E_b(u)) = E_b(E_a(u)),
+because both are the u-coordinate of (ab) P; clamping changes the scalar k, not the fact that it is a scalar. A clamped
+scalar is a multiple of 8, so the small-order component of a crafted point vanishes; a point with no other component
+gives zero, which is refused (RFC 7748, section 6.1).
 
 Half of all u belong not to the curve but to its quadratic twist, where the same formulas compute in another group.
-Both are safe groups, so a peer that sends twist points gains nothing. But k P lies where P lies: were ids hashed to any
-u, every blinded id would show one bit of its hash. So ids are hashed to the curve alone.
+Both groups are safe, so a peer that sends twist points gains nothing. But k P is on the curve if and only if P is: if
+ids were hashed to any u, every blinded id would reveal one bit of its hash. So ids are hashed to the curve only.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LENGTH_BYTES = 8
 
 
 class SmallOrderPoint(ValueError):
-    """A point that no party blinds an id to: multiplied by any scalar it gives zero."""
+    """A point that is never a blinded id: multiplied by any scalar it gives zero."""
 
 
 def id_digests(ids: list[str], run: str) -> bytes:
-    """SHA-256 of each id, bound to the run; 32 bytes each, one after the other."""
+    """SHA-256 of each id, bound to the run; 32 bytes each, concatenated."""
     name = run.encode()
     base = hashlib.sha256(_ID_DOMAIN + len(name).to_bytes(_LENGTH_BYTES, "big") + name)
     digests = []
@@ -49,7 +49,7 @@ def hash_to_curve(digest: bytes) -> bytes:
     """A point of the curve whose discrete logarithm nobody knows, as its u-coordinate.
 
     The first of SHA-256(digest, 0), SHA-256(digest, 1), ... that is on the curve, so two tries on average: u is where
-    u^3 + A u^2 + u is a square. The time depends on the id, which is told to nobody but this party's own processor.
+    u^3 + A u^2 + u is a square. The time depends on the id, which only this party's own machine can observe.
     """
     base = hashlib.sha256(_POINT_DOMAIN + digest)
     counter = 0

@@ -1,4 +1,4 @@
-"""The order of rows that all parties derive from their common ids, each for itself."""
+"""The order of rows that each party derives locally from the common ids."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import polars as pl
 def canonical_order(ids: pl.Series) -> npt.NDArray[np.int64]:
     """Positions of a party's rows in the order of their ids.
 
-    Ids are compared as UTF-8 bytes: no locale and no meaning of digits, so parties with the same set of ids, however
-    their tables are sorted, get their rows in the same order. It follows from the common ids alone, which all of them
-    know, and tells nothing about the order of anybody's table.
+    Ids are compared as UTF-8 bytes: no locale and no numeric order, so parties with the same set of ids, however their
+    tables are sorted, get their rows in the same order. It depends only on the common ids, which all of them know, and
+    reveals nothing about the order of anybody's table.
 
     Args:
-        ids: n different ids as text.
+        ids: n distinct ids as text.
 
     Returns:
         (n,) positions in the party's own table.

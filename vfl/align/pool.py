@@ -1,4 +1,4 @@
-"""Spreads blinding over helper processes, one for each core; few points are blinded right here."""
+"""Spreads blinding over helper processes, one per core; short lists are blinded in this process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from vfl.runtime.helper_processes import helper_environment
 from vfl.runtime.progress import Progress, current_progress
 
 PIECE_POINTS = 1024
-"""Points that a helper gets at once: about 35 ms of work, so that all end at nearly the same time."""
+"""Points that a helper gets at a time: about 35 ms of work, so that all finish at nearly the same time."""
 FEW_POINTS = 1 << 12
-"""Lists shorter than this are blinded right here: helpers would take longer to start than to help."""
+"""Shorter lists are blinded in this process: starting helpers would take longer."""
 
 
 class BlindingPool:
     """Blinds with one secret scalar, which stays in the memory of this process and its helpers.
 
-    Helpers start at the first use, end in ``close`` and start again if there is more to do. If this process is killed,
-    the end of their input ends them.
+    Helpers start on first use, end in ``close`` and start again if there is more to do. If this process is killed, they
+    end because their input is closed.
 
     Args:
         processes: how many helpers, at least 1.
@@ -48,7 +48,7 @@ class BlindingPool:
         return self._spread(DIGESTS, digests, blind_digests)
 
     def blind_points(self, points: bytes) -> bytes:
-        """Blind what other parties blinded; 32 bytes for each, in order.
+        """Blind points that other parties blinded; 32 bytes for each, in order.
 
         Raises:
             SmallOrderPoint: one of them is of small order.
@@ -73,7 +73,7 @@ class BlindingPool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=helper_environment(),
-                process_group=0,  # Ctrl-C at a terminal is for the party's process, which ends its helpers
+                process_group=0,  # Ctrl-C at a terminal goes to the party's process, which ends its helpers
             )
             self._helpers.append(helper)
             _write(helper, SECRET, self._secret)
@@ -93,11 +93,11 @@ class BlindingPool:
         return blinded
 
     def close(self) -> None:
-        """End the helpers. The scalar stays, so that what was blinded with it remains of use."""
+        """End the helpers. The scalar is kept, so what was blinded with it remains usable."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
         for helper in self._helpers:
-            with contextlib.suppress(BrokenPipeError):  # of one that ended early
+            with contextlib.suppress(BrokenPipeError):  # a helper that ended early
                 helper.communicate()
         self._helpers, self._threads, self._idle = [], None, queue.SimpleQueue()
 
@@ -136,5 +136,5 @@ def _read(helper: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 def _gone() -> InternalError:
     return InternalError(
         "a helper process of the alignment ended early",
-        remedy="look whether the system ended it for want of memory; 'threads' in party.toml sets how many there are",
+        remedy="check whether the system killed it for lack of memory; 'threads' in party.toml sets how many there are",
     )

@@ -1,8 +1,8 @@
-"""Private set intersection over the network: first everybody learns how many ids are common, then who has which.
+"""Private set intersection over the network: first the number of common ids is revealed, then which they are.
 
-Every list of ids goes round the ring of parties and is blinded by each (``vfl.align.curve``) and shuffled by each. Only
-the active party sees lists that all have blinded, and cannot tell whose row an entry is, its own list included, until
-every other party on the way has undone its shuffling. They do so once the number suits their policy (ADR 0017).
+Every list of ids is passed around the ring of parties; each blinds it (``vfl.align.curve``) and shuffles it. Only the
+active party sees lists that all have blinded. It cannot tell which row an entry belongs to, even in its own list, until
+every other party on the path has undone its shuffling. Each does so once its policy accepts the number (ADR 0017).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from vfl.messages.exchange import Exchange, Send, check_shape, receive
 
 MAX_ROWS = 1 << 31
 _PARTS_OF_A_LIST = 1 << 20
-"""Parts are numbered apart for the list of each party."""
+"""Parts of each party's list are numbered in a range of their own."""
 
 
 class Alignment:
     """One party's part of an alignment.
 
     Args:
-        parties: all of them, the active one first, in the same order everywhere: the ring.
+        parties: all parties in the order of the ring, the active one first; the same everywhere.
         name: this party.
         own: its blinded ids.
-        check_rows: refuses too few rows by this party's policy.
+        check_rows: refuses too few rows, by this party's policy.
     """
 
     def __init__(self, parties: tuple[str, ...], name: str, own: BlindedIds, check_rows: Callable[[int], None]) -> None:
@@ -63,7 +63,7 @@ class Alignment:
     # --- how many ---
 
     def count(self) -> Exchange[int]:
-        """Blind all lists by all parties; return how many ids they have in common.
+        """Have all parties blind all lists; return how many ids they have in common.
 
         Raises:
             AlignmentError: there is none.
@@ -88,11 +88,11 @@ class Alignment:
         return len(self._parties) - 1
 
     def _owner(self, stage: int) -> int:
-        """Whose list this party blinds in a stage."""
+        """The owner of the list that this party blinds in a stage."""
         return (self._at - stage) % len(self._parties)
 
     def _name(self, steps: int) -> str:
-        """The party so many places on in the ring."""
+        """The party this many places further in the ring."""
         return self._parties[(self._at + steps) % len(self._parties)]
 
     def _exchange_sizes(self) -> Exchange[None]:
@@ -105,10 +105,10 @@ class Alignment:
         self._check_rows(min(self._sizes.values()))
 
     def _pass_on(self, stage: int, outgoing: Iterator[Points]) -> Exchange[None]:
-        """Send one list on and blind the one that comes, part by part in turns, so that neither side runs ahead."""
+        """Pass one list on and blind the incoming one, alternating part by part, so that neither side runs ahead."""
         owner, before = self._owner(stage), self._name(-1)
         rows, kept = self._sizes[owner], TAG_BYTES if stage == self._last else POINT_BYTES
-        blinded = [np.empty((0, kept), dtype=np.uint8)]  # grows as points arrive: ``rows`` is what a peer says
+        blinded = [np.empty((0, kept), dtype=np.uint8)]  # grows as points arrive: ``rows`` is only a peer's claim
         sent_owner = self._owner(stage - 1)
         for part in range(max(part_count(rows), part_count(self._sizes[sent_owner]))):
             if (points := next(outgoing, None)) is not None:
@@ -122,7 +122,7 @@ class Alignment:
         self._shuffled[owner] = Shuffled(np.concatenate(blinded))
 
     def _collect(self) -> Exchange[None]:
-        """The active party gets every list that all have blinded, compares them, and tells how many ids are common."""
+        """The active party receives every fully blinded list, compares them, and reports how many ids are common."""
         held = self._owner(self._last)
         active = self._parties[0]
         if self._at:
@@ -149,7 +149,7 @@ class Alignment:
         if self._count == 0:
             raise AlignmentError(
                 "the parties have no id in common",
-                remedy="name the same kind of id in data.id_column at every party, and agree on how ids are written "
+                remedy="use the same kind of id in data.id_column at every party, and agree on how ids are normalized "
                 "in [ids] of job.toml (case, white space, leading zeros)",
             )
         self._check_rows(self._count)
@@ -213,6 +213,6 @@ def _number(value: int) -> np.ndarray:
 def _read_number(numbers: np.ndarray, sender: str) -> int:
     if numbers.shape != (1,) or not 0 <= numbers[0] < MAX_ROWS:
         raise ProtocolError(
-            f"{sender} sent a number of ids that is none", remedy="check that every party runs the same version of vfl"
+            f"{sender} sent an invalid number of ids", remedy="check that every party runs the same version of vfl"
         )
     return int(numbers[0])

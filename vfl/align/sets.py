@@ -19,13 +19,13 @@ Bits = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 PART_POINTS = 1 << 14
-"""Blinded ids of one message: 512 KiB."""
+"""Blinded ids per message: 512 KiB."""
 TAG_BYTES = 16
-"""What is kept of a fully blinded id. Two of 9 parties' 10^8 ids each would share a tag with probability 2^-69."""
+"""Bytes kept of a fully blinded id. Two of 9 parties' 10^8 ids each would share a tag with probability 2^-69."""
 
 
 def part_count(rows: int) -> int:
-    """Messages that a list of so many blinded ids takes."""
+    """Number of messages for a list of this many blinded ids."""
     return -(-rows // PART_POINTS)
 
 
@@ -42,11 +42,11 @@ def secret_permutation(n: int) -> Positions:
 class BlindedIds:
     """This party's ids in a secret order, blinded with its secret scalar of the run.
 
-    What has been blinded is kept, so that a repeated attempt of the run continues where the last one stopped.
+    Blinded ids are kept, so another attempt of the run continues where the last one stopped.
 
     Args:
-        ids: n different ids as text.
-        run: what the hashes are bound to.
+        ids: n distinct ids as text.
+        run: the name that the hashes are bound to.
         processes: helper processes, at least 1.
     """
 
@@ -74,7 +74,7 @@ class BlindedIds:
         """Blind the blinded ids of another party, (p, 32).
 
         Raises:
-            ProtocolError: a point of small order, naming the sender.
+            ProtocolError: a point has small order; names the sender.
         """
         try:
             return _as_points(self._pool.blind_points(points.tobytes()))
@@ -85,7 +85,7 @@ class BlindedIds:
             ) from None
 
     def rows(self, members: Bits) -> Positions:
-        """Ascending positions in the table, from which places of the secret order are members."""
+        """Ascending positions in the table, given which places of the secret order are members."""
         return np.sort(self._order[members])
 
     def close(self) -> None:
@@ -98,10 +98,10 @@ def _as_points(content: bytes) -> Points:
 
 
 class Shuffled:
-    """A list that this party passes on in a secret order of its own.
+    """A list that this party passes on in its own secret order.
 
     Args:
-        points: (n, width); taken over, so that it is not kept twice.
+        points: (n, width); owned by this object from now on, so that it is not stored twice.
     """
 
     def __init__(self, points: Points) -> None:
@@ -112,11 +112,11 @@ class Shuffled:
         return len(self._permutation)
 
     def forget_points(self) -> None:
-        """They have been passed on; how they were shuffled is kept."""
+        """Free the points, which have been passed on; the permutation is kept."""
         self.points = self.points[:0]
 
     def unshuffled(self, members: Bits) -> Bits:
-        """Membership in the order in which the list came, from that in the order in which it was passed on."""
+        """Convert membership from the order in which the list was passed on to the order in which it arrived."""
         before = np.empty_like(members)
         before[self._permutation] = members
         return before
@@ -133,7 +133,7 @@ def members_of_all(tags: Sequence[Points], senders: Sequence[str]) -> list[Bits]
         (n_j,) for each list, all with the same number of members.
 
     Raises:
-        ProtocolError: naming the sender: a list has a tag twice, which different ids do not.
+        ProtocolError: a list has a tag twice, which distinct ids never have; names the sender.
     """
     frames = [_frame(each, sender) for each, sender in zip(tags, senders, strict=True)]
     columns = frames[0].columns
@@ -148,7 +148,7 @@ def _frame(tags: Points, sender: str) -> pl.DataFrame:
     frame = pl.DataFrame({str(column): words[:, column] for column in range(words.shape[1])})
     if frame.n_unique() != frame.height:
         raise ProtocolError(
-            f"{sender} sent a list of blinded ids that has an id twice",
+            f"{sender} sent a list of blinded ids with a duplicate id",
             remedy=f"check that {sender} runs the same version of vfl, unchanged",
         )
     return frame
@@ -162,7 +162,7 @@ def _marked(frame: pl.DataFrame, common: pl.DataFrame, columns: list[str]) -> Bi
 
 
 def pack_members(members: Bits) -> npt.NDArray[np.uint8]:
-    """One bit for each place, (ceil(n / 8),)."""
+    """One bit per place, (ceil(n / 8),)."""
     return np.packbits(members)
 
 
@@ -170,12 +170,12 @@ def unpack_members(packed: npt.NDArray[np.uint8], n: int, count: int, sender: st
     """The membership of a list of n, which must have ``count`` members.
 
     Raises:
-        ProtocolError: naming the sender: another length, or another number of members.
+        ProtocolError: wrong length, or wrong number of members; names the sender.
     """
     members = np.unpackbits(packed, count=n).astype(np.bool_) if packed.size == -(-n // 8) else None
     if members is None or int(members.sum()) != count:
         raise ProtocolError(
-            f"{sender} sent a list of members that does not fit the number of common ids",
+            f"{sender} sent a list of members that does not match the number of common ids",
             remedy="check that every party runs the same version of vfl",
         )
     return members

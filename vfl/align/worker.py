@@ -1,7 +1,7 @@
-"""A helper process that blinds: ``python -m vfl.align.worker``. It reads pieces from standard input until that ends.
+"""A helper process that blinds: ``python -m vfl.align.worker``. It reads pieces from standard input until the end.
 
-X25519 in ``cryptography`` keeps the interpreter's lock, so threads would take turns. A pipe to a plain process needs no
-pickle, starts without torch, and ends the helper by itself when the party's process is gone, however it went.
+X25519 in ``cryptography`` holds the interpreter lock, so threads would take turns. A plain process on a pipe needs no
+pickle, starts without torch, and ends by itself when the party's process is gone, for whatever reason.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import BinaryIO
 from vfl.align.curve import SmallOrderPoint, blind_digests, blind_points
 
 HEADER = struct.Struct("<cI")
-"""What follows, and how many bytes of it."""
+"""Type and length in bytes of what follows."""
 SECRET, DIGESTS, POINTS, RESULT, REFUSED = b"S", b"D", b"P", b"R", b"X"
 
 
 def serve(pieces: BinaryIO, results: BinaryIO) -> None:
     """Answer each piece: ``SECRET`` sets the scalar; ``DIGESTS`` and ``POINTS`` are blinded with it.
 
-    The answer is ``RESULT`` with as many points, or ``REFUSED`` with nothing where a point has small order.
+    The answer is ``RESULT`` with as many points, or an empty ``REFUSED`` if a point has small order.
     """
     secret = b""
     while len(header := pieces.read(HEADER.size)) == HEADER.size:
@@ -43,4 +43,4 @@ if __name__ == "__main__":
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except BrokenPipeError:
-        sys.stderr.close()  # the party's process is gone and so is whoever would read this
+        sys.stderr.close()  # the party's process is gone, so nobody would read this

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Audit logs: written by every process, verified, summarized and compared."""

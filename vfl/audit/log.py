@@ -1,8 +1,8 @@
-"""The audit log: one JSON object a line, each with the hash of the line before it. Pure: bytes in, bytes out.
+"""The audit log: one JSON object per line, each with the hash of the line before it. Pure: bytes in, bytes out.
 
 A line is ``{...,"hash":"H"}``, where H is the SHA-256 of the same bytes without ``,"hash":"H"``. Records are numbered
-from 0. The first one opens the log and says under which job and policy; the last one closes it with the number of
-records. Lines hold names, shapes, sizes, times and salted digests, never content or ids.
+from 0. The first one opens the log and states the run, the job and the policy; the last one closes it with the number
+of records. Lines contain names, shapes, sizes, times and salted digests, never content or ids.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vfl.errors import AuditError
 from vfl.messages import MAX_DIMENSIONS, Protection
 
 GENESIS = "0" * 64
-"""What the first record carries in place of a hash before it."""
+"""The first record's value for the hash of the previous record."""
 MAX_LINE_BYTES = 65_536
 
 _HASH = re.compile(rb'\A(\{.*),"hash":"([0-9a-f]{64})"\}\Z')
@@ -40,14 +40,14 @@ class _Record(_Model):
 
 
 class Opened(_Record):
-    """First record: whose log of which job this is, under which policy.
+    """First record: whose log this is, of which run, under which policy.
 
     Attributes:
         time: UTC, by the clock of the party.
-        roles: of all who take part, by name.
+        roles: of all members, by name.
         policy: the party's ``[policy]``; empty at the coordinator.
-        terms: what the job says about privacy, such as its protocol and number of epochs.
-        job_digest: as the parties compare it before step 0.
+        terms: the privacy-relevant settings of the job, such as its protocol and number of epochs.
+        job_digest: as compared by the parties before step 0.
     """
 
     event: Literal["opened"] = "opened"
@@ -81,7 +81,7 @@ class BatchOf(_Model):
 
 
 class Crossed(_Record):
-    """One message sent or received. ``digest`` is salted, see ``vfl.transport.wire.recorder``."""
+    """One message sent or received. ``digest`` is salted; the salt is not stored (``vfl.transport.wire.recorder``)."""
 
     event: Literal["message"] = "message"
     direction: Literal["sent", "received"]
@@ -98,11 +98,11 @@ class Crossed(_Record):
 
 
 class Closed(_Record):
-    """Last record. ``outcome`` is ``finished`` or the code of the error that ended the job.
+    """Last record. ``outcome`` is ``finished`` or the code of the error that ended the run.
 
     Attributes:
         records: number of records before this one.
-        dropped: messages that came before the job was opened and found no room to be remembered.
+        dropped: messages that came before the log was opened and exceeded the memory for such messages.
     """
 
     event: Literal["closed"] = "closed"
@@ -128,12 +128,12 @@ class Chain:
         """The next line, with its newline.
 
         Raises:
-            AuditError: the facts do not fit the record, for instance a name with odd characters.
+            AuditError: the facts do not fit the record, for instance a name with invalid characters.
         """
         try:
             record = event(n=self.records, time=time, previous=self.head, **facts)
         except ValidationError as error:
-            raise AuditError("something cannot be written to the audit log", detail=str(error)) from error
+            raise AuditError("an event cannot be written to the audit log", detail=str(error)) from error
         body = record.model_dump_json(exclude_none=True).encode()
         if len(body) + 80 > MAX_LINE_BYTES:
             raise AuditError("a record is too long for the audit log", detail=f"{len(body)} bytes")
@@ -143,13 +143,13 @@ class Chain:
 
 
 class Line:
-    """One line as it was read.
+    """One line, as read.
 
     Attributes:
         number: from 1.
-        record: None where the bytes are no record.
-        hash: of the bytes that are there.
-        intact: whether that is the hash that the line carries.
+        record: None if the bytes are not a record.
+        hash: computed from the bytes.
+        intact: whether it equals the hash in the line.
     """
 
     def __init__(self, number: int, content: bytes) -> None:
@@ -169,7 +169,7 @@ def _parsed(body: bytes) -> Record | None:
 
 
 def read_lines(chunks: Iterable[bytes]) -> Iterator[Line | None]:
-    """The lines of a log, given as pieces of any size. Memory is bounded by the longest line that is allowed.
+    """The lines of a log, given as pieces of any size. Memory is bounded by the maximum line length.
 
     Yields:
         Lines; None once at the end if the last line has no newline, as when a process was killed while writing it.

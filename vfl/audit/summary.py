@@ -1,4 +1,4 @@
-"""What an audit log amounts to: how much of what went to whom, and whether two parties' logs agree."""
+"""A summary of an audit log: how much of what went to whom; and whether two parties' logs agree."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vfl.errors import AuditError
 from vfl.messages import Protection
 
 MAX_FLOWS = 10_000
-"""Kinds of flows in one summary; a job of nine parties has some hundred."""
+"""Kinds of flows in one summary; a run with nine parties has some hundred."""
 
 
 @dataclass
 class Flow:
-    """All messages of one kind that went one way.
+    """All messages of one kind in one direction.
 
     Attributes:
         meaning: what they are, in plain words.
-        first_step, last_step: 0 for what came before the first batch.
+        first_step, last_step: 0 before the first batch.
     """
 
     direction: str
@@ -39,7 +39,7 @@ class Flow:
     last_time: str = ""
 
     def add(self, record: Crossed) -> None:
-        """Count one more."""
+        """Count a message."""
         if not self.messages:
             self.first_step, self.first_time = record.step, record.time
         self.messages += 1
@@ -50,12 +50,12 @@ class Flow:
 
 @dataclass
 class Summary:
-    """What a log says.
+    """The content of a log.
 
     Attributes:
-        verification: whether the log holds together.
+        verification: whether the log is consistent.
         flows: in the order in which they first occurred.
-        batches: how many batches of each epoch were worked on, by split and epoch.
+        batches: how many batches were processed, by split and epoch.
     """
 
     verification: Verification
@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def in_the_clear(self) -> list[Flow]:
-        """What crossed without protection though it needs it, either way."""
+        """What crossed without the protection that it needs, in either direction."""
         return [flow for flow in self.flows if flow.protection is Protection.CLEAR]
 
 
@@ -87,7 +87,7 @@ def summarize(lines: Iterable[Line | None], head: str | None = None) -> Summary:
     """Read, check and count a whole log.
 
     Raises:
-        AuditError: it has more kinds of flows than any job.
+        AuditError: it has more kinds of flows than any run.
     """
     walk = Walk(head)
     flows: dict[tuple[str, str, str, Protection], Flow] = {}
@@ -112,10 +112,10 @@ def _flow(flows: dict[tuple[str, str, str, Protection], Flow], record: Crossed, 
     key = (record.direction, record.peer, record.kind, record.protection)
     if key not in flows:
         if len(flows) >= MAX_FLOWS:
-            raise AuditError("this is not the audit log of a job", detail=f"more than {MAX_FLOWS} kinds of flows")
+            raise AuditError("this is not the audit log of a run", detail=f"more than {MAX_FLOWS} kinds of flows")
         own = verification.opened.party if verification.opened else "this party"
         sender, receiver = (own, record.peer) if record.direction == "sent" else (record.peer, own)
-        meaning = MEANINGS.get(record.kind, "a kind of message that this version of vfl does not know")
+        meaning = MEANINGS.get(record.kind, "a kind of message unknown to this version of vfl")
         flows[key] = Flow(*key, meaning=meaning.format(sender=sender, receiver=receiver))
     return flows[key]
 
@@ -126,7 +126,7 @@ _Message = tuple[str, str, int, int, int, int, str, str]
 
 @dataclass
 class Half:
-    """One party's messages to and from another, as far as the comparison needs them."""
+    """One party's messages to and from the others, as needed for a comparison."""
 
     verification: Verification
     sent: dict[str, Counter[_Message]] = field(default_factory=dict)
@@ -160,7 +160,7 @@ def _message(record: Crossed) -> _Message:
 
 @dataclass(frozen=True)
 class Difference:
-    """A message that one side's log has and the other's has not, or not so.
+    """A message that is only in one side's log, or is different in the other's.
 
     Attributes:
         what: ``missing`` from the receiver's log, ``unsent`` according to the sender's log, or ``different`` there.
@@ -177,10 +177,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What comparing two logs of one job gave.
+    """The result of comparing two logs of one run.
 
     Attributes:
-        agreed: number of messages that both logs tell alike.
+        agreed: number of messages that are the same in both logs.
     """
 
     parties: tuple[str, str]
@@ -189,21 +189,21 @@ class Comparison:
 
 
 def compare(first: Half, second: Half) -> Comparison:
-    """Whether what each says it sent is what the other says it received: form, size, protection and content digest.
+    """Check that what each says it sent is what the other says it received: form, size, protection, content digest.
 
     Raises:
-        AuditError: a log does not hold together, or they are not of two parties of one job.
+        AuditError: a log is inconsistent, or they are not the logs of two parties of one run.
     """
     for half in (first, second):
         if not half.verification.intact:
             raise AuditError(
-                f"the log of {half.party or 'one party'} does not hold together",
+                f"the log of {half.party or 'one party'} is not consistent",
                 detail="; ".join(half.verification.problems),
-                remedy="look at it with 'vfl audit verify' first",
+                remedy="check it with 'vfl audit verify' first",
             )
     one, other = first.verification.opened, second.verification.opened
     if one is None or other is None or one.run != other.run or one.party == other.party:
-        raise AuditError("these are not the logs of two parties of one job", remedy="choose two logs of the same job")
+        raise AuditError("these are not the logs of two parties of one run", remedy="choose two logs of the same run")
     agreed, differences = 0, []
     for sender, receiver in ((first, second), (second, first)):
         sent = sender.sent.get(receiver.party, Counter[_Message]())

@@ -1,8 +1,8 @@
-"""A party's audit log as a file: one for each job, append-only, readable by its owner only.
+"""A party's audit log as a file: one for each run, append-only, readable by its owner only.
 
-A record is written in one piece before the message leaves or is used, so a killed process leaves every complete record
-behind. The file is flushed to the disk when it is opened and when it is closed; a machine that loses power may lose
-the last seconds in between.
+A record is written in a single call before the message leaves or is used, so a killed process leaves every complete
+record behind. The file is flushed to disk when it is opened and closed; in between, a power cut may lose the last
+seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vfl.version import PACKAGE_VERSION
 _log = get_logger("vfl.audit")
 
 EARLY_RECORDS = 256
-"""Messages remembered that came before their job was prepared here: as many as the inbox holds."""
+"""Messages remembered from before their run was prepared here: as many as the inbox holds."""
 _SAME_NAME = 1000
 
 
@@ -37,10 +37,10 @@ class AuditConfig(Configuration):
     """``[audit]`` of party.toml and coordinator.toml.
 
     Attributes:
-        directory: where the audit logs are written, one file for each job.
+        directory: where the audit logs are written, one file for each run.
     """
 
-    # Also as a default inside another file's model, the path is made relative to that file.
+    # The path is resolved against the configuration file, even as a default inside another model.
     model_config = ConfigDict(revalidate_instances="always")
 
     directory: LocalPath = Path("audit")
@@ -48,7 +48,7 @@ class AuditConfig(Configuration):
 
 @dataclass(frozen=True)
 class Terms:
-    """What an audit log says about its job in its first record.
+    """What the first record of an audit log says about the job.
 
     Attributes:
         party: whose log it is.
@@ -84,10 +84,10 @@ class Terms:
 
 
 class AuditTrail:
-    """Implements ``vfl.transport.wire.recorder.Recorder`` with the file of one job. Used from one event loop.
+    """Implements ``vfl.transport.wire.recorder.Recorder`` with the file of one run. Used from one event loop.
 
     Args:
-        directory: made when the first job is opened.
+        directory: created when the first run is opened.
         terms: what the log says about the job.
     """
 
@@ -103,11 +103,11 @@ class AuditTrail:
         self.path: Path | None = None
 
     def open(self, run: str, attempt: int) -> None:
-        """Begin the log of a job; what has come for it already is written first.
+        """Begin the log of a run; messages that came for it earlier are written first.
 
         Raises:
             ProtocolError: the name of the run cannot be a file name.
-            AuditError: the file cannot be made. No log, no job.
+            AuditError: the file cannot be created. A party without a log takes no job.
         """
         self._file = self._new_file(run)
         self._run = run
@@ -124,7 +124,7 @@ class AuditTrail:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             for number in range(1, _SAME_NAME):
-                again = f".{number}" if number > 1 else ""  # the same job, begun again after a failure
+                again = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
                 path = self._directory / f"{run}.{self._terms.party}{again}.jsonl"
                 try:
                     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -137,10 +137,10 @@ class AuditTrail:
         raise _not_writable(f"{self._directory} is full of logs of {run}")
 
     def record(self, crossing: MessageRecord) -> None:
-        """See ``Recorder``. What belongs to no open job is remembered, within bounds, in case its job comes.
+        """See ``Recorder``. Messages of a run that is not open yet are remembered, within bounds.
 
         Raises:
-            AuditError: it cannot be written; the message must not leave, or be used, then.
+            AuditError: it cannot be written; then the message must not leave or be used.
         """
         if self._run is None:
             self._dropped += len(self._early) == EARLY_RECORDS
@@ -181,7 +181,7 @@ class AuditTrail:
             raise _not_writable("the disk is full")
 
     def close(self, error: VflError | None) -> None:
-        """End the log with its closing record, if a job was opened.
+        """End the log with its closing record, if a run was opened.
 
         Raises:
             AuditError: it cannot be written.
@@ -214,17 +214,17 @@ class AuditTrail:
 
 
 class AuditTrails:
-    """Implements ``Recorder`` for a party that serves several jobs: each trail keeps what is its job's."""
+    """Implements ``Recorder`` for a party that serves several jobs: each trail keeps the messages of its own run."""
 
     def __init__(self) -> None:
         self._trails: list[AuditTrail] = []
 
     def add(self, trail: AuditTrail) -> None:
-        """One more."""
+        """Add a trail."""
         self._trails.append(trail)
 
     def remove(self, trail: AuditTrail) -> None:
-        """One less."""
+        """Remove a trail."""
         self._trails.remove(trail)
 
     def record(self, crossing: MessageRecord) -> None:

@@ -1,7 +1,7 @@
-"""Checks that an audit log holds together: nothing removed, changed, moved or put in, as far as the log alone can tell.
+"""Verifies an audit log: nothing removed, changed, moved or inserted, as far as the log alone can show.
 
-The hashes have no key. Whoever holds a log can write it anew from any record on; only its head, noted elsewhere, shows
-that. The end of a log can be cut off, and only a closing record or the head shows that.
+The hashes have no key. Whoever holds a log can rewrite it from any record on; only its head, noted elsewhere, reveals
+that. The end of a log can be cut off; only a missing closing record or the head reveals that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Verification:
         opened: the first record, if it is one that opens a log.
         closed: the closing record, if there is one.
         torn: whether the last line is incomplete, as when a process was killed while writing it.
-        problems: what does not hold together, in words, at most ``MAX_PROBLEMS``.
+        problems: what is inconsistent, in words, at most ``MAX_PROBLEMS``.
     """
 
     records: int = 0
@@ -36,7 +36,7 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether everything that is there holds together; the end may be missing if ``closed`` is None."""
+        """Whether everything present is consistent; the end may be missing if ``closed`` is None."""
         return not self.problems
 
     def found(self, problem: str) -> None:
@@ -49,7 +49,7 @@ def verify(lines: Iterable[Line | None], head: str | None = None) -> Verificatio
     """Check a whole log.
 
     Args:
-        lines: of ``read_lines``.
+        lines: from ``read_lines``.
         head: the hash of the last record, if it was noted elsewhere.
     """
     walk = Walk(head)
@@ -59,7 +59,7 @@ def verify(lines: Iterable[Line | None], head: str | None = None) -> Verificatio
 
 
 class Walk:
-    """Checks records one by one, in constant memory but for gaps in the numbers."""
+    """Checks records one by one, in constant memory except for gaps in the numbers."""
 
     def __init__(self, head: str | None = None) -> None:
         self.result = Verification()
@@ -84,7 +84,9 @@ class Walk:
             return
         result.records += 1
         if not line.intact:
-            result.found(f"record {line.record.n} (line {line.number}) was changed: its hash does not fit its content")
+            result.found(
+                f"record {line.record.n} (line {line.number}) was changed: its hash does not match its content"
+            )
         self._place(line.record, line)
         self._content(line.record, line)
 
@@ -99,15 +101,15 @@ class Walk:
             self._gaps = self._gaps[-MAX_PROBLEMS:]
         elif self._previous is not None and record.previous != self._previous:
             self.result.found(
-                f"record {n} (line {line.number}) does not follow the record before it: one of them was replaced"
+                f"record {n} (line {line.number}) does not follow the previous record: one of them was replaced"
             )
-        # After a line that was changed its successor still carries the old hash, which is no second problem.
+        # The successor of a changed line still carries the old hash, which is not a second problem.
         self._expected, self._previous = n + 1, line.hash if line.intact else None
 
     def _out_of_place(self, n: int, line: Line) -> None:
         gap = next((gap for gap in self._gaps if n in gap), None)
         if gap is None:
-            self.result.found(f"record {n} appears again at line {line.number}: it was put in")
+            self.result.found(f"record {n} appears again at line {line.number}: it was inserted")
             return
         self.result.found(f"record {n} was moved to line {line.number}")
         self._gaps.remove(gap)
@@ -116,7 +118,7 @@ class Walk:
     def _content(self, record: Record, line: Line) -> None:
         result = self.result
         if result.closed is not None:
-            result.found(f"line {line.number} stands after the closing record")
+            result.found(f"line {line.number} comes after the closing record")
         match record:
             case Opened():
                 if result.opened is not None:
@@ -127,23 +129,21 @@ class Walk:
             case Closed():
                 result.closed = record
                 if record.records != record.n:
-                    result.found("the closing record tells another number of records than its own")
+                    result.found("the closing record states a number of records other than its own")
         if line.number == 1 and not isinstance(record, Opened):
             result.found("the log does not begin with its opening record")
 
     def end(self) -> Verification:
-        """What was found in all."""
+        """The overall result."""
         result = self.result
         if not result.records:
             result.found("there is no record")
         if result.closed and result.intact:
             told = (result.closed.bytes_sent, result.closed.bytes_received)
             if told != (self._bytes["sent"], self._bytes["received"]):
-                result.found("the closing record tells other numbers of bytes than the records before it")
+                result.found("the closing record states numbers of bytes other than those of the records before it")
         if self._noted_head not in (None, result.head):
-            what = (
-                "was continued after it" if self._head_seen else "does not contain it: it was cut off or written anew"
-            )
+            what = "was continued after it" if self._head_seen else "does not contain it: it was truncated or rewritten"
             result.found(f"the last record does not have the hash that was noted; the log {what}")
         return result
 

@@ -1,21 +1,21 @@
-"""What every kind of message is, in words for people who are not engineers.
+"""A description of every kind of message for readers who are not engineers.
 
 ``{sender}`` and ``{receiver}`` stand for names. A contract test compares the keys with the catalog of messages.
 """
 
 MEANINGS = {
-    "public_keys": "public keys of {sender} for this job",
+    "public_keys": "public keys of {sender} for this attempt of the run",
     "id_count": "number of ids of {sender}",
     "blinded_id_list": (
         "a list of ids, blinded with secret keys of {sender} and of the parties before it, and shuffled: {receiver} "
         "reads its length"
     ),
     "fully_blinded_id_list": (
-        "a list of ids that all parties have blinded: {receiver} reads how many of them any of the lists share"
+        "a list of ids that all parties have blinded: {receiver} reads how many ids any of the lists share"
     ),
     "common_id_count": "how many ids all parties have in common",
     "common_ids": "which entries of a shuffled list all parties have: {receiver} reads which of its own rows these are",
-    "weight_share_offer": "a uniform random matrix, {sender}'s part in the initial interaction weights: tells nothing",
+    "weight_share_offer": "a uniform random matrix, {sender}'s part in the initial interaction weights: no information",
     "encrypted_activations": (
         "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ),
@@ -46,28 +46,28 @@ MEANINGS = {
     "clear_activation_gradient": "activation gradients of the rows in each batch, NOT PROTECTED",
     "prepare": "name of the job and digest of its configuration",
     "prepared": "name and role of {sender}, and its numbers of rows with and without an id",
-    "restore": "which checkpoint to go on from, by step, attempt and digest",
-    "restored": "{sender} has that checkpoint whole",
+    "restore": "which checkpoint to resume from, by step, attempt and digest",
+    "restored": "{sender} has that checkpoint intact",
     "align": "request to count or find the common ids and to exchange keys",
     "aligned": "numbers of rows in each split, width of {sender}'s bottom model and whether it trains",
-    "begin": "which passive parties get activation gradients",
+    "begin": "which passive parties receive activation gradients",
     "begun": "{sender} is ready for the first batch",
     "phase_call": "which phase of which batch comes next",
     "phase_report": "seconds and bytes of a phase; from the active party also the loss of the batch",
     "score": "which split to compute metrics of",
     "scored": "metrics of a split that {sender} publishes",
-    "checkpoint": "after which step to write down the state",
-    "checkpointed": "{sender} has written it: digest of a list of its files, which holds a random value",
-    "commit": "that all parties have written a checkpoint",
-    "committed": "{sender} has noted that",
-    "heartbeat": "question whether {receiver} gets on, and which other parties do",
-    "alive": "what {sender} is doing, how many pieces of work it has done, and for whom it waits how long",
-    "abort": "that the job stops, where and why",
+    "checkpoint": "after which step to save the state",
+    "checkpointed": "{sender} has saved it: digest of a list of its files, which includes a random value",
+    "commit": "that all parties have saved a checkpoint",
+    "committed": "{sender} acknowledges that",
+    "heartbeat": "check whether {receiver} makes progress, and which other parties do",
+    "alive": "what {sender} is doing, how many pieces of work it has done, and which party it waits for and how long",
+    "abort": "that the run stops, where and why",
     "finish": "that training is over",
     "finished": "bytes, peak memory and certified constant that {sender} publishes about itself",
-    "release": "that all parties have saved their parts and the job is over",
-    "released": "{sender} ends, too",
-    "diagnose": "request for versions, clock and reachability, outside of any job",
-    "diagnosis": "versions, digest of the configuration, clock and state of {sender}, and which parties it reaches",
+    "release": "that all parties have saved their parts and the run is over",
+    "released": "{sender} ends as well",
+    "diagnose": "request for versions, clock and reachability, outside any run",
+    "diagnosis": "versions, digest of the configuration, clock and state of {sender}, and which parties it can reach",
     "failure": "the safe summary of an error, and what to do",
 }

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A party's checkpoints on disk: format, encryption at rest, and lookup."""

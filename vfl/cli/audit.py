@@ -34,7 +34,7 @@ PROTECTION_WORDS = {
 
 
 class _SummaryByDefault(TyperGroup):
-    """``vfl audit LOG`` is ``vfl audit summary LOG``; a log that is called like a command needs ``./`` before it."""
+    """``vfl audit LOG`` is ``vfl audit summary LOG``; a log with the name of a command needs ``./`` before it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "--help"):
@@ -45,9 +45,9 @@ class _SummaryByDefault(TyperGroup):
 app = typer.Typer(
     cls=_SummaryByDefault,
     no_args_is_help=True,
-    help="What left this organization and what came in: 'vfl audit LOG' (or a directory of logs) tells in plain words.",
+    help="What left this organization and what came in: 'vfl audit LOG' (or a directory of logs) sums it up.",
 )
-LogArgument = Annotated[Path, typer.Argument(help="An audit log, JOB.PARTY.jsonl.")]
+LogArgument = Annotated[Path, typer.Argument(help="An audit log, RUN.PARTY.jsonl.")]
 
 
 def _lines(path: Path) -> Iterator[Line | None]:
@@ -64,13 +64,13 @@ def _lines(path: Path) -> Iterator[Line | None]:
 @app.command(_SUMMARISE)
 def summary(
     log: Annotated[Path, typer.Argument(help="An audit log, or a directory of audit logs.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same as data to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the summary to this JSON file.")] = None,
 ) -> None:
-    """Tell what left this organization and what came in, to whom, how much, and how it was protected."""
+    """Show what left this organization and what came in, to and from whom, how much, and how it was protected."""
     with reported():
         logs = sorted(log.glob("*.jsonl")) if log.is_dir() else [log]
         if not logs:
-            raise AuditError("there is no audit log here", detail=str(log), remedy="name another directory")
+            raise AuditError("there is no audit log here", detail=str(log), remedy="choose another directory")
         found = [(path, summarize(_lines(path))) for path in logs]
         console = Console(highlight=False)
         for path, told in found:
@@ -78,7 +78,7 @@ def summary(
         if json_file:
             _write_json(json_file, [_as_data(path, told) for path, told in found])
         if not all(told.verification.intact for _, told in found):
-            raise AuditError("a log does not hold together", remedy="look at it with 'vfl audit verify'")
+            raise AuditError("a log is not consistent", remedy="check it with 'vfl audit verify'")
 
 
 def _show(console: Console, path: Path, told: Summary) -> None:
@@ -102,7 +102,7 @@ def _show(console: Console, path: Path, told: Summary) -> None:
 def _facts(told: Summary) -> Iterator[str]:
     opened, closed = told.verification.opened, told.verification.closed
     if opened:
-        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), job {opened.run}"
+        yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), run {opened.run}"
         yield f"job: {_settings(opened.terms)}"
         yield f"policy: {_settings(opened.policy) or 'none, a coordinator holds no data'}"
     yield f"from {told.first_time} to {told.last_time}, " + (f"ended: {closed.outcome}" if closed else "NOT CLOSED")
@@ -118,7 +118,7 @@ def _facts(told: Summary) -> Iterator[str]:
 
 
 def _settings(values: Mapping[str, object]) -> str:
-    """Names and values in words; what is not set is left out."""
+    """Names and values in words, without those that are not set."""
     words = {True: "yes", False: "no"}
     shown = {name: words[value] if isinstance(value, bool) else value for name, value in values.items()}
     return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
@@ -126,11 +126,11 @@ def _settings(values: Mapping[str, object]) -> str:
 
 def _integrity(found: Verification) -> Iterator[str]:
     if not found.intact:
-        yield f"THE LOG DOES NOT HOLD TOGETHER: {len(found.problems)} problems, see 'vfl audit verify'"
+        yield f"THE LOG IS NOT CONSISTENT: {len(found.problems)} problems, see 'vfl audit verify'"
         return
-    yield f"the log holds together: {found.records} records, head {found.head}"
+    yield f"the log is consistent: {found.records} records, head {found.head}"
     if found.closed is None:
-        yield "it has no closing record: the process was killed, still runs, or the end was removed"
+        yield "it has no closing record: the process was killed or is still running, or the end was removed"
 
 
 def _size(count: int) -> str:
@@ -175,45 +175,45 @@ def _write_json(path: Path, content: object) -> None:
 @app.command("verify")
 def verify_log(
     log: LogArgument,
-    head: Annotated[str | None, typer.Option(help="Hash of the last record, as it was noted elsewhere.")] = None,
+    head: Annotated[str | None, typer.Option(help="Hash of the last record, as noted elsewhere.")] = None,
 ) -> None:
-    """Find a removed, changed, moved, inserted or cut-off record, as far as the log alone (and --head) can tell."""
+    """Find removed, changed, moved, inserted or truncated records, as far as the log (and --head) shows."""
     with reported():
         found = verify(_lines(log), head)
         for problem in found.problems:
             typer.echo(problem)
         if found.torn:
-            typer.echo("the last line is incomplete, as when a process was killed while it wrote; it does not count")
+            typer.echo("the last line is incomplete, as when a process is killed while writing; it is ignored")
         if not found.intact:
-            raise AuditError("the audit log does not hold together", detail="; ".join(found.problems[:5]))
-        typer.echo(f"{found.records} records hold together; head {found.head}")
+            raise AuditError("the audit log is not consistent", detail="; ".join(found.problems[:5]))
+        typer.echo(f"{found.records} records are consistent; head {found.head}")
         if head is not None:
             typer.echo("the head is the one that was noted: nothing was removed, changed or added since")
         elif found.closed is None:
             raise AuditError(
                 "the audit log has no closing record, so its end may be missing",
-                remedy="a killed process leaves such a log; a head noted elsewhere (--head) tells it from a cut one",
+                remedy="a killed process leaves such a log; a head noted elsewhere (--head) rules out a truncated one",
             )
         else:
-            typer.echo("the closing record is there; only --head can show that the log was not written anew as a whole")
+            typer.echo("the closing record is present; only --head can rule out that the log was rewritten")
 
 
 @app.command("compare")
 def compare_logs(first: LogArgument, second: LogArgument) -> None:
-    """Check that what one party says it sent is what the other says it received, both ways."""
+    """Check that what each party says it sent is what the other says it received."""
     with reported():
         found = compare(read_half(_lines(first)), read_half(_lines(second)))
         one, other = found.parties
-        typer.echo(f"{one} and {other}: {found.agreed} messages are told alike by both logs")
+        typer.echo(f"{one} and {other}: {found.agreed} messages are the same in both logs")
         words = {
             "missing": "is not in the log of",
-            "unsent": "was not sent according to the other log, yet is in the log of",
-            "different": "is another one in the log of",
+            "unsent": "was not sent according to the other log, but is in the log of",
+            "different": "is different in the log of",
         }
         for gap in found.differences[:SHOWN_DIFFERENCES]:
             typer.echo(f"'{gap.kind}' of step {gap.step} from {gap.sender} {words[gap.what]} {gap.receiver}")
         if found.differences:
             raise AuditError(
                 f"the logs of {one} and {other} differ in {len(found.differences)} messages",
-                remedy="a job that was stopped may leave its last messages in one log only; otherwise ask both sides",
+                remedy="a run that was stopped may leave its last messages in one log only; otherwise ask both sides",
             )

@@ -1,4 +1,4 @@
-"""``vfl check``: tell which kind of file it is, and validate it with everything it refers to."""
+"""``vfl check``: recognize the kind of a file, and validate it with everything it refers to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfl.pki.credentials import load_credentials
 
 
 class Kind(StrEnum):
-    """Of a configuration file."""
+    """Kind of a configuration file."""
 
     PARTY = "party"
     JOB = "job"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell by its keys which kind of file it is.
+    """Recognize the kind of a file by its keys.
 
     Raises:
         ConfigError: it is missing or cannot be read.
@@ -40,13 +40,13 @@ def kind_of(path: Path) -> Kind:
 
 
 def check_file(path: Path, others: Sequence[Path] = ()) -> str:
-    """Validate one file; return what it is and says, in one line.
+    """Validate one file; return a one-line summary of it.
 
     Args:
-        others: files of the same command; coordinator.toml names no federation, and is checked against theirs.
+        others: files of the same command; coordinator.toml names no federation, so it is checked against theirs.
 
     Raises:
-        VflError: the first thing that is wrong, with file, key and remedy.
+        VflError: the first problem, with file, key and remedy.
     """
     match kind_of(path):
         case Kind.PARTY:
@@ -84,7 +84,7 @@ def _check_coordinator(path: Path, others: Sequence[Path]) -> str:
             return "coordinator settings: valid"
         raise ConfigError(
             "the coordinator's certificate cannot be checked without its federation",
-            detail=f"no job.toml or federation.toml stands beside {path} or above",
+            detail=f"there is no job.toml or federation.toml in the folder of {path} or the one above",
             remedy="name federation.toml or job.toml in the same command",
         )
     load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
@@ -92,7 +92,7 @@ def _check_coordinator(path: Path, others: Sequence[Path]) -> str:
 
 
 def _federation_for(path: Path, others: Sequence[Path]) -> FederationConfig | None:
-    """Of the files of the same command, else of those beside a coordinator.toml or in the folder above."""
+    """From the files of the same command, or else those in the coordinator.toml's folder or the one above."""
     folders = (path.parent, path.absolute().parent.parent)
     beside = [folder / name for folder in folders for name in ("federation.toml", "job.toml")]
     for candidate in (*others, *(file for file in beside if file.is_file())):
@@ -105,5 +105,5 @@ def _federation_for(path: Path, others: Sequence[Path]) -> FederationConfig | No
                 case Kind.PARTY:
                     return load_federation(load_job(load_toml(candidate, PartyConfig).job).federation)
         except ConfigError:
-            continue  # what is wrong with that file is said about it, where it is named
+            continue  # problems of that file are reported for that file itself
     return None

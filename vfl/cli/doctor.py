@@ -1,4 +1,4 @@
-"""``vfl doctor``: what would stop a job, and who has to do what about it. Starts no job."""
+"""``vfl doctor``: what would stop a run, and who needs to fix what. Starts no run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vfl.transport.diagnosis.call import ask_diagnosis
 from vfl.transport.relay.tunnel import dialled_endpoint
 
 PROBE_SECONDS = 25.0
-"""For a party to try all others: two addresses, a handshake, an answer, a name; each has its own deadline."""
+"""For a party to try all others: two addresses, a handshake, an answer, a name; each has its own timeout."""
 _HERE = "here"
 
 
@@ -116,6 +116,6 @@ async def _at_party(own: Prober, peer: str) -> tuple[list[Finding], list[Finding
 
 
 def exit_code(findings: list[Finding]) -> int:
-    """0 when nothing stands in the way, else that of the error which a job would end with."""
+    """0 if there is no problem, else the exit code of the error with which a run would end."""
     found = problems(findings)
     return all_error_types()[found[0].code].exit_code if found else 0

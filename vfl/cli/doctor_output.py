@@ -1,4 +1,4 @@
-"""How ``vfl doctor`` shows what it found: a table for people, JSON for programs."""
+"""Output of ``vfl doctor``: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bol
 
 
 def show_findings(findings: list[Finding], console: Console, *, brief: bool = False) -> None:
-    """One row for each check: who looked at whom, what was found, what to do and on which side.
+    """One row for each check: who checked whom, the result, where to act and what to do.
 
     Args:
-        brief: leave out what is well.
+        brief: hide checks that passed.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("who", "check", "", "found", "where to act", "what to do"):
@@ -37,7 +37,7 @@ def show_findings(findings: list[Finding], console: Console, *, brief: bool = Fa
         console.print(table)
     counts = Counter(finding.verdict for finding in findings)
     found, warnings = counts[Verdict.PROBLEM], counts[Verdict.WARNING]
-    closing = f"{found} problem(s) stand in the way of a job" if found else "nothing stands in the way of a job"
+    closing = f"{found} problem(s) would stop a run" if found else "no problems found"
     console.print(Text(f"{closing}; {warnings} warning(s), {counts[Verdict.OK]} ok"))
 
 

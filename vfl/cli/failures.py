@@ -1,4 +1,4 @@
-"""How errors reach a person: one framed message with what to do, and an exit code."""
+"""Shows errors to the operator: one framed message with what to do, and an exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ errors_console = Console(stderr=True)
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Show errors to a person and end with their exit code. All imports are done: Ctrl-C is an exception from here."""
+    """Show errors and exit with their code. All imports are done, so from here on Ctrl-C raises an exception."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -27,7 +27,7 @@ def reported() -> Iterator[None]:
         show_error(error, "stopped")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        show_error(VflError("stopped by the operator before the job began"), "stopped")
+        show_error(VflError("stopped by the operator before the run began"), "stopped")
         raise typer.Exit(130) from None
 
 

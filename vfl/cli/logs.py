@@ -14,7 +14,7 @@ from vfl.runtime.logs import ROOT
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """Format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -29,7 +29,7 @@ def configure_logs(log_format: LogFormat, *, verbose: bool = False, **context: s
 
     Args:
         verbose: show debugging events too.
-        context: stands in every line, for instance the party's name.
+        context: included in every line, for instance the party's name.
     """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

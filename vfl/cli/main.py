@@ -38,7 +38,7 @@ app.add_typer(runs.app, name="runs")
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Print the version when asked."""
+    """Print the version on request."""
     if version:
         typer.echo(f"vfl {PACKAGE_VERSION}")
         raise typer.Exit
@@ -47,13 +47,14 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def party(
     files: Annotated[
-        list[Path], typer.Argument(help="This party's party.toml; several, with a job each, are served at once.")
+        list[Path],
+        typer.Argument(help="This party's party.toml; several files, one per job, are served simultaneously."),
     ],
-    keep_serving: Annotated[bool, typer.Option(help="Wait for the next job when one has ended.")] = False,
+    keep_serving: Annotated[bool, typer.Option(help="When a run has ended, wait for the next one.")] = False,
     log: LogOption = LogFormat.TEXT,
     verbose: VerboseOption = False,
 ) -> None:
-    """Start this organization's party process. It ends with its run, 0 on success."""
+    """Start this organization's party process. It exits when its run is over, with 0 on success."""
     configure_logs(log, verbose=verbose)
     with reported():
         import torch
@@ -71,16 +72,16 @@ def party(
 def run(
     job: Annotated[Path, typer.Argument(help="job.toml")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write what was measured to this JSON file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the measured results to this JSON file.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on with the latest run of this job that has not finished; without one, begin.")
+        bool, typer.Option(help="Resume the latest unfinished run of this job; if there is none, start a new run.")
     ] = False,
     log: LogOption = LogFormat.TEXT,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run a job as the coordinator over the parties of its federation."""
+    """Run a job, as the coordinator of the parties of its federation."""
     from vfl.api.coordination import coordinate
     from vfl.cli.signals import until_signal
     from vfl.coordinator.process import RunOptions
@@ -119,7 +120,7 @@ def _write_report(outcome: RunResult, file: Path) -> None:
 def align(
     job: Annotated[Path, typer.Argument(help="job.toml")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
     log: LogOption = LogFormat.TEXT,
     verbose: VerboseOption = False,
@@ -159,14 +160,14 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
 def doctor(
     file: Annotated[Path, typer.Argument(help="job.toml for the coordinator's view, party.toml for a party's.")],
     config: Annotated[
-        Path | None, typer.Option(help="coordinator.toml; by default the one beside the job file, if any.")
+        Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
-    brief: Annotated[bool, typer.Option("--brief", help="Leave out of the table what is well.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Hide checks that passed.")] = False,
     log: LogOption = LogFormat.TEXT,
     verbose: VerboseOption = False,
 ) -> None:
-    """Find out what would stop a job, and who has to do what about it. The parties wait for a job; none is started."""
+    """Find out what would stop a run, and who needs to fix what, while the parties wait. Starts no run."""
     from vfl.api.coordination import coordinator_settings
     from vfl.cli.check import Kind, kind_of
     from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
@@ -199,13 +200,15 @@ def demo(
     parties: Annotated[int, typer.Option(help="Number of organizations, the active one included.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for configuration, logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of split, batches and initial weights.")] = 3,
-    overlap: Annotated[float, typer.Option(help="Share of the rows that each party keeps; each drops others.")] = 0.9,
+    overlap: Annotated[
+        float, typer.Option(help="Share of the rows that each party keeps; each party drops different rows.")
+    ] = 0.9,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the rows; as many as the data set needs by default.")
+        int | None, typer.Option(min=1, help="Passes over the rows; by default as many as the data set needs.")
     ] = None,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
-    """Train a joint model over real processes on this machine and compare it with what each side could do alone."""
+    """Train a joint model with real processes on this machine and compare it with what each side achieves alone."""
     from vfl.cli.demo.command import run_demo
 
     configure_logs(LogFormat.TEXT, party="demo")

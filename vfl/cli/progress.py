@@ -19,7 +19,7 @@ SMOOTHING = 0.1
 
 
 class ProgressBar(Callback):
-    """Shows a bar where the terminal can, and logs a line per epoch in any case."""
+    """Shows a progress bar if the terminal supports it, and always logs a line per epoch."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._epochs = epochs
@@ -52,7 +52,7 @@ class ProgressBar(Callback):
         self._progress.stop()
 
     def on_event(self, what: str, facts: Mapping[str, Any]) -> None:
-        """See ``Callback``. What has a reason is something that went wrong."""
+        """See ``Callback``. An event with a reason is a failure and is logged as a warning."""
         log = _log.warning if "reason" in facts else _log.info
         log(what, **facts)
 

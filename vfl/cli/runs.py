@@ -1,4 +1,4 @@
-"""``vfl runs``: what the coordinator's record says of its runs, and how to go on with one that is not finished."""
+"""``vfl runs``: the coordinator's record of its runs, and how to resume one that is not finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vfl.run_records.rows import Event, RunRecord, RunState
 
 SHOWN_CHECKPOINTS = 5
 SHOWN_EVENTS = 30
-"""The last ones; ``--json`` has all."""
+"""Only the most recent; ``--json`` has all."""
 
 _STYLES = {
     RunState.RUNNING: "cyan",
@@ -31,7 +31,7 @@ _STYLES = {
     RunState.STOPPED: "yellow",
 }
 
-app = typer.Typer(help="Runs of this coordinator: 'vfl runs' lists them, 'vfl runs show RUN' tells about one.")
+app = typer.Typer(help="Runs of this coordinator: 'vfl runs' lists them, 'vfl runs show RUN' shows one in detail.")
 RunsOption = Annotated[
     Path, typer.Option("--runs", help="The coordinator's record, 'runs.database' of coordinator.toml.")
 ]
@@ -41,7 +41,7 @@ DEFAULT = Path("runs.sqlite")
 
 @app.callback(invoke_without_command=True)
 def list_runs(context: typer.Context, runs: RunsOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """List the runs, the last one first."""
+    """List the runs, most recent first."""
     context.obj = (runs, as_json)
     if context.invoked_subcommand is not None:
         return
@@ -63,7 +63,7 @@ def show(
     runs: RunsOption = DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell about one run: how it stands, its checkpoints and losses, what happened, and how to go on."""
+    """Show one run: its state, losses, checkpoints and events, and how to resume it."""
     before, json_before = context.obj
     with reported(), _opened(runs if runs != DEFAULT else before) as store:
         record = store.get(run)
@@ -74,16 +74,16 @@ def show(
 
 
 def _opened(path: Path) -> RunReader:
-    """The record, which looking at does not make.
+    """Open the record without creating it.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: there is none.
     """
     if not path.exists():
         raise ConfigError(
             "there is no record of runs here",
             detail=f"looked for {path.absolute()}",
-            remedy="name the file that 'runs.database' of coordinator.toml says: --runs FILE",
+            remedy="pass the file that 'runs.database' in coordinator.toml names: --runs FILE",
         )
     return RunReader(path)
 
@@ -101,7 +101,7 @@ def _show_list(console: Console, records: list[RunRecord]) -> None:
             _took(record),
         )
     console.print(table)
-    console.print(f"\n{len(records)} run(s); 'vfl runs show RUN' tells about one", style="dim")
+    console.print(f"\n{len(records)} run(s); 'vfl runs show RUN' shows one in detail", style="dim")
 
 
 def _show_run(console: Console, store: RunReader, record: RunRecord) -> None:
@@ -114,7 +114,7 @@ def _show_run(console: Console, store: RunReader, record: RunRecord) -> None:
     for title, table in (
         ("Epochs", _epochs(store, record)),
         ("Checkpoints that all parties have", _checkpoints(store, record)),
-        ("What happened" + (f", but for {earlier:,} earlier events" if earlier > 0 else ""), _events(events)),
+        ("Events" + (f" ({earlier:,} earlier ones not shown)" if earlier > 0 else ""), _events(events)),
     ):
         if table.row_count:
             console.print(Text(f"\n{title}", style="bold"))
@@ -128,11 +128,11 @@ def _facts(record: RunRecord) -> Iterator[tuple[str, Text | str]]:
     yield "job file", record.job_file
     yield "state", _state(record)
     if record.error:
-        yield "because", record.error
-    yield "step", f"{record.step:,} is the last one that all parties have a checkpoint of"
+        yield "error", record.error
+    yield "step", f"{record.step:,} is the last step with a checkpoint at all parties"
     yield "attempt", _attempt(record)
     yield "started", _time(record.started)
-    yield "last news", f"{_time(record.updated)}, after {_took(record)}"
+    yield "last update", f"{_time(record.updated)}, after {_took(record)}"
 
 
 def _epochs(store: RunReader, record: RunRecord) -> Table:
@@ -154,7 +154,7 @@ def _checkpoints(store: RunReader, record: RunRecord) -> Table:
 
 
 def _events(events: Sequence[Event]) -> Table:
-    table = _table("when", "what", "told")
+    table = _table("when", "what", "details")
     for event in events[-SHOWN_EVENTS:]:
         facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.facts.items())
         told = f"{event.text} ({facts})" if facts else event.text
@@ -168,9 +168,9 @@ def _what_next(record: RunRecord) -> str:
         case RunState.FINISHED:
             return "The run is finished; there is nothing to do."
         case RunState.RUNNING:
-            return f"If its coordinator does not run any more, go on with: {command}"
+            return f"If its coordinator is no longer running, resume with: {command}"
         case _:
-            return f"Go on with: {command}"
+            return f"Resume with: {command}"
 
 
 def _as_data(store: RunReader, record: RunRecord) -> dict[str, Any]:
@@ -187,11 +187,11 @@ def _as_data(store: RunReader, record: RunRecord) -> dict[str, Any]:
 
 
 def _table(*headings: str) -> Table:
-    """Columns by heading; one that begins with ``>`` is of numbers."""
+    """Columns by heading; ``>`` marks a column of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         number = heading.startswith(">")
-        wraps = heading in {"told", "parties", "job", "run"}
+        wraps = heading in {"details", "parties", "job", "run"}
         table.add_column(
             heading.removeprefix(">"),
             justify="right" if number else "left",

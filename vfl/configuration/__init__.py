@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reading TOML files into validated models, and federation.toml."""

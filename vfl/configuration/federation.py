@@ -1,4 +1,4 @@
-"""federation.toml: who takes part and where each answers. The same file at every party."""
+"""federation.toml: who takes part, and each endpoint. The same file at every party."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PASSIVE_PARTIES = 8
 NAME_PATTERN = "[a-z0-9-]{1,63}"
 
 Name = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-"""Of a federation, a party or the coordinator: a DNS label, since server names are made of them."""
+"""Of a federation, a party or the coordinator: a DNS label, since server names are built from them."""
 
 SERVER_DOMAIN = "vfl.internal"
 _DNS_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
@@ -68,8 +68,8 @@ class TlsFiles(Configuration):
     """PEM files of one process (in party.toml or coordinator.toml).
 
     Attributes:
-        ca: the CA that everybody's certificate must come from, or several in one file.
-        certificate: this process's certificate, followed by intermediate ones, if any.
+        ca: the CA that issues everybody's certificates, or several CAs in one file.
+        certificate: this process's certificate, followed by intermediate certificates, if any.
         key: its private key, readable by its owner only.
         revoked: revocation lists (CRL) of the CAs.
         passphrase_file: file with the passphrase of an encrypted key, readable by its owner only.
@@ -93,7 +93,7 @@ class TlsFiles(Configuration):
 
 
 class TlsPolicy(Configuration):
-    """``mutual``: both sides show certificates. ``insecure-loopback``: no encryption, one machine only."""
+    """``mutual``: both sides present certificates. ``insecure-loopback``: no encryption, one machine only."""
 
     mode: Literal["mutual", "insecure-loopback"] = "mutual"
 
@@ -103,9 +103,9 @@ class PartyEntry(Configuration):
 
     Attributes:
         endpoint: what others dial; None for a party that opens no port.
-        listen: what it listens on, where that is different.
+        listen: the address it listens on, if different.
         via: for a party that opens no port: the party through which it is reached.
-        server_name: the DNS name that its certificate carries, where that is not the one made from its identity.
+        server_name: the DNS name in its certificate, if it is not the one derived from its identity.
     """
 
     name: Name
@@ -128,7 +128,7 @@ class PartyEntry(Configuration):
 
     @property
     def listen_endpoint(self) -> str:
-        """Where the party opens its port; one that opens none has its server on some port of loopback."""
+        """Where the party opens its port; a party that opens none has its server on some loopback port."""
         return self.listen or self.endpoint or "127.0.0.1:0"
 
 
@@ -219,11 +219,11 @@ class FederationConfig(Configuration):
 
     @property
     def members(self) -> dict[str, Role]:
-        """Role of every party and of the coordinator, by name: whom a certificate can be for."""
+        """Role of every party and of the coordinator, by name: the possible owners of a certificate."""
         return {**{party.name: Role(party.role) for party in self.parties}, self.coordinator: Role.COORDINATOR}
 
     def server_name(self, name: str) -> str:
-        """The DNS name (DNS SAN) by which callers make sure that the server is this party, wherever it answers."""
+        """The DNS name (DNS SAN) by which callers verify that the server is this party, whatever its address."""
         stated = next((party.server_name for party in self.parties if party.name == name), None)
         return stated or party_server_name(self.name, name)
 
@@ -234,7 +234,7 @@ def party_identity(federation: str, name: str) -> str:
 
 
 def party_server_name(federation: str, name: str) -> str:
-    """The DNS name made from an identity. It never needs to resolve; it is what TLS checks, and the SNI."""
+    """The DNS name derived from an identity. It never needs to resolve; TLS checks it, and it is the SNI."""
     return f"{name}.{federation}.{SERVER_DOMAIN}"
 
 

@@ -18,22 +18,22 @@ _DIRECTORY = "directory"
 
 
 class Configuration(BaseModel):
-    """Base of configuration tables: unknown keys are errors, numbers are finite, what is validated cannot change."""
+    """Base of configuration tables: unknown keys are errors, numbers are finite, validated values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Of a whole file: dotted keys of earlier versions, and ``key = "value"``, with what they are called now."""
+    """For a whole file: dotted keys of earlier versions, or ``key = "value"``, and their present names."""
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     if "\0" in str(path):
-        raise ValueError("a path cannot hold a NUL character")
+        raise ValueError("a path cannot contain a NUL character")
     directory = (info.context or {}).get(_DIRECTORY)
     try:
         return path if directory is None else directory / path.expanduser()
     except RuntimeError:
-        raise ValueError("a path that begins with '~' needs a user of this machine") from None
+        raise ValueError("a path that begins with '~' must name a user of this machine") from None
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
@@ -47,11 +47,11 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
 
     Args:
         path: the TOML file.
-        model: what it has to look like.
+        model: describes its tables and keys.
 
     Raises:
-        ConfigError: the file is missing, is not TOML, or does not fit the model. ``detail`` lists every problem with
-            its key, and never repeats a value of the file, which may be a password.
+        ConfigError: the file is missing, is not TOML, or does not match the model. ``detail`` lists every problem with
+            its key, and never repeats a value from the file, which may be a password.
     """
     return validated(read_toml(path), model, str(path), directory=path.absolute().parent)
 
@@ -80,7 +80,7 @@ def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, d
 
 
 def _refuse_renamed(source: str, content: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
-    """Keys of an earlier version are refused by their new name: "unknown key" would leave the reader searching."""
+    """Refuse keys of an earlier version with their new names: "unknown key" would leave the reader searching."""
     changed = {old: new for old, new in renamed.items() if _is_there(content, old)}
     if changed:
         listed = "\n".join(f"  {old} is now {new}" for old, new in changed.items())
@@ -92,7 +92,7 @@ def _refuse_renamed(source: str, content: Mapping[str, Any], renamed: Mapping[st
 
 
 def _is_there(content: Mapping[str, Any], dotted: str) -> bool:
-    """Whether a key is in the content, or with ``key = "value"`` whether it has that value."""
+    """Whether a key is present; with ``key = "value"``, whether it has that value."""
     key, _, value = dotted.partition(" = ")
     inner: Any = content
     for part in key.split("."):
@@ -120,7 +120,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             detail=f"{path}: {error}",
             remedy="make it a UTF-8 text file that this user may read",
         ) from None
-    except (ValueError, RecursionError) as error:  # besides wrong syntax: thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # besides invalid syntax: thousands of digits, thousands of brackets
         raise ConfigError(
             "a configuration file is not valid TOML", detail=f"{path}: {error}", remedy="correct the syntax there"
         ) from None
@@ -134,17 +134,17 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _bounded(path: Path) -> str:
-    """The text of a file that is no longer, and has no longer lines, than configuration needs.
+    """The text of a file, with a bound on its length and that of its lines.
 
-    For a key of n dotted parts, which stands on one line, ``tomllib`` takes memory in proportion to n^2.
+    For a key of n dotted parts, which must be on one line, ``tomllib`` uses memory in proportion to n^2.
     """
     with path.open(encoding="utf-8") as file:
         text = file.read(MAX_CHARACTERS + 1)
     if len(text) > MAX_CHARACTERS or max(map(len, text.split("\n"))) > MAX_LINE:
         raise ConfigError(
-            f"a configuration file is longer than {MAX_CHARACTERS} characters, or a line of it than {MAX_LINE}",
+            f"a configuration file is longer than {MAX_CHARACTERS} characters, or one of its lines than {MAX_LINE}",
             detail=str(path),
-            remedy="break long lines: an array may go over several lines, and an inline table can be a table",
+            remedy="break long lines: an array may span several lines, and an inline table can be a table",
         )
     return text
 
@@ -164,7 +164,7 @@ def _has_long_integer(content: object) -> bool:
 
 
 def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong with which key, and what to do; the remedy names only keys of the model."""
+    """The problem, with its key, and the remedy, which names only keys of the model."""
     location = problem["loc"]
     key = _dotted(location)
     if problem["type"] == "extra_forbidden":
@@ -193,7 +193,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _table_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that describes the table at ``location``; None where the key does not lead to one."""
+    """The model that describes the table at ``location``; None if the key does not lead to one."""
     for part in location:
         if isinstance(part, int):
             continue

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Diagnosis before a run: what members find out about themselves and each other."""

@@ -1,4 +1,4 @@
-"""What a party answers when a member of its federation asks how it is."""
+"""A party's answer to a diagnostic query from a member of its federation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vfl.pki.trust import current_time
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 REUSE_SECONDS = 5.0
-"""How long the findings of one probe of the others answer further requests, so that nobody is hammered with probes."""
+"""How long the findings of a probe are reused for further requests, so that nobody is flooded with probes."""
 
 
 class PartyDoctor:
-    """Implements ``vfl.transport.diagnosis.call.DoctorHandler`` for one party. Leaves its jobs alone.
+    """Implements ``vfl.transport.diagnosis.call.DoctorHandler`` for one party. Does not touch its runs.
 
     Args:
-        own: this party, with the files that it was started with.
-        activities: what the party is doing now about each job, by the digest of the job; never empty.
+        own: this party, with the files with which it was started.
+        activities: the party's current activity for each job, by the digest of the job; never empty.
     """
 
     def __init__(self, own: Prober, activities: Callable[[], Mapping[str, Activity]]) -> None:
@@ -30,7 +30,7 @@ class PartyDoctor:
         self._probed_at = 0.0
 
     async def diagnose(self, call: Diagnose) -> Diagnosis:
-        """Say what this party runs; on request also what it finds at the others."""
+        """Report what this party runs and, on request, what it finds at the others."""
         findings = await self._probed() if call.probe_peers else ()
         activities = self._activities()
         digest = call.digest if call.digest in activities else next(iter(activities))
@@ -58,7 +58,7 @@ class PartyDoctor:
             self._probed_at = time.monotonic()
 
     async def close(self) -> None:
-        """Leave nothing running."""
+        """Cancel a probe that is running."""
         if self._probe is not None:
             self._probe.cancel()
             await asyncio.gather(self._probe, return_exceptions=True)

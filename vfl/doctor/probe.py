@@ -1,6 +1,6 @@
-"""What one member finds when it turns to a party: name, connection, TLS, and what the party says about itself.
+"""What one member finds when it contacts a party: name, connection, TLS, and the party's report about itself.
 
-Starts no job and changes nothing at the party.
+Starts no run and changes nothing at the party.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_CLOCK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Prober:
-    """Who looks, and with what it compares.
+    """The member that checks, and what it compares with.
 
     Attributes:
         digest: of this member's own job and federation, see ``job_digest``.
@@ -44,12 +44,12 @@ class Prober:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The parties that this member can turn to."""
+        """The parties that this member can contact."""
         return tuple(party.name for party in self.federation.parties if party.name != self.name)
 
 
 async def probe_others(own: Prober) -> tuple[Finding, ...]:
-    """What this member finds at every other party. All are tried at once, each for some seconds."""
+    """What this member finds at every other party. All are tried simultaneously, each for some seconds."""
     found = await asyncio.gather(*(probe(own, peer) for peer in own.others))
     return tuple(chain.from_iterable(found))
 
@@ -58,7 +58,7 @@ async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Fin
     """What this member finds at one party, up to the first step that fails.
 
     Args:
-        endpoint: where to look for it; by default where ``federation.toml`` says.
+        endpoint: where to contact it; by default the endpoint in ``federation.toml``.
     """
     notes = FindingLog(own.name, peer)
     via = own.federation.party(peer).via
@@ -75,14 +75,14 @@ async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Fin
 
 def _note_connection(notes: FindingLog, attempt: Attempt, via: str | None) -> None:
     for check, seen in attempt.passed.items():
-        # The first steps to a party without a port lead to this machine only: its relay is looked at by itself.
+        # The first steps to a party without a port only reach this machine; its relay is checked separately.
         if via is None or check is Check.TLS:
             notes.ok(check, seen)
     if (stop := attempt.obstacle) is None:
         return
     if via is not None:
         summary = f"no connection to {notes.target}, which is reached through {via}"
-        remedy = f"start {notes.target} and {via}; each of them says in its log why they are not connected"
+        remedy = f"start {notes.target} and {via}; their logs say why they are not connected"
         notes.problem(stop.check, summary, side=notes.target, remedy=remedy, code=stop.code)
         return
     side = notes.target if stop.at_peer else notes.source
@@ -93,15 +93,15 @@ def _note_certificate(notes: FindingLog, certificate: x509.Certificate, credenti
     peer = notes.target
     try:
         if (owner := member_of(certificate, credentials.federation)) != peer:
-            raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate is the one of {owner}")
+            raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate belongs to {owner}")
         credentials.trust.check_now(certificate)
     except CertificateRefused as error:
         notes.failed(Check.CERTIFICATE, error, side=peer)
         return
     days = f"{(certificate.not_valid_after_utc - current_time()).days} days left"
     if credentials.ends_soon(certificate):
-        remedy = "renew it ('vfl keys sign'); a running process loads it by itself"
-        notes.warning(Check.CERTIFICATE, f"the certificate of {peer} ends soon: {days}", side=peer, remedy=remedy)
+        remedy = "renew it ('vfl keys sign'); a running process reloads it automatically"
+        notes.warning(Check.CERTIFICATE, f"the certificate of {peer} expires soon: {days}", side=peer, remedy=remedy)
     else:
         notes.ok(Check.CERTIFICATE, days)
 
@@ -118,7 +118,7 @@ async def _ask(notes: FindingLog, own: Prober, endpoint: str) -> None:
         )
         if answer.diagnosis.party != notes.target:
             raise MismatchError(
-                f"another party than {notes.target} answers", remedy="correct its endpoint in federation.toml"
+                f"a party other than {notes.target} answers", remedy="correct its endpoint in federation.toml"
             )
     except VflError as error:
         note_refusal(notes, error)
@@ -129,7 +129,7 @@ async def _ask(notes: FindingLog, own: Prober, endpoint: str) -> None:
 
 
 def note_refusal(notes: FindingLog, error: VflError) -> None:
-    """Note that a party refused a call or did not answer; who has to act follows from the error."""
+    """Note that a party refused a call or did not answer; the error determines who needs to act."""
     refused = isinstance(error, RemoteError) and error.remote_code == AccessDenied.code
     notes.failed(Check.ANSWER, error, side=notes.source if refused else notes.target)
 
@@ -164,14 +164,14 @@ def _judge_job(notes: FindingLog, own: Prober, answer: Answer) -> None:
 def _judge_clock(notes: FindingLog, _: Prober, answer: Answer) -> None:
     middle = (answer.asked.timestamp() + answer.answered.timestamp()) / 2
     ahead = answer.diagnosis.time - middle
-    if abs(ahead) <= MAX_CLOCK_SECONDS:  # not so for a time that is no number
+    if abs(ahead) <= MAX_CLOCK_SECONDS:  # false if the time is NaN
         notes.ok(Check.CLOCK, f"the clocks differ by {abs(ahead):.0f} s")
         return
     notes.warning(
         Check.CLOCK,
         f"the clock of {notes.target} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {notes.source}'s",
         side=notes.target,
-        remedy=f"set the clock there, or at {notes.source}, by a time service: certificates and logs depend on it",
+        remedy=f"synchronize the clock there, or at {notes.source}, with a time server: certificates depend on it",
     )
 
 
@@ -181,9 +181,9 @@ def _judge_state(notes: FindingLog, _: Prober, answer: Answer) -> None:
         case Activity.WAITING:
             notes.ok(Check.STATE, f"{peer} waits for a job")
         case Activity.BUSY:
-            remedy = "wait until that job is over, or stop it"
-            what = f"{peer} is busy with a job and would refuse another"
+            remedy = "wait until that run is over, or stop it"
+            what = f"{peer} is busy with a run and would refuse another"
             notes.problem(Check.STATE, what, side=peer, remedy=remedy, code=PolicyRefusal.code)
         case Activity.STOPPED:
-            what, remedy = f"the process of {peer} is about to end", "start it again ('vfl party')"
+            what, remedy = f"the process of {peer} is about to end", "restart it ('vfl party')"
             notes.problem(Check.STATE, what, side=peer, remedy=remedy, code=PeerUnreachable.code)

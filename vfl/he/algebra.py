@@ -25,7 +25,7 @@ from vfl.he.parameters import Parameters
 from vfl.he.rounding import HALF_LIMB
 
 PIECE_BYTES = 64 * 2**20
-"""Memory of one piece of kernel arithmetic, beside operands and result; each thread works on one piece at a time."""
+"""Memory of one piece of kernel arithmetic, excluding operands and result; each thread works on one piece at a time."""
 
 
 def times_matrix(
@@ -89,7 +89,7 @@ def _column_pieces(blocks: int, stride: int, height: int) -> Iterator[tuple[slic
 def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) -> torch.Tensor:
     """Matrix (output groups * M, input groups * M) that multiplies by the plaintext polynomials of W.
 
-    Output column k of its group and input column i of its group meet at power k * per_in - i of Y.
+    Output column k of its group and input column i of its group correspond to power k * per_in - i of Y.
     """
     source, product = layout.source, layout.product
     per_in, per_out = source.per_ciphertext, product.per_ciphertext
@@ -122,7 +122,7 @@ def transposed_times(
 ) -> torch.Tensor:
     """Enc(X^T Y) from a plain X with small entries (|x| <= 2^activation_bits) and Enc(Y).
 
-    Row b of the block and feature j of its group stand at power j * stride * outputs_per - b of the plaintext
+    Row b of the block and feature j of its group are at power j * stride * outputs_per - b of the plaintext
     polynomial, so that the sum over b appears at multiples of the stride. Products of polynomials are negacyclic
     convolutions by complex transforms of length N/2; the sum over blocks is taken in the transformed domain.
 
@@ -172,7 +172,7 @@ def _feature_spectra(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block
     shape = blocks.stop - blocks.start, layout.product.feature_groups, layout.source.degree // 2
     spectra = zeros(shape, torch.complex128, kernel_device())
 
-    # One block at a time: the steps on the way to a spectrum take several times its memory.
+    # One block at a time: computing a spectrum takes several times its memory.
     def fill(index: int) -> None:
         polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD, blocks.start + index))
         spectra[index] = transform(polynomials.to(kernel_device()))

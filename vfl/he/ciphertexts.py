@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What hides one ciphertext before it returns to the owner of its key; serves one ciphertext and never again.
+    """What hides one ciphertext before it returns to the owner of its key; used for one ciphertext only.
 
     Attributes:
         first: first polynomial of an encryption of the mask, flooded, at U positions: (L, U) int32.
@@ -37,7 +37,7 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Hidden ciphertexts as they are sent: all of c1, but c0 only where its owner will read.
+    """Hidden ciphertexts as they are sent: all of c1, but c0 only at the positions that the key owner reads.
 
     Attributes:
         first: c0 at U positions, (C, level, U).
@@ -61,11 +61,12 @@ def uniform_mask(parameters: Parameters, positions: IntArray) -> IntArray:
 
 
 def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int, positions: IntArray) -> Cover:
-    """A cover for a ciphertext of ``owner`` of which the first polynomial is sent at these positions only.
+    """A cover for a ciphertext of ``owner`` whose first polynomial is sent at these positions only.
 
     (a) Its mask makes every coefficient of the plaintext that can be decrypted uniform; (b) a fresh public-key
-    encryption of zero re-randomizes the second polynomial, which otherwise is a linear function of the plain factor;
-    (c) flooding noise drowns the noise, which otherwise is one too. None of it depends on what will be hidden.
+    encryption of zero re-randomizes the second polynomial, which would otherwise be a linear function of the plain
+    factor; (c) flooding noise covers the noise, which would otherwise be one as well. None of it depends on what it
+    will hide.
     """
     level = len(parameters.primes)
     mask = uniform_mask(parameters, positions)
@@ -80,11 +81,11 @@ def make_cover(parameters: Parameters, owner: PublicKey, flooding_bits: int, pos
 def hide(
     parameters: Parameters, product: torch.Tensor, covers: Sequence[Cover], level: int, positions: IntArray
 ) -> Returned:
-    """Make products (C, 2, L, N) safe to return to the owner of their key, each with a cover of its own.
+    """Make products (C, 2, L, N) safe to return to the owner of their key, each with its own cover.
 
     Args:
-        level: primes to keep; those that correctness does not need are dropped, last of all.
-        positions: the coefficients that the owner will read, those that the covers were made for.
+        level: primes to keep; those that decryption does not need are dropped, as the last operation.
+        positions: the coefficients that the owner reads, for which the covers were made.
     """
     primes, where = prime_column(parameters, product.shape[2]), torch.from_numpy(positions)
     first = torch.empty((len(covers), level, len(positions)), dtype=torch.int64)
@@ -113,7 +114,7 @@ def from_wire(
     """Residues (C, level, n) from a peer, checked against the ``expected`` shape and the range of each prime.
 
     Raises:
-        ProtocolError: naming the sender; wrong shape or a residue not below its prime.
+        ProtocolError: wrong shape, or a residue not below its prime; names the sender.
     """
     count, level, values = expected
     bits = parameters.settings.prime_bits
@@ -142,7 +143,7 @@ def seeded_from_wire(
     """Fresh ciphertexts (C, 2, L, N) from a peer's first polynomials and seeds, checked likewise.
 
     Raises:
-        ProtocolError: naming the sender; wrong shape or a residue not below its prime.
+        ProtocolError: wrong shape, or a residue not below its prime; names the sender.
     """
     first = from_wire(parameters, words, (count, len(parameters.primes), parameters.degree), sender, what)
     return SeededCiphertexts(first, seeds_from_wire(seeds, count, sender)).expanded(parameters)

@@ -1,4 +1,4 @@
-"""Key pairs, encryptions of zero, decryption. SEAL makes the secret keys; the arithmetic is done here.
+"""Key pairs, encryptions of zero, decryption. SEAL generates the secret keys; the arithmetic is done here.
 
 Encryption and decryption need one product of polynomials by a ternary one, which floating-point transforms give exactly
 (``rounding.zero_product_error``), and random polynomials (``sampling``). Passing ciphertexts through SEAL's save and
@@ -40,7 +40,7 @@ class SeededCiphertexts:
 
     @classmethod
     def together(cls, items: Sequence[SeededCiphertexts]) -> SeededCiphertexts:
-        """Ciphertexts of several objects, at least one, in one."""
+        """Concatenate the ciphertexts of several objects, at least one."""
         return cls(torch.cat([item.first for item in items]), np.concatenate([item.seeds for item in items]))
 
     def expanded(self, parameters: Parameters) -> torch.Tensor:
@@ -58,7 +58,7 @@ class SeededCiphertexts:
 class PublicKey:
     """A party's public key (b, a) with b + a s = -e: itself an encryption of zero.
 
-    It makes encryptions of zero; plaintexts are added to residues.
+    It creates encryptions of zero; plaintexts are added to residues.
     """
 
     def __init__(self, parameters: Parameters, key: torch.Tensor) -> None:
@@ -187,7 +187,7 @@ def seeds_from_wire(seeds: npt.NDArray[np.uint8], count: int, sender: str) -> np
     """Check seeds from a peer.
 
     Raises:
-        ProtocolError: another number or length of seeds.
+        ProtocolError: the number or length of the seeds is wrong.
     """
     if seeds.shape != (count, SEED_BYTES):
         raise ProtocolError(

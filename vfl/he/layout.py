@@ -1,6 +1,6 @@
-"""Which packing to use for a batch: the choice that takes the least time, computing and sending together.
+"""Which packing to use for a batch: the choice that takes the least time for computing and sending.
 
-Candidates are enumerated, not searched cleverly: all sizes are powers of two, so there are at most a few hundred.
+All candidates are enumerated: sizes are powers of two, so there are at most a few hundred.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from vfl.errors import ParameterError
 from vfl.he.packing import ReductionPacking, RowPacking
 
 LINK_MBIT = 1000
-"""Assumed speed of the connection between two parties, in Mbit/s, where the job does not say."""
+"""Assumed speed of the connection between two parties, in Mbit/s, unless the job sets it."""
 
 _FRESH_SECONDS = 2.0e-3
 _RETURNED_SECONDS = 4.5e-3
-_MULTIPLICATION_SECONDS = 2.4e-9  # of one weight with one coefficient: all primes, halves, both polynomials
+_MULTIPLICATION_SECONDS = 2.4e-9  # one weight times one coefficient: all primes, halves, both polynomials
 _TRANSFORM_SECONDS = 1.2e-3  # all residues of one ciphertext
 _FEATURE_SECONDS = 5e-5
 _SUM_SECONDS = 2e-4  # one ciphertext times one polynomial, transformed
@@ -29,7 +29,7 @@ MAX_TERMS = 1000
 """Products added up in one float64 accumulation of the matrix kernel, so that it stays exact (see ``algebra``)."""
 
 MIN_STRIDE = 32
-"""Shortest run of rows: the matrix kernel builds matrices of (N / stride)^2."""
+"""Shortest group of rows: the matrix kernel builds matrices of (N / stride)^2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class ProductLayout:
         return self.source.groups * self.source.per_ciphertext * self.product.per_ciphertext
 
     def slabs(self, ciphertexts: int) -> Iterator[tuple[slice, ProductLayout]]:
-        """The rows of the batch in runs of whole blocks, which are computed and sent independently of each other.
+        """The rows of the batch in groups of whole blocks, which are computed and sent independently of each other.
 
         Args:
-            ciphertexts: a run has about so many; at least one block.
+            ciphertexts: a group has about this many; at least one block.
 
         Yields:
-            The rows, and the layout of a batch of these rows alone.
+            The rows, and the layout of a batch of only these rows.
         """
         blocks = max(1, ciphertexts // max(self.source.groups, self.product.groups))
         run = blocks * self.source.stride
@@ -96,7 +96,7 @@ class Costs:
     """Seconds that a layout takes: arithmetic of both sides and transfer.
 
     The constants were measured on one core of the reference machine (benchmarks/) with six 30-bit primes. A wrong
-    estimate costs time, nothing else; all parties must use the same.
+    estimate only costs time; all parties must use the same constants.
     """
 
     degree: int
@@ -120,7 +120,7 @@ class Costs:
         transforms = source.ciphertexts + product.ciphertexts
         features = source.blocks * product.feature_groups
         sums = source.ciphertexts * product.feature_groups
-        # Of the first polynomial only few coefficients are sent.
+        # Only few coefficients of the first polynomial are sent.
         returned = product.ciphertexts * (_RETURNED_SECONDS + self._transfer(_RETURNED_PRIMES))
         return transforms * _TRANSFORM_SECONDS + features * _FEATURE_SECONDS + sums * _SUM_SECONDS + returned
 
@@ -157,7 +157,7 @@ def plan_backward(
 ) -> BackwardLayout:
     """Cheapest packings of dL/dZ (rows x out_width) for passive parties of the given widths.
 
-    Passive parties compute at the same time, so the costliest of them counts, not their sum: a further party does not
+    Passive parties compute at the same time, so the most expensive one counts, not their sum: another party does not
     change how dL/dZ is encrypted unless it is wider than the others.
 
     Args:

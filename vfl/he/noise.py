@@ -30,16 +30,16 @@ FRESH_NOISE = MAX_ERROR + 0.5
 
 
 MAX_FLOODING_BITS = 119
-"""More than anything that the modulus has room for today; keeps the noise within four random words."""
+"""More than any current modulus has room for; keeps the noise within four random words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hiding:
-    """How a product is hidden before it returns to its key's owner.
+    """How a product is hidden before it returns to the owner of its key.
 
     Attributes:
         flooding_bits: flooding noise is uniform in [-2^flooding_bits, 2^flooding_bits).
-        level: primes that are left when it is sent; dropping the others costs no correctness.
+        level: number of primes when it is sent; decryption is correct without the others.
     """
 
     flooding_bits: int
@@ -65,7 +65,7 @@ def reduction_hiding(parameters: Parameters, layout: ReductionLayout) -> Hiding:
 
 
 def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
-    """The fewest primes that suffice, and all the flooding that they have room for."""
+    """The smallest sufficient number of primes, and as much flooding as they have room for."""
     unflooded = worst + zero_encryption_noise(parameters) + 0.5
     least = math.ceil(math.log2(unflooded)) + FLOODING_BITS
     room = 0
@@ -80,7 +80,7 @@ def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
 
 
 def _flooding_room(parameters: Parameters, unflooded: float, level: int) -> int:
-    """Largest number of flooding bits that still decrypts after dropping to ``level`` primes; 0 where none does."""
+    """Largest number of flooding bits that still decrypts after dropping to ``level`` primes; 0 if none does."""
     switched = len(parameters.primes) - level
     # Each dropped prime rounds both polynomials; all but the last rounding shrink with the primes dropped after them.
     rounding = ((parameters.degree + 1) / 2 + 1) if switched else 0.0
@@ -99,14 +99,14 @@ def check_bounds(
 ) -> None:
     """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
 
-    ``gradient_widths`` are the widths of those whose bottoms train; all of them where left out. ``link_mbit`` is the
-    speed that layouts are chosen for.
+    ``gradient_widths`` are the widths of those whose bottoms train; all of them if omitted. ``link_mbit`` is the
+    speed for which layouts are chosen.
 
-    Layouts depend on the batch mostly through the next power of two, so those are checked; what else they depend on
-    stays within the factor of two that the limits leave.
+    Layouts depend on the batch mostly through the next power of two, so powers of two are checked; any other
+    dependence stays within the factor of two that the limits allow.
 
     Raises:
-        ParameterError: some analytic bound does not hold.
+        ParameterError: an analytic bound does not hold.
     """
     if (error := zero_product_error(parameters)) >= MAX_ROUNDING:
         raise ParameterError(

@@ -1,7 +1,8 @@
-"""Where the entries of a matrix stand among the coefficients of ciphertexts.
+"""The positions of a matrix's entries among the coefficients of ciphertexts.
 
-Rows of a batch are cut into blocks of ``stride`` rows; several columns share a ciphertext, each a run of ``stride``
-coefficients (after Cheetah, USENIX Security 2022, section 3). All sizes inside a ciphertext are powers of two.
+Rows of a batch are split into blocks of ``stride`` rows; several columns share a ciphertext, each in ``stride``
+consecutive coefficients (following Cheetah, USENIX Security 2022, section 3). All sizes inside a ciphertext are powers
+of two.
 
 Shapes: B rows, C columns, D features, K outputs, N degree.
 """
@@ -47,7 +48,7 @@ class RowPacking:
 
     @property
     def ciphertexts(self) -> int:
-        """Ciphertexts in all."""
+        """Total number of ciphertexts."""
         return self.blocks * self.groups
 
     @property
@@ -79,9 +80,9 @@ class RowPacking:
 
 @dataclass(frozen=True, slots=True)
 class ReductionPacking:
-    """A D x K matrix summed over the rows of a batch, as the product of X^T with packed rows leaves it.
+    """A D x K matrix summed over the rows of a batch, as produced by multiplying packed rows by X^T.
 
-    Entry (j, k) stands at coefficient ``((j mod features_per) * outputs_per + (k mod outputs_per)) * stride``.
+    Entry (j, k) is at coefficient ``((j mod features_per) * outputs_per + (k mod outputs_per)) * stride``.
     Ciphertexts are ordered by group of outputs, then by group of features.
     """
 
@@ -104,7 +105,7 @@ class ReductionPacking:
 
     @property
     def ciphertexts(self) -> int:
-        """Ciphertexts in all."""
+        """Total number of ciphertexts."""
         return self.output_groups * self.feature_groups
 
     @property

@@ -28,7 +28,7 @@ MAX_ERROR = 21
 
 
 class RingSettings(BaseModel):
-    """``[ring]`` of the job file. Defaults suit tables; unchecked until ``Parameters`` is made from them."""
+    """``[ring]`` of the job file. The defaults suit tables; unchecked until ``Parameters`` is created from them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class RingSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Parameters:
-    """Validated, immutable parameters. Make them with ``Parameters.validated``."""
+    """Validated, immutable parameters. Create them with ``Parameters.validated``."""
 
     settings: RingSettings
 
@@ -108,7 +108,7 @@ class Parameters:
 
     @cached_property
     def primes(self) -> tuple[int, ...]:
-        """Data primes of the ciphertext modulus, in SEAL's order (increasing); the special prime is left out."""
+        """Data primes of the ciphertext modulus, in SEAL's order (increasing); without the special prime."""
         return ntt_primes(self.settings.prime_bits, self.degree, self.settings.primes + 1)[:-1]
 
     def modulus(self, level: int) -> int:
@@ -117,12 +117,12 @@ class Parameters:
 
     @property
     def z_limit(self) -> float:
-        """Z must stay below this in absolute value, else it would wrap in the ring."""
+        """Bound on abs(Z), beyond which it would wrap in the ring."""
         return 2.0 ** (self.tau - 1 - self.settings.activation_bits - self.settings.weight_bits)
 
     @property
     def d_alpha_limit(self) -> float:
-        """d alpha must stay below this in absolute value, else it would wrap in the ring."""
+        """Bound on abs(d alpha), beyond which it would wrap in the ring."""
         return 2.0 ** (self.tau - 1 - self.settings.gradient_bits - self.settings.weight_bits)
 
 

@@ -1,7 +1,7 @@
-"""Random material made while the process waits, so that less is left to do when a message arrives.
+"""Random material prepared while the process waits, so that there is less to do when a message arrives.
 
-Whatever comes out of a pool has never been handed out before; what a pool does not hold is made on the spot, so results
-do not depend on how full it is, only the time does.
+A pool never hands out an item twice. Items that it does not hold are made on the spot, so its fill level affects
+only the time, not the results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Pool(Generic[Item]):
-    """A store of items of one sort. Make it with ``Pools.pool``."""
+    """A store of items of one kind. Create it with ``Pools.pool``."""
 
     def __init__(self, make: Callable[[], Item], item_bytes: int, lock: threading.Lock) -> None:
         self._make = make
@@ -27,28 +27,28 @@ class Pool(Generic[Item]):
         self._wanted = 0
 
     def expect(self, count: int) -> None:
-        """So many are needed at once from now on; the pool is filled up to the largest number it was told."""
+        """Announce how many items one step needs; the pool is filled up to the largest number announced."""
         self._wanted = max(self._wanted, count)
 
     def take(self, count: int) -> list[Item]:
-        """``count`` items, each handed out once: those in the pool first, the others made now."""
+        """``count`` items, each handed out once: first those in the pool, then new ones."""
         with self._lock:
             ready = [self._items.popleft() for _ in range(min(count, len(self._items)))]
         return ready + spread(lambda _: self._make(), range(count - len(ready)))
 
     @property
     def missing(self) -> int:
-        """Items to be made until the pool is full."""
+        """Number of items missing until the pool is full."""
         return max(0, self._wanted - len(self._items))
 
     def add_one(self) -> None:
-        """Make an item and keep it."""
+        """Make an item and store it."""
         item = self._make()
         with self._lock:
             self._items.append(item)
 
     def clear(self) -> int:
-        """Drop all items; how many there were."""
+        """Drop all items; return how many there were."""
         with self._lock:
             dropped = len(self._items)
             self._items.clear()
@@ -59,10 +59,10 @@ class Pool(Generic[Item]):
 
 
 class Pools:
-    """All pools of a job at one party, within one bound on memory.
+    """All pools of one attempt at one party, within one bound on memory.
 
     Args:
-        budget_bytes: bound on what the pools keep; 0 keeps nothing, everything is then made when it is needed.
+        budget_bytes: bound on what the pools hold; with 0 they hold nothing, and everything is made when needed.
     """
 
     def __init__(self, budget_bytes: int = 0) -> None:
@@ -83,7 +83,7 @@ class Pools:
         return sum(len(pool) * pool.item_bytes for pool in self._pools)
 
     def fill_one(self) -> bool:
-        """Make one item for the pool that lacks most; False where nothing is missing or there is no room.
+        """Make one item for the pool that lacks most; return False if nothing is missing or there is no room.
 
         Called by one thread at a time; takes a few milliseconds.
         """
@@ -98,7 +98,7 @@ class Pools:
         return True
 
     def close(self) -> None:
-        """Drop everything and stay empty: what is left belongs to no message and never will."""
+        """Drop everything and stay empty: the remaining items will never be used."""
         self._closed.set()
         for pool in self._pools:
             pool.clear()

@@ -1,6 +1,6 @@
-"""What float64 arithmetic does to the integers of the scheme: analytic bounds, by which every kernel is exact.
+"""Analytic bounds on the effect of float64 arithmetic on the integers of the scheme: they make every kernel exact.
 
-Apart from the kernels, so that a process without torch can check a job by them (``noise.check_bounds``).
+Separate from the kernels, so that a process without torch can check a job with them (``noise.check_bounds``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REDUCIBLE = 2**53 - 2**30
 """Integers up to this absolute value are reduced exactly in float64 (``residues``)."""
 
 HALF_LIMB = 15
-"""Bits of the halves into which ``algebra`` cuts one factor of a product."""
+"""Bits of the halves into which ``algebra`` splits one factor of a product."""
 
 
 def product_error(degree: int, first_norm: float, second_norm: float, terms: int = 1) -> float:

@@ -1,6 +1,6 @@
 """The boundary to SEAL (through ``tenseal.sealapi``): parameters, secret keys, decryption.
 
-Its binding offers no bulk access to coefficients, so ciphertexts pass through its load streams and plaintexts through
+Its binding has no bulk access to coefficients, so ciphertexts pass through its load streams and plaintexts through
 its save streams: in anonymous memory on Linux, in a private temporary directory elsewhere.
 """
 
@@ -71,7 +71,7 @@ def _level_ids(parameters: Parameters) -> dict[int, tuple[int, ...]]:
 
 
 class SealSecret:
-    """A secret key inside SEAL: generated there, and used there to decrypt."""
+    """A secret key inside SEAL: generated and used for decryption there."""
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
@@ -118,7 +118,7 @@ def _ciphertext_stream(parameters: Parameters, words: npt.NDArray[np.int64]) -> 
 
 @cache
 def _version() -> tuple[int, int]:
-    """Version of SEAL that stands in its streams; it loads no other."""
+    """Version of SEAL written in its streams; it loads no other."""
     with _memory_file(b"") as path:
         sealapi.Plaintext().save(path)
         _, _, major, minor, *_ = _HEADER.unpack_from(Path(path).read_bytes())

@@ -42,7 +42,7 @@ class EncryptedPassive:
         key: this party's own key pair, for its activations.
         active_key: public encryption key of the active party.
         masks: pairwise masks with the other passive parties.
-        pools: keep what is made in advance.
+        pools: hold material prepared in advance.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class EncryptedPassive:
         p, active = self._parameters, self._shape.active
         layout = self._shape.forward_layout(self._name, alpha_q_BD.shape[0], p)
         self._owner.expect(layout.source.ciphertexts)
-        # Everything is on its way before the first answer is awaited.
+        # Everything is sent before the first reply is awaited.
         parts = Parts(layout.source.ciphertexts)
         yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_q_BD), parts)
         sh_z_BK = alpha_q_BD @ self._share_u
@@ -111,12 +111,12 @@ class EncryptedPassive:
             reply = yield from receive(active, MaskedActivationGradient)
             check_share(reply.sh_d_alpha_BD, alpha_q_BD.shape, p.tau, active, "a masked activation gradient")
             d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
-        # The share changes last, so that a step that fails on the way leaves it as it was.
+        # The share changes last, so a step that fails before leaves it unchanged.
         self._share_u = center(self._share_u + multiplier * mask_d_w_DK, p.tau)
         return d_alpha_BD
 
     def _arriving_gradient(self, layout: BackwardLayout) -> dict[RowPacking, Arriving]:
-        """B1: Enc(d_z) in each packing; one entry where one packing serves both products."""
+        """B1: Enc(d_z) in each packing; one entry if one packing serves both products."""
         arriving = {layout.blocks: self._evaluator.arriving(EncryptedGradientBlocks, layout.blocks.ciphertexts)}
         if layout.rows is not None:
             arriving[layout.rows] = self._evaluator.arriving(EncryptedGradientRows, layout.rows.ciphertexts)

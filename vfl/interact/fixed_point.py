@@ -17,7 +17,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating[Any]]
 
 GUARD = 0.5
-"""Results beyond this share of their range stop the job: they are still right, but a wrap is near (ADR 0005)."""
+"""Results beyond this share of their range stop the run: they are still correct, but a wrap is near (ADR 0005)."""
 
 MAX_GRADIENT = 8.0
 """Largest |dL/dZ| per sample and coordinate. Losses with a bounded gradient and a 1-Lipschitz top stay below 2."""
@@ -30,7 +30,7 @@ def center(values: IntArray, tau: int) -> IntArray:
 
 
 def quantize(values: FloatArray, fractional_bits: int, generator: np.random.Generator) -> IntArray:
-    """Round to ``fractional_bits`` bits, up or down at random so that the result is right on average."""
+    """Round to ``fractional_bits`` bits, up or down at random so that the result is unbiased."""
     scaled = values.astype(np.float64) * 2.0**fractional_bits
     floor = np.floor(scaled)
     # Compared with the fraction, not added: the sum could round up to the next integer and leave the range.
@@ -47,7 +47,7 @@ def quantize_activations(
     """
     if not np.isfinite(alpha_BD).all() or np.abs(alpha_BD).max(initial=0.0) > 1.0:
         raise ModelError(
-            f"the output of {layer} leaves [-1, 1]",
+            f"the output of {layer} is outside [-1, 1]",
             remedy="end the bottom model with torch.nn.Tanh() or torch.nn.Hardtanh()",
         )
     return quantize(alpha_BD, parameters.settings.activation_bits, generator)
@@ -77,7 +77,7 @@ def z_to_real(z_BK: IntArray, parameters: Parameters) -> npt.NDArray[np.float64]
     """Z in Z_t to reals.
 
     Raises:
-        RangeError: |Z| comes near the limit of its range.
+        RangeError: |Z| is near the limit of its range.
     """
     bits = parameters.settings.activation_bits + parameters.settings.weight_bits
     return _to_real(z_BK, parameters, bits, parameters.z_limit, "the interaction layer (Z)")
@@ -87,7 +87,7 @@ def d_alpha_to_real(d_alpha_BD: IntArray, parameters: Parameters, layer: str) ->
     """d alpha in Z_t to reals.
 
     Raises:
-        RangeError: |d alpha| comes near the limit of its range.
+        RangeError: |d alpha| is near the limit of its range.
     """
     bits = parameters.settings.gradient_bits + parameters.settings.weight_bits
     return _to_real(d_alpha_BD, parameters, bits, parameters.d_alpha_limit, f"the gradient of {layer}")
@@ -117,6 +117,6 @@ def update_multiplier(learning_rate: float, rows: int, parameters: Parameters) -
     if abs(multiplier - exact) > 0.1 * exact or multiplier >= 2**32:
         raise RangeError(
             f"interaction.learning_rate {learning_rate:g} cannot be represented at batches of {rows} rows",
-            remedy="bring interaction.learning_rate nearer to 1, or change ring.weight_bits or batch_size",
+            remedy="bring interaction.learning_rate closer to 1, or change ring.weight_bits or batch_size",
         )
     return multiplier

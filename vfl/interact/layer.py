@@ -1,7 +1,7 @@
-"""The interaction layer as ``train`` sees it: one interface, two implementations, each side its own object.
+"""The interface of the interaction layer: two implementations, with one object for each side.
 
 Z = sum_i alpha_i W_i over the passive parties i, in exact fixed-point arithmetic. The active party's own part and the
-bias are plain and local; they are not here. Both implementations give the same integers, bit for bit.
+bias are plain and local, and not part of it. Both implementations produce the same integers, bit for bit.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class InteractionShape:
         return float((sum(self.widths.values()) + self.own_width) ** -0.5)
 
     def forward_layout(self, name: str, rows: int, parameters: Parameters) -> ProductLayout:
-        """How alpha and Z of a party are packed; both sides derive it, so it has to be the same at both."""
+        """How alpha and Z of a party are packed; both sides derive the same layout."""
         return plan_product(rows, self.widths[name], self.out_width, parameters.degree, self.link_mbit)
 
     def backward_layout(self, rows: int, parameters: Parameters) -> BackwardLayout:
-        """How dL/dZ of a batch is packed; likewise the same at all parties."""
+        """How dL/dZ of a batch is packed; all parties derive the same layout."""
         widths = tuple(self.widths.values())
         return plan_backward(rows, self.out_width, widths, self.gradient_widths, parameters.degree, self.link_mbit)
 
@@ -78,10 +78,10 @@ class ActiveInteraction(Protocol):
         """Give each passive party its d alpha and update W_i -= multiplier * alpha_i^T dL/dZ."""
 
     def shares(self) -> dict[str, IntArray]:
-        """What this side holds of each passive party's weights (D, K), to be saved."""
+        """This side's part of each passive party's weights (D, K), to be saved."""
 
     def restore(self, held: Mapping[str, IntArray]) -> None:
-        """Go on from what ``weights`` gave, in place of ``setup``; raises CheckpointError where it does not fit."""
+        """Continue from what ``shares`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
 
 
 class PassiveInteraction(Protocol):
@@ -97,10 +97,10 @@ class PassiveInteraction(Protocol):
         """Update the weights; return d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
 
     def shares(self) -> dict[str, IntArray]:
-        """What this side holds of its weights (D, K), to be saved."""
+        """This side's part of its weights (D, K), to be saved."""
 
     def restore(self, held: Mapping[str, IntArray]) -> None:
-        """Go on from what ``weights`` gave, in place of ``setup``; raises CheckpointError where it does not fit."""
+        """Continue from what ``shares`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
 
 
 def initial_contribution(
@@ -115,11 +115,11 @@ def restored(initial: Mapping[str, IntArray], held: Mapping[str, IntArray]) -> d
     """Weights of a checkpoint in place of initial ones (D, K).
 
     Raises:
-        CheckpointError: they are of other parties or of other shapes.
+        CheckpointError: they belong to other parties or have other shapes.
     """
     shapes = {name: weights.shape for name, weights in initial.items()}
     if shapes != {name: weights.shape for name, weights in held.items()}:
-        raise CheckpointError("the interaction weights of the checkpoint do not fit the job")
+        raise CheckpointError("the interaction weights of the checkpoint do not match the job")
     return dict(held)
 
 
@@ -130,5 +130,5 @@ def pending(batch: IntArray | None, key: StepKey) -> IntArray:
         ProtocolError: there was none.
     """
     if batch is None:
-        raise ProtocolError(f"the backward pass of step {key.step} was asked for before its forward pass")
+        raise ProtocolError(f"the backward pass of step {key.step} was requested before its forward pass")
     return batch

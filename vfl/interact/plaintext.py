@@ -1,4 +1,4 @@
-"""The plaintext fixed-point oracle: the same arithmetic in the clear, for tests and jobs that ask for it by name."""
+"""The plaintext fixed-point oracle: the same arithmetic in the clear, for tests and jobs that select it explicitly."""
 
 from __future__ import annotations
 

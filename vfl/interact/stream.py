@@ -1,7 +1,7 @@
 """Ciphertexts between two parties, in parts: sent as soon as they are made, used as soon as they arrive.
 
-One side packs, encrypts and sends; the other multiplies, hides and returns; the first decrypts. The two sides
-cut a batch in the same places because both derive them from the layout.
+One side packs, encrypts and sends; the other multiplies, hides and returns; the first decrypts. Both sides split a
+batch in the same places, because they derive them from the layout.
 
 Shapes: C ciphertexts, L primes, N ring degree.
 """
@@ -51,7 +51,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """A run of rows that is multiplied and returned on its own.
+    """Consecutive rows that are multiplied and returned separately.
 
     Attributes:
         source: its ciphertexts among those of the batch.
@@ -65,7 +65,7 @@ class Slab:
 
 
 def slabs(layout: ProductLayout) -> Iterator[Slab]:
-    """A product cut by rows, so that one slab is computed while others travel. Messages are numbered through."""
+    """A product split by rows, so that one slab is computed while others are sent. Messages are numbered on."""
     source = product = 0
     for rows, run in layout.slabs(PART_CIPHERTEXTS):
         parts = Parts(run.product.ciphertexts, product)
@@ -74,7 +74,7 @@ def slabs(layout: ProductLayout) -> Iterator[Slab]:
 
 
 class KeyOwner:
-    """Encrypts under this party's own key and decrypts what comes back. Encryptions of zero may be made in advance."""
+    """Encrypts under this party's own key and decrypts replies. Encryptions of zero may be prepared in advance."""
 
     def __init__(self, parameters: Parameters, key: SecretKey, pools: Pools) -> None:
         self._parameters = parameters
@@ -86,7 +86,7 @@ class KeyOwner:
         return SeededCiphertexts(zero.first.to(torch.int32), zero.seeds)
 
     def expect(self, count: int) -> None:
-        """So many ciphertexts will be made in one step."""
+        """Announce the number of ciphertexts of one step."""
         self._zeros.expect(count)
 
     def send(
@@ -110,7 +110,7 @@ class KeyOwner:
         """Receive hidden products packed as ``packing`` and decrypt them: the matrix, masked.
 
         Raises:
-            ProtocolError: malformed ciphertexts, naming the sender.
+            ProtocolError: the ciphertexts are malformed; names the sender.
         """
         p, positions = self._parameters, packing.positions
         coefficients = np.empty((parts.count, p.degree), dtype=np.int64)
@@ -124,7 +124,7 @@ class KeyOwner:
 
 
 class Arriving:
-    """Fresh ciphertexts of a peer, as many as have come so far."""
+    """Fresh ciphertexts of a peer, used as they arrive."""
 
     def __init__(self, parameters: Parameters, sender: str, kind: type[FreshCiphertexts], count: int) -> None:
         self._parameters = parameters
@@ -136,10 +136,10 @@ class Arriving:
         self._ciphertexts = zeros((count, 2, len(parameters.primes), parameters.degree), torch.int32)
 
     def take(self, which: slice) -> Exchange[torch.Tensor]:
-        """These ciphertexts (C, 2, L, N), int32, once they have come.
+        """The requested ciphertexts (C, 2, L, N), int32, once they have arrived.
 
         Raises:
-            ProtocolError: malformed ciphertexts or seeds, naming the sender.
+            ProtocolError: ciphertexts or seeds are malformed; names the sender.
         """
         while self._ready < which.stop:
             number, part = next(self._parts)
@@ -153,7 +153,7 @@ class Arriving:
 
 
 class Evaluator:
-    """Receives ciphertexts of one peer and returns products of them. What hides the products may be made in advance."""
+    """Receives ciphertexts of one peer and returns products of them. Covers may be prepared in advance."""
 
     def __init__(self, parameters: Parameters, owner: str, key: PublicKey, pools: Pools) -> None:
         self._parameters = parameters
@@ -163,7 +163,7 @@ class Evaluator:
         self._covers: dict[tuple[int, bytes], Pool[Cover]] = {}
 
     def expect(self, *needs: tuple[Hiding, RowPacking | ReductionPacking]) -> None:
-        """Products that will be returned in one step: how they are hidden and packed."""
+        """Announce the products of one step: how they are hidden and packed."""
         counts: Counter[Pool[Cover]] = Counter()
         for hiding, packing in needs:
             counts[self._pool(hiding, packing.positions)] += packing.ciphertexts
@@ -190,7 +190,7 @@ class Evaluator:
         hiding: Hiding,
         parts: Parts,
     ) -> Exchange[IntArray]:
-        """Hide products (C, 2, L, N) packed as ``packing`` and return them to their owner; the mask of the matrix."""
+        """Hide products (C, 2, L, N) packed as ``packing``, send them to the key owner, and return the mask."""
         p, positions = self._parameters, packing.positions
         masks = np.zeros((parts.count, p.degree), dtype=np.int64)
         for number, part in parts:

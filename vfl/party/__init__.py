@@ -1,1 +1,1 @@
-"""TODO."""
+"""A party's process: its configuration and service, its role in a run, and its models."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Certificates, private keys, trust and signed statements. Needs no gRPC."""

@@ -1,4 +1,4 @@
-"""A federation's certificate authority: its key, what it signs, and what it takes back."""
+"""A federation's certificate authority: its key, the certificates it signs, and those it revokes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vfl.pki.profile import Claims, Owner, claims_of
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
 LIST_DAYS = 90
-"""After this a revocation list counts as stale, which is warned of: the CA should have written a new one."""
+"""After this a revocation list is stale, which causes a warning: the CA should have written a new one."""
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
@@ -32,7 +32,7 @@ class Authority:
 
     @classmethod
     def create(cls, federation: str, days: int = AUTHORITY_DAYS) -> Authority:
-        """A new CA with a key of its own, which signs end certificates only."""
+        """A new CA with its own key, which signs end-entity certificates only."""
         key = new_private_key()
         subject = x509.Name(
             [
@@ -51,7 +51,7 @@ class Authority:
         """A certificate for a party or the coordinator, in PEM.
 
         Args:
-            owner: whom it is for; checked by whoever calls this.
+            owner: whom it is for; checked by the caller.
             key: the owner's public key.
             hosts: DNS names and IP addresses besides the server name.
             days: how long it is valid.
@@ -75,11 +75,11 @@ class Authority:
         """A new revocation list in PEM: the entries of the earlier one and these certificates.
 
         Raises:
-            ConfigError: a certificate, or the earlier list, is of another CA.
+            ConfigError: a certificate, or the earlier list, is from another CA.
         """
         entries = {entry.serial_number: entry for entry in earlier or ()}
         if earlier is not None and not earlier.is_signature_valid(self.certificate.public_key()):  # type: ignore[arg-type]
-            raise ConfigError("the revocation list is of another CA", remedy="name the list of this CA")
+            raise ConfigError("the revocation list is from another CA", remedy="name the list of this CA")
         now = datetime.now(UTC)
         for certificate in certificates:
             _check_issued(certificate, self.certificate)
@@ -123,7 +123,7 @@ def _number_of(earlier: x509.CertificateRevocationList | None) -> int:
 
 
 def make_request(key: PrivateKey, owner: Owner, hosts: Iterable[str]) -> x509.CertificateSigningRequest:
-    """A request for a certificate (PKCS#10) that says all a certificate has to say. The key stays here."""
+    """A certificate request (PKCS#10) with everything that the certificate must contain. The key stays here."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(owner.subject())
@@ -133,14 +133,14 @@ def make_request(key: PrivateKey, owner: Owner, hosts: Iterable[str]) -> x509.Ce
 
 
 def check_request(request: x509.CertificateSigningRequest, federation: FederationConfig) -> tuple[Owner, list[str]]:
-    """Whom of the federation a request is for, and the hosts that it asks for.
+    """The member of the federation that a request is for, and the hosts that it asks for.
 
     Raises:
-        ConfigError: it is for another federation, another role than the federation file says, or nobody in it; it
-            asks for the server name of somebody else; its signature or its key is bad.
+        ConfigError: it is for another federation, for another role than in the federation file, or for nobody in it; it
+            asks for another member's server name; its signature or its key is bad.
     """
     if not request.is_signature_valid or not is_usable(request.public_key()):
-        raise _request_refused("its signature is wrong, or its key is of a kind that cannot be used")
+        raise _request_refused("its signature is invalid, or its key type is not supported")
     claims = claims_of(request)
     owner = _owner_of(claims, federation)
     own_names = {federation.server_name(owner.name), *_derived(owner)}
@@ -156,7 +156,7 @@ def _owner_of(claims: Claims, federation: FederationConfig) -> Owner:
     named = {federation.identity(name): Owner(federation.name, name, role) for name, role in federation.members.items()}
     owner = named.get(claims.identities[0]) if len(claims.identities) == 1 else None
     if owner is None:
-        raise _request_refused("its identity is of nobody in federation.toml", ", ".join(claims.identities))
+        raise _request_refused("its identity belongs to nobody in federation.toml", ", ".join(claims.identities))
     if claims.roles != (str(owner.role),):
         raise _request_refused(f"its role is not '{owner.role}', as federation.toml says", ", ".join(claims.roles))
     return owner
@@ -170,7 +170,7 @@ def _request_refused(why: str, detail: str = "") -> ConfigError:
     return ConfigError(
         f"the certificate request is refused: {why}",
         detail=detail,
-        remedy="have the party make it again with 'vfl keys request' and the same federation.toml",
+        remedy="have the party create it again with 'vfl keys request' and the same federation.toml",
     )
 
 

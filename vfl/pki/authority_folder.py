@@ -19,14 +19,14 @@ CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl",
 def write_authority(
     directory: Path, federation: str, passphrase: bytes | None, days: int = AUTHORITY_DAYS
 ) -> Authority:
-    """Make a CA and its folder: key (mode 0600), certificate, an empty revocation list.
+    """Create a CA and its folder: key (mode 0600), certificate, an empty revocation list.
 
     Raises:
-        ConfigError: there is one already; it is never overwritten.
+        ConfigError: there already is one; it is never overwritten.
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are certificates already", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
         )
     authority = Authority.create(federation, days)
     (directory / ISSUED_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def load_authority(directory: Path, passphrase: PassphraseSource) -> Authority:
     """Read what ``write_authority`` wrote.
 
     Raises:
-        ConfigError: it is not there, is readable by others, or does not belong together.
+        ConfigError: it is missing, readable by others, or its parts do not belong together.
     """
     key, _ = parse_private_key(read_private(directory / KEY_FILE, "the CA's key"), directory / KEY_FILE, passphrase)
     certificate = read_certificate(directory / CA_FILE)
@@ -57,7 +57,7 @@ def revoke_in(
     """Add certificates to the revocation list in a CA's folder; a reader never sees half a list.
 
     Raises:
-        ConfigError: the list cannot be read, or a certificate is of another CA.
+        ConfigError: the list cannot be read, or a certificate is from another CA.
     """
     path = directory / LIST_FILE
     try:
@@ -106,5 +106,5 @@ def read_request(path: Path) -> x509.CertificateSigningRequest:
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
-        "a certificate, request or list cannot be read", detail=f"{path}: {error}", remedy="name a file in PEM"
+        "a certificate, request or list cannot be read", detail=f"{path}: {error}", remedy="use a PEM file"
     )

@@ -1,4 +1,4 @@
-"""What a process shows and whom it believes, from its PEM files; re-read when they change, so that a run goes on.
+"""What a process presents and whom it trusts, from its PEM files; reloaded when they change, even during a run.
 
 Everything is checked when it is read: gRPC reports a bad file only as a lost connection.
 """
@@ -42,7 +42,7 @@ class CredentialPem(NamedTuple):
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The content of all files at one moment."""
+    """The content of all files at one point in time."""
 
     ca: bytes
     chain: tuple[x509.Certificate, ...]
@@ -52,7 +52,7 @@ class _Loaded:
 
     @property
     def key_pem(self) -> bytes:
-        """For gRPC, which takes no passphrase; in memory only."""
+        """For gRPC, which accepts no passphrase; in memory only."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -88,13 +88,13 @@ class Credentials:
 
     @property
     def trust(self) -> Trust:
-        """CAs and revocation lists as they are now."""
+        """The current CAs and revocation lists."""
         self.refresh()
         return self._loaded.trust
 
     @property
     def pem(self) -> CredentialPem:
-        """What TLS needs, as it was loaded last."""
+        """What TLS needs, as last loaded."""
         now = self._loaded
         return CredentialPem(now.ca, now.chain_pem, now.key_pem)
 
@@ -104,7 +104,7 @@ class Credentials:
         return sign(statement, self._loaded.key, self._loaded.chain)
 
     def verify(self, statement: Statement, signature: Signature) -> None:
-        """Whether the statement's sender has said it.
+        """Check that the statement comes from its sender.
 
         Raises:
             CertificateRefused: see ``vfl.pki.statements.verify``.
@@ -114,7 +114,7 @@ class Credentials:
     # --- files that change ---
 
     def refresh(self) -> None:
-        """Load the files again if one has changed. Files that are wrong are warned of, and the earlier ones kept."""
+        """Reload the files if one has changed. Invalid files cause a warning, and the previous ones stay in use."""
         with self._lock:
             stamp = self._stamp_of_files()
             if stamp == self._stamp:
@@ -123,11 +123,11 @@ class Credentials:
             try:
                 self._loaded = self._load()
             except ConfigError as error:
-                # Certificate and key are two files: between the two moves of a renewal they do not fit.
+                # Certificate and key are two files: between the two renames of a renewal they do not match.
                 _log.warning("changed certificate files are not used", reason=str(error))
                 return
             self.generation += 1
-            _log.info("certificate files loaded again", certificate=fingerprint(self._loaded.chain[0]))
+            _log.info("certificate files reloaded", certificate=fingerprint(self._loaded.chain[0]))
 
     def _stamp_of_files(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_stamp(path) for path in self._paths())
@@ -149,7 +149,7 @@ class Credentials:
     def _load_key(self) -> PrivateKey:
         content = read_private(self.files.key, "the TLS file 'tls.key'")
         key, self.passphrase = parse_private_key(content, self.files.key, self._source)
-        # One that was typed in serves renewed keys too: nobody is there to type it again.
+        # A typed passphrase is also used for renewed keys: nobody is there to type it again.
         self._source = replace(self._source, typed=self.passphrase)
         return key
 
@@ -171,18 +171,18 @@ class Credentials:
         return self._loaded.chain[0]
 
     def ends_soon(self, certificate: x509.Certificate) -> bool:
-        """Whether so little of a certificate's life is left that it is to be renewed (``tls.warn_days``)."""
+        """Whether a certificate is close enough to its expiry to be renewed (``tls.warn_days``)."""
         left = certificate.not_valid_after_utc - current_time()
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return left < min(timedelta(days=self.files.warn_days), life / 3)
 
     def warn_of_expiry(self) -> None:
-        """Warn in the log of certificates that end soon and of stale revocation lists."""
+        """Log a warning for certificates that expire soon and for stale revocation lists."""
         loaded, now = self._loaded, current_time()
         for what, certificate in (("own", loaded.chain[0]), *(("CA", ca) for ca in loaded.trust.authorities)):
             if self.ends_soon(certificate):
                 _log.warning(
-                    "a certificate ends soon; renew it",
+                    "a certificate expires soon; renew it",
                     whose=what,
                     subject=certificate.subject.rfc4514_string(),
                     days_left=(certificate.not_valid_after_utc - now).days,
@@ -217,7 +217,7 @@ async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
 def load_credentials(
     files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
 ) -> Credentials | None:
-    """Credentials of a party or of the coordinator; None where the federation is insecure by name.
+    """Credentials of a party or of the coordinator; None if the federation uses ``insecure-loopback``.
 
     Raises:
         ConfigError: certificate files are missing or wrong.

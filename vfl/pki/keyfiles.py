@@ -27,7 +27,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 class PassphraseSource:
     """Where a passphrase comes from: a file, an environment variable, or the terminal. Never the command line.
 
-    ``typed`` is one that was asked for earlier.
+    ``typed`` is a passphrase that was entered earlier.
     """
 
     file: Path | None = None
@@ -35,10 +35,10 @@ class PassphraseSource:
     typed: bytes | None = field(default=None, repr=False)
 
     def stated(self) -> bytes | None:
-        """The passphrase of the file or the variable, else the one typed earlier, if any.
+        """The passphrase from the file or the variable, else the one entered earlier, if any.
 
         Raises:
-            ConfigError: it is named, but not there or empty, or the file is readable by others.
+            ConfigError: it is configured but missing or empty, or the file is readable by others.
         """
         if self.file is not None:
             return _not_empty(read_private(self.file, "the passphrase file").strip(b"\r\n"))
@@ -47,7 +47,7 @@ class PassphraseSource:
         return self.typed
 
     def ask(self, prompt: str) -> bytes:
-        """As ``stated``; without either, ask at the terminal.
+        """As ``stated``; if there is none, prompt at the terminal.
 
         Raises:
             ConfigError: there is no terminal, or as ``stated``.
@@ -56,8 +56,8 @@ class PassphraseSource:
             return stated
         if not sys.stdin.isatty():
             raise ConfigError(
-                "a private key is encrypted and its passphrase is not known",
-                remedy="name a file or an environment variable that has it (tls.passphrase_file, tls.passphrase_env)",
+                "a private key is encrypted and its passphrase is unknown",
+                remedy="configure a file or environment variable with it (tls.passphrase_file, tls.passphrase_env)",
             )
         return _not_empty(getpass.getpass(prompt).encode())
 
@@ -66,7 +66,7 @@ def _not_empty(passphrase: bytes) -> bytes:
     if not passphrase:
         raise ConfigError(
             "the passphrase of a private key is empty",
-            remedy="write it into the file or environment variable that is named for it",
+            remedy="put the passphrase into the configured file or environment variable",
         )
     return passphrase
 
@@ -90,7 +90,7 @@ def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = No
         raise ConfigError(
             "a private key cannot be written",
             detail=str(error),
-            remedy="choose another place; a key that exists is never overwritten",
+            remedy="choose another path; existing keys are never overwritten",
         ) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -112,9 +112,9 @@ def read_private(path: Path, what: str) -> bytes:
         ) from None
     if mode & _OTHERS:
         raise ConfigError(
-            f"{what} can be read or changed by others than its owner",
+            f"{what} can be read or changed by users other than its owner",
             detail=f"{path} has mode {mode:04o}",
-            remedy="take the rights away (chmod 600), and consider whether the content is known to others already",
+            remedy="restrict its permissions (chmod 600), and consider whether others may already know the content",
         )
     return content
 
@@ -123,7 +123,7 @@ def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) 
     """The key of a PEM file, and the passphrase that opened it; None if it is not encrypted.
 
     Raises:
-        ConfigError: it is no PEM key, its passphrase is wrong or unknown, or it is of a kind that TLS here cannot use.
+        ConfigError: it is not a PEM key, its passphrase is wrong or unknown, or its key type is not supported.
     """
     try:
         secret = passphrase.ask(f"Passphrase of {path}: ") if b"ENCRYPTED" in content else None
@@ -136,7 +136,7 @@ def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) 
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) or not is_usable(key.public_key()):
         raise ConfigError(
-            "the private key is of a kind that cannot be used",
+            "the private key type is not supported",
             detail=f"{path}: {type(key).__name__}",
             remedy="use an ECDSA key on P-256 or P-384, or an RSA key of at least 2048 bits",
         )
@@ -144,7 +144,7 @@ def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) 
 
 
 def is_usable(key: object) -> bool:
-    """Whether the TLS of every peer accepts this kind of public key: ECDSA on P-256 or P-384, RSA from 2048 bits."""
+    """Whether every peer's TLS accepts this type of public key: ECDSA on P-256 or P-384, RSA from 2048 bits."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return isinstance(key.curve, _CURVES)
     return isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS

@@ -1,7 +1,7 @@
-"""Certificates, requests and revocation lists from bytes that anybody may have written.
+"""Certificates, requests and revocation lists from untrusted bytes.
 
-``cryptography`` reads most fields when they are first used, and fails then, with several kinds of errors. Here all
-that this package uses is read at once, so that an object which has been loaded can be used.
+``cryptography`` parses most fields when they are first used, and only then fails, with several kinds of errors. Here
+every field that this package uses is read on loading, so a loaded object is safe to use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 _FAILURES = (
     ValueError,  # malformed DER or PEM, and most malformed fields
-    TypeError,  # fields that are of another type than their name allows
+    TypeError,  # fields of a type that their name does not allow
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
@@ -31,10 +31,10 @@ def _malformed_as_value_error() -> Iterator[None]:
 
 
 def certificate_from_der(content: bytes) -> x509.Certificate:
-    """A certificate of a peer.
+    """A peer's certificate.
 
     Raises:
-        ValueError: it is malformed, or its key is of an unknown kind.
+        ValueError: it is malformed, or its key type is unknown.
     """
     with _malformed_as_value_error():
         certificate = x509.load_der_x509_certificate(content)
@@ -44,10 +44,10 @@ def certificate_from_der(content: bytes) -> x509.Certificate:
 
 
 def certificates_from_pem(content: bytes) -> list[x509.Certificate]:
-    """All certificates of a PEM text, at least one; what else stands there is skipped.
+    """All certificates of a PEM text, at least one; other content is skipped.
 
     Raises:
-        ValueError: there is none, or one is malformed, or its key is of an unknown kind.
+        ValueError: there is none, or one is malformed, or its key type is unknown.
     """
     with _malformed_as_value_error():
         certificates = authorities_from_pem(content)
@@ -57,7 +57,7 @@ def certificates_from_pem(content: bytes) -> list[x509.Certificate]:
 
 
 def authorities_from_pem(content: bytes) -> list[x509.Certificate]:
-    """As ``certificates_from_pem``, but keys may be of any kind: one that is unknown here signs nothing here.
+    """As ``certificates_from_pem``, but with keys of any type: a CA whose key type is unknown here signs nothing here.
 
     Raises:
         ValueError: there is none, or one is malformed.
@@ -73,7 +73,7 @@ def request_from_pem(content: bytes) -> x509.CertificateSigningRequest:
     """A certificate request.
 
     Raises:
-        ValueError: it is malformed, or its key or signature is of an unknown kind.
+        ValueError: it is malformed, or the type of its key or signature is unknown.
     """
     with _malformed_as_value_error():
         request = x509.load_pem_x509_csr(content)

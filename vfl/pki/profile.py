@@ -1,4 +1,4 @@
-"""What a certificate of a federation says: one URI identity, a role, the names of the host, and its server name."""
+"""The content of a federation's certificates: one URI identity, a role, host names, and a server name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Owner:
         )
 
     def alternative_names(self, hosts: Iterable[str]) -> x509.SubjectAlternativeName:
-        """The identity, the server name made from it, and the hosts.
+        """The identity, the server name derived from it, and the hosts.
 
         Raises:
             ConfigError: a host is neither a DNS name nor an IP address.
@@ -84,7 +84,7 @@ def _host_name(host: str) -> x509.GeneralName:
         raise ConfigError(
             "a host of a certificate is neither a DNS name nor an IP address",
             detail=repr(host),
-            remedy="name each host in full, without wildcards",
+            remedy="write each host in full, without wildcards",
         )
     return x509.DNSName(host.lower())
 
@@ -110,7 +110,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def key_fingerprint(source: x509.Certificate | x509.CertificateSigningRequest) -> str:
-    """SHA-256 of the public key (SubjectPublicKeyInfo): the same in a request and in the certificate made from it."""
+    """SHA-256 of the public key (SubjectPublicKeyInfo): the same in a request and in the certificate issued for it."""
     content = source.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     digest = hashes.Hash(hashes.SHA256())
     digest.update(content)

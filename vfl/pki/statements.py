@@ -1,6 +1,6 @@
-"""Binds what a party says, as plain bytes, to its identity: a signature with the key of its certificate.
+"""Binds a party's statement, as plain bytes, to its identity: a signature with the key of its certificate.
 
-The connection authenticates the neighbor only. A signed statement stays authentic through whatever relays it.
+The connection authenticates only the neighbor. A signed statement remains authentic through any relay.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Statement:
         federation: name of the federation.
         run: name of the run.
         attempt: which attempt of it.
-        sender: the party that says it.
-        contents: what it says, in a fixed order.
+        sender: the party that makes the statement.
+        contents: its content, in a fixed order.
     """
 
     purpose: str
@@ -46,7 +46,7 @@ class Statement:
     contents: tuple[bytes, ...]
 
     def encode(self) -> bytes:
-        """Canonical: every part stands behind its length, 8 bytes, big-endian; the attempt is such a number too."""
+        """Canonical: every part is preceded by its length, 8 bytes, big-endian; the attempt is written in decimal."""
         names = (self.purpose, self.federation, self.run, str(self.attempt), self.sender)
         parts = (*(name.encode() for name in names), *self.contents)
         return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
@@ -59,11 +59,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature and the certificate that it can be checked with.
+    """A signature and the certificate to check it with.
 
     Attributes:
         certificate: DER.
-        intermediates: PEM certificates between it and a CA, in one text; mostly none.
+        intermediates: PEM certificates between it and a CA, concatenated; usually none.
         signature: over the statement and the certificate.
     """
 
@@ -73,7 +73,7 @@ class Signature:
 
 
 def sign(statement: Statement, key: PrivateKey, chain: Sequence[x509.Certificate]) -> Signature:
-    """Sign a statement: ECDSA with SHA-256, or RSA-PSS with SHA-256, by the kind of the key.
+    """Sign a statement: ECDSA with SHA-256, or RSA-PSS with SHA-256, depending on the key type.
 
     Args:
         chain: the certificate of ``key`` first, then intermediate ones.
@@ -88,11 +88,11 @@ def sign(statement: Statement, key: PrivateKey, chain: Sequence[x509.Certificate
 
 
 def verify(statement: Statement, signed: Signature, federation: FederationConfig, trust: Trust) -> None:
-    """Whether the party that a statement names as its sender has said it.
+    """Check that a statement was made by the party that it names as its sender.
 
     Raises:
-        CertificateRefused: the certificate is malformed, of somebody else, of another role or federation, not of a CA
-            of ``tls.ca``, not valid now or revoked; or the signature is not of its key over this statement.
+        CertificateRefused: the certificate is malformed, for another member, role or federation, not from a CA in
+            ``tls.ca``, not currently valid, or revoked; or the signature is not by its key over this statement.
     """
     certificate, intermediates = _parse(signed, statement.sender)
     name = member_of(certificate, federation)
@@ -100,7 +100,7 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
         raise CertificateRefused(
             Refusal.WRONG_MEMBER,
             f"a statement of {statement.sender} is signed by {name}",
-            remedy="find out who relays messages between the parties, and do not go on before that is known",
+            remedy="find out who relays messages between the parties before you continue",
         )
     trust.check_chain(certificate, intermediates)
     try:
@@ -108,7 +108,7 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
     except InvalidSignature:
         raise CertificateRefused(
             Refusal.BAD_SIGNATURE,
-            f"what {statement.sender} is said to have sent is not what it signed for this job",
+            f"a message in the name of {statement.sender} is not what it signed for this run",
             detail=f"purpose {statement.purpose}, run {statement.run}, attempt {statement.attempt}",
             remedy="somebody between the parties changes or repeats messages; compare the fingerprints in both logs",
         ) from None
@@ -117,7 +117,7 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
 def _signed_content(statement: Statement, certificate: bytes) -> bytes:
     """The certificate is covered too, so that the signature cannot be claimed for another key.
 
-    It starts with a zero byte, as nothing does that TLS or a certificate request signs with the same key.
+    It starts with a zero byte, which nothing does that TLS or a certificate request signs with the same key.
     """
     return statement.encode() + hashlib.sha256(certificate).digest()
 
@@ -131,7 +131,7 @@ def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, list[x509.
     except ValueError as error:
         raise CertificateRefused(
             Refusal.NO_CERTIFICATE,
-            f"{sender} sent no certificate that can be read",
+            f"{sender} sent no readable certificate",
             detail=str(error),
             remedy="check that every party runs the same version of vfl, with tls.mode 'mutual'",
         ) from None

@@ -1,4 +1,4 @@
-"""Throw-away certificates for demos and tests on one machine. The CA's key is used once and never stored."""
+"""Throwaway certificates for demos and tests on one machine. The CA's key is used once and never stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 def make_federation_certificates(
     directory: Path, federation_name: str, roles: Mapping[str, Role], hosts: Iterable[str] = ()
 ) -> dict[str, TlsFiles]:
-    """Make a CA and a certificate for each name, valid for 30 days on this machine and ``hosts``.
+    """Create a CA and a certificate for each name, valid for 30 days on this machine and ``hosts``.
 
     Args:
-        directory: gets ``ca.crt``, an empty ``revoked.crl`` and a folder per name with ``party.crt`` and ``party.key``
-            (mode 0600).
+        directory: receives ``ca.crt``, an empty ``revoked.crl`` and a folder per name with ``party.crt`` and
+            ``party.key`` (mode 0600).
         federation_name: as in federation.toml.
         roles: role of each party and of the coordinator, by name.
         hosts: further DNS names or IP addresses that peers dial.
@@ -39,7 +39,7 @@ def make_federation_certificates(
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are certificates already", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
         )
     directory.mkdir(parents=True, exist_ok=True)
     authority = Authority.create(federation_name, days=int(VALID_DAYS) + 1)
@@ -50,7 +50,7 @@ def make_federation_certificates(
 
 
 def write_party(directory: Path, authority: Authority, owner: Owner, hosts: Iterable[str] = _LOCAL_HOSTS) -> TlsFiles:
-    """Make a key and its certificate in a folder of the owner's name; other files are those of ``directory``."""
+    """Create a key and its certificate in a folder named after the owner; other files are those of ``directory``."""
     key = new_private_key()
     folder = directory / owner.name
     folder.mkdir(mode=0o700)

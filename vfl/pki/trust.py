@@ -1,4 +1,4 @@
-"""Whom this process believes: the CAs of ``tls.ca`` and their revocation lists, and what a certificate must say."""
+"""Whom this process trusts: the CAs of ``tls.ca`` and their revocation lists, and what a certificate must say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----",
 
 
 class Refusal(StrEnum):
-    """Why a certificate is not accepted; stands in the log as ``reason``."""
+    """Why a certificate is not accepted; logged as ``reason``."""
 
     NO_CERTIFICATE = "no-certificate"
     OLD_TLS = "old-tls"
@@ -40,7 +40,7 @@ class Refusal(StrEnum):
 
 
 class CertificateRefused(AccessDenied):
-    """A certificate does not prove what it has to. ``reason`` says what is wrong, in one word."""
+    """A certificate does not prove what it has to. ``reason`` says why, in one word."""
 
     def __init__(self, reason: Refusal, summary: str, *, detail: str = "", remedy: str = "") -> None:
         super().__init__(summary, detail=detail, remedy=remedy)
@@ -51,7 +51,7 @@ class Trust:
     """The content of ``tls.ca`` and ``tls.revoked``.
 
     Attributes:
-        authorities: the CAs; a certificate that comes from any of them is believed.
+        authorities: the CAs; a certificate issued by any of them is trusted.
         lists: their revocation lists.
     """
 
@@ -64,7 +64,7 @@ class Trust:
         self._revoked = {(crl.issuer.public_bytes(), entry.serial_number) for crl in lists for entry in crl}
 
     def check_now(self, certificate: x509.Certificate) -> None:
-        """What can change while a connection lasts: validity and revocation.
+        """Check what can change during a connection: validity and revocation.
 
         Raises:
             CertificateRefused: not valid yet, expired, or revoked.
@@ -75,7 +75,7 @@ class Trust:
                 Refusal.NOT_YET_VALID,
                 "the certificate is not valid yet",
                 detail=f"valid from {certificate.not_valid_before_utc}",
-                remedy="correct the clock of the machine that made the certificate, or of this one",
+                remedy="correct the clock of the machine that issued the certificate, or of this one",
             )
         if now > certificate.not_valid_after_utc:
             raise CertificateRefused(
@@ -89,14 +89,14 @@ class Trust:
                 Refusal.REVOKED,
                 "the certificate has been revoked by its CA",
                 detail=f"serial number {certificate.serial_number:x}",
-                remedy="make a new key and have its certificate signed ('vfl keys request', 'vfl keys sign')",
+                remedy="create a new key and have its certificate signed ('vfl keys request', 'vfl keys sign')",
             )
 
     def check_chain(self, certificate: x509.Certificate, intermediates: Sequence[x509.Certificate] = ()) -> None:
-        """Whether a certificate comes from one of the CAs, and ``check_now`` of it and its intermediates.
+        """Check that a certificate was issued by one of the CAs, and ``check_now`` for it and its intermediates.
 
         Raises:
-            CertificateRefused: it does not.
+            CertificateRefused: a check fails.
         """
         for link in (certificate, *intermediates):
             self.check_now(link)
@@ -106,13 +106,13 @@ class Trust:
         except VerificationError as error:
             raise CertificateRefused(
                 Refusal.UNTRUSTED,
-                "the certificate does not come from a CA of tls.ca",
+                "the certificate was not issued by a CA in tls.ca",
                 detail=f"{certificate.subject.rfc4514_string()} {fingerprint(certificate)}: {error}",
                 remedy="give everybody the same tls.ca, with the CA of every party, and all intermediate certificates",
             ) from None
 
     def stale_lists(self) -> list[x509.CertificateRevocationList]:
-        """Revocation lists whose successor was due before now."""
+        """Revocation lists whose successor is overdue."""
         now = current_time()
         return [each for each in self.lists if each.next_update_utc is not None and each.next_update_utc < now]
 
@@ -127,7 +127,7 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
 
     Raises:
         CertificateRefused: it has not exactly one identity, is for another federation, for nobody in this one, for
-            another role, or of a kind of key that cannot be used.
+            another role, or its key type is not supported.
     """
     claims = claims_of(certificate)
     shown = f"{certificate.subject.rfc4514_string()}, {', '.join(claims.identities) or 'no URI'}"
@@ -146,12 +146,12 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
             Refusal.WRONG_ROLE, f"the certificate is not for the role '{role}'", f"{shown}; roles (OU): {stated}"
         )
     if not is_usable(certificate.public_key()):
-        raise _refused(Refusal.UNUSABLE_KEY, "the certificate has a kind of key that cannot be used", shown)
+        raise _refused(Refusal.UNUSABLE_KEY, "the certificate's key type is not supported", shown)
     return name
 
 
 def _refused(reason: Refusal, summary: str, detail: str) -> CertificateRefused:
-    remedy = "have a certificate made as 'vfl keys request' asks for: URI identity of this federation, role as OU"
+    remedy = "get a certificate as requested by 'vfl keys request': federation's URI identity, role as OU"
     return CertificateRefused(reason, summary, detail=detail, remedy=remedy)
 
 
@@ -159,7 +159,7 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
     """The CAs and revocation lists of two PEM files.
 
     Raises:
-        ConfigError: a file has none or a malformed one, a CA is none, or a list is not signed by one of the CAs.
+        ConfigError: a file has none or a malformed one, a certificate is not a CA's, or no CA here signed a list.
     """
     try:
         authorities = authorities_from_pem(ca)
@@ -174,7 +174,7 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
             raise ConfigError(
                 "the TLS file 'tls.ca' has a certificate that is not a CA",
                 detail=f"{where}: {authority.subject.rfc4514_string()}",
-                remedy="keep only CA certificates in tls.ca; a party's own one would admit that party as anybody",
+                remedy="keep only CA certificates in tls.ca; a party's own certificate there lets it pose as anybody",
             )
     lists = [] if revoked is None else [_parse_list(pem, authorities) for pem in _split_lists(revoked)]
     return Trust(authorities, lists)
@@ -191,7 +191,7 @@ def _split_lists(content: bytes) -> list[bytes]:
     found = _CRL_PATTERN.findall(content)
     if not found:
         raise ConfigError(
-            "the TLS file 'tls.revoked' holds no PEM revocation list",
+            "the TLS file 'tls.revoked' contains no PEM revocation list",
             remedy="get the revocation list from the CA again ('vfl keys revoke' writes it), in PEM",
         )
     return list(found)
@@ -204,12 +204,12 @@ def _parse_list(pem: bytes, authorities: Sequence[x509.Certificate]) -> x509.Cer
             return revoked
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
-            "the TLS file 'tls.revoked' holds a malformed revocation list",
+            "the TLS file 'tls.revoked' contains a malformed revocation list",
             detail=str(error),
             remedy="get the revocation list from the CA again",
         ) from None
     raise ConfigError(
-        "a revocation list is not signed by a CA of tls.ca",
+        "a revocation list is not signed by a CA in tls.ca",
         detail=f"issuer {revoked.issuer.rfc4514_string()}",
         remedy="correct tls.revoked, or add the CA that signed the list to tls.ca",
     )
@@ -217,6 +217,6 @@ def _parse_list(pem: bytes, authorities: Sequence[x509.Certificate]) -> x509.Cer
 
 def _signed(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     try:
-        return revoked.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # other kinds raise TypeError
+        return revoked.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # other types raise TypeError
     except TypeError:
         return False

@@ -1,7 +1,7 @@
 """Keys that two parties agree on (X25519, HKDF-SHA-256), and the streams drawn from them (ChaCha20).
 
-One agreement serves a job; every use derives its own key from a label that names the purpose and, for masks, the job,
-step, attempt and message. No key stream is ever used for two different values.
+One agreement serves one attempt of a run; every use derives its own key from a label that names the purpose and, for
+masks, the run, step, attempt and message. No key stream is ever used for two different values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ZERO_NONCE = bytes(16)
 
 
 class AgreementKey:
-    """This party's ephemeral key pair of one job. The private half never leaves the process."""
+    """This party's ephemeral key pair for one attempt of a run. The private half never leaves the process."""
 
     def __init__(self) -> None:
         self._private = X25519PrivateKey.generate()
@@ -30,10 +30,10 @@ class AgreementKey:
         return self._private.public_key().public_bytes_raw()
 
     def agree(self, peer_public: bytes, own_name: str, peer_name: str) -> SharedSecret:
-        """The secret shared with a peer. Both names go into it, in an order that is the same at both.
+        """The secret shared with a peer. Both names go into it, in the same order at both.
 
         Raises:
-            ProtocolError: naming the peer: not a usable public key (wrong length, or a point of small order).
+            ProtocolError: not a usable public key (wrong length, or a point of small order); names the peer.
         """
         try:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
@@ -50,7 +50,7 @@ class AgreementKey:
 
 
 class SharedSecret:
-    """A secret of two parties, from which independent keys and streams are derived."""
+    """A secret shared by two parties, from which independent keys and streams are derived."""
 
     def __init__(self, secret: bytes, transcript: bytes) -> None:
         self._secret = secret
@@ -62,6 +62,6 @@ class SharedSecret:
         return hkdf.derive(self._secret)
 
     def stream(self, label: str, length: int) -> bytes:
-        """``length`` pseudorandom bytes for one label. The key is fresh for the label, so the nonce may be constant."""
+        """``length`` pseudorandom bytes for one label. The key is unique to the label, so the nonce may be constant."""
         cipher = Cipher(algorithms.ChaCha20(self.derive_key(label), _ZERO_NONCE), mode=None)
         return cipher.encryptor().update(bytes(length))

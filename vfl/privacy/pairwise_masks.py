@@ -1,7 +1,7 @@
 """Masks that cancel over the passive parties, so that the active party sees only the sum of their contributions.
 
 For every pair i < j both derive the same uniform matrix m_ij; party i adds it, party j subtracts it
-(Bonawitz et al., CCS 2017, section 4, without dropout recovery: a party that is lost stops the step).
+(Bonawitz et al., CCS 2017, section 4, without dropout recovery: losing a party stops the step).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PairwiseMasks:
         """Sum of this party's masks in Z_t for one message of one execution of a step; zero without other parties.
 
         Raises:
-            ProtocolError: the mask was handed out before, or a later one was. A mask never covers two values.
+            ProtocolError: the mask, or a later one, was already handed out. A mask never covers two values.
         """
         self._use_once(key, message)
         total = np.zeros(shape, dtype=np.uint64)
@@ -50,7 +50,7 @@ class PairwiseMasks:
         use = (key.attempt, key.step)
         if use <= self._latest.get((key.run, message), (-1, -1)):
             raise ProtocolError(
-                f"step {key.step} was asked for again without a new attempt",
-                remedy="start the job again; a repeated step needs a new attempt",
+                f"step {key.step} was requested again without a new attempt",
+                remedy="resume the run with 'vfl run --resume'; a repeated step needs a new attempt",
             )
         self._latest[key.run, message] = use

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The coordinator's record of its runs, in SQLite."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What any process needs at run time: memory, progress, randomness, durable files, helper processes."""

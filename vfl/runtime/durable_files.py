@@ -1,4 +1,4 @@
-"""Files and directories that are complete or not there: written aside and renamed, flushed to the disk if asked."""
+"""Files and directories that are complete or absent: written to a temporary name, renamed, and flushed on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
     """Write a new file of mode 0600, flushed to the disk if ``durable``.
 
     Raises:
-        OSError: it exists, or cannot be written whole.
+        OSError: it exists, or cannot be written completely.
     """
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -33,7 +33,7 @@ def flush(path: Path) -> None:
     """Flush the content of a file, or the names in a directory, to the disk.
 
     Raises:
-        OSError: that failed.
+        OSError: it cannot be flushed.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -43,7 +43,7 @@ def flush(path: Path) -> None:
 
 
 def read_file(path: Path, bound: int) -> bytes | None:
-    """Content of a file of at most ``bound`` bytes; None if it has more, without reading it.
+    """Content of a file of at most ``bound`` bytes; None if it is larger, without reading it.
 
     Raises:
         OSError: it cannot be read.
@@ -55,10 +55,10 @@ def read_file(path: Path, bound: int) -> bytes | None:
 
 
 def make_directories(path: Path) -> None:
-    """Make a directory of mode 0700, and its parents, so that they survive a power cut.
+    """Create a directory of mode 0700, and its parents, so that they survive a power cut.
 
     Raises:
-        OSError: one cannot be made.
+        OSError: one cannot be created.
     """
     absent = [directory for directory in (path, *path.parents) if not directory.exists()]
     for directory in reversed(absent):
@@ -70,7 +70,7 @@ def remove_aside(path: Path, aside: Path) -> None:
     """Remove a directory so that it is never seen half removed: renamed to ``aside`` first.
 
     Raises:
-        OSError: it cannot be renamed or removed. One that is not there is no error.
+        OSError: it cannot be renamed or removed. A missing directory is not an error.
     """
     try:
         path.rename(aside)
@@ -85,16 +85,16 @@ def not_writable(error: OSError, what: str, setting: str) -> CheckpointError:
     Args:
         error: why.
         what: that was to be written, as the subject of a sentence.
-        setting: the key of the configuration that says where.
+        setting: the configuration key that names its place.
     """
     if error.errno in _FULL:
         return CheckpointError(
             f"{what} cannot be written: the disk is full",
             detail=str(error),
-            remedy=f"free disk space, or name another place in '{setting}'",
+            remedy=f"free disk space, or set '{setting}' to another place",
         )
     return CheckpointError(
         f"{what} cannot be written",
         detail=str(error),
-        remedy=f"make '{setting}' a place that this user may write to",
+        remedy=f"set '{setting}' to a place that this user may write to",
     )

@@ -1,11 +1,11 @@
-"""What every helper process needs that runs a module of this package."""
+"""The environment of helper processes that run a module of this package."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def helper_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Memory of this process: how much it took, and keeping what it freed."""
+"""This process's memory: how much it has used, and how to keep freed memory for reuse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 def peak_memory_bytes() -> int:
     """Largest resident set of this process so far."""
     try:
-        # What getrusage tells includes the process that this one was started from.
+        # The value of getrusage includes the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return 1024 * int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0])
     except (OSError, IndexError):
@@ -28,10 +28,10 @@ _LARGEST_BLOCK = 1 << 30
 def keep_freed_memory() -> None:
     """Have the allocator reuse freed blocks instead of returning them to the system.
 
-    Ciphertext arithmetic allocates and frees blocks of about a megabyte all the time. Where glibc maps each of them
-    anew, the page faults cost more than the arithmetic. All threads share one arena: with arenas of their own each
-    would keep what it once needed most, and the work moves from thread to thread. Call it before torch, polars and the
-    like are imported: they start threads, whose arenas others take over later. Without glibc nothing happens.
+    Ciphertext arithmetic constantly allocates and frees blocks of about a megabyte. If glibc maps each of them again,
+    the page faults cost more than the arithmetic. All threads share one arena: with separate arenas each would keep its
+    own peak, and the work moves from thread to thread. Call this before importing torch, polars and similar libraries:
+    they start threads, whose arenas others take over later. Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
-"""Whether a job gets on at this process: a count of its finished pieces of work, however small.
+"""Whether a run makes progress in this process: a count of its finished pieces of work, however small.
 
-Others ask for it to tell a slow party from a stuck one, so whatever may take longer than seconds counts its pieces.
+Others use it to distinguish a slow party from a stuck one, so anything that may take longer than seconds counts pieces.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ class Progress:
         self.pieces = 0
 
     def piece_finished(self) -> None:
-        """One more."""
+        """Count a piece."""
         self.pieces = next(self._next)
 
 
 _OF_NO_JOB = Progress()
 _current: ContextVar[Progress] = ContextVar("_current")
-"""Follows the work of a job through its tasks and ``asyncio.to_thread``, but not into the threads of an executor."""
+"""Follows the work of a run through its tasks and ``asyncio.to_thread``, but not into the threads of an executor."""
 
 
 def current_progress() -> Progress:
-    """That of the job that is being worked on here; to be handed to the threads of an executor."""
+    """The progress of the run that this task works on; to be passed to the threads of an executor."""
     return _current.get(_OF_NO_JOB)
 
 
 def count_in(progress: Progress) -> None:
-    """From now on the pieces of work of this task, and of what it starts, are of this job."""
+    """From now on, count the pieces of work of this task, and of tasks that it starts, in ``progress``."""
     _current.set(progress)
 
 
 def piece_finished() -> None:
-    """One more piece of the work of this task."""
+    """Count a finished piece of this task's work."""
     current_progress().piece_finished()

@@ -1,8 +1,8 @@
 """Randomness, kept in two worlds that never mix.
 
 Secret randomness (masks, shares, noise) comes from the operating system's generator, directly or as the key of a
-stream cipher, which is many times faster. Training randomness (initial
-weights, stochastic rounding, shuffling) is reproducible from seeds and is never used to hide anything.
+stream cipher, which is many times faster. Training randomness (initial weights, stochastic rounding, shuffling) is
+reproducible from seeds and is never used to hide anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def expand(seed: bytes, length: int) -> bytes:
 
 
 def secret_stream(length: int) -> bytes:
-    """Random bytes: ChaCha20 under a fresh key of the operating system's generator."""
+    """Random bytes: ChaCha20 under a fresh key from the operating system's generator."""
     return expand(os.urandom(SEED_BYTES), length)
 
 
@@ -48,7 +48,7 @@ def derive_entropy(secret: bytes, *labels: str | int) -> int:
 
 
 def derive_seed(secret: bytes, *labels: str | int) -> int:
-    """The same as 63 bits, for libraries that take no more."""
+    """The same with 63 bits, for libraries that accept no more."""
     return derive_entropy(secret, *labels) >> 193
 
 

@@ -46,7 +46,7 @@ def test_helpers_give_the_same_points_in_the_same_order(digests, monkeypatch):
     assert not _helpers_of(os.getpid())
 
 
-def test_what_helpers_refuse_is_refused_and_they_go_on(digests, monkeypatch):
+def test_what_helpers_refuse_is_refused_and_they_continue(digests, monkeypatch):
     monkeypatch.setattr(pool_module, "FEW_POINTS", 1)
     with BlindingPool(2) as pool:
         blinded = pool.blind_digests(digests)

@@ -223,12 +223,12 @@ MALFORMED = {
     "too many points": (BlindedIdList, lambda m: BlindedIdList(np.repeat(m.points, 2, 0)), r"expected \(5, 32\)"),
     "points too short": (BlindedIdList, lambda m: BlindedIdList(m.points[:, :31].copy()), r"expected \(5, 32\)"),
     "too few tags": (FullyBlindedIdList, lambda m: FullyBlindedIdList(m.tags[1:]), r"expected \(5, 16\)"),
-    "a tag twice": (FullyBlindedIdList, lambda m: FullyBlindedIdList(m.tags[[0, 0, 1, 2, 3]]), "an id twice"),
-    "a negative number": (IdCount, lambda m: IdCount(-m.rows), "number of ids that is none"),
-    "an absurd number": (IdCount, lambda m: IdCount(m.rows + (1 << 40)), "number of ids that is none"),
-    "two numbers": (IdCount, lambda m: IdCount(np.repeat(m.rows, 2)), "number of ids that is none"),
-    "other members": (CommonIds, lambda m: CommonIds(m.members * 0), "does not fit the number of common ids"),
-    "too many members": (CommonIds, lambda m: CommonIds(np.repeat(m.members, 2)), "does not fit"),
+    "a tag twice": (FullyBlindedIdList, lambda m: FullyBlindedIdList(m.tags[[0, 0, 1, 2, 3]]), "a duplicate id"),
+    "a negative number": (IdCount, lambda m: IdCount(-m.rows), "invalid number of ids"),
+    "an absurd number": (IdCount, lambda m: IdCount(m.rows + (1 << 40)), "invalid number of ids"),
+    "two numbers": (IdCount, lambda m: IdCount(np.repeat(m.rows, 2)), "invalid number of ids"),
+    "other members": (CommonIds, lambda m: CommonIds(m.members * 0), "does not match the number of common ids"),
+    "too many members": (CommonIds, lambda m: CommonIds(np.repeat(m.members, 2)), "does not match"),
 }
 
 

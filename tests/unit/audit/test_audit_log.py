@@ -53,7 +53,7 @@ def check(lines, head=None):
     return verify(read_lines(lines), head)
 
 
-def test_a_whole_log_holds_together(log):
+def test_a_complete_log_is_consistent(log):
     lines, head = log
     found = check(lines, head)
     assert (found.problems, found.records, found.head) == ([], 7, head)
@@ -72,11 +72,11 @@ def test_a_whole_log_holds_together(log):
         (lambda x: [*x[:3], x[1], *x[3:]], "record 1 appears again at line 4"),
         (lambda x: [*x[:2], x[2].replace(b'"bytes":5', b'"bytes":4'), *x[3:]], "record 2 (line 3) was changed"),
         (lambda x: [*x[:2], b"nonsense\n", *x[2:]], "line 3 is not a record"),
-        (lambda x: [*x, x[3]], "stands after the closing record"),
+        (lambda x: [*x, x[3]], "comes after the closing record"),
         (lambda x: [], "there is no record"),
     ],
 )
-def test_what_was_done_to_a_log_is_found_and_named(log, change, says):
+def test_tampering_with_a_log_is_detected_and_named(log, change, says):
     found = check(change(log[0]))
     assert any(says in problem for problem in found.problems), found.problems
 
@@ -90,11 +90,11 @@ def test_a_record_replaced_with_its_hash_made_anew_does_not_fit_its_successor(lo
     assert "record 3 (line 4) does not follow" in check([*lines[:2], forged, *lines[3:]]).problems[0]
 
 
-def test_a_cut_end_shows_only_by_the_closing_record_or_the_head(log):
+def test_truncation_shows_only_by_the_closing_record_or_the_head(log):
     lines, head = log
     cut = check(lines[:-2])
     assert (cut.intact, cut.closed) == (True, None)
-    assert "cut off or written anew" in check(lines[:-2], head).problems[0]
+    assert "truncated or rewritten" in check(lines[:-2], head).problems[0]
     anew, _ = make_log([message(step=9)])
     assert check(anew).intact
     assert not check(anew, head).intact
@@ -158,7 +158,7 @@ def test_what_does_not_belong_into_a_log_is_refused(changes):
         Chain().line(Crossed, TIME, **message(**changes))
 
 
-def test_a_record_is_one_line_whatever_stands_in_it():
+def test_a_record_is_one_line_whatever_it_contains():
     line = Chain().line(Opened, TIME, **OPENED | {"job_digest": 'a\n"b"\u2028'})
     assert line.count(b"\n") == 1
     assert Line(1, line[:-1]).intact
@@ -204,19 +204,19 @@ def test_two_logs_of_the_same_messages_agree_in_any_order():
         ([{"step": 1}, {"step": 1, "part": 1}], [{"step": 1}], "missing"),
     ],
 )
-def test_a_message_that_only_one_side_tells_is_named(sent, received, what):
+def test_a_message_that_only_one_side_logged_is_named(sent, received, what):
     (found,) = compare(*halves(sent, received)).differences
     assert (found.what, found.sender, found.receiver, found.step) == (what, "clinic", "bank", 1)
 
 
 @pytest.mark.parametrize("opened", [{"run": "job-2"}, {"party": "clinic"}])
 def test_logs_of_other_jobs_or_of_one_party_are_not_compared(opened):
-    with pytest.raises(AuditError, match="not the logs of two parties of one job"):
+    with pytest.raises(AuditError, match="not the logs of two parties of one run"):
         compare(*halves([], [], **opened))
 
 
-def test_a_log_that_does_not_hold_together_is_not_compared():
+def test_an_inconsistent_log_is_not_compared():
     lines, _ = make_log([message(), message()])
     broken, whole = read_half(read_lines([lines[0], *lines[2:]])), read_half(read_lines(lines))
-    with pytest.raises(AuditError, match="does not hold together"):
+    with pytest.raises(AuditError, match="is not consistent"):
         compare(broken, whole)

@@ -179,7 +179,7 @@ def test_a_key_file(store_config, tmp_path):
         CheckpointStore(with_key, ORIGIN)
     path.write_text("5a" * 32 + "\n")
     path.chmod(0o644)
-    with pytest.raises(ConfigError, match="by others than its owner"):
+    with pytest.raises(ConfigError, match="by users other than its owner"):
         CheckpointStore(with_key, ORIGIN)
     path.chmod(0o600)
     store, identity, _ = written(with_key)

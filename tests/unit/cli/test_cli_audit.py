@@ -43,11 +43,11 @@ def logs(federation, tmp_path):
     return paths
 
 
-def test_a_log_is_told_in_plain_words(logs, audit, tmp_path):
+def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
     code, output = audit(logs[0], "--json", tmp_path / "out.json")
     assert code == 0, output
     for part in (
-        "log of clinic (passive), job job-1",
+        "log of clinic (passive), run job-1",
         "protocol encrypted",
         "allow_unencrypted no",
         "in the clear: nothing",
@@ -61,7 +61,7 @@ def test_a_log_is_told_in_plain_words(logs, audit, tmp_path):
     assert (told["sent"][0]["kind"], told["sent"][0]["bytes"], told["in_the_clear"]) == ("forward_share", 2_000_000, 0)
 
 
-def test_a_directory_is_told_log_by_log(logs, audit, tmp_path):
+def test_a_directory_is_summarized_log_by_log(logs, audit, tmp_path):
     code, output = audit(logs[0].parent)
     assert code == 0
     assert logs[0].name in output
@@ -83,13 +83,13 @@ def test_what_was_in_the_clear_stands_out(federation, audit, tmp_path):
 def test_verify_says_what_it_proves(logs, audit):
     code, output = audit("verify", logs[0])
     assert code == 0
-    assert "3 records hold together; head " in output
-    assert "only --head can show that the log was not written anew" in output
+    assert "3 records are consistent; head " in output
+    assert "only --head can rule out that the log was rewritten" in output
     head = output.split("head ")[1][:64]
     code, output = audit("verify", logs[0], "--head", head)
     assert (code, "nothing was removed, changed or added" in output) == (0, True)
     code, output = audit("verify", logs[1], "--head", head)
-    assert (code, "cut off or written anew" in output) == (AuditError.exit_code, True)
+    assert (code, "truncated or rewritten" in output) == (AuditError.exit_code, True)
 
 
 def test_verify_names_a_changed_record(logs, audit):
@@ -99,7 +99,7 @@ def test_verify_names_a_changed_record(logs, audit):
     assert audit(logs[0])[0] == AuditError.exit_code
 
 
-def test_verify_of_a_cut_log_says_what_cannot_be_told(logs, audit):
+def test_verify_of_a_truncated_log_says_what_it_cannot_show(logs, audit):
     content = logs[0].read_bytes().splitlines(keepends=True)
     logs[0].write_bytes(b"".join(content[:-1]) + content[-1][:30])
     code, output = audit("verify", logs[0])
@@ -110,7 +110,7 @@ def test_verify_of_a_cut_log_says_what_cannot_be_told(logs, audit):
 
 def test_compare(logs, audit):
     code, output = audit("compare", *logs)
-    assert (code, "clinic and bank: 1 messages are told alike" in output) == (0, True)
+    assert (code, "clinic and bank: 1 messages are the same in both logs" in output) == (0, True)
     code, output = audit("compare", logs[0], logs[0])
     assert (code, "not the logs of two parties" in output) == (AuditError.exit_code, True)
 

@@ -20,7 +20,7 @@ def check():
     return run
 
 
-def test_every_good_file_is_told_in_a_line(federation, check):
+def test_every_valid_file_is_summarized_in_one_line(federation, check):
     federation.write()
     names = ((ACTIVE, "federation.toml"), (ACTIVE, "job.toml"), (ACTIVE, "party.toml"), (CLINIC, "party.toml"))
     files = [federation.path(name, file) for name, file in names]
@@ -81,7 +81,7 @@ def _device(federation):
         (_device, 2, "the configured device cannot be used", 'device = "cpu"'),
     ],
 )
-def test_a_party_that_could_not_take_part_is_told_why(federation, check, change, code, says, remedy):
+def test_a_party_that_could_not_take_part_is_given_the_reason(federation, check, change, code, says, remedy):
     change(federation)
     got, output = check(federation.write().path(CLINIC))
     assert (got, says in output, remedy in output) == (code, True, True), output

@@ -29,7 +29,7 @@ def console(monkeypatch):
     return recorded
 
 
-def test_an_error_is_shown_whole_whatever_brackets_it_holds(console):
+def test_an_error_with_brackets_is_shown_in_full(console):
     show_error(DataError("no [bottom] here", detail="[red]column[/red] 'x'", remedy="set [bottom] kind"), "stopped")
     shown = console.export_text()
     for part in ("stopped (data)", "no [bottom] here", "[red]column[/red] 'x'", "What to do: set [bottom] kind"):

@@ -24,9 +24,9 @@ def test_parties_that_wait_are_asked_and_then_do_their_job(federation, tmp_path)
         for name in federation.names:
             processes.wait_for(name, "waiting for the coordinator")
         code, output = doctor(job, "--json", out)
-        assert (code, "nothing stands in the way of a job; 0 warning(s)" in output) == (0, True), output
+        assert (code, "no problems found; 0 warning(s)" in output) == (0, True), output
         assert "bank -> clinic" in output
-        assert doctor(job, "--brief")[1].splitlines()[0].startswith("nothing stands in the way")
+        assert doctor(job, "--brief")[1].splitlines()[0].startswith("no problems found")
         code, output = doctor(federation.path(CLINIC))
         assert (code, "in use by this party's own process" in output) == (0, True), output
         processes.start_command(COORDINATOR, "align", "job.toml")
@@ -39,7 +39,7 @@ def test_parties_that_wait_are_asked_and_then_do_their_job(federation, tmp_path)
     ).items()
 
 
-def test_a_party_that_is_missing_is_told_with_what_to_do_and_where(federation, tmp_path):
+def test_a_missing_party_is_reported_with_what_to_do_and_where(federation, tmp_path):
     out = tmp_path / "findings.json"
     with Processes(federation.write()) as processes:
         processes.start(ACTIVE)
@@ -53,7 +53,7 @@ def test_a_party_that_is_missing_is_told_with_what_to_do_and_where(federation, t
     assert relayed.startswith("bank -> clinic")
     for says in ("nobody listens there", "  clinic  ", "start clinic there ('vfl party')"):
         assert says in missing
-    assert closing.startswith("2 problem(s) stand in the way of a job")
+    assert closing.startswith("2 problem(s) would stop a run")
     content = json.loads(out.read_text(encoding="utf-8"))
     assert content["exit_code"] == 11
     assert [f["side"] for f in content["findings"] if f["verdict"] == "problem"] == [CLINIC, CLINIC]
@@ -67,7 +67,7 @@ def test_other_files_are_refused(federation, file):
 
 
 @pytest.mark.parametrize(("name", "file"), [(COORDINATOR, "job.toml"), (CLINIC, "party.toml")])
-def test_files_that_are_wrong_are_told_with_file_and_key(federation, name, file):
+def test_invalid_files_are_reported_with_file_and_key(federation, name, file):
     federation.job["training"]["epoch"] = 3
     code, output = doctor(federation.write().path(name, file))
     assert code == 2

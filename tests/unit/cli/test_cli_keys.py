@@ -123,7 +123,7 @@ def test_encrypted_keys(file, monkeypatch):
             load_pem_private_key(path.read_bytes(), None)
         load_pem_private_key(path.read_bytes(), PASSPHRASE.encode())
     signing = ("sign", file, folder / "bank" / "party.csr", "--ca", folder / "ca", "--yes")
-    assert "passphrase is not known" in keys(*signing, code=2)
+    assert "passphrase is unknown" in keys(*signing, code=2)
     keys(*signing, "--passphrase-env", "SECRET")
     monkeypatch.setenv("SECRET", "short")
     assert "too short" in keys("request", file, "shop", "--out", folder / "shop", "--passphrase-env", "SECRET", code=2)
@@ -158,8 +158,8 @@ def request_of(path, owner, hosts=()):
 @pytest.mark.parametrize(
     ("owner", "hosts", "says"),
     [
-        (Owner("other", "bank", Role.ACTIVE), (), "of nobody in federation.toml"),
-        (Owner("demo", "nobody", Role.ACTIVE), (), "of nobody in federation.toml"),
+        (Owner("other", "bank", Role.ACTIVE), (), "belongs to nobody in federation.toml"),
+        (Owner("demo", "nobody", Role.ACTIVE), (), "belongs to nobody in federation.toml"),
         (Owner("demo", "shop", Role.ACTIVE), (), "its role is not 'passive'"),
         (Owner("demo", "shop", Role.COORDINATOR), (), "its role is not 'passive'"),
         (Owner("demo", "bank", Role.ACTIVE), ("shop.demo.vfl.internal",), "server name of another"),
@@ -182,7 +182,7 @@ def test_a_request_that_was_changed_is_not_signed(file, ca, tmp_path):
     content = bytearray(x509.load_pem_x509_csr(path.read_bytes()).public_bytes(Encoding.DER))
     content[-1] ^= 1
     path.write_bytes(x509.load_der_x509_csr(bytes(content)).public_bytes(Encoding.PEM))
-    assert "its signature is wrong" in keys("sign", file, path, "--ca", ca, "--yes", code=2)
+    assert "its signature is invalid" in keys("sign", file, path, "--ca", ca, "--yes", code=2)
 
 
 @pytest.mark.parametrize("host", ["*.example", "a b", "", "ä.example"])
@@ -192,12 +192,12 @@ def test_hosts_are_names_or_addresses(file, host):
     assert not folder.exists()
 
 
-def test_what_cannot_be_read_is_said(file, ca, tmp_path):
+def test_unreadable_files_are_reported(file, ca, tmp_path):
     (tmp_path / "text").write_text("x", encoding="ascii")
     assert "cannot be read" in keys("show", tmp_path / "text", code=2)
     assert "cannot be read" in keys("show", tmp_path / "none", code=2)
     assert "cannot be read" in keys("sign", file, tmp_path / "text", "--ca", ca, "--yes", code=2)
-    assert "nobody in the federation" in keys("request", file, "nobody", "--out", tmp_path / "x", code=2)
+    assert "the federation has no member named" in keys("request", file, "nobody", "--out", tmp_path / "x", code=2)
     assert "both --federation and --ca" in keys("show", ca / "ca.crt", "--ca", ca / "ca.crt", code=2)
     (ca / "ca.key").chmod(0o644)
     assert "can be read or changed" in keys("revoke", "--ca", ca, code=2)

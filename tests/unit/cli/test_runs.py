@@ -67,13 +67,13 @@ def test_one_run(path, runs):
     for row in (
         "job credit, federation trial",
         "state failed",
-        "because clinic: the disk is full",
-        "step 4 is the last one that all parties have a checkpoint of",
+        "error clinic: the disk is full",
+        "step 4 is the last step with a checkpoint at all parties",
         "1 2 0.7500 1.0 3.0",
         "2 2 0.2917 1.0 3.0",
         "4 0 a killed process bank, clinic",
         "2 0 a power cut bank, clinic",
-        "Go on with: vfl run --resume /srv/job.toml",
+        "Resume with: vfl run --resume /srv/job.toml",
     ):
         assert row in rows, output
     (told,) = [row for row in rows if "failure" in row]
@@ -84,8 +84,8 @@ def test_one_run(path, runs):
     ("state", "told"),
     [
         (RunState.FINISHED, "there is nothing to do"),
-        (RunState.SAVED, "Go on with: vfl run --resume /srv/job.toml"),
-        (RunState.RUNNING, "If its coordinator does not run any more, go on with"),
+        (RunState.SAVED, "Resume with: vfl run --resume /srv/job.toml"),
+        (RunState.RUNNING, "If its coordinator is no longer running, resume with"),
     ],
 )
 def test_what_to_do_next(path, runs, state, told):
@@ -99,7 +99,7 @@ def test_of_many_events_the_last_ones(path, runs):
         for number in range(40):
             store.event(RUN, "interrupted", f"reason {number}.")
     text = runs("show", RUN)[1]
-    assert "What happened, but for 11 earlier events" in text
+    assert "Events (11 earlier ones not shown)" in text
     assert [number for number in range(40) if f"reason {number}." in text] == list(range(10, 40))
     assert len(json.loads(runs("show", RUN, "--json")[1])["events"]) == 41
 

@@ -44,7 +44,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(path):
     assert error.remedy == "write 'listen'"
 
 
-def test_an_unknown_key_like_no_other_gets_the_list(path):
+def test_an_unknown_key_without_a_close_match_gets_the_list(path):
     error = refused(path, "zzz = 1\n" + GOOD)
     assert "zzz: unknown key" in error.detail
     assert error.remedy == "use one of: name, coordinator, parties, tls"
@@ -113,7 +113,7 @@ def test_a_loaded_configuration_cannot_change(path):
         ("x = " + "9" * 4000 + "9" * 90, "more than 64 bits"),
         ("x = 0x" + "f" * 4000, "more than 64 bits"),
         ("[[x]]\ny = [[1, {z = -9223372036854775809}]]", "more than 64 bits"),
-        ("x." * 3000 + "y = 1", "a line of it"),
+        ("x." * 3000 + "y = 1", "one of its lines"),
         ("x = 1\n" * 200_000, "longer than"),
     ],
     ids=["brackets", "digits", "hexadecimal", "nested", "key", "file"],

@@ -1,4 +1,4 @@
-"""``vfl doctor`` among real servers with real certificates: what stands in the way is found, nothing is disturbed."""
+"""``vfl doctor`` among real servers with real certificates: problems are found, and nothing is disturbed."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ def rewrite(federation, name, change):
     path.write_text(tomli_w.dumps(content), encoding="utf-8")
 
 
-async def test_when_all_is_well_the_coordinator_sees_every_direction_and_the_parties_still_wait(federation):
+async def test_without_problems_the_coordinator_sees_every_direction_and_the_parties_still_wait(federation):
     async with parties_in_process(federation.write()) as (parties, _):
         findings = await from_coordinator(federation)
         again = await from_coordinator(federation)
@@ -86,7 +86,7 @@ async def test_parties_without_a_port_are_seen_through_their_relay(federation):
     assert [f.summary for f in own if f.check is Check.LISTEN] == ["clinic opens no port and is reached through bank"]
 
 
-async def test_a_party_without_a_port_that_does_not_run_is_missed_by_name(federation):
+async def test_a_party_without_a_port_that_does_not_run_is_reported_by_name(federation):
     federation.put_behind(SHOP, ACTIVE)
     async with parties_in_process(federation.write()) as (parties, _):
         parties[SHOP].cancel()
@@ -110,7 +110,7 @@ async def test_a_partys_view_has_its_table_its_port_and_the_others(federation):
     assert pairs(findings) == {(CLINIC, ACTIVE), (CLINIC, SHOP)}
 
 
-async def test_before_anything_runs_the_own_port_is_a_warning_and_each_party_is_missed(federation):
+async def test_before_anything_runs_the_own_port_is_a_warning_and_each_party_is_unreachable(federation):
     findings = await diagnose_party(federation.write().path(CLINIC))
     assert marked(findings, Verdict.WARNING) == [(CLINIC, CLINIC, Check.LISTEN, CLINIC)]
     assert marked(findings) == [(CLINIC, peer, Check.CONNECTION, peer) for peer in (ACTIVE, SHOP)]
@@ -165,13 +165,13 @@ async def test_only_one_direction_works(federation):
     assert "in: federation" in next(f.summary for f in findings if f.check is Check.JOB and f.verdict is not Verdict.OK)
 
 
-async def test_a_name_that_does_not_resolve_is_for_who_asks(federation):
+async def test_a_name_that_does_not_resolve_is_a_problem_of_the_caller(federation):
     federation.federation["parties"][1] |= {"endpoint": "clinic.invalid:5001", "listen": "127.0.0.1:5001"}
     findings = await diagnose_party(federation.write().path(ACTIVE))
     assert (ACTIVE, CLINIC, Check.NAME, ACTIVE) in marked(findings)
 
 
-async def test_another_job_file_at_a_party_is_told_with_its_tables(federation):
+async def test_another_job_file_at_a_party_is_reported_with_its_tables(federation):
     federation.other_job(CLINIC)["training"]["epochs"] = 3
     async with parties_in_process(federation.write()):
         findings = await from_coordinator(federation)
@@ -193,7 +193,7 @@ async def test_files_changed_since_the_process_started_are_found_by_its_own_oper
     ("name", "verdict", "theirs"),
     [("PROTOCOL_VERSION", Verdict.PROBLEM, "9.9"), ("PACKAGE_VERSION", Verdict.WARNING, "9.9.9")],
 )
-async def test_another_version_is_told_with_both(federation, monkeypatch, name, verdict, theirs):
+async def test_a_version_mismatch_is_reported_with_both_versions(federation, monkeypatch, name, verdict, theirs):
     monkeypatch.setattr(vfl.doctor.answer, name, theirs)
     async with parties_in_process(federation.write()):
         findings = await from_coordinator(federation)
@@ -217,7 +217,7 @@ async def test_a_clock_that_is_wrong_is_a_warning(federation, monkeypatch, secon
     assert exit_code(findings) == 0
 
 
-async def test_a_busy_party_is_told_and_goes_on_with_its_job(federation):
+async def test_a_busy_party_is_reported_and_continues_its_run(federation):
     async with parties_in_process(federation.write()) as (parties, clients):
         setup = load_party(federation.path(CLINIC))
         prepare = m.Prepare(job_of(federation), "job-1", 0, job_digest(setup.job, setup.federation), PROTOCOL_VERSION)
@@ -226,7 +226,7 @@ async def test_a_busy_party_is_told_and_goes_on_with_its_job(federation):
         assert await clients[CLINIC].prepare(prepare) == before
         assert not parties[CLINIC].done()
     assert set(marked(findings)) == {(who, CLINIC, Check.STATE, CLINIC) for who in (COORDINATOR, ACTIVE, SHOP)}
-    assert "busy with a job" in str(findings)
+    assert "busy with a run" in str(findings)
     assert exit_code(findings) == 8
     (log,) = federation.path(CLINIC, "audit").iterdir()
     assert "diagnos" not in log.read_text(encoding="utf-8")
@@ -271,7 +271,7 @@ def _is_closed(port):
 
 
 @pytest.mark.parametrize("case", ["another federation", "expired"])
-async def test_a_party_with_a_wrong_certificate_is_told_to_both_sides(federation, tmp_path, monkeypatch, case):
+async def test_a_party_with_a_wrong_certificate_is_reported_to_both_sides(federation, tmp_path, monkeypatch, case):
     federation.write()
     issuer = Issuer.make(tmp_path / "issuer", "test")
     if case == "expired":
@@ -292,7 +292,7 @@ async def test_a_party_with_a_wrong_certificate_is_told_to_both_sides(federation
             assert f"{finding.source} refuses the certificate shown there: {says}" in finding.summary
 
 
-async def test_a_certificate_that_ends_soon_is_a_warning_to_both_sides(federation, tmp_path):
+async def test_a_certificate_that_expires_soon_is_a_warning_to_both_sides(federation, tmp_path):
     issuer = Issuer.make(tmp_path / "issuer", "test")
     _certify_all(federation.write(), issuer, begins=timedelta(days=-5), lasts=timedelta(days=6))
     async with parties_in_process(federation):
@@ -304,7 +304,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning_to_both_sides(federatio
     assert exit_code(own) == exit_code(findings) == 0
 
 
-async def test_a_revoked_certificate_is_told_by_the_caller_whose_list_has_it(federation, tmp_path):
+async def test_a_revoked_certificate_is_reported_by_the_caller_whose_list_has_it(federation, tmp_path):
     issuer = Issuer.make(tmp_path / "issuer", "test")
     _certify_all(federation.write(), issuer)
     async with parties_in_process(federation):
@@ -366,7 +366,7 @@ async def test_a_passive_party_cannot_make_another_probe(federation):
         assert (await _ask(_standpoint(federation, SHOP), CLINIC, probe_peers=False)).diagnosis.findings == ()
 
 
-async def test_without_credentials_nobody_is_dialled_and_the_reason_is_told(federation):
+async def test_without_credentials_nobody_is_dialed_and_the_reason_is_reported(federation):
     federation.write().path(COORDINATOR, "coordinator.toml").write_text("", encoding="utf-8")
     findings = await from_coordinator(federation)
     assert marked(findings) == [(COORDINATOR, COORDINATOR, Check.CERTIFICATE, COORDINATOR)]
@@ -397,5 +397,5 @@ async def test_without_tls_another_party_at_an_endpoint_is_found(federation, mon
     async with _unchecked_parties(federation, monkeypatch):
         findings = await from_coordinator(federation)
     found = {(f.target, f.check): f.summary for f in findings if f.verdict is Verdict.PROBLEM}
-    assert found[CLINIC, Check.ANSWER] == "another party than clinic answers"
-    assert found[ACTIVE, Check.ANSWER] == "another party than bank answers"
+    assert found[CLINIC, Check.ANSWER] == "a party other than clinic answers"
+    assert found[ACTIVE, Check.ANSWER] == "a party other than bank answers"

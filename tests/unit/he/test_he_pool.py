@@ -136,7 +136,7 @@ def test_without_a_budget_nothing_is_kept():
 # --- what is expected ---
 
 
-def test_a_pool_is_filled_up_to_the_most_it_was_told_and_no_further():
+def test_a_pool_is_filled_up_to_the_largest_announced_number():
     pools = Pools(MANY)
     pool = _counter(pools)
     assert _fill(pools) == 0

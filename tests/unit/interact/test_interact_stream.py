@@ -270,7 +270,7 @@ def test_every_zero_and_cover_is_used_once_over_all_steps(monkeypatch, budget):
     assert len(set(contents)) == len(contents)
 
 
-def test_a_pool_tells_how_much_memory_its_items_take():
+def test_a_pool_reports_how_much_memory_its_items_take():
     made: dict[str, Pools] = {}
     layer = encrypted_layer(SHAPE, 1, _pools_of(made, LARGE))
     _two_steps(layer, 300, 3)

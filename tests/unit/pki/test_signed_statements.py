@@ -30,7 +30,7 @@ def refused(verifier, signed, statement=STATEMENT):
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_statement_of_its_sender_is_believed(verifier, mutual, issuer, key):
+def test_a_statement_signed_by_its_sender_is_accepted(verifier, mutual, issuer, key):
     signed = Unchecked(issuer.files("shop", key=KEYS[key]), mutual, "shop").sign(STATEMENT)
     verifier.verify(STATEMENT, signed)
 

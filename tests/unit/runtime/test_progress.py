@@ -16,7 +16,7 @@ async def _piece():
     piece_finished()
 
 
-async def test_jobs_at_once_count_their_own():
+async def test_concurrent_jobs_count_their_own_progress():
     jobs = [Progress() for _ in range(3)]
     before = current_progress().pieces
     with computing(2, "cpu"):

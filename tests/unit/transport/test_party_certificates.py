@@ -64,8 +64,8 @@ def test_files_of_a_party_and_of_the_coordinator_load(files, federation):
         ({"ca": "certificate"}, "a certificate that is not a CA"),
         ({"certificate": "key"}, "'tls.certificate' is not a PEM certificate"),
         ({"revoked": "certificate"}, "no PEM revocation list"),
-        ({"revoked": "other list"}, "not signed by a CA of tls.ca"),
-        ({"key": "certificate"}, "can be read or changed by others"),
+        ({"revoked": "other list"}, "not signed by a CA in tls.ca"),
+        ({"key": "certificate"}, "can be read or changed by users other than its owner"),
         ({"key": "text"}, "not a PEM private key"),
         ({"key": "other key"}, "does not belong to the certificate"),
     ],
@@ -100,7 +100,7 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
     [
         ({"lasts": timedelta(minutes=1)}, "expired"),
         ({"begins": timedelta(minutes=5)}, "not valid yet"),
-        ({"self_signed": True}, "does not come from a CA"),
+        ({"self_signed": True}, "was not issued by a CA"),
         ({"federation": "other"}, "another federation"),
         ({"role": "passive"}, "not for the role 'active'"),
         ({"role": ""}, "not for the role 'active'"),
@@ -108,9 +108,9 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
         ({"identities": (BANK, "spiffe://demo/party/shop")}, "2 identities"),
         ({"identities": ("spiffe://demo/party/nobody",)}, "nobody in this federation"),
         ({"server_name": "bank.example"}, "lacks the server name"),
-        ({"key": ed25519.Ed25519PrivateKey.generate()}, "of a kind"),
-        ({"key": ec.generate_private_key(ec.SECP521R1())}, "of a kind"),
-        ({"key": rsa.generate_private_key(65537, 1024)}, "of a kind"),  # noqa: S505  # weak on purpose
+        ({"key": ed25519.Ed25519PrivateKey.generate()}, "key type is not supported"),
+        ({"key": ec.generate_private_key(ec.SECP521R1())}, "key type is not supported"),
+        ({"key": rsa.generate_private_key(65537, 1024)}, "key type is not supported"),  # noqa: S505  # weak on purpose
     ],
 )
 def test_a_certificate_that_no_peer_would_accept_is_refused_at_home(issuer, federation, changes, says):
@@ -172,7 +172,7 @@ def test_an_encrypted_key_opens_with_its_passphrase(issuer, federation, way, tmp
 def test_a_missing_or_wrong_passphrase_is_an_error(issuer, federation, monkeypatch):
     files = issuer.files("bank", passphrase=b"correct horse")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False)
-    with pytest.raises(ConfigError, match="its passphrase is not known"):
+    with pytest.raises(ConfigError, match="its passphrase is unknown"):
         Credentials(files, federation, "bank")
     named = files.model_copy(update={"passphrase_env": "BANK_KEY"})
     with pytest.raises(ConfigError, match="is empty"):
@@ -206,7 +206,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(issuer, federation, begins, l
     with captured_logs() as logs:
         credentials.warn_of_expiry()
     assert [(entry["event"], entry["whose"], entry["days_left"]) for entry in logs] == [
-        ("a certificate ends soon; renew it", "own", 24 if lasts.days > 1 else 0)
+        ("a certificate expires soon; renew it", "own", 24 if lasts.days > 1 else 0)
     ]
 
 
@@ -236,7 +236,7 @@ def test_an_intermediate_ca_is_followed_and_its_revocation_seen(tmp_path, federa
     """The certificate file of an organization's own CA holds a chain."""
     middle = Issuer.below_a_root(tmp_path / "company")
     files = middle.files("bank")
-    with pytest.raises(ConfigError, match="does not come from a CA"):
+    with pytest.raises(ConfigError, match="was not issued by a CA"):
         Credentials(files, federation, "bank")
     files.certificate.write_bytes(files.certificate.read_bytes() + middle.own.read_bytes())
     Credentials(files, federation, "bank")

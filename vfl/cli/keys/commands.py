@@ -9,11 +9,11 @@ import typer
 
 from vfl.cli.failures import reported
 
-app = typer.Typer(help="Make, sign, show and revoke certificates.", no_args_is_help=True)
+app = typer.Typer(help="Create, sign, show and revoke certificates.", no_args_is_help=True)
 
 FederationArgument = Annotated[Path, typer.Argument(help="federation.toml")]
-FolderOption = Annotated[Path, typer.Option("--ca", help="The CA's folder, as 'vfl keys ca' made it.")]
-EncryptOption = Annotated[bool, typer.Option("--encrypt", help="Encrypt the key; the passphrase is asked for.")]
+FolderOption = Annotated[Path, typer.Option("--ca", help="The CA's folder, created by 'vfl keys ca'.")]
+EncryptOption = Annotated[bool, typer.Option("--encrypt", help="Encrypt the key; prompts for the passphrase.")]
 FileOption = Annotated[Path | None, typer.Option(help="File with the key's passphrase.")]
 VariableOption = Annotated[str | None, typer.Option(help="Environment variable with the key's passphrase.")]
 
@@ -27,7 +27,7 @@ def ca(
     passphrase_file: FileOption = None,
     passphrase_env: VariableOption = None,
 ) -> None:
-    """Create a federation's CA. Keep ca.key away from parties' processes; give everybody ca.crt and revoked.crl."""
+    """Create a federation's CA. Keep ca.key away from party processes; give ca.crt and revoked.crl to everybody."""
     from vfl.cli.keys.output import new_passphrase, show_authority
     from vfl.configuration.federation import load_federation
     from vfl.pki.authority_folder import write_authority
@@ -42,7 +42,7 @@ def ca(
 def request(
     federation: FederationArgument,
     name: Annotated[str, typer.Argument(help="This party's name in the federation, or the coordinator's.")],
-    out: Annotated[Path, typer.Option(help="Folder that gets party.key and party.csr.")],
+    out: Annotated[Path, typer.Option(help="Folder for party.key and party.csr.")],
     host: Annotated[
         list[str] | None, typer.Option(help="Further DNS name or IP address of this party's host; repeatable.")
     ] = None,
@@ -50,7 +50,7 @@ def request(
     passphrase_file: FileOption = None,
     passphrase_env: VariableOption = None,
 ) -> None:
-    """Make this party's own private key, and a request for its certificate. The key never leaves the party."""
+    """Create this party's private key and a request for its certificate. The key never leaves the party."""
     from vfl.cli.keys.output import new_passphrase, show_request, write_request
     from vfl.configuration.federation import load_federation
 
@@ -64,16 +64,16 @@ def sign(
     federation: FederationArgument,
     file: Annotated[Path, typer.Argument(help="The party's request, party.csr.")],
     ca: FolderOption,
-    out: Annotated[Path | None, typer.Option(help="The certificate; by default beside the request.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The certificate; by default in the folder of the request.")] = None,
     expect: Annotated[
-        str | None, typer.Option(help="Fingerprint of the key, as the party told it; refused if it is another.")
+        str | None, typer.Option(help="Fingerprint of the key, as reported by the party; refuse any other key.")
     ] = None,
     days: Annotated[int, typer.Option(help="How long the certificate is valid.", min=1)] = 365,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without confirmation.")] = False,
     passphrase_file: FileOption = None,
     passphrase_env: VariableOption = None,
 ) -> None:
-    """Sign a party's request, as the CA, once name, role and federation are right and the fingerprint was compared."""
+    """Sign a party's request, as the CA, after checking name, role and federation and comparing the fingerprint."""
     from vfl.cli.keys.output import confirm_request, show_certificate, write_certificate
     from vfl.configuration.federation import load_federation
     from vfl.pki.authority import check_request
@@ -99,7 +99,7 @@ def show(
     ca: Annotated[Path | None, typer.Option(help="CA certificates (tls.ca): check it as peers do.")] = None,
     revoked: Annotated[Path | None, typer.Option(help="Revocation lists (tls.revoked) for the check.")] = None,
 ) -> None:
-    """Show identity, role, fingerprints and validity; with --ca and --federation, say whether peers would accept it."""
+    """Show identity, role, fingerprints and validity; with --ca and --federation, whether peers would accept it."""
     from vfl.cli.keys.output import check_certificate, show_certificate
 
     with reported():
@@ -110,13 +110,15 @@ def show(
 
 @app.command()
 def revoke(
-    certificates: Annotated[list[Path] | None, typer.Argument(help="Certificates; without any, only renew.")] = None,
+    certificates: Annotated[
+        list[Path] | None, typer.Argument(help="Certificates; if none are given, only renew the list.")
+    ] = None,
     *,
     ca: FolderOption,
     passphrase_file: FileOption = None,
     passphrase_env: VariableOption = None,
 ) -> None:
-    """Take certificates back: add them to the CA's revocation list, revoked.crl, for every party to fetch."""
+    """Revoke certificates: add them to the CA's revocation list, revoked.crl, which every party then needs."""
     from vfl.cli.keys.output import show_list
     from vfl.pki.authority_folder import load_authority, read_certificate, revoke_in
     from vfl.pki.keyfiles import PassphraseSource

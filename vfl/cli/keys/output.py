@@ -1,4 +1,4 @@
-"""What ``vfl keys`` asks, writes and shows."""
+"""Prompts, files and output of ``vfl keys``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_passphrase(ask: bool, file: Path | None, variable: str | None) -> bytes 
     """The passphrase for a new key; None for a key that is not encrypted.
 
     Raises:
-        ConfigError: it is empty or too short, was typed differently twice, or there is no terminal to ask at.
+        ConfigError: it is empty or too short, the two entries differ, or there is no terminal to prompt at.
     """
     stated = PassphraseSource(file, variable).stated()
     if stated is None and not ask:
@@ -43,7 +43,7 @@ def new_passphrase(ask: bool, file: Path | None, variable: str | None) -> bytes 
     passphrase = stated or _asked_twice()
     if len(passphrase) < _MIN_PASSPHRASE:
         raise ConfigError(
-            "the passphrase is too short", remedy=f"use at least {_MIN_PASSPHRASE} characters, best random ones"
+            "the passphrase is too short", remedy=f"use at least {_MIN_PASSPHRASE} characters, preferably random"
         )
     return passphrase
 
@@ -51,26 +51,26 @@ def new_passphrase(ask: bool, file: Path | None, variable: str | None) -> bytes 
 def _asked_twice() -> bytes:
     if not sys.stdin.isatty():
         raise ConfigError(
-            "a passphrase is needed, and there is no terminal to ask at",
+            "a passphrase is needed, but there is no terminal to prompt at",
             remedy="use --passphrase-file or --passphrase-env",
         )
     first = getpass.getpass("Passphrase: ")
-    if getpass.getpass("Once more: ") != first:
-        raise ConfigError("the two passphrases differ", remedy="start again")
+    if getpass.getpass("Repeat passphrase: ") != first:
+        raise ConfigError("the two passphrases differ", remedy="run the command again")
     return first.encode()
 
 
 def write_request(
     federation: FederationConfig, name: str, hosts: list[str], out: Path, passphrase: bytes | None
 ) -> x509.CertificateSigningRequest:
-    """Make a key and a request for the name's certificate; its host in federation.toml is one of the hosts.
+    """Create a key and a request for a member's certificate; its host in federation.toml is one of the hosts.
 
     Raises:
-        ConfigError: nobody in the federation has this name, or there is a key already.
+        ConfigError: no member of the federation has this name, or there already is a key.
     """
     if name not in federation.members:
         raise ConfigError(
-            f"nobody in the federation is called '{name}'", remedy=f"use one of: {', '.join(federation.members)}"
+            f"the federation has no member named '{name}'", remedy=f"use one of: {', '.join(federation.members)}"
         )
     owner = Owner(federation.name, name, federation.members[name])
     if name in federation.names:
@@ -86,15 +86,15 @@ def write_request(
 
 
 def show_request(request: x509.CertificateSigningRequest, out: Path) -> None:
-    """Say what was made and what to do with it."""
+    """Show what was created and what to do with it."""
     typer.echo(f"private key   {out / _KEY_NAME} (mode 0600; never give it to anybody)")
     typer.echo(f"request       {out / _REQUEST_NAME} (send it to whoever runs the CA)")
     _show_claims(request)
-    typer.echo("Tell whoever signs it the fingerprint of the key by telephone.")
+    typer.echo("Give the fingerprint of the key to whoever signs the request, by telephone.")
 
 
 def show_authority(folder: Path, authority: Authority) -> None:
-    """Say what a new CA consists of."""
+    """Show the files of a new CA."""
     typer.echo(f"CA key        {folder / KEY_FILE} (mode 0600; never give it to anybody)")
     typer.echo(f"certificate   {folder / CA_FILE} (tls.ca of everybody)")
     typer.echo(f"revocations   {folder / LIST_FILE} (tls.revoked of everybody)")
@@ -104,19 +104,19 @@ def show_authority(folder: Path, authority: Authority) -> None:
 def confirm_request(
     request: x509.CertificateSigningRequest, owner: Owner, hosts: list[str], expect: str | None, *, yes: bool
 ) -> None:
-    """Show what will be signed, compare the fingerprint, ask.
+    """Show what will be signed, compare the fingerprint, and ask for confirmation.
 
     Raises:
-        ConfigError: the fingerprint is another one, or the answer is no.
+        ConfigError: the fingerprint differs, or the answer is no.
     """
     typer.echo(f"signing for {owner.name}, {owner.role}, of federation {owner.federation}; hosts: {', '.join(hosts)}")
     _show_claims(request)
     if expect is not None and _plain(expect) != _plain(key_fingerprint(request)):
         raise ConfigError(
             "the request is not for the key with the expected fingerprint",
-            remedy="ask the party for its request again, and for the fingerprint over another way, such as telephone",
+            remedy="ask the party for its request again, and for the fingerprint by another channel, such as telephone",
         )
-    if expect is None and not yes and not typer.confirm("Did the party tell you this fingerprint of its key?"):
+    if expect is None and not yes and not typer.confirm("Did the party give you this fingerprint of its key?"):
         raise ConfigError("not signed", remedy="compare the fingerprint with the party first")
 
 
@@ -125,7 +125,7 @@ def _plain(text: str) -> str:
 
 
 def write_certificate(pem: bytes, owner: Owner, target: Path, folder: Path) -> None:
-    """Write a signed certificate, and a copy into the CA's folder, by which it can be revoked later."""
+    """Write a signed certificate, and a copy in the CA's folder, with which it can be revoked later."""
     target.write_bytes(pem)
     serial = x509.load_pem_x509_certificate(pem).serial_number
     (folder / ISSUED_FOLDER / f"{owner.name}-{serial:x}.crt").write_bytes(pem)
@@ -167,13 +167,13 @@ def _show_claims(source: x509.Certificate | x509.CertificateSigningRequest) -> N
 
 
 def check_certificate(path: Path, federation: Path | None, ca: Path | None, revoked: Path | None) -> None:
-    """Say whether peers would accept a certificate, wherever it comes from.
+    """Report whether peers would accept a certificate, from whatever source.
 
     Raises:
-        ConfigError, CertificateRefused: they would not; it says why.
+        ConfigError, CertificateRefused: they would not, and why.
     """
     if federation is None or ca is None:
-        raise ConfigError("a certificate is checked with both --federation and --ca", remedy="name both files")
+        raise ConfigError("checking a certificate needs both --federation and --ca", remedy="pass both options")
     settings = load_federation(federation)
     trust = parse_trust(_content(ca), _content(revoked) if revoked else None, ca)
     chain = read_chain(path)
@@ -183,10 +183,10 @@ def check_certificate(path: Path, federation: Path | None, ca: Path | None, revo
 
 
 def show_list(folder: Path, revoked: x509.CertificateRevocationList) -> None:
-    """Say what a revocation list holds."""
+    """Show the content of a revocation list."""
     typer.echo(
         f"written: {folder / LIST_FILE}, {len(revoked)} certificate(s) revoked; renew by {revoked.next_update_utc}"
     )
     for entry in revoked:
         typer.echo(f"  {entry.serial_number:x} since {entry.revocation_date_utc}")
-    typer.echo("Give it to every party and the coordinator (tls.revoked); running processes load it by themselves.")
+    typer.echo("Give it to every party and the coordinator (tls.revoked); running processes reload it automatically.")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reading a party's table from CSV and Parquet files."""

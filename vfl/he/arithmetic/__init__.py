@@ -1,1 +1,1 @@
-"""TODO."""
+"""Arithmetic below ciphertexts: residues, transforms, sampling, primes and bit packing."""

@@ -1,7 +1,7 @@
-"""Residues packed to their bits for the wire: no byte carries less than eight bits of ciphertext.
+"""Residues bit-packed for the wire: every byte carries eight bits of ciphertext.
 
-The last dimension is cut into rows of equal length, as few as fill whole words (16 rows of 30 bits make 15 words), and
-the values that stand in one column are packed one after the other, all columns at once: whole rows are shifted, never
+The last dimension is split into rows of equal length, as few as fill whole words (16 rows of 30 bits make 15 words).
+The values of one column are packed one after the other, all columns simultaneously: whole rows are shifted, never
 single values.
 """
 
@@ -18,7 +18,7 @@ WORD = 32
 
 
 def packed_words(count: int, bits: int) -> int:
-    """Words that ``count`` values take."""
+    """Number of words for ``count`` values."""
     rows = _rows(bits)
     return -(-count // rows) * (rows * bits // WORD)
 
@@ -64,5 +64,5 @@ def unpack_bits(words: npt.NDArray[np.uint32], count: int, bits: int) -> npt.NDA
 
 
 def _rows(bits: int) -> int:
-    """Fewest values whose bits fill whole words."""
+    """Smallest number of values whose bits fill whole words."""
     return WORD // math.gcd(WORD, bits)

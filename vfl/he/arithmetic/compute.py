@@ -1,7 +1,7 @@
 """Where ciphertext arithmetic runs: independent pieces on several cores, matrix and transform kernels on any device.
 
 Threads suffice: the arithmetic runs in torch, numpy and the stream cipher, which release the interpreter lock. Torch's
-own threads are left alone; splitting single small operations gains nothing. Both settings are those of the task that
+own threads are not changed; splitting single small operations gains nothing. Both settings are those of the task that
 sets them and of what it starts, so that parties in one process do not disturb each other.
 """
 
@@ -86,9 +86,9 @@ def kernel_device() -> torch.device:
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
     """A tensor of zeros, on the CPU unless ``device`` says otherwise.
 
-    Where it is large its memory is a mapping of its own, in huge pages where the system has them: a process that keeps
-    what it frees (``vfl.runtime.memory``) would have to find a hole of that size for it each time, and grows over many
-    steps where smaller blocks have come to lie in the last one.
+    Large tensors are separate memory mappings, in huge pages if the system has them: a process that keeps freed memory
+    (``vfl.runtime.memory``) would have to find a hole of that size each time, and would grow over many steps if smaller
+    blocks have been placed in the previous one.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < _MAPPED_BYTES or (device is not None and device.type != "cpu"):

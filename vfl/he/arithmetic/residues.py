@@ -1,6 +1,6 @@
 """Arithmetic on ciphertext polynomials as residues modulo the data primes: int64 tensors (..., L, N).
 
-All but ``reduced`` is integer arithmetic below 2^63; everything is exact.
+Everything except ``reduced`` is integer arithmetic below 2^63; everything is exact.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def centered(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
 
 def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
-    # Multiplying by the inverse may miss the nearest multiple, but only where the next one is as near.
+    # Multiplying by the inverse may miss the nearest multiple, but only if the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
     center = nearest.mul_(-primes).add_(values).to(torch.int64)
     return center.add_((center >> 63).bitwise_and_(primes))

@@ -1,4 +1,4 @@
-"""What encryption draws at random: uniform, ternary and error polynomials, from a stream cipher keyed by the system.
+"""Random polynomials for encryption: uniform, ternary and error, from a stream cipher keyed by the system.
 
 Distributions are SEAL's: uniform modulo each prime by rejection, uniform ternary, centered binomial over 42 bits
 (standard deviation 3.24, HomomorphicEncryption.org security standard, 2018).
@@ -26,7 +26,7 @@ def fresh_seeds(count: int) -> npt.NDArray[np.uint8]:
 def uniform_residues(seed: bytes, primes: tuple[int, ...], degree: int) -> torch.Tensor:
     """A polynomial uniform modulo every prime, determined by its seed: (L, N) int64."""
     bits = max(primes).bit_length()
-    # Rejections are binomial; twice their mean and 128 more are never needed in the lifetime of the universe.
+    # Rejections are binomial; more than twice their mean plus 128 will not occur in the lifetime of the universe.
     candidates = degree + 128 + 2 * max(-(-degree * ((1 << bits) - q) // q) for q in primes)
     words = np.frombuffer(expand(seed, 4 * len(primes) * candidates), dtype="<u4").reshape(len(primes), candidates)
     words = words & np.uint32((1 << bits) - 1)

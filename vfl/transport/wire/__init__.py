@@ -1,1 +1,1 @@
-"""TODO."""
+"""What crosses a connection: codecs, limits, errors, and the recorder of every message."""
