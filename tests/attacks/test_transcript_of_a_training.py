@@ -364,7 +364,7 @@ async def test_a_message_past_the_log_is_noticed(tmp_path, monkeypatch):
     deliver = ExchangeDriver._deliver
 
     async def past_the_log(self, to, message, address):
-        client = self._clients[to]
+        client = self._clients[to].channel
         recorder = client._recorder
         client._recorder = None if message.kind == m.ForwardShare.kind else recorder
         try:

@@ -119,11 +119,15 @@ CASES = {
 }  # fmt: skip
 
 
+SIGNED = "public_keys"
+"""Without certificates, in memory, nothing is signed."""
+
+
 @pytest.mark.parametrize("name", CASES)
 async def test_wrong_contents_stop_the_job_everywhere_in_the_name_of_their_sender(federation, name):
     case = CASES[name]
     victim = CLINIC if case.sender == ACTIVE else ACTIVE
-    run = await run_federation(federation.write(), deliver=_changing(case))
+    run = await run_federation(federation.write(), deliver=_changing(case), over_grpc=case.kind == SIGNED)
     errors = run.errors
     codes = {party: error and error.exit_code for party, error in errors.items()}
     assert codes[victim] == case.code, errors

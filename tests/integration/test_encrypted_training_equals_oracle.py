@@ -80,7 +80,7 @@ def test_so_do_those_of_three_parties(tmp_path):
 def test_a_repeated_job_gives_the_same_model_under_other_shares(encrypted, tmp_path):
     repeated = _train(tmp_path / "repeated")
     _assert_same_model(encrypted, repeated)
-    assert encrypted.report["job"] != repeated.report["job"]
+    assert encrypted.report["run"] != repeated.report["run"]
     for holder in ("clinic", ACTIVE):
         shares = [t.federation.saved(holder, "interaction.safetensors")["clinic"] for t in (encrypted, repeated)]
         assert not (shares[0] == shares[1]).any()

@@ -27,14 +27,14 @@ async def _finished(federation):
 
 
 @pytest.mark.parametrize("protocol", GRADIENTS)
-async def test_no_gradient_crosses_to_a_frozen_bottom(tmp_path, monkeypatch, protocol):
+async def test_no_gradient_crosses_to_a_frozen_bottom(tmp_path, protocol):
     federation = Federation(tmp_path, (CLINIC, INSURER))
     federation.job["interaction"]["protocol"] = protocol
     federation.job["model"]["widths"][CLINIC] = 3
     federation.parties[CLINIC]["bottom"] = {"kind": "identity"}
     for party in federation.parties.values():
         party["policy"]["allow_unencrypted"] = True
-    run = await _finished(federation, monkeypatch)
+    run = await _finished(federation)
     assert GRADIENTS[protocol] in run.kinds(ACTIVE, INSURER)
     assert GRADIENTS[protocol] not in run.kinds(ACTIVE, CLINIC)
     assert ("masked_gradient_product" in run.kinds(INSURER, ACTIVE)) == (protocol == "encrypted")
@@ -43,17 +43,17 @@ async def test_no_gradient_crosses_to_a_frozen_bottom(tmp_path, monkeypatch, pro
     assert run.outcome.test["auc"] > 0.5
 
 
-async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(federation, monkeypatch):
+async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(federation):
     federation.job["model"]["widths"][CLINIC] = 3
     federation.parties[CLINIC]["bottom"] = {"kind": "identity"}
-    run = await _finished(federation, monkeypatch)
+    run = await _finished(federation)
     assert "masked_activation_gradient" not in run.kinds(ACTIVE, CLINIC)
     assert "encrypted_gradient_blocks" in run.kinds(ACTIVE, CLINIC)
     assert "encrypted_gradient_rows" not in run.kinds(ACTIVE, CLINIC)
 
 
-async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation, monkeypatch):
-    run = await _finished(federation, monkeypatch)
+async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation):
+    run = await _finished(federation)
     assert not any(message.protection is Protection.CLEAR for _, _, message in run.sent)
     before_training = {"public_keys", "weight_share_offer", "id_count", "blinded_id_list", "common_ids"}
     gradients = {"encrypted_gradient_rows", "masked_activation_gradient"}  # so small a batch shares one packing
@@ -65,23 +65,23 @@ async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_onl
 
 
 @pytest.mark.parametrize("table_has_features", [True, False])
-async def test_an_active_party_without_own_features(federation, monkeypatch, table_has_features):
+async def test_an_active_party_without_own_features(federation, table_has_features):
     federation.job["model"]["widths"][ACTIVE] = 0
     if not table_has_features:
         federation.tables[ACTIVE] = federation.tables[ACTIVE].select("id", "defaulted")
-    run = await _finished(federation, monkeypatch)
+    run = await _finished(federation)
     assert not any(key.startswith("bottom.") for key in federation.saved(ACTIVE))
     assert run.outcome.test["auc"] > 0.5
 
 
-async def test_categorical_columns_with_missing_values_in_parquet(federation, monkeypatch):
+async def test_categorical_columns_with_missing_values_in_parquet(federation):
     table = federation.tables[CLINIC]
     rng = np.random.default_rng(1)
     city = rng.choice(np.array(["bonn", "köln", None], dtype=object), table.height)
     known = pl.Series("clinic_x0", [None, *table["clinic_x0"][1:]])
     federation.tables[CLINIC] = table.with_columns(known, pl.Series("city", city.tolist(), dtype=pl.String))
     federation.parties[CLINIC]["data"]["path"] = "table.parquet"
-    await _finished(federation, monkeypatch)
+    await _finished(federation)
     (job,) = federation.path(CLINIC, "model").iterdir()
     fitted = json.loads((job / "preprocessing.json").read_text(encoding="utf-8"))
     assert [column["categories"] for column in fitted["categorical"]] == [["bonn", "köln"]]
@@ -93,23 +93,23 @@ def _score(federation):
     return joined.select(pl.sum_horizontal(pl.exclude("id"))).to_series()
 
 
-async def test_multiclass(federation, monkeypatch):
+async def test_multiclass(federation):
     score = _score(federation)
     federation.tables[ACTIVE] = federation.tables[ACTIVE].with_columns(
         defaulted=10 * ((score > -1).cast(pl.Int64) + (score > 1).cast(pl.Int64))
     )
     federation.job["task"] = {"kind": "multiclass", "classes": 3}
-    run = await _finished(federation, monkeypatch)
+    run = await _finished(federation)
     assert set(run.outcome.test) >= {"accuracy", "macro_auc", "log_loss"}
     (job,) = federation.path(ACTIVE, "model").iterdir()
     assert json.loads((job / "labels.json").read_text(encoding="utf-8"))["values"] == [0, 10, 20]
 
 
-async def test_regression(federation, monkeypatch):
+async def test_regression(federation):
     federation.tables[ACTIVE] = federation.tables[ACTIVE].with_columns(defaulted=1000 + 50 * _score(federation))
     federation.job["task"] = {"kind": "regression"}
     federation.job["training"]["epochs"] = 4
-    run = await _finished(federation, monkeypatch)
+    run = await _finished(federation)
     assert set(run.outcome.test) >= {"rmse", "mae", "r2"}
     assert 0 < run.outcome.test["r2"] <= 1
     assert run.outcome.history[-1]["loss"] < run.outcome.history[0]["loss"]

@@ -44,6 +44,7 @@ class Lifetime:
         self._attempt = attempt
         self._on_end = on_end
         self._keep_serving = keep_serving
+        self._refusal: VflError | None = None
         self._last_call = time.monotonic()
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
@@ -70,7 +71,12 @@ class Lifetime:
         """The coordinator has stopped the run."""
         self._coordinator_knows.set()
         attempt = self._attempt()
-        self.end((attempt.error if attempt else None) or JobAborted(f"the job was stopped: {reason}"))
+        own = attempt.error if attempt else self._refusal
+        self.end(own or JobAborted(f"the job was stopped: {reason}"))
+
+    def refused(self, error: VflError) -> None:
+        """A run could not begin here; if the coordinator then stops it, this is what this party ends with."""
+        self._refusal = error
 
     def stop(self) -> None:
         """End the run for all, because the operator of this party wants it."""

@@ -39,7 +39,11 @@ class JobRouter:
         if job in self._services:
             return self._services[job]
         if digest and (same_name := self._of_name(job)):
-            check_digest(same_name.digest, digest)
+            try:
+                check_digest(same_name.digest, digest)
+            except MismatchError as error:
+                same_name.lifetime.refused(error)
+                raise
         raise MismatchError(
             "this party does not serve the job of the call",
             detail=f"{job}; served: {', '.join(self._services)}",
