@@ -189,7 +189,7 @@ async def test_a_relay_that_stops_says_so(serving, calling, federation, certific
 
 def _raw(client, method):
     """A call whose pieces are bytes of any kind."""
-    return client._current().stream_stream(f"/vfl.transport.v1.Relay/{method}")()
+    return client.current().stream_stream(f"/vfl.transport.v1.Relay/{method}")()
 
 
 async def test_a_first_piece_that_cannot_be_read_names_no_party(relayed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from vfl import messages as m
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
@@ -23,6 +23,18 @@ PREPARE = "prepare"
 
 REMEMBERED_CALLS = 16
 """Replies kept for repeated calls; the coordinator repeats at most its latest."""
+
+
+class OfAttempt(Protocol):
+    """What tells which attempt a call belongs to."""
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt."""
 
 
 class Attempt:

@@ -11,7 +11,7 @@ from vfl.party.service.service import PartyService
 
 
 class JobRouter:
-    """Implements ``vfl.transport.server.ControlHandler`` for all jobs that a party was started with.
+    """Implements ``vfl.transport.channels.ControlHandler`` for all jobs that a party was started with.
 
     A call names its job by name and digest (``vfl.job.config.job_id``). One of a job that this party does not serve is
     refused, whatever it asks for: it must not stop, claim or end a run of another job.

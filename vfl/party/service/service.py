@@ -9,19 +9,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
-from vfl.checkpoints.store import CheckpointStore, Origin
+from vfl.checkpoints.store import CheckpointStore
 from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
 from vfl.ids import Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
-from vfl.party.config import PartySetup, check_acceptable
-from vfl.party.roles.saving import make_output
-from vfl.party.service.attempt import PREPARE, Attempt, not_prepared, superseded
+from vfl.party.config import PartySetup
+from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
 from vfl.party.service.lifetime import Lifetime
+from vfl.party.service.preparation import prepared_store
 from vfl.party.service.role_factory import RoleFactory
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
@@ -37,18 +37,8 @@ _log = get_logger("vfl.party")
 Reply = TypeVar("Reply")
 
 
-class _OfAttempt(Protocol):
-    """What tells which attempt a call belongs to."""
-
-    @property
-    def run(self) -> str: ...
-
-    @property
-    def attempt(self) -> int: ...
-
-
 class PartyService:
-    """Implements ``vfl.transport.server.ControlHandler`` for one job of a party.
+    """Implements ``vfl.transport.channels.ControlHandler`` for one job of a party.
 
     Args:
         setup: the party's validated files.
@@ -58,7 +48,7 @@ class PartyService:
         trail: the audit log; it begins when a job comes.
         credentials: the party's, shared with server and clients; None only with ``insecure-loopback``.
         callbacks: notified of this party's part of a run.
-        keep_serving: wait for a job for ever; an abort of a job that never reached this party is nothing to it.
+        keep_serving: wait for a run indefinitely; an abort of one that never reached this party is ignored.
 
     Attributes:
         digest: of the job and the federation, as the coordinator must have them.
@@ -127,23 +117,15 @@ class PartyService:
 
     async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
         check_digest(self.digest, call.digest)
-        check_acceptable(self._setup)
-        await asyncio.to_thread(make_output, self._setup.config.output)
-        origin = Origin(attempt.run, self.digest, self._setup.name)
-        self._store = CheckpointStore(self._setup.config.checkpoints, origin)
+        self._store = await prepared_store(self._setup, attempt.run, self.digest)
         if attempt.number > 0:
             await self._roles.reach_peers()
         await asyncio.to_thread(self._roles.give_role, attempt)
         _log.info("job accepted", run=call.run, policy=self._setup.config.policy.model_dump())
         loaded = await attempt.role.load()
         _log.info("table loaded", rows=loaded.rows, rows_without_id=loaded.dropped)
-        return m.Prepared(
-            party=self._setup.name,
-            role=Role(self._setup.entry.role),
-            rows=loaded.rows,
-            dropped=loaded.dropped,
-            checkpoints=await asyncio.to_thread(self._store.held),
-        )
+        held = await asyncio.to_thread(self._store.held)
+        return m.Prepared(self._setup.name, Role(self._setup.entry.role), loaded.rows, loaded.dropped, held)
 
     async def restore(self, call: m.Restore) -> m.Restored:
         """Take a checkpoint, to go on from it."""
@@ -220,17 +202,10 @@ class PartyService:
     async def _finish(self, attempt: Attempt) -> m.Finished:
         lipschitz = await attempt.role.save(attempt.run) if attempt.trained else 0.0
         total = self._traffic.total(attempt.run)
-        saved = (
-            str(self._setup.config.output / attempt.run) if attempt.trained else "nothing, the common ids were counted"
-        )
-        _log.info("job finished", run=attempt.run, saved=saved)
-        return m.Finished(
-            party=self._setup.name,
-            bytes_sent=total.sent,
-            bytes_received=total.received,
-            peak_memory_bytes=peak_memory_bytes(),
-            certified_lipschitz=lipschitz,
-        )
+        folder = str(self._setup.config.output / attempt.run)
+        saved = folder if attempt.trained else "nothing, the common ids were counted"
+        _log.info("run finished", run=attempt.run, saved=saved)
+        return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
         """Write down the state."""
@@ -240,8 +215,8 @@ class PartyService:
             write = partial(self._checkpoints.write, snapshot, attempt.number, durable=call.durable)
             return m.Checkpointed(checkpoint=await asyncio.to_thread(write))
 
-        where = f"the checkpoint of step {call.key.step}"
-        return await self._once(call.key, ("checkpoint", call.key.step, call.durable), where, work)
+        key = ("checkpoint", call.key.step, call.durable)
+        return await self._once(call.key, key, f"the checkpoint of step {call.key.step}", work)
 
     async def commit(self, call: m.Commit) -> m.Committed:
         """All parties have written theirs."""
@@ -307,7 +282,7 @@ class PartyService:
         return self._store
 
     async def _once(
-        self, call: _OfAttempt, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]
+        self, call: OfAttempt, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]
     ) -> Reply:
         """Do the work of a call of the attempt once; a repeated call gets the same reply or the same error."""
         self.lifetime.raise_if_stopped()

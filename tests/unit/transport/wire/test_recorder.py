@@ -85,7 +85,7 @@ async def test_a_message_that_cannot_be_recorded_is_not_used(serving, share, inb
 
 
 async def test_a_call_without_a_salt_is_refused_where_a_log_is_kept(serving, share, ends, inbox, monkeypatch):
-    monkeypatch.setattr("vfl.transport.client.salt_metadata", lambda salt: ())
+    monkeypatch.setattr("vfl.transport.client.peer.salt_metadata", lambda salt: ())
     async with serving(recorder=ends[1]) as server, PeerClient(endpoint(server), "bank", None) as client:
         with pytest.raises(RemoteError, match="without a salt for the audit log"):
             await client.deliver(*share(), 5)

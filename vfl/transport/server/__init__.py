@@ -1,0 +1,5 @@
+"""The gRPC server of a party."""
+
+from vfl.transport.server.server import PartyServer
+
+__all__ = ["PartyServer"]

@@ -1,0 +1,152 @@
+"""The gRPC server of a party: its services, health, reflection, and the port that they answer on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from vfl.configuration.federation import FederationConfig, parse_endpoint
+from vfl.errors import ConfigError, ListenError
+from vfl.pki.credentials import Credentials
+from vfl.runtime.logs import get_logger
+from vfl.transport.access import Access, Gate
+from vfl.transport.channels import ControlHandler
+from vfl.transport.diagnosis.call import Doctor, DoctorHandler
+from vfl.transport.inbox import Inbox
+from vfl.transport.relay.service import Relay
+from vfl.transport.server.services import ControlService, DataService
+from vfl.transport.tls.credentials import server_credentials
+from vfl.transport.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    data_pb2,
+    data_pb2_grpc,
+    doctor_pb2,
+    relay_pb2,
+    relay_pb2_grpc,
+)
+from vfl.transport.wire.health import health_service_name
+from vfl.transport.wire.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.wire.recorder import (
+    Recorder,
+)
+from vfl.transport.wire.traffic import TrafficMeter
+
+_log = get_logger(__name__)
+
+
+class PartyServer:
+    """One party's server.
+
+    Args:
+        party: this party's name.
+        listen: ``host:port``; port 0 takes a free one.
+        handler: does what the coordinator asks.
+        inbox: gets the messages of the other parties.
+        credentials: this party's certificate and whom it believes; None only with ``insecure-loopback``.
+        federation: who takes part.
+        traffic: counts what is received.
+        recorder: is told of what crosses; None where nothing is recorded.
+        doctor: answers members that ask how this party is; None where nobody may.
+
+    Raises:
+        ConfigError: the credentials do not fit the federation's ``tls.mode``.
+    """
+
+    def __init__(
+        self,
+        party: str,
+        listen: str,
+        handler: ControlHandler,
+        inbox: Inbox,
+        credentials: Credentials | None,
+        federation: FederationConfig,
+        traffic: TrafficMeter | None = None,
+        recorder: Recorder | None = None,
+        doctor: DoctorHandler | None = None,
+    ) -> None:
+        self.party = party
+        self.port = 0
+        self._listen = listen
+        self._credentials = credentials
+        self._check_credentials(federation)
+        access = Access(federation, credentials)
+        self._gate = Gate(access, party)
+        self._control = ControlService(party, handler, access, federation.coordinator, recorder)
+        self._data = DataService(party, inbox, access, traffic or TrafficMeter(), recorder)
+        self._relay = Relay(party, federation, access)
+        self._doctor = Doctor(party, doctor, access, federation.coordinator) if doctor else None
+        self._health = health.aio.HealthServicer()
+        self._server: Any = None
+
+    def _check_credentials(self, federation: FederationConfig) -> None:
+        if federation.is_mutual_tls != (self._credentials is not None):
+            raise ConfigError(
+                f"tls.mode is '{federation.tls.mode}', which does not fit the certificates given",
+                remedy="set tls.ca, tls.certificate and tls.key in party.toml exactly when tls.mode is 'mutual'",
+            )
+        if self._credentials is None and not parse_endpoint(self._listen, lowest_port=0).is_loopback:
+            raise ConfigError(
+                "without TLS a party listens on loopback only",
+                detail=f"listen = '{self._listen}'",
+                remedy="set tls.mode to 'mutual', or listen on 127.0.0.1",
+            )
+
+    async def start(self) -> None:
+        """Open the port and answer calls; afterwards ``port`` is the port in use.
+
+        Raises:
+            ListenError: the port cannot be opened.
+        """
+        server = grpc.aio.server(
+            interceptors=[self._gate], options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        )
+        # Generated code has no types.
+        control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
+        data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
+        relay_pb2_grpc.add_RelayServicer_to_server(self._relay, server)  # type: ignore[no-untyped-call]
+        if self._doctor is not None:
+            self._doctor.register(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(_service_names(with_doctor=self._doctor is not None), server)
+        try:
+            self.port = self._bind(server)
+        except ListenError:
+            await server.stop(None)  # otherwise gRPC complains when it collects the server after the loop has ended
+            raise
+        await server.start()
+        self._server = server
+        await self._health.set(health_service_name(self.party), health_pb2.HealthCheckResponse.SERVING)
+        _log.info("listening", party=self.party, listen=self._listen, port=self.port)
+
+    def _bind(self, server: Any) -> int:
+        try:
+            if self._credentials is None:
+                return int(server.add_insecure_port(self._listen))
+            return int(server.add_secure_port(self._listen, server_credentials(self._credentials)))
+        except RuntimeError as error:
+            port = parse_endpoint(self._listen, lowest_port=0).port
+            raise ListenError(
+                f"{self.party} cannot open port {port}",
+                detail=f"{self._listen}: {error}",
+                remedy=f"stop whatever uses port {port}, or set another 'listen' for {self.party} in federation.toml",
+            ) from None
+
+    async def stop(self, grace: float) -> None:
+        """Report not serving, refuse new calls, and end those still running after ``grace`` seconds."""
+        if self._server is None:
+            return
+        self._relay.close()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        self._server = None
+
+
+def _service_names(*, with_doctor: bool) -> tuple[str, ...]:
+    files = (control_pb2, data_pb2, relay_pb2, *((doctor_pb2,) if with_doctor else ()))
+    services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
+    return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)
