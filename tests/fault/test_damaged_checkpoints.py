@@ -10,6 +10,7 @@ import time
 import pytest
 from support.faults.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 from support.federations.federation import ACTIVE, COORDINATOR, differing
+from support.logs import logged
 
 from vfl.checkpoints.store import CheckpointStore
 from vfl.run_records.store import RunStore
@@ -118,17 +119,17 @@ def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
     assert "none that all parties still have whole" in ended.errors[ACTIVE].summary
 
 
-def test_checkpoints_of_another_party_are_refused_by_name(stopped, capfd):
+def test_checkpoints_of_another_party_are_refused_by_name(stopped, logs):
     for theirs, own in zip(checkpoints_of(stopped, ACTIVE), checkpoints_of(stopped, CLINIC), strict=True):
         shutil.rmtree(own)
         shutil.copytree(theirs, own)
     ended, _ = resume(stopped)
     assert ended.errors[COORDINATOR].code == "checkpoint"
     assert "none that all parties still have whole" in ended.errors[COORDINATOR].summary
-    assert "a checkpoint belongs to another party" in "".join(capfd.readouterr())
+    assert "a checkpoint belongs to another party" in logged(logs)
 
 
-def test_checkpoints_of_another_job_are_refused_by_name(stopped, tmp_path, capfd):
+def test_checkpoints_of_another_job_are_refused_by_name(stopped, tmp_path, logs):
     (tmp_path / "other").mkdir()
     other = small_federation(tmp_path / "other")
     other.job["seed"] = 12
@@ -139,7 +140,7 @@ def test_checkpoints_of_another_job_are_refused_by_name(stopped, tmp_path, capfd
         shutil.copytree(theirs, own)
     ended, _ = resume(stopped)
     assert ended.errors[COORDINATOR].code == "checkpoint"
-    assert "a checkpoint belongs to another job" in "".join(capfd.readouterr())
+    assert "a checkpoint belongs to another run" in logged(logs)
 
 
 def rewrite(path, old, new):

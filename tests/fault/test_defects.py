@@ -4,12 +4,13 @@ import asyncio
 
 from support.faults.recovering import run_here, small_federation
 from support.federations.federation import ACTIVE, COORDINATOR
+from support.logs import logged
 
 from vfl.job.schedule import Schedule
 from vfl.run_records.store import RunState, RunStore
 
 
-def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, capfd):
+def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, logs):
     def divides_by_zero(*_):
         return 1 // 0
 
@@ -19,7 +20,7 @@ def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, capfd):
     assert ended.errors[COORDINATOR].code == "internal"
     assert ended.errors[COORDINATOR].summary == "an internal error of the coordinator during the initial weights"
     assert ended.errors[COORDINATOR].summary in ended.errors[ACTIVE].summary
-    assert "ZeroDivisionError" in "".join(capfd.readouterr()), "whoever mends it needs the stack trace"
+    assert "ZeroDivisionError" in logged(logs), "whoever mends it needs the stack trace"
     assert "ZeroDivisionError" not in str(ended.errors[ACTIVE])
     with RunStore(federation.path(COORDINATOR, "runs.sqlite")) as store:
         (record,) = store.runs()

@@ -10,6 +10,7 @@ import pytest
 from support.faults.recovering import Watcher, run_here, small_federation, undisturbed_weights
 from support.faults.small_disk import small_disk
 from support.federations.federation import ACTIVE, COORDINATOR, differing
+from support.logs import logged
 
 from vfl.checkpoints.directory import CheckpointDirectory
 
@@ -38,7 +39,7 @@ def all_finished(ended):
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
-def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(federation, disk, capfd, fault):
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(federation, disk, logs, fault):
     federation.parties[CLINIC]["checkpoints"] = {"directory": str(disk.path)}
     federation.write()
     breaks, mends = (disk.fill, disk.free) if fault == "full" else (disk.make_read_only, disk.make_writable)
@@ -52,7 +53,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(federat
         assert failure["reason"] == expected
         assert "checkpoints.directory" in failure["remedy"]
     assert [failure["step"] for failure in failures] == [2, 5], "those of steps 6 and later are written again"
-    assert "code=checkpoint" in "".join(capfd.readouterr())
+    assert "code=checkpoint" in logged(logs)
 
 
 def test_a_checkpoint_that_cannot_be_committed_is_told_and_the_run_goes_on(federation, monkeypatch):
@@ -155,9 +156,9 @@ def test_a_record_of_runs_that_cannot_be_written_ends_the_run_by_name(federation
     assert differing(federation.everything_saved(), undisturbed_weights()) == []
 
 
-def test_a_record_of_runs_that_cannot_be_written_does_not_hide_why_the_run_ended(federation, disk, capfd):
+def test_a_record_of_runs_that_cannot_be_written_does_not_hide_why_the_run_ended(federation, disk, logs):
     federation.coordinator["runs"] = {"database": str(disk.path / "runs.sqlite")}
     federation.write()
     ended, _ = run(federation, {3: disk.fill}, stop_at=4)
     assert ended.errors[COORDINATOR].code == "aborted"
-    assert "the end of the run is not in the record of runs" in "".join(capfd.readouterr())
+    assert "the end of the run is not in the record of runs" in logged(logs)

@@ -32,3 +32,8 @@ def captured_logs(level: int = logging.INFO) -> Iterator[list[dict[str, Any]]]:
     finally:
         logger.removeHandler(keep)
         logger.setLevel(before)
+
+
+def logged(events: list[dict[str, Any]]) -> str:
+    """All that was logged, as text."""
+    return "\n".join(" ".join(f"{name}={value}" for name, value in event.items()) for event in events)

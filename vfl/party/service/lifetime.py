@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from vfl.errors import JobAborted, ProcessEnding, VflError
 from vfl.job.config import TimeoutConfig
+from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
@@ -67,12 +68,16 @@ class Lifetime:
             self._on_end(error)
             self.outcome.set_result(error)
 
-    def aborted(self, reason: str) -> None:
+    def aborted(self, call: Abort) -> None:
         """The coordinator has stopped the run."""
         self._coordinator_knows.set()
         attempt = self._attempt()
         own = attempt.error if attempt else self._refusal
-        self.end(own or JobAborted(f"the job was stopped: {reason}"))
+        # What the run ends with is shown by whoever started this party; another reason would be lost.
+        log = _log.error if own is not None and own.summary not in call.reason else _log.debug
+        where = attempt.where if attempt else "before the run began"
+        log("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
+        self.end(own or JobAborted(f"the job was stopped: {call.reason}"))
 
     def refused(self, error: VflError) -> None:
         """A run could not begin here; if the coordinator then stops it, this is what this party ends with."""

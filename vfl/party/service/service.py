@@ -253,9 +253,7 @@ class PartyService:
             return
         if attempt is not None and call.attempt < attempt.number:
             raise superseded()
-        where = attempt.where if attempt else "before the job began"
-        _log.debug("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
-        self.lifetime.aborted(call.reason)
+        self.lifetime.aborted(call)
 
     # --- its end ---
 

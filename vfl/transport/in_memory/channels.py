@@ -129,8 +129,7 @@ class InMemoryControl:
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
         """See ``ControlChannel``."""
-        with contextlib.suppress(AuditError):  # said even where it cannot be recorded
-            await self._call(call, lambda handler: handler.abort(call), timeout)
+        await self._call(call, lambda handler: handler.abort(call), timeout)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """See ``ControlChannel``."""
@@ -148,10 +147,17 @@ class InMemoryControl:
         what: str = "",
     ) -> Reply:
         key, salt = call_key(call), fresh_salt()
-        _record(self._recorder, lambda: control_record(Direction.SENT, self._party, key, call, salt))
+        # A log that cannot be written is a reason to stop, not to go on: that is said even where it cannot be recorded.
+        with contextlib.suppress(*([AuditError] if isinstance(call, m.Abort) else [])):
+            _record(self._recorder, lambda: control_record(Direction.SENT, self._party, key, call, salt))
 
         async def answer(end: PartyEnd) -> Reply:
-            _record(end.recorder, lambda: control_record(Direction.RECEIVED, self._coordinator, key, call, salt))
+            try:
+                _record(end.recorder, lambda: control_record(Direction.RECEIVED, self._coordinator, key, call, salt))
+            except AuditError:
+                if isinstance(call, m.Abort):
+                    await ask(end.handler)
+                raise
             try:
                 reply = await ask(end.handler)
             except Exception as error:
