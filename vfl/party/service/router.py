@@ -101,8 +101,8 @@ class JobRouter:
     async def abort(self, call: m.Abort) -> None:
         """Stop the run and say why.
 
-        A run may have failed because this party's files differ from the coordinator's. Then the name of the job decides,
-        so that a party that waits for the run hears why it will not come.
+        A run may have failed because this party's files differ from the coordinator's. Then the name of the job is
+        enough, so that a party that waits for the run hears why it will not come.
         """
         service = self._services.get(call.job) or self._of_name(call.job)
         await (service or self._of(call.job)).abort(call)
