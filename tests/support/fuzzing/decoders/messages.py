@@ -215,7 +215,7 @@ def _peer_client() -> PeerClient:
 def receipt(data: bytes) -> None:
     """A party's answer to a data message."""
     reply = _as_grpc_hands_out(data, data_pb2.Receipt)
-    loop().run_until_complete(_peer_client()._result(_Answering(reply)(), "deliver", 1.0))
+    loop().run_until_complete(_peer_client().result(_Answering(reply)(), "deliver", 1.0))
 
 
 @fuzz_target(lambda: [to_proto(DIAGNOSIS).SerializeToString()])
