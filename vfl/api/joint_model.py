@@ -28,6 +28,7 @@ from vfl.models.bottoms import Bottom, build_bottom
 from vfl.models.config import BottomConfig, BottomInputs, TaskConfig
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.models.top import linear_without_init
+from vfl.party.learning.bottom import under
 
 _BOTTOMS: TypeAdapter[BottomConfig] = TypeAdapter(BottomConfig)
 _BATCH = 8192
@@ -174,7 +175,7 @@ def _load(folders: Mapping[str, Path], bottoms: Mapping[str, Callable[..., nn.Mo
     parameters = Parameters.validated(RingSettings(**job["ring"]))
     held = load_file(folders[active] / "interaction.safetensors")
     tensors = {name: load_file(folder / "model.safetensors") for name, folder in folders.items()}
-    own = _under("own", tensors[active])
+    own = under("own", tensors[active])
     parts = {}
     for name, folder in folders.items():
         preprocessor = Preprocessor.from_json((folder / "preprocessing.json").read_text("utf-8"))
@@ -190,11 +191,11 @@ def _load(folders: Mapping[str, Path], bottoms: Mapping[str, Callable[..., nn.Mo
             inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
             config = _BOTTOMS.validate_python(cards[name]["bottom"])
             bottom = build_bottom(config, inputs, width, 0, bottoms.get(name))
-            bottom.load_state_dict(_under("bottom", tensors[name]))
+            bottom.load_state_dict(under("bottom", tensors[name]))
             bottom.eval()
         parts[name] = _Part(preprocessor, bottom, weights)
     encoding = LabelEncoding.from_json((folders[active] / "labels.json").read_text("utf-8"))
-    top = _top(_under("top", tensors[active]))
+    top = _top(under("top", tensors[active]))
     return JointModel(active, parts, own["bias"], top, encoding, TaskConfig(**job["task"]), IdRules(**job["ids"]))
 
 
@@ -209,8 +210,3 @@ def _top(state: Mapping[str, Tensor]) -> nn.Sequential:
         linear.load_state_dict({"weight": weight, "bias": bias})
         layers += [linear, GroupSort2()]
     return nn.Sequential(*layers[:-1])
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
