@@ -29,7 +29,7 @@ def test_two_steps_agree_bit_for_bit(rows, widths, out_width, style, frozen_firs
     rng = np.random.default_rng(seed)
     named = {f"p{i}": width for i, width in enumerate(widths)}
     shape = make_shape(named, out_width, frozenset({"p0"}) if frozen_first else frozenset())
-    encrypted, oracle = encrypted_layer(shape, seed), oracle_layer(shape, seed)
+    encrypted, oracle = encrypted_layer(shape, seed, sigma=0.3), oracle_layer(shape, seed, sigma=0.3)
     encrypted.setup()
     oracle.setup()
     for step in range(2):
@@ -49,7 +49,7 @@ def test_two_steps_agree_bit_for_bit(rows, widths, out_width, style, frozen_firs
 def test_shapes_of_real_jobs_agree(rows, width, out_width):
     rng = np.random.default_rng(rows)
     shape = make_shape({"telco": width}, out_width)
-    encrypted, oracle = encrypted_layer(shape), oracle_layer(shape)
+    encrypted, oracle = encrypted_layer(shape, sigma=0.3), oracle_layer(shape, sigma=0.3)
     encrypted.setup()
     oracle.setup()
     alpha = {"telco": _values(rng, (rows, width), ACTIVATION_LIMIT, "uniform")}

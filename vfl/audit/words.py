@@ -15,7 +15,8 @@ MEANINGS = {
     ),
     "common_id_count": "how many ids all parties have in common",
     "common_ids": "which entries of a shuffled list all parties have: {receiver} reads which of its own rows these are",
-    "weight_share_offer": "a uniform random matrix, {sender}'s part in the initial interaction weights: no information",
+    "weight_share_offer": "a uniform random matrix, {receiver}'s share of {sender}'s initial weights: no information",
+    "gradient_commitment": "a salted digest of the loss gradients in each batch: no information to {receiver}",
     "encrypted_activations": (
         "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ),
@@ -23,7 +24,8 @@ MEANINGS = {
         "product of {receiver}'s activations with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
     ),
     "forward_share": (
-        "{sender}'s part of Z in each batch, masked: {receiver} reads the sum over all passive parties (stated leak 1)"
+        "{sender}'s part of Z in each batch, masked: {receiver} reads the noisy sum over all passive parties "
+        "(stated leak 1)"
     ),
     "encrypted_gradient_rows": (
         "loss gradients of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
@@ -38,7 +40,7 @@ MEANINGS = {
         "product of {receiver}'s gradients with {sender}'s activations, under {sender}'s mask: random to {receiver}"
     ),
     "masked_activation_gradient": (
-        "{receiver}'s own activation gradient in each batch, under {receiver}'s mask: {receiver} reads "
+        "{receiver}'s own activation gradient in each batch, with noise, under {receiver}'s mask: {receiver} reads "
         "it (stated leak 2)"
     ),
     "clear_weights": "{sender}'s part in the initial interaction weights, NOT PROTECTED",

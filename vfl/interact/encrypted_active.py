@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.fixed_point import IntArray, center
-from vfl.interact.layer import InteractionShape, initial_contribution, restored
+from vfl.interact.layer import InteractionShape, restore_side, side_state
 from vfl.interact.stream import Evaluator, KeyOwner, Parts, slabs
+from vfl.interact.weights import Kernel, WeightShare
 from vfl.messages import (
     EncryptedActivations,
     EncryptedGradientBlocks,
     EncryptedGradientRows,
     ForwardShare,
+    GradientCommitment,
     MaskedActivationGradient,
     MaskedActivationProduct,
     MaskedGradientProduct,
@@ -29,7 +31,7 @@ from vfl.messages import (
     WeightShareOffer,
 )
 from vfl.messages.exchange import Exchange, Send, check_share, receive
-from vfl.runtime.randomness import uniform_ring
+from vfl.privacy.releases import Releases
 
 
 class EncryptedActive:
@@ -38,39 +40,38 @@ class EncryptedActive:
     Args:
         key: this party's own key pair, for dL/dZ.
         peer_keys: public encryption key of each passive party.
-        generators: training generator for the contribution to each passive party's initial weights.
         pools: hold material prepared in advance.
+        releases: this side's noise on d alpha.
     """
 
     def __init__(
         self,
         shape: InteractionShape,
         parameters: Parameters,
-        generators: Mapping[str, np.random.Generator],
         key: SecretKey,
         peer_keys: Mapping[str, PublicKey],
         pools: Pools,
+        releases: Releases,
     ) -> None:
         self._shape = shape
         self._parameters = parameters
         self._owner = KeyOwner(parameters, key, pools)
         self._evaluators = {name: Evaluator(parameters, name, peer_keys[name], pools) for name in shape.passive}
-        self._share_v = {
-            name: initial_contribution(width, shape, parameters, generators[name])
+        self._releases = releases
+        self._weights = {
+            name: WeightShare(np.zeros((width, shape.out_width), dtype=np.int64), parameters.tau)
             for name, width in shape.widths.items()
         }
 
     def setup(self) -> Exchange[None]:
-        """V = R_A - U_A + V_P, where each side keeps its contribution R minus a uniform part it sends away."""
-        for name, share in self._share_v.items():
-            given_away = uniform_ring(share.shape, self._parameters.tau)
-            yield Send((name,), WeightShareOffer(given_away))
+        """V = what the passive party gives away of the initial weights, which it chose: uniform."""
+        for name, weights in self._weights.items():
             offer = yield from receive(name, WeightShareOffer)
-            check_share(offer.share_DK, share.shape, self._parameters.tau, name, "a share of initial weights")
-            self._share_v[name] = center(share - given_away + offer.share_DK, self._parameters.tau)
+            check_share(offer.share_DK, weights.value.shape, self._parameters.tau, name, "a share of initial weights")
+            weights.value = offer.share_DK
 
     def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
-        """F1 to F3: Z = sum_i (s_i - r_i)."""
+        """F1 to F3: Z = sum_i (s_i - r_i), with the noise of every passive party."""
         z_BK = np.zeros((rows, self._shape.out_width), dtype=np.int64)
         for name in self._shape.passive:
             z_BK -= yield from self._masked_product(name, rows)
@@ -90,27 +91,39 @@ class EncryptedActive:
         arriving = evaluator.arriving(EncryptedActivations, layout.source.ciphertexts)
         for run in slabs(layout):
             ct_alpha = yield from arriving.take(run.source)
-            ct_z = times_matrix(p, run.layout, ct_alpha, self._share_v[name])
+            ct_z = times_matrix(p, run.layout, ct_alpha, self._weights[name].value)
             mask_z_BK[run.rows] = yield from evaluator.send(
                 MaskedActivationProduct, run.layout.product, ct_z, hiding, run.parts
             )
         return mask_z_BK
 
-    def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
-        """B1 to B3: one encryption of dL/dZ for all; V_i -= m Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
-        layout = self._shape.backward_layout(d_z_BK.shape[0], self._parameters)
-        updated = dict(self._share_v)
+    def backward(self, key: StepKey, d_z_BK: IntArray, row_ids: Sequence[bytes], kernel: Kernel) -> Exchange[None]:
+        """B1 to B3: one encryption of dL/dZ for all; the weights step by Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
+        rows = d_z_BK.shape[0]
+        layout = self._shape.backward_layout(rows, self._parameters)
+        committed = self._releases.commit(key, d_z_BK)
+        yield Send(self._shape.passive, GradientCommitment(np.frombuffer(committed, dtype=np.uint8)))
         yield from self._send_gradient(layout, d_z_BK)
         for name in self._shape.passive:
             if name in self._shape.gradient_receivers and layout.rows is not None:
-                masked_BD = yield from self._masked_d_alpha(name, layout.rows)
-                sh_d_alpha_BD = center(masked_BD + d_z_BK @ self._share_v[name].T, self._parameters.tau)
-                yield Send((name,), MaskedActivationGradient(sh_d_alpha_BD))
+                yield from self._give_d_alpha(name, layout.rows, d_z_BK, row_ids)
+        updated = {}
         for name in self._shape.passive:
-            step_DK = multiplier * (yield from self._masked_d_w(name, layout.blocks))
-            updated[name] = center(updated[name] - step_DK, self._parameters.tau)
+            gradient_DK = yield from self._masked_d_w(name, layout.blocks)
+            updated[name] = self._weights[name].stepped(gradient_DK, rows, kernel)
         # All shares change together at the end, so a step that fails before leaves every share unchanged.
-        self._share_v = updated
+        self._weights = updated
+        self._releases.move_to(self._releases.after_step(key, committed))
+
+    def _give_d_alpha(self, name: str, rows: RowPacking, d_z_BK: IntArray, row_ids: Sequence[bytes]) -> Exchange[None]:
+        """B3: Dec(d_z U_i^T + mask) + d_z V_i^T + noise."""
+        p = self._parameters
+        masked_BD = yield from self._masked_d_alpha(name, rows)
+        labels = self._releases.labels(name, row_ids, d_z_BK)
+        bits = p.settings.gradient_bits + p.settings.weight_bits
+        noise_BD = self._releases.noise(labels, masked_BD.shape[1], bits)
+        sh_d_alpha_BD = center(masked_BD + d_z_BK @ self._weights[name].value.T + noise_BD, p.tau)
+        yield Send((name,), MaskedActivationGradient(sh_d_alpha_BD))
 
     def _send_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> Exchange[None]:
         """B1: Enc(d_z), the packing for d_z U^T first: it leads to the longest work at a party."""
@@ -145,8 +158,12 @@ class EncryptedActive:
 
     def shares(self) -> dict[str, IntArray]:
         """The shares V_i."""
-        return dict(self._share_v)
+        return {name: weights.value for name, weights in self._weights.items()}
 
-    def restore(self, held: Mapping[str, IntArray]) -> None:
+    def state(self) -> dict[str, IntArray]:
+        """See ``ActiveInteraction.state``."""
+        return side_state(self._weights, self._releases)
+
+    def restore(self, state: Mapping[str, IntArray]) -> None:
         """See ``ActiveInteraction.restore``."""
-        self._share_v = restored(self._share_v, held)
+        restore_side(self._weights, self._releases, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.fixed_point import IntArray, center
-from vfl.interact.layer import InteractionShape, initial_contribution, pending, restored
+from vfl.interact.layer import InteractionShape, initial_weights, pending, restore_side, side_state
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
+from vfl.interact.weights import Kernel, WeightShare
 from vfl.messages import (
     EncryptedActivations,
     EncryptedGradientBlocks,
     EncryptedGradientRows,
     ForwardShare,
+    GradientCommitment,
     MaskedActivationGradient,
     MaskedActivationProduct,
     MaskedGradientProduct,
@@ -30,6 +32,7 @@ from vfl.messages import (
 )
 from vfl.messages.exchange import Exchange, Send, check_share, receive
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.privacy.releases import Releases
 from vfl.runtime.randomness import uniform_ring
 
 
@@ -38,11 +41,12 @@ class EncryptedPassive:
 
     Args:
         name: this party.
-        generator: training generator for the contribution to the initial weights.
+        generator: training generator for the initial weights.
         key: this party's own key pair, for its activations.
         active_key: public encryption key of the active party.
         masks: pairwise masks with the other passive parties.
         pools: hold material prepared in advance.
+        releases: this side's noise on Z.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class EncryptedPassive:
         active_key: PublicKey,
         masks: PairwiseMasks,
         pools: Pools,
+        releases: Releases,
     ) -> None:
         self._name = name
         self._shape = shape
@@ -64,27 +69,30 @@ class EncryptedPassive:
         self._masks = masks
         self._width = shape.widths[name]
         self._trains = name in shape.gradient_receivers
-        self._share_u = initial_contribution(self._width, shape, parameters, generator)
+        self._releases = releases
+        self._weights = WeightShare(initial_weights(self._width, shape, parameters, generator), parameters.tau)
         self._alpha: IntArray | None = None
 
     def setup(self) -> Exchange[None]:
-        """U = R_P - V_P + U_A, where each side keeps its contribution R minus a uniform part it sends away."""
-        active = self._shape.active
-        given_away = uniform_ring(self._share_u.shape, self._parameters.tau)
-        yield Send((active,), WeightShareOffer(given_away))
-        offer = yield from receive(active, WeightShareOffer)
-        check_share(offer.share_DK, self._share_u.shape, self._parameters.tau, active, "a share of initial weights")
-        self._share_u = center(self._share_u - given_away + offer.share_DK, self._parameters.tau)
+        """U = W - V, with V uniform."""
+        given_away = uniform_ring(self._weights.value.shape, self._parameters.tau)
+        yield Send((self._shape.active,), WeightShareOffer(given_away))
+        self._weights.value = center(self._weights.value - given_away, self._parameters.tau)
 
-    def forward(self, key: StepKey, alpha_q_BD: IntArray) -> Exchange[None]:
-        """F1 to F3: s = Dec(F2) + alpha U + pairwise masks."""
+    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray) -> list[bytes]:
+        """See ``PassiveInteraction.labels``."""
+        return self._releases.labels(self._shape.active, row_ids, alpha_q_BD)
+
+    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> Exchange[None]:
+        """F1 to F3: s = Dec(F2) + alpha U + noise + pairwise masks."""
         p, active = self._parameters, self._shape.active
         layout = self._shape.forward_layout(self._name, alpha_q_BD.shape[0], p)
         self._owner.expect(layout.source.ciphertexts)
         # Everything is sent before the first reply is awaited.
         parts = Parts(layout.source.ciphertexts)
         yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_q_BD), parts)
-        sh_z_BK = alpha_q_BD @ self._share_u
+        bits = p.settings.activation_bits + p.settings.weight_bits
+        sh_z_BK = alpha_q_BD @ self._weights.value + self._releases.noise(labels, self._shape.out_width, bits)
         level = product_hiding(p, layout).level
         for run in slabs(layout):
             sh_z_BK[run.rows] += yield from self._owner.receive(
@@ -94,12 +102,14 @@ class EncryptedPassive:
         yield Send((active,), ForwardShare(center(sh_z_BK, p.tau)))
         self._alpha = alpha_q_BD
 
-    def backward(self, key: StepKey, multiplier: int) -> Exchange[IntArray | None]:
-        """B1 to B3: U -= m (-mask_d_w); d alpha = B3 - mask_d_alpha."""
+    def backward(self, key: StepKey, kernel: Kernel) -> Exchange[IntArray | None]:
+        """B1 to B3: U steps by -mask_d_w; d alpha = B3 - mask_d_alpha."""
         p, active = self._parameters, self._shape.active
         alpha_q_BD = pending(self._alpha, key)
         self._alpha = None
         layout = self._shape.backward_layout(alpha_q_BD.shape[0], p)
+        committed = (yield from receive(active, GradientCommitment)).digest.tobytes()
+        lineage = self._releases.after_step(key, committed)
         arriving = self._arriving_gradient(layout)
         self._expect_products(layout)
         mask_d_alpha_BD = None
@@ -112,7 +122,8 @@ class EncryptedPassive:
             check_share(reply.sh_d_alpha_BD, alpha_q_BD.shape, p.tau, active, "a masked activation gradient")
             d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
         # The share changes last, so a step that fails before leaves it unchanged.
-        self._share_u = center(self._share_u + multiplier * mask_d_w_DK, p.tau)
+        self._weights = self._weights.stepped(-mask_d_w_DK, alpha_q_BD.shape[0], kernel)
+        self._releases.move_to(lineage)
         return d_alpha_BD
 
     def _arriving_gradient(self, layout: BackwardLayout) -> dict[RowPacking, Arriving]:
@@ -137,7 +148,7 @@ class EncryptedPassive:
         p = self._parameters
         layout = product_layout(rows, self._width)
         hiding = product_hiding(p, layout)
-        weights_KD = np.ascontiguousarray(self._share_u.T)
+        weights_KD = np.ascontiguousarray(self._weights.value.T)
         mask_d_alpha_BD = np.empty((rows.rows, self._width), dtype=np.int64)
         for run in slabs(layout):
             product = times_matrix(p, run.layout, (yield from arriving.take(run.source)), weights_KD)
@@ -158,8 +169,12 @@ class EncryptedPassive:
 
     def shares(self) -> dict[str, IntArray]:
         """The share U."""
-        return {self._name: self._share_u}
+        return {self._name: self._weights.value}
 
-    def restore(self, held: Mapping[str, IntArray]) -> None:
+    def state(self) -> dict[str, IntArray]:
+        """See ``PassiveInteraction.state``."""
+        return side_state({self._name: self._weights}, self._releases)
+
+    def restore(self, state: Mapping[str, IntArray]) -> None:
         """See ``PassiveInteraction.restore``."""
-        self._share_u = restored(self.shares(), held)[self._name]
+        restore_side({self._name: self._weights}, self._releases, state)

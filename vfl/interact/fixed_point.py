@@ -103,20 +103,22 @@ def _to_real(values: IntArray, parameters: Parameters, bits: int, limit: float, 
     return real
 
 
-def update_multiplier(learning_rate: float, rows: int, parameters: Parameters) -> int:
-    """The public integer m of the truncation-free update W -= m dW, from the rate per mean gradient.
+def update_kernel(learning_rate: float, momentum: float, rows: int, parameters: Parameters) -> tuple[int, ...]:
+    """The public integers m_k = round(m momentum^k) of the truncation-free update W -= sum_k m_k dW_(t-k).
 
-    m = round(lr / rows * 2^(f_w - f_a - f_d)), with dW summed over the rows of the batch.
+    m = lr / rows * 2^(f_w - f_a - f_d), with dW summed over the rows of the batch.
 
     Raises:
         RangeError: the rate is so small that rounding m would change it by more than 10 %.
     """
     s = parameters.settings
     exact = learning_rate / rows * 2.0 ** (s.weight_bits - s.activation_bits - s.gradient_bits)
-    multiplier = round(exact)
-    if abs(multiplier - exact) > 0.1 * exact or multiplier >= 2**32:
+    kernel: list[int] = []
+    while multiplier := round(exact * momentum ** len(kernel)):
+        kernel.append(multiplier)
+    if not kernel or abs(kernel[0] - exact) > 0.1 * exact or kernel[0] >= 2**32:
         raise RangeError(
             f"interaction.learning_rate {learning_rate:g} cannot be represented at batches of {rows} rows",
             remedy="bring interaction.learning_rate closer to 1, or change ring.weight_bits or batch_size",
         )
-    return multiplier
+    return tuple(kernel)

@@ -6,7 +6,7 @@ bias are plain and local, and not part of it. Both implementations produce the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,10 @@ from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backwar
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.interact.fixed_point import IntArray, quantize_weights
+from vfl.interact.weights import Kernel, WeightShare
 from vfl.messages.exchange import Exchange
+from vfl.privacy.lineage import DIGEST_BYTES
+from vfl.privacy.releases import Releases
 
 
 @dataclass(frozen=True)
@@ -69,58 +72,84 @@ class ActiveInteraction(Protocol):
     """The active party's side."""
 
     def setup(self) -> Exchange[None]:
-        """Agree on initial weights with every passive party."""
+        """Receive this side's part of the initial weights of every passive party."""
 
     def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
-        """Return sum_i alpha_i W_i (B, K), at f_a + f_w fractional bits."""
+        """Return noisy Z = sum_i (alpha_i W_i + e_i) (B, K), at f_a + f_w fractional bits."""
 
-    def backward(self, key: StepKey, d_z_BK: IntArray, multiplier: int) -> Exchange[None]:
-        """Give each passive party its d alpha and update W_i -= multiplier * alpha_i^T dL/dZ."""
+    def backward(self, key: StepKey, d_z_BK: IntArray, row_ids: Sequence[bytes], kernel: Kernel) -> Exchange[None]:
+        """Give each passive party that trains its noisy d alpha, and take one step of the weights.
+
+        Args:
+            row_ids: of the batch (B), for the noise.
+            kernel: the public factors of this and earlier gradients, by the rows they were summed over.
+        """
 
     def shares(self) -> dict[str, IntArray]:
         """This side's part of each passive party's weights (D, K), to be saved."""
 
-    def restore(self, held: Mapping[str, IntArray]) -> None:
-        """Continue from what ``shares`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
+    def state(self) -> dict[str, IntArray]:
+        """Everything that steps change, for a checkpoint."""
+
+    def restore(self, state: Mapping[str, IntArray]) -> None:
+        """Continue from what ``state`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
 
 
 class PassiveInteraction(Protocol):
     """A passive party's side."""
 
     def setup(self) -> Exchange[None]:
-        """Agree on initial weights with the active party."""
+        """Choose the initial weights and give the active party its part."""
 
-    def forward(self, key: StepKey, alpha_q_BD: IntArray) -> Exchange[None]:
-        """Contribute alpha (B, D), at f_a fractional bits, to Z."""
+    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray) -> list[bytes]:
+        """The release label of each row (B) of the next forward pass, if it is of these activations."""
 
-    def backward(self, key: StepKey, multiplier: int) -> Exchange[IntArray | None]:
-        """Update the weights; return d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
+    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> Exchange[None]:
+        """Contribute alpha (B, D), at f_a fractional bits, to Z, with the noise of these release labels."""
+
+    def backward(self, key: StepKey, kernel: Kernel) -> Exchange[IntArray | None]:
+        """Update the weights; return noisy d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
 
     def shares(self) -> dict[str, IntArray]:
         """This side's part of its weights (D, K), to be saved."""
 
-    def restore(self, held: Mapping[str, IntArray]) -> None:
-        """Continue from what ``shares`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
+    def state(self) -> dict[str, IntArray]:
+        """Everything that steps change, for a checkpoint."""
+
+    def restore(self, state: Mapping[str, IntArray]) -> None:
+        """Continue from what ``state`` returned, instead of ``setup``; raises CheckpointError if it does not match."""
 
 
-def initial_contribution(
+def initial_weights(
     width: int, shape: InteractionShape, parameters: Parameters, generator: np.random.Generator
 ) -> IntArray:
-    """One side's contribution to initial weights (width, K). Two of them add up, so neither side knows the sum."""
-    scale = shape.weight_scale / np.sqrt(2.0)
-    return quantize_weights(generator.normal(0.0, scale, (width, shape.out_width)), parameters)
+    """A passive party's initial weights (width, K). The active party contributes nothing that it would know."""
+    return quantize_weights(generator.normal(0.0, shape.weight_scale, (width, shape.out_width)), parameters)
 
 
-def restored(initial: Mapping[str, IntArray], held: Mapping[str, IntArray]) -> dict[str, IntArray]:
-    """Weights of a checkpoint in place of initial ones (D, K).
+_LINEAGE = "lineage"
+
+
+def side_state(weights: Mapping[str, WeightShare], releases: Releases) -> dict[str, IntArray]:
+    """What a side saves in a checkpoint: its weights by party, and the lineage of the run."""
+    lineage = np.frombuffer(releases.lineage, dtype=np.uint8).astype(np.int64)
+    named = {f"{name}.{part}": value for name, share in weights.items() for part, value in share.state().items()}
+    return {_LINEAGE: lineage, **named}
+
+
+def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: Mapping[str, IntArray]) -> None:
+    """Continue from what ``side_state`` returned.
 
     Raises:
-        CheckpointError: they belong to other parties or have other shapes.
+        CheckpointError: it belongs to other parties or has other shapes.
     """
-    shapes = {name: weights.shape for name, weights in initial.items()}
-    if shapes != {name: weights.shape for name, weights in held.items()}:
+    lineage = state.get(_LINEAGE)
+    parts = {name.rpartition(".")[0] for name in state if name != _LINEAGE}
+    if lineage is None or lineage.shape != (DIGEST_BYTES,) or parts != set(weights):
         raise CheckpointError("the interaction weights of the checkpoint do not match the job")
-    return dict(held)
+    for name, share in weights.items():
+        share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.startswith(f"{name}.")})
+    releases.move_to(lineage.astype(np.uint8).tobytes())
 
 
 def pending(batch: IntArray | None, key: StepKey) -> IntArray:

@@ -18,12 +18,14 @@ from vfl.he.layout import LINK_MBIT
 from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
+from vfl.privacy.lineage import MIN_NOISE, digest
 
 HEARTBEAT_SECONDS = 1.0
 """How often the coordinator calls every party, whatever else it does."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
 
 
 class OptimizerConfig(Configuration):
@@ -64,11 +66,29 @@ class TrainingConfig(Configuration):
 
 
 class InteractionConfig(Configuration):
-    """``[interaction]``. ``plaintext`` computes in the clear; parties refuse it unless their policy allows it."""
+    """``[interaction]``. ``plaintext`` computes in the clear; parties refuse it unless their policy allows it.
+
+    Attributes:
+        learning_rate: of the interaction weights, per mean gradient of a batch.
+        momentum: of the interaction weights; exact, on shares.
+    """
 
     protocol: Literal["encrypted", "plaintext"] = "encrypted"
     learning_rate: Rate = 0.5
+    momentum: Annotated[float, Field(ge=0, le=0.99)] = 0.0
     link_mbit: Annotated[int, Field(ge=1)] = LINK_MBIT
+
+
+class PrivacyConfig(Configuration):
+    """``[privacy]``: standard deviation of the noise on what parties receive.
+
+    Attributes:
+        z_noise: in units of Z; every passive party adds as much.
+        d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.
+    """
+
+    z_noise: Noise = 0.3
+    d_alpha_noise: Noise = MIN_NOISE
 
 
 class SplitConfig(Configuration):
@@ -134,6 +154,7 @@ class JobConfig(Configuration):
     ids: IdRules = IdRules()
     training: TrainingConfig = TrainingConfig()
     interaction: InteractionConfig = InteractionConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     split: SplitConfig = SplitConfig()
     ring: RingSettings = RingSettings()
     timeouts: TimeoutConfig = TimeoutConfig()
@@ -240,3 +261,17 @@ def _hash(value: object) -> str:
 def job_id(job: JobConfig, federation: FederationConfig) -> str:
     """What every call of a run names its job by: the job's name, and one SHA-256 over both files."""
     return f"{job.name}@{hashlib.sha256(job_digest(job, federation).encode()).hexdigest()}"
+
+
+def run_statement(job: JobConfig, federation: FederationConfig, run: str) -> bytes:
+    """What noise in a run is bound to first of all: the run's name, and both files.
+
+    Not whether the job is encrypted: the plaintext oracle of a run draws the same noise. That gives nothing away,
+    because noise is also bound to the activations, which the plaintext protocol shows anyway.
+    """
+    files = job_digest(job.model_copy(update={"interaction": _encrypted(job.interaction)}), federation)
+    return digest("vfl run", run.encode(), files.encode())
+
+
+def _encrypted(interaction: InteractionConfig) -> InteractionConfig:
+    return interaction.model_copy(update={"protocol": "encrypted"})

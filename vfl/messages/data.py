@@ -135,12 +135,25 @@ class CommonIds(Message):
 
 @dataclass(frozen=True, slots=True)
 class WeightShareOffer(Message):
-    """The sender's contribution to the initial interaction weights is this uniform D x K share plus one it keeps."""
+    """The sender's initial interaction weights are this uniform D x K share plus one that it keeps."""
 
     kind = "weight_share_offer"
     protection = Protection.MASKED
-    routes = _BOTH_WAYS
+    routes = _TO_ACTIVE
     share_DK: Array = tensor("int64", 2)
+
+
+# --- one batch ---
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCommitment(Message):
+    """Active to all passive parties, before B1: a salted commitment to d_z, from which the lineage of noise follows."""
+
+    kind = "gradient_commitment"
+    protection = Protection.MASKED
+    routes = _TO_PASSIVE
+    digest: Array = tensor("uint8", 1)
 
 
 # --- one batch, encrypted ---
@@ -188,7 +201,7 @@ class MaskedActivationProduct(HiddenCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class ForwardShare(Message):
-    """F3, passive to active: s_i = alpha_i W_i + r_i (+ pairwise masks), B x K in Z_t."""
+    """F3, passive to active: s_i = alpha_i W_i + r_i + noise (+ pairwise masks), B x K in Z_t."""
 
     kind = "forward_share"
     protection = Protection.MASKED
@@ -236,7 +249,10 @@ class MaskedWeightGradient(HiddenCiphertexts):
 
 @dataclass(frozen=True, slots=True)
 class MaskedActivationGradient(Message):
-    """B3, active to passive: d alpha_i + mask_d_alpha_i, B x D in Z_t; only the receiver knows mask_d_alpha_i."""
+    """B3, active to passive: d alpha_i + mask_d_alpha_i + noise, B x D in Z_t.
+
+    Only the receiver knows mask_d_alpha_i.
+    """
 
     kind = "masked_activation_gradient"
     protection = Protection.MASKED
@@ -249,7 +265,7 @@ class MaskedActivationGradient(Message):
 
 @dataclass(frozen=True, slots=True)
 class ClearWeights(Message):
-    """Oracle only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
+    """Oracle only, passive to active: the sender's initial interaction weights, in the clear."""
 
     kind = "clear_weights"
     protection = Protection.CLEAR
@@ -259,12 +275,13 @@ class ClearWeights(Message):
 
 @dataclass(frozen=True, slots=True)
 class ClearActivations(Message):
-    """Oracle only, passive to active: fixed-point activations in the clear."""
+    """Oracle only, passive to active: fixed-point activations in the clear, and the noise for Z."""
 
     kind = "clear_activations"
     protection = Protection.CLEAR
     routes = _TO_ACTIVE
     alpha_q_BD: Array = tensor("int64", 2)
+    noise_z_BK: Array = tensor("int64", 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,10 @@ from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import IntArray, center
 from vfl.interact.layer import ActiveInteraction, InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextActive, PlaintextPassive
+from vfl.interact.weights import Kernel
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.privacy.releases import Releases
 
 PARAMETERS = Parameters.validated(RingSettings())
 
@@ -31,22 +33,31 @@ class Layer:
     active: ActiveInteraction
     passive: dict[str, PassiveInteraction]
     keys: dict[str, SecretKey] = field(default_factory=dict)
+    attempt: int = 0
 
     def setup(self, transcript: Transcript | None = None) -> None:
         run_exchanges({"active": self.active.setup(), **{n: p.setup() for n, p in self.passive.items()}}, transcript)
 
-    def forward(self, step: int, alpha: Mapping[str, IntArray], transcript: Transcript | None = None) -> IntArray:
-        key = StepKey("job", step, 0)
+    def forward(
+        self,
+        step: int,
+        alpha: Mapping[str, IntArray],
+        transcript: Transcript | None = None,
+        row_ids: Sequence[bytes] | None = None,
+    ) -> IntArray:
+        key = StepKey("job", step, self.attempt)
         rows = next(iter(alpha.values())).shape[0]
-        sides = {n: p.forward(key, alpha[n]) for n, p in self.passive.items()}
+        ids = numbered(rows) if row_ids is None else row_ids
+        sides = {n: p.forward(key, alpha[n], p.labels(ids, alpha[n])) for n, p in self.passive.items()}
         return run_exchanges({"active": self.active.forward(key, rows), **sides}, transcript)["active"]
 
     def backward(
-        self, step: int, d_z: IntArray, multiplier: int, transcript: Transcript | None = None
+        self, step: int, d_z: IntArray, multiplier: int | Kernel, transcript: Transcript | None = None
     ) -> dict[str, IntArray | None]:
-        key = StepKey("job", step, 0)
-        sides = {n: p.backward(key, multiplier) for n, p in self.passive.items()}
-        exchanges = {"active": self.active.backward(key, d_z, multiplier), **sides}
+        key = StepKey("job", step, self.attempt)
+        kernel = multiplier if callable(multiplier) else constant(multiplier)
+        sides = {n: p.backward(key, kernel) for n, p in self.passive.items()}
+        exchanges = {"active": self.active.backward(key, d_z, numbered(len(d_z)), kernel), **sides}
         results = run_exchanges(exchanges, transcript)
         return {n: results[n] for n in self.passive}
 
@@ -63,25 +74,46 @@ def make_shape(widths: Mapping[str, int], out_width: int, frozen: frozenset[str]
     return InteractionShape("active", dict(widths), out_width, 0, frozenset(widths) - frozen)
 
 
+def numbered(rows: int) -> list[bytes]:
+    """Ids of so many rows."""
+    return [b"%d" % row for row in range(rows)]
+
+
+def constant(multiplier: int) -> Kernel:
+    """Plain steps by the same public integer, whatever the number of rows."""
+    return lambda rows: (multiplier,)
+
+
+def releases(name: str, seed: int, sigma: float, statement: bytes = b"job") -> Releases:
+    """A side's noise; the encrypted layer and the oracle of one seed draw the same."""
+    return Releases(name, statement, b"%d of %b" % (seed, name.encode()), sigma)
+
+
 def _generators(shape: InteractionShape, seed: int) -> dict[str, np.random.Generator]:
     return {n: np.random.default_rng([seed, i]) for i, n in enumerate(shape.passive)}
 
 
-def oracle_layer(shape: InteractionShape, seed: int = 0) -> Layer:
-    active = PlaintextActive(shape, PARAMETERS, _generators(shape, seed))
-    own = _generators(shape, seed + 1)
-    return Layer(shape, active, {n: PlaintextPassive(n, shape, PARAMETERS, own[n]) for n in shape.passive})
+def oracle_layer(shape: InteractionShape, seed: int = 0, sigma: float = 0.0) -> Layer:
+    """``sigma`` of 0 is for tests of the arithmetic and of what exact outputs give away."""
+    active = PlaintextActive(shape, PARAMETERS, releases("active", seed, sigma))
+    own = _generators(shape, seed)
+    passive = {n: PlaintextPassive(n, shape, PARAMETERS, own[n], releases(n, seed, sigma)) for n in shape.passive}
+    return Layer(shape, active, passive)
 
 
 def encrypted_layer(
-    shape: InteractionShape, seed: int = 0, make_pools: Callable[[str], Pools] = lambda name: Pools()
+    shape: InteractionShape,
+    seed: int = 0,
+    make_pools: Callable[[str], Pools] = lambda name: Pools(),
+    sigma: float = 0.0,
 ) -> Layer:
-    """``make_pools`` makes the pools of a party, by its name."""
+    """``make_pools`` makes the pools of a party, by its name; for ``sigma`` see ``oracle_layer``."""
     keys = {name: SecretKey(PARAMETERS) for name in ("active", *shape.passive)}
     agreements = {name: AgreementKey() for name in shape.passive}
     publics = {name: keys[name].public for name in shape.passive}
-    active = EncryptedActive(shape, PARAMETERS, _generators(shape, seed), keys["active"], publics, make_pools("active"))
-    own = _generators(shape, seed + 1)
+    own_noise = releases("active", seed, sigma)
+    active = EncryptedActive(shape, PARAMETERS, keys["active"], publics, make_pools("active"), own_noise)
+    own = _generators(shape, seed)
     passive: dict[str, PassiveInteraction] = {}
     for name in shape.passive:
         secrets = {
@@ -90,7 +122,8 @@ def encrypted_layer(
             if peer != name
         }
         masks = PairwiseMasks(name, secrets, PARAMETERS.tau)
+        key, public, noise = keys[name], keys["active"].public, releases(name, seed, sigma)
         passive[name] = EncryptedPassive(
-            name, shape, PARAMETERS, own[name], keys[name], keys["active"].public, masks, make_pools(name)
+            name, shape, PARAMETERS, own[name], key, public, masks, make_pools(name), noise
         )
     return Layer(shape, active, passive, keys)

@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, constant, encrypted_layer, make_shape, numbered, oracle_layer
 
 from vfl.errors import ProtocolError
 from vfl.he.arithmetic.bits import packed_words
@@ -20,6 +20,7 @@ from vfl.messages import (
     EncryptedGradientBlocks,
     EncryptedGradientRows,
     ForwardShare,
+    GradientCommitment,
     MaskedActivationGradient,
     MaskedActivationProduct,
     MaskedGradientProduct,
@@ -40,6 +41,9 @@ SOURCE = RowPacking(ROWS, OUT_WIDTH, N, 32, OUT_WIDTH, 32)
 GRADIENT, WEIGHT = product_layout(SOURCE, WIDTH).product, reduction_layout(SOURCE, WIDTH).product
 ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
 D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
+LABELS = numbered(ROWS)
+ONE = constant(1)
+COMMITTED = GradientCommitment(np.zeros(32, dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,10 @@ def _seeds(count: int = 1, length: int = SEED_BYTES) -> np.ndarray:
 
 def _ring(*shape: int) -> np.ndarray:
     return np.zeros(shape, dtype=np.int64)
+
+
+def _backward(active):
+    return active.backward(_key(), D_Z, numbered(ROWS), ONE)
 
 
 def _answer(exchange, *messages: Message) -> None:
@@ -149,14 +157,14 @@ def test_both_refuse_malformed_products(layer, at):
     passive = layer.passive["bank"]
     bad = _bad_products(MaskedActivationProduct, FORWARD)
     assert len(bad) == 13
-    error = _refused(passive.forward(_key(), ALPHA), "active", bad[at])
+    error = _refused(passive.forward(_key(), ALPHA, LABELS), "active", bad[at])
     assert "'masked_activation_product'" in error.summary
     bad_rows, bad_weights = _bad_products(MaskedGradientProduct, GRADIENT), _bad_products(MaskedWeightGradient, WEIGHT)
-    error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", bad_rows[at])
+    error = _refused(_backward(layer.active), "bank", bad_rows[at])
     assert "'masked_gradient_product'" in error.summary
     good = MaskedGradientProduct(_first(GRADIENT), _second(GRADIENT))
     before = layer.active.shares()["bank"].copy()
-    error = _refused(layer.active.backward(_key(), D_Z, 1), "bank", good, bad_weights[at])
+    error = _refused(_backward(layer.active), "bank", good, bad_weights[at])
     assert "'masked_weight_gradient'" in error.summary
     np.testing.assert_array_equal(layer.active.shares()["bank"], before)
 
@@ -166,7 +174,7 @@ def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
     before = passive.shares()["bank"].copy()
-    error = _refused(passive.backward(_key(), 1), "active", EncryptedGradientRows(words, _seeds()))
+    error = _refused(passive.backward(_key(), ONE), "active", COMMITTED, EncryptedGradientRows(words, _seeds()))
     assert "'encrypted_gradient_rows'" in error.summary
     np.testing.assert_array_equal(passive.shares()["bank"], before)
 
@@ -176,7 +184,7 @@ def test_passive_refuses_malformed_gradients_packed_for_the_other_product(layer,
     passive = layer.passive["bank"]
     _forward_done(passive)
     rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(words, _seeds())
-    error = _refused(passive.backward(_key(), 1), "active", rows, blocks)
+    error = _refused(passive.backward(_key(), ONE), "active", COMMITTED, rows, blocks)
     assert "'encrypted_gradient_blocks'" in error.summary
 
 
@@ -185,15 +193,15 @@ def test_both_refuse_malformed_seeds(layer, apart, seeds):
     _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(_words(), seeds))
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(_key(), 1), "active", EncryptedGradientRows(_words(), seeds))
+    _refused(passive.backward(_key(), ONE), "active", COMMITTED, EncryptedGradientRows(_words(), seeds))
     _forward_done(passive)
     rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(_words(), seeds)
-    assert "seeds of shape" in _refused(passive.backward(_key(), 1), "active", rows, blocks).summary
+    assert "seeds of shape" in _refused(passive.backward(_key(), ONE), "active", COMMITTED, rows, blocks).summary
 
 
 def _forward_done(passive) -> None:
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
+        _answer(passive.forward(_key(), ALPHA, LABELS), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
@@ -201,13 +209,23 @@ def test_passive_refuses_malformed_activation_gradients(layer, shape):
     passive = layer.passive["bank"]
     _forward_done(passive)
     messages = EncryptedGradientRows(_words(), _seeds()), MaskedActivationGradient(_ring(*shape))
-    _refused(passive.backward(_key(), 1), "active", *messages)
+    _refused(passive.backward(_key(), ONE), "active", COMMITTED, *messages)
 
 
 @pytest.mark.parametrize("shape", [(WIDTH + 1, OUT_WIDTH), (OUT_WIDTH, WIDTH), (0, 0)])
-def test_both_refuse_malformed_weight_offers(layer, shape):
+def test_active_refuses_malformed_weight_offers(layer, shape):
     _refused(layer.active.setup(), "bank", WeightShareOffer(_ring(*shape)))
-    _refused(layer.passive["bank"].setup(), "active", WeightShareOffer(_ring(*shape)))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_passive_refuses_malformed_commitments(layer, length):
+    passive = layer.passive["bank"]
+    _forward_done(passive)
+    before = passive.state()
+    with pytest.raises(ProtocolError, match="32 bytes"):
+        _answer(passive.backward(_key(), ONE), GradientCommitment(np.zeros(length, dtype=np.uint8)))
+    for name, value in passive.state().items():
+        np.testing.assert_array_equal(value, before[name])
 
 
 def test_a_message_of_another_kind_is_refused(layer):
@@ -216,9 +234,8 @@ def test_a_message_of_another_kind_is_refused(layer):
     for exchange, sender in (
         (layer.active.setup(), "bank"),
         (layer.active.forward(_key(), ROWS), "bank"),
-        (layer.active.backward(_key(), D_Z, 1), "bank"),
-        (passive.setup(), "active"),
-        (passive.forward(_key(), ALPHA), "active"),
+        (_backward(layer.active), "bank"),
+        (passive.forward(_key(), ALPHA, LABELS), "active"),
     ):
         assert "sent another message" in _refused(exchange, sender, wrong).summary
 
@@ -226,26 +243,28 @@ def test_a_message_of_another_kind_is_refused(layer):
 def test_a_backward_pass_needs_its_forward_pass():
     passive = encrypted_layer(SHAPE).passive["bank"]
     with pytest.raises(ProtocolError, match="step 4"):
-        next(passive.backward(StepKey("job", 4, 0), 1))
+        next(passive.backward(StepKey("job", 4, 0), ONE))
     active = oracle_layer(SHAPE).active
     with pytest.raises(ProtocolError, match="step 4"):
-        next(active.backward(StepKey("job", 4, 0), D_Z, 1))
+        _answer(active.backward(StepKey("job", 4, 0), D_Z, numbered(ROWS), ONE))
 
 
 def test_one_forward_pass_serves_one_backward_pass(layer):
     passive = layer.passive["bank"]
     _forward_done(passive)
-    exchange = passive.backward(_key(), 1)
+    exchange = passive.backward(_key(), ONE)
     assert isinstance(next(exchange), Receive)
     with pytest.raises(ProtocolError):
-        next(passive.backward(_key(), 1))
+        next(passive.backward(_key(), ONE))
 
 
 def test_oracle_refuses_other_shapes():
     layer = oracle_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
-    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH)))
+    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH)))
+    noise = _ring(ROWS, OUT_WIDTH + 1)
+    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS, WIDTH), noise))
     passive = layer.passive["bank"]
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA))
-    _refused(passive.backward(_key(), 1), "active", ClearActivationGradient(_ring(ROWS, WIDTH + 1)))
+        _answer(passive.forward(_key(), ALPHA, LABELS))
+    _refused(passive.backward(_key(), ONE), "active", COMMITTED, ClearActivationGradient(_ring(ROWS, WIDTH + 1)))

@@ -1,4 +1,4 @@
-"""Initial weights: the sum of both contributions, held as shares, with only uniform values sent."""
+"""Initial weights: the passive party's, held as shares, with only uniform values sent."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ from support.attacks.uniformity import looks_uniform
 from support.layers.exchanges import Transcript, run_exchanges
 from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
-from vfl.interact import encrypted_active, encrypted_passive
+from vfl.interact import encrypted_passive
 from vfl.interact.fixed_point import center
-from vfl.interact.layer import initial_contribution
 from vfl.messages import WeightShareOffer
 
 WIDTHS = {"bank": 40, "telco": 30}
@@ -23,7 +22,7 @@ def layer_and_transcript():
     return layer, transcript
 
 
-def test_shares_add_up_to_both_contributions(layer_and_transcript):
+def test_shares_add_up_to_the_weights_that_the_passive_party_chose(layer_and_transcript):
     layer, _ = layer_and_transcript
     oracle = oracle_layer(SHAPE, seed=4)
     oracle.setup()
@@ -35,7 +34,7 @@ def test_shares_add_up_to_both_contributions(layer_and_transcript):
 
 def test_offers_are_uniform_and_the_only_messages(layer_and_transcript):
     _, transcript = layer_and_transcript
-    assert len(transcript.sent) == 2 * len(WIDTHS)
+    assert len(transcript.sent) == len(WIDTHS)
     for _, _, message in transcript.sent:
         assert isinstance(message, WeightShareOffer)
         assert looks_uniform(message.share_DK, T)
@@ -52,30 +51,27 @@ def test_shares_are_uniform_and_in_range(layer_and_transcript):
         assert share.max() < T // 2
 
 
-def test_what_a_side_holds_and_received_is_independent_of_the_other_contribution(monkeypatch):
-    """With the same masks, another contribution of one side changes only that side's own share."""
+def test_what_the_active_party_receives_does_not_depend_on_the_weights(monkeypatch):
+    """With the same masks, other weights change only the passive party's own share."""
 
-    def run(seed_of_active: int):
+    def run(seed: int):
         draws = np.random.default_rng(77)
         shape = make_shape({"bank": 6}, 5)
 
         def uniform(size, tau):
             return draws.integers(-(1 << (tau - 1)), 1 << (tau - 1), size)
 
-        monkeypatch.setattr(encrypted_active, "uniform_ring", uniform)
         monkeypatch.setattr(encrypted_passive, "uniform_ring", uniform)
-        layer, transcript = encrypted_layer(shape), Transcript()
-        layer.active._share_v["bank"] = initial_contribution(
-            6, shape, PARAMETERS, np.random.default_rng(seed_of_active)
-        )
+        layer, transcript = encrypted_layer(shape, seed), Transcript()
         layer.setup(transcript)
-        seen = [m.share_DK for m in transcript.received_by("bank")]
+        seen = [m.share_DK for m in transcript.received_by("active")]
+        assert not list(transcript.received_by("bank"))
         return layer.active.shares()["bank"], layer.passive["bank"].shares()["bank"], seen
 
     (v1, u1, seen1), (v2, u2, seen2) = run(1), run(2)
-    np.testing.assert_array_equal(u1, u2)
+    np.testing.assert_array_equal(v1, v2)
     np.testing.assert_array_equal(seen1, seen2)
-    assert (v1 != v2).all()
+    assert (u1 != u2).all()
 
 
 def test_updates_keep_shares_uniform_and_the_weights_right():

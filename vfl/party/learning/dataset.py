@@ -32,6 +32,7 @@ class Dataset:
         self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
         self._features = self.preprocessor.transform(aligned)
         self.labels = aligned.labels
+        self._ids = [row_id.encode() for row_id in aligned.ids]
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 
     def rows_of(self, split: Split) -> Rows:
@@ -61,6 +62,10 @@ class Dataset:
     def features(self, rows: Rows) -> Features:
         """Preprocessed features of some rows."""
         return self._features.select(rows)
+
+    def ids_of(self, rows: Rows) -> list[bytes]:
+        """Ids of some rows."""
+        return [self._ids[row] for row in rows]
 
     def _plan(self, split: Split, epoch: int) -> list[Rows]:
         if self._planned is None or self._planned[0] != (split, epoch):

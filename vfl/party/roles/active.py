@@ -12,7 +12,7 @@ from torch import Tensor
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.fixed_point import IntArray, quantize_gradient, update_multiplier, z_to_real
+from vfl.interact.fixed_point import IntArray, quantize_gradient, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
 from vfl.job.callbacks import Ready
@@ -78,7 +78,7 @@ class ActiveParty:
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers), key)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -86,18 +86,16 @@ class ActiveParty:
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        common = self._state.snapshot(step, self._interaction.shares())
+        common = self._state.snapshot(step, self._interaction.state())
         return Snapshot(step, {**common.tensors, **prefixed(_UPPER, self._upper.state())}, common.facts)
 
-    def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
+    def _make_interaction(self, shape: InteractionShape, key: StepKey) -> ActiveInteraction:
         state = self._state
         parameters = state.setup.parameters
-        generators = {name: state.generator("interaction", name) for name in shape.passive}
+        releases = state.releases(key.run, state.setup.job.privacy.d_alpha_noise)
         if state.keys.secret is None:
-            return PlaintextActive(shape, parameters, generators)
-        return EncryptedActive(
-            shape, parameters, generators, state.keys.secret, state.keys.peer_encryption, state.pools
-        )
+            return PlaintextActive(shape, parameters, releases)
+        return EncryptedActive(shape, parameters, state.keys.secret, state.keys.peer_encryption, state.pools, releases)
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``."""
@@ -118,7 +116,7 @@ class ActiveParty:
         """Loss of the batch, dL/dZ per sample in fixed point; dL/d alpha of the own bottom is kept."""
         parameters = self._state.setup.parameters
         loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
-        generator = self._state.generator("rounding", key.step)
+        generator = self._state.generator(key.run, "rounding", key.step)
         self._d_z = quantize_gradient(d_z_BK, parameters, generator)
         return {"loss": loss}
 
@@ -139,9 +137,7 @@ class ActiveParty:
         d_z_BK, self._d_z = self._d_z, None
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase came before the top phase")
-        setup = self._state.setup
-        multiplier = update_multiplier(setup.job.interaction.learning_rate, d_z_BK.shape[0], setup.parameters)
-        exchange = self._interaction.backward(key, d_z_BK, multiplier)
+        exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), self._state.kernel)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:

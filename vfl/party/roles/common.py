@@ -18,9 +18,10 @@ from vfl.data.table import Table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Split, StepKey
-from vfl.interact.fixed_point import IntArray
+from vfl.interact.fixed_point import IntArray, update_kernel
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
+from vfl.job.config import run_statement
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
@@ -35,6 +36,8 @@ from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import SessionKeys
 from vfl.pki.credentials import Credentials
+from vfl.privacy.lineage import digest
+from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 
@@ -119,9 +122,26 @@ class PartyContext:
         """A seed of this party for initial weights, bound to the job's public seed."""
         return derive_seed(self._private_seed, self.setup.job.seed, label)
 
-    def generator(self, *labels: str | int) -> np.random.Generator:
-        """A training generator of this party for one purpose, bound to the job's public seed."""
-        return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, *labels))
+    def generator(self, run: str, *labels: str | int) -> np.random.Generator:
+        """A training generator of this party for one purpose in one run, bound to the job's public seed."""
+        return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, run, *labels))
+
+    def releases(self, run: str, sigma: float) -> Releases:
+        """What this party's noise in a run is drawn from, at a standard deviation of ``sigma``."""
+        setup = self.setup
+        statement = run_statement(setup.job, setup.federation, run)
+        secret = derive_entropy(self._private_seed, "output noise", run).to_bytes(32, "big")
+        own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode())
+        return Releases(setup.name, statement, secret, sigma, own)
+
+    def row_ids(self, batch: Batch) -> list[bytes]:
+        """The ids of a batch (B), as bytes."""
+        return self.dataset.ids_of(self.dataset.batch_rows(batch))
+
+    def kernel(self, rows: int) -> tuple[int, ...]:
+        """The public integer factors of a gradient summed over so many rows, by its age in steps."""
+        job = self.setup.job.interaction
+        return update_kernel(job.learning_rate, job.momentum, rows, self.setup.parameters)
 
     async def load(self) -> LoadedRows:
         """Read the table.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations, update_multiplier
+from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
@@ -56,7 +56,7 @@ class PassiveParty:
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers), key)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -64,19 +64,20 @@ class PassiveParty:
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        return self._state.snapshot(step, self._interaction.shares())
+        return self._state.snapshot(step, self._interaction.state())
 
-    def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
+    def _make_interaction(self, shape: InteractionShape, key: StepKey) -> PassiveInteraction:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
-        generator = state.generator("interaction")
+        generator = state.generator(key.run, "interaction")
+        releases = state.releases(key.run, state.setup.job.privacy.z_noise)
         secret = state.keys.secret
         if secret is None:
-            return PlaintextPassive(name, shape, parameters, generator)
+            return PlaintextPassive(name, shape, parameters, generator, releases)
         others = {peer: state.keys.shared[peer] for peer in shape.passive if peer != name}
         masks = PairwiseMasks(name, others, parameters.tau)
         active_key = state.keys.peer_encryption[shape.active]
-        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools)
+        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools, releases)
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``. The top and scoring are the active party's alone."""
@@ -92,7 +93,7 @@ class PassiveParty:
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("a passive party always has a bottom")
-        generator = state.generator("rounding", key.step)
+        generator = state.generator(key.run, "rounding", key.step)
         layer = f"the bottom model of {state.setup.name}"
         return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 
@@ -100,13 +101,14 @@ class PassiveParty:
         alpha_BD, self._alpha = self._alpha, None
         if alpha_BD is None:
             raise RuntimeError("the interaction's forward phase came before the bottom's")
-        await self._state.mail.run(self._interaction.forward(key, alpha_BD), key, "the interaction's forward pass")
+        labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD)
+        exchange = self._interaction.forward(key, alpha_BD, labels)
+        await self._state.mail.run(exchange, key, "the interaction's forward pass")
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         setup = self._state.setup
         rows = len(self._state.dataset.batch_rows(batch))
-        multiplier = update_multiplier(setup.job.interaction.learning_rate, rows, setup.parameters)
-        exchange = self._interaction.backward(key, multiplier)
+        exchange = self._interaction.backward(key, self._state.kernel)
         d_alpha_BD = await self._state.mail.run(exchange, key, "the interaction's backward pass")
         if d_alpha_BD is not None:
             layer = f"the bottom model of {setup.name}"

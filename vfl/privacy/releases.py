@@ -1,0 +1,76 @@
+"""One side's releases within a run: the noise that it adds, and the lineage to which the noise is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vfl.errors import ProtocolError
+from vfl.ids import StepKey
+from vfl.privacy.lineage import DIGEST_BYTES, Lineage, commitment, digest
+from vfl.privacy.output_noise import IntArray, OutputNoise, release_labels
+
+
+class Releases:
+    """Labels what one party releases, draws the noise, and follows the lineage of the weights.
+
+    Args:
+        owner: this party, which adds the noise.
+        statement: what all parties of the run agreed on: its name and the job.
+        secret: 32 bytes that are this party's, bound to the run, and never leave it.
+        sigma: standard deviation of the noise, in units of what is released.
+        private_state: digest of what else at this party determines the values, such as its aligned table.
+    """
+
+    def __init__(self, owner: str, statement: bytes, secret: bytes, sigma: float, private_state: bytes = b"") -> None:
+        self._owner = owner
+        self._lineage = Lineage(statement)
+        self._secret = secret
+        self._noise = OutputNoise(secret)
+        self._private_state = private_state
+        self.sigma = sigma
+
+    @property
+    def lineage(self) -> bytes:
+        """Head of the hash chain of what has shaped the weights; the same at every party of the run."""
+        return self._lineage.digest
+
+    def labels(self, receiver: str, row_ids: Sequence[bytes], operand_BD: IntArray) -> list[bytes]:
+        """The release label of each row (B) of what ``receiver`` is given.
+
+        Args:
+            operand_BD: this party's quantized operand: alpha at a passive party, dL/dZ at the active one.
+        """
+        context = digest(
+            "vfl release",
+            self._owner.encode(),
+            receiver.encode(),
+            float(self.sigma).hex().encode(),
+            self.lineage,
+            self._private_state,
+        )
+        return release_labels(context, row_ids, operand_BD)
+
+    def noise(self, labels: Sequence[bytes], width: int, fractional_bits: int) -> IntArray:
+        """Noise (B, width) of these releases, as integers at ``fractional_bits``."""
+        return self._noise.draw(labels, width, self.sigma, fractional_bits)
+
+    def commit(self, key: StepKey, content: IntArray) -> bytes:
+        """A commitment to this party's gradient of a step, the same for an equal replay."""
+        return commitment(self._secret, key.run, key.step, content=content)
+
+    def after_step(self, key: StepKey, committed: bytes) -> bytes:
+        """Head of the chain after a step with the gradient of this commitment; the chain itself stays as it is.
+
+        Raises:
+            ProtocolError: not a commitment.
+        """
+        if len(committed) != DIGEST_BYTES:
+            raise ProtocolError(
+                "a commitment to a gradient does not have 32 bytes",
+                remedy="check that every party runs the same version of vfl",
+            )
+        return self._lineage.extended(str(key.step).encode(), committed)
+
+    def move_to(self, head: bytes) -> None:
+        """Continue from this head: that of ``after_step``, or of a checkpoint."""
+        self._lineage.move_to(head)
