@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
 
-from vfl.interact.fixed_point import center, update_multiplier, z_to_real
+from vfl.interact.fixed_point import center, update_kernel, z_to_real
 
 ROWS, WIDTH, OUT_WIDTH, UPDATES = 120, 6, 4, 4
 
@@ -31,7 +31,7 @@ def test_a_frozen_bottom_shows_its_geometry_to_the_active_party():
     labels = rng.integers(0, 2, (ROWS, 1))
     layer = encrypted_layer(make_shape({"telco": WIDTH}, OUT_WIDTH, frozenset({"telco"})))
     layer.setup()
-    multiplier = update_multiplier(0.5, ROWS, PARAMETERS)
+    multiplier = update_kernel(0.5, 0.0, ROWS, PARAMETERS)[0]
     z_steps, d_z_steps = [], []
     for step in range(UPDATES + 1):
         z_steps.append(layer.forward(step, {"telco": alpha}))

@@ -254,8 +254,7 @@ def check_digest(own: str, theirs: str) -> None:
 
 
 def _hash(value: object) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
 
 
 def job_id(job: JobConfig, federation: FederationConfig) -> str:
@@ -263,15 +262,19 @@ def job_id(job: JobConfig, federation: FederationConfig) -> str:
     return f"{job.name}@{hashlib.sha256(job_digest(job, federation).encode()).hexdigest()}"
 
 
-def run_statement(job: JobConfig, federation: FederationConfig, run: str) -> bytes:
-    """What noise in a run is bound to first of all: the run's name, and both files.
+def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
+    """Digest of everything in the files that determines a trained model. Noise and private seeds are bound to it.
 
-    Not whether the job is encrypted: the plaintext oracle of a run draws the same noise. That gives nothing away,
-    because noise is also bound to the activations, which the plaintext protocol shows anyway.
+    It is not bound to the run's name, which the coordinator chooses: an equal run of the same job is an equal replay,
+    draws the same noise and reveals nothing new. Left out is what changes no value: times, checkpoints, addresses, and
+    whether the job is encrypted, so that the plaintext oracle draws the same noise. That gives nothing away, because
+    noise is also bound to the activations, which the plaintext protocol shows anyway.
     """
-    files = job_digest(job.model_copy(update={"interaction": _encrypted(job.interaction)}), federation)
-    return digest("vfl run", run.encode(), files.encode())
+    content = job.model_dump(mode="json", exclude={"federation", "timeouts", "checkpoints"})
+    del content["interaction"]["protocol"]
+    members = [(party.name, str(party.role)) for party in federation.parties]
+    return digest("vfl training", _canonical(content), _canonical(members))
 
 
-def _encrypted(interaction: InteractionConfig) -> InteractionConfig:
-    return interaction.model_copy(update={"protocol": "encrypted"})
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -15,8 +15,8 @@ class Releases:
 
     Args:
         owner: this party, which adds the noise.
-        statement: what all parties of the run agreed on: its name and the job.
-        secret: 32 bytes that are this party's, bound to the run, and never leave it.
+        statement: digest of what all parties agreed on, see ``vfl.job.config.training_statement``.
+        secret: 32 bytes that are this party's and never leave it.
         sigma: standard deviation of the noise, in units of what is released.
         private_state: digest of what else at this party determines the values, such as its aligned table.
     """
@@ -56,7 +56,7 @@ class Releases:
 
     def commit(self, key: StepKey, content: IntArray) -> bytes:
         """A commitment to this party's gradient of a step, the same for an equal replay."""
-        return commitment(self._secret, key.run, key.step, content=content)
+        return commitment(self._secret, self.lineage.hex(), key.step, content=content)
 
     def after_step(self, key: StepKey, committed: bytes) -> bytes:
         """Head of the chain after a step with the gradient of this commitment; the chain itself stays as it is.

@@ -261,7 +261,9 @@ def test_one_forward_pass_serves_one_backward_pass(layer):
 def test_oracle_refuses_other_shapes():
     layer = oracle_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
-    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH)))
+    _refused(
+        layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH))
+    )
     noise = _ring(ROWS, OUT_WIDTH + 1)
     _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS, WIDTH), noise))
     passive = layer.passive["bank"]

@@ -15,7 +15,7 @@ from support.federations.in_process import run_federation
 from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
 
 from vfl.ids import Phase
-from vfl.interact.fixed_point import center, d_alpha_to_real, quantize_gradient, update_multiplier, z_to_real
+from vfl.interact.fixed_point import center, d_alpha_to_real, quantize_gradient, update_kernel, z_to_real
 from vfl.party.roles.active import ActiveParty
 from vfl.party.roles.passive import PassiveParty
 
@@ -155,7 +155,7 @@ def test_d_alpha_differs_from_autograd_by_the_rounding_of_the_gradient_only():
     loss.backward()
     d_z_BK = torch.sigmoid(joined_z).detach().numpy()
     quantized = quantize_gradient(d_z_BK, PARAMETERS, rng)
-    d_alpha_BD = layer.backward(1, quantized, update_multiplier(RATE, ROWS, PARAMETERS))["clinic"]
+    d_alpha_BD = layer.backward(1, quantized, update_kernel(RATE, 0.0, ROWS, PARAMETERS)[0])["clinic"]
     step = 2.0**-PARAMETERS.settings.gradient_bits
     error_BD = np.abs(d_alpha_to_real(d_alpha_BD, PARAMETERS, "") / ROWS - real_alpha.grad.numpy())
     assert (error_BD <= step / ROWS * np.abs(weights).sum(1) + 1e-12).all()

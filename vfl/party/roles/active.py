@@ -78,7 +78,7 @@ class ActiveParty:
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers), key)
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -89,10 +89,10 @@ class ActiveParty:
         common = self._state.snapshot(step, self._interaction.state())
         return Snapshot(step, {**common.tensors, **prefixed(_UPPER, self._upper.state())}, common.facts)
 
-    def _make_interaction(self, shape: InteractionShape, key: StepKey) -> ActiveInteraction:
+    def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
         parameters = state.setup.parameters
-        releases = state.releases(key.run, state.setup.job.privacy.d_alpha_noise)
+        releases = state.releases(state.setup.job.privacy.d_alpha_noise)
         if state.keys.secret is None:
             return PlaintextActive(shape, parameters, releases)
         return EncryptedActive(shape, parameters, state.keys.secret, state.keys.peer_encryption, state.pools, releases)
@@ -116,7 +116,7 @@ class ActiveParty:
         """Loss of the batch, dL/dZ per sample in fixed point; dL/d alpha of the own bottom is kept."""
         parameters = self._state.setup.parameters
         loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
-        generator = self._state.generator(key.run, "rounding", key.step)
+        generator = self._state.generator("rounding", key.step)
         self._d_z = quantize_gradient(d_z_BK, parameters, generator)
         return {"loss": loss}
 

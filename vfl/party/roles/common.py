@@ -21,7 +21,7 @@ from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.fixed_point import IntArray, update_kernel
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
-from vfl.job.config import run_statement
+from vfl.job.config import training_statement
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
@@ -111,6 +111,7 @@ class PartyContext:
             credentials=credentials,
         )
         self._private_seed = setup.own_seed()
+        self._statement = training_statement(setup.job, setup.federation)
         self._table: Table | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._blinded: BlindedIds | None = None
@@ -122,17 +123,15 @@ class PartyContext:
         """A seed of this party for initial weights, bound to the job's public seed."""
         return derive_seed(self._private_seed, self.setup.job.seed, label)
 
-    def generator(self, run: str, *labels: str | int) -> np.random.Generator:
-        """A training generator of this party for one purpose in one run, bound to the job's public seed."""
-        return training_generator(derive_entropy(self._private_seed, self.setup.job.seed, run, *labels))
+    def generator(self, *labels: str | int) -> np.random.Generator:
+        """A training generator of this party for one purpose in this job: no other job draws the same."""
+        return training_generator(derive_entropy(self._private_seed, self._statement.hex(), *labels))
 
-    def releases(self, run: str, sigma: float) -> Releases:
-        """What this party's noise in a run is drawn from, at a standard deviation of ``sigma``."""
-        setup = self.setup
-        statement = run_statement(setup.job, setup.federation, run)
-        secret = derive_entropy(self._private_seed, "output noise", run).to_bytes(32, "big")
+    def releases(self, sigma: float) -> Releases:
+        """What this party's noise is drawn from, at a standard deviation of ``sigma``."""
+        secret = derive_entropy(self._private_seed, "output noise").to_bytes(32, "big")
         own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode())
-        return Releases(setup.name, statement, secret, sigma, own)
+        return Releases(self.setup.name, self._statement, secret, sigma, own)
 
     def row_ids(self, batch: Batch) -> list[bytes]:
         """The ids of a batch (B), as bytes."""

@@ -56,7 +56,7 @@ class PassiveParty:
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers), key)
+        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -66,11 +66,11 @@ class PassiveParty:
         """See ``RoleWorker``."""
         return self._state.snapshot(step, self._interaction.state())
 
-    def _make_interaction(self, shape: InteractionShape, key: StepKey) -> PassiveInteraction:
+    def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
-        generator = state.generator(key.run, "interaction")
-        releases = state.releases(key.run, state.setup.job.privacy.z_noise)
+        generator = state.generator("interaction")
+        releases = state.releases(state.setup.job.privacy.z_noise)
         secret = state.keys.secret
         if secret is None:
             return PlaintextPassive(name, shape, parameters, generator, releases)
@@ -93,7 +93,7 @@ class PassiveParty:
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("a passive party always has a bottom")
-        generator = state.generator(key.run, "rounding", key.step)
+        generator = state.generator("rounding", key.step)
         layer = f"the bottom model of {state.setup.name}"
         return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 
