@@ -10,7 +10,7 @@ from support.attacks.returned_products import returned_ciphertexts
 from support.attacks.uniformity import looks_uniform
 from support.attacks.weakened import send_all_coefficients, unused_coefficients
 from support.layers.exchanges import Transcript, run_exchanges
-from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, numbered, oracle_layer
 
 from vfl.he.arithmetic.bits import packed_words, unpack_bits
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
@@ -25,6 +25,7 @@ from vfl.messages import (
     EncryptedGradientRows,
     ForwardShare,
     FreshCiphertexts,
+    GradientCommitment,
     HiddenCiphertexts,
     MaskedActivationGradient,
     MaskedActivationProduct,
@@ -37,6 +38,7 @@ from vfl.privacy.pairwise_masks import PairwiseMasks
 WIDTHS = {"bank": 3, "telco": 2}
 ROWS, OUT_WIDTH, STEPS, MULTIPLIER = 60, 3, 3, 5
 SHAPE = make_shape(WIDTHS, OUT_WIDTH)
+SENT_TO_ALL = EncryptedGradientRows | EncryptedGradientBlocks | GradientCommitment
 
 
 @dataclass
@@ -98,6 +100,7 @@ def test_every_message_kind_of_the_protocol_was_recorded(run):
     apart = set() if _backward_layout().shared else {EncryptedGradientBlocks}
     assert kinds == apart | {
         WeightShareOffer,
+        GradientCommitment,
         EncryptedActivations,
         MaskedActivationProduct,
         ForwardShare,
@@ -235,9 +238,9 @@ def test_no_two_messages_share_a_ciphertext_or_a_share(run):
     contents = [
         part.tobytes()
         for _, receiver, message in run.transcript.sent
-        if not (isinstance(message, EncryptedGradientRows | EncryptedGradientBlocks) and receiver != "bank")
+        if receiver == "bank" or not isinstance(message, SENT_TO_ALL)
         for tensor in message.tensors().values()
-        for part in tensor
+        for part in np.atleast_2d(tensor)
     ]
     assert len(set(contents)) == len(contents)
 
@@ -272,7 +275,8 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
     for attempt in attempts:
         alpha = {name: rng.integers(-1024, 1025, (ROWS * 3, width)) for name, width in WIDTHS.items()}
         key, transcript = StepKey("job", 0, attempt), Transcript()
-        sides = {name: side.forward(key, alpha[name]) for name, side in layer.passive.items()}
+        ids = numbered(ROWS * 3)
+        sides = {n: side.forward(key, alpha[n], side.labels(ids, alpha[n])) for n, side in layer.passive.items()}
         z = run_exchanges({"active": layer.active.forward(key, ROWS * 3), **sides}, transcript)["active"]
         shares = {s: m.sh_z_BK for s, _, m in transcript.sent if isinstance(m, ForwardShare)}
         result.contributions.append({n: center(shares[n] - masks[n], PARAMETERS.tau) for n in shares})

@@ -331,9 +331,9 @@ async def test_a_build_that_sends_activations_in_the_clear_is_noticed(tmp_path, 
     forward = encrypted_passive.EncryptedPassive.forward
     receive_all = EncryptedActive.forward
 
-    def telling(self, key, alpha_BD):
-        yield Send((self._shape.active,), m.ClearActivations(alpha_BD))
-        yield from forward(self, key, alpha_BD)
+    def telling(self, key, alpha_BD, labels):
+        yield Send((self._shape.active,), m.ClearActivations(alpha_BD, np.zeros_like(alpha_BD)))
+        yield from forward(self, key, alpha_BD, labels)
 
     def listening(self, key, rows):
         for name in self._shape.passive:

@@ -20,6 +20,7 @@ from vfl.he.parameters import Parameters
 from vfl.he.pool import Pool
 from vfl.interact import encrypted_active, encrypted_passive
 from vfl.interact.stream import Evaluator
+from vfl.privacy.output_noise import OutputNoise
 from vfl.runtime.randomness import SEED_BYTES
 
 
@@ -110,3 +111,12 @@ def unused_coefficients(packing) -> np.ndarray:
     unused = np.ones(indices.size, dtype=bool)
     unused[packing.unpack(indices).ravel()] = False
     return unused.reshape(indices.shape)
+
+
+def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs are exact, as no setting allows it."""
+
+    def exact(self, labels, width, sigma, fractional_bits):
+        return np.zeros((len(labels), width), dtype=np.int64)
+
+    monkeypatch.setattr(OutputNoise, "draw", exact)

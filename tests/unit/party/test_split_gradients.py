@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.attacks.weakened import without_noise
 from support.federations.federation import ACTIVE, Federation
 from support.federations.in_process import run_federation
 from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape
@@ -121,6 +122,7 @@ def _labels(kind, table):
     [("binary", "encrypted"), ("multiclass", "encrypted"), ("regression", "encrypted"), ("binary", "plaintext")],
 )
 async def test_every_parameter_moves_by_the_gradient_of_the_joined_model(tmp_path, monkeypatch, kind, protocol):
+    without_noise(monkeypatch)
     federation = Federation(tmp_path, PASSIVE)
     federation.job["task"] = {"kind": kind} | ({"classes": 3} if kind == "multiclass" else {})
     federation.job["training"] = {"epochs": 1, "batch_size": ROWS, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
