@@ -103,7 +103,7 @@ def test_another_private_seed_is_refused_by_name(stopped):
     stopped.path(CLINIC, "private_seed").write_text("ab" * 32, encoding="ascii")
     ended, _ = resume(stopped)
     assert ended.errors[CLINIC].code == "checkpoint"
-    assert "the private seed is not the one with which the run began" in ended.errors[COORDINATOR].summary
+    assert "the private seed is not the one the run began with" in ended.errors[COORDINATOR].summary
 
 
 def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
