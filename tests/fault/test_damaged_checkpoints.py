@@ -72,7 +72,7 @@ def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(s
     damage(newest / file)
     ended, watcher = resume(stopped)
     assert ended.errors == dict.fromkeys(ended.errors)
-    (gone_back,) = watcher.told("going on from a checkpoint")
+    (gone_back,) = watcher.told("resuming from a checkpoint")
     assert gone_back["step"] == int(older.name.partition("-")[0]) < int(newest.name.partition("-")[0])
     assert differing(stopped.everything_saved(), undisturbed_weights()) == []
 
@@ -155,7 +155,7 @@ def test_another_job_file_is_refused_and_its_tables_named(stopped):
     before = checkpoints_of(stopped, CLINIC)
     error = asyncio.run(coordinator_here(stopped, resume=True))  # refuses before anybody is asked
     assert error.code == "mismatch"
-    assert error.summary.endswith("was begun with other files: they differ in interaction")
+    assert error.summary.endswith("was started with different files: they differ in interaction")
     assert checkpoints_of(stopped, CLINIC) == before
 
 
