@@ -72,7 +72,7 @@ def test_all_parties_go_back_to_the_newest_checkpoint_that_is_whole_everywhere(s
     damage(newest / file)
     ended, watcher = resume(stopped)
     assert ended.errors == dict.fromkeys(ended.errors)
-    (gone_back,) = watcher.told("going on from a checkpoint")
+    (gone_back,) = watcher.told("resuming from a checkpoint")
     assert gone_back["step"] == int(older.name.partition("-")[0]) < int(newest.name.partition("-")[0])
     assert differing(stopped.everything_saved(), undisturbed_weights()) == []
 
@@ -103,7 +103,7 @@ def test_another_private_seed_is_refused_by_name(stopped):
     stopped.path(CLINIC, "private_seed").write_text("ab" * 32, encoding="ascii")
     ended, _ = resume(stopped)
     assert ended.errors[CLINIC].code == "checkpoint"
-    assert "the private seed is not the one with which the run began" in ended.errors[COORDINATOR].summary
+    assert "the private seed is not the one the run began with" in ended.errors[COORDINATOR].summary
 
 
 def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
@@ -155,7 +155,7 @@ def test_another_job_file_is_refused_and_its_tables_named(stopped):
     before = checkpoints_of(stopped, CLINIC)
     error = asyncio.run(coordinator_here(stopped, resume=True))  # refuses before anybody is asked
     assert error.code == "mismatch"
-    assert error.summary.endswith("was begun with other files: they differ in interaction")
+    assert error.summary.endswith("was started with different files: they differ in interaction")
     assert checkpoints_of(stopped, CLINIC) == before
 
 

@@ -18,7 +18,7 @@ def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, logs):
     federation = small_federation(tmp_path).write()
     ended = asyncio.run(run_here(federation))
     assert ended.errors[COORDINATOR].code == "internal"
-    assert ended.errors[COORDINATOR].summary == "an internal error of the coordinator during the initial weights"
+    assert ended.errors[COORDINATOR].summary == "an internal error of the coordinator during weight initialization"
     assert ended.errors[COORDINATOR].summary in ended.errors[ACTIVE].summary
     assert "ZeroDivisionError" in logged(logs), "whoever mends it needs the stack trace"
     assert "ZeroDivisionError" not in str(ended.errors[ACTIVE])

@@ -161,4 +161,4 @@ def test_a_record_of_runs_that_cannot_be_written_does_not_hide_why_the_run_ended
     federation.write()
     ended, _ = run(federation, {3: disk.fill}, stop_at=4)
     assert ended.errors[COORDINATOR].code == "aborted"
-    assert "the end of the run is not in the record of runs" in logged(logs)
+    assert "the end of the run could not be recorded" in logged(logs)

@@ -52,7 +52,7 @@ def test_a_party_whose_machine_restarts_in_an_orderly_way_interrupts_the_run_onl
         assert running.ended() == {CLINIC: 143}
         running.restart(CLINIC)
         all_finish(running)
-        assert f"{CLINIC}: its process was told to end during" in running.output(COORDINATOR)
+        assert f"{CLINIC}: its process was shut down during" in running.output(COORDINATOR)
 
 
 @pytest.mark.faults_full
@@ -61,7 +61,7 @@ def test_a_run_that_a_party_stayed_away_from_goes_on_from_its_checkpoint_when_al
         running.signal(CLINIC, signal.SIGKILL)
         codes = running.wait()
         assert codes[COORDINATOR] == PeerUnreachable.exit_code
-        assert "'vfl run --resume' goes on from it" in running.output(COORDINATOR)
+        assert "'vfl run --resume' continues from it" in running.output(COORDINATOR)
         for name in EVERYBODY:
             running.restart(name)
         all_finish(running)

@@ -227,7 +227,7 @@ def test_a_coordinator_that_never_starts_ends_the_wait_of_a_party(federation):
     with Processes(federation.write()) as processes:
         processes.start(CLINIC)
         assert processes.wait() == {CLINIC: 11}
-        assert "the coordinator did not call within 1 s before a job began" in processes.output(CLINIC)
+        assert "the coordinator did not call within 1 s before a run began" in processes.output(CLINIC)
         assert "start the coordinator with 'vfl run'" in processes.output(CLINIC)
 
 

@@ -26,8 +26,8 @@ def test_parties_end_by_themselves_when_the_coordinator_was_killed(training):
     for name in (ACTIVE, CLINIC):
         assert codes[name] == 11
         assert "the coordinator did not call within 7 s after " in training.output(name)
-        assert "look into its log for why it stopped" in training.output(name)
-        assert "'vfl run --resume' goes on from the last checkpoint" in training.output(name)
+        assert "check its log for why it stopped" in training.output(name)
+        assert "'vfl run --resume' continues from the last checkpoint" in training.output(name)
 
 
 @pytest.mark.parametrize(("killed", "other"), [(CLINIC, ACTIVE), (ACTIVE, CLINIC)])
@@ -38,5 +38,5 @@ def test_a_killed_party_is_named_by_all_others(training, killed, other):
         assert codes[name] not in (0, 1)
         assert f"{killed} did not answer at {endpoint} within" in training.output(name)
         assert f"start {killed} there" in training.output(name)
-        assert re.search(r"the checkpoint of step \d+ is kept: 'vfl run --resume' goes on", training.output(name))
+        assert re.search(r"the checkpoint of step \d+ is kept: 'vfl run --resume' continues", training.output(name))
         assert "Traceback" not in training.output(name)

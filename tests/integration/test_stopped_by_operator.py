@@ -32,8 +32,8 @@ def test_coordinator_while_it_waits_for_a_party(long_job):
         processes.wait_for(COORDINATOR, "waiting for the parties")
         processes.signal(COORDINATOR, signal.SIGINT)
         assert _all_stopped(processes)[COORDINATOR] == 15
-        assert "stopped by the operator during connecting to the parties" in processes.output(COORDINATOR)
-        assert "stopped by the operator of the coordinator during connecting" in processes.output(ACTIVE)
+        assert "stopped by the operator during connection to the parties" in processes.output(COORDINATOR)
+        assert "stopped by the operator of the coordinator during connection" in processes.output(ACTIVE)
 
 
 def test_coordinator_while_the_parties_prepare(long_job):
@@ -42,7 +42,7 @@ def test_coordinator_while_the_parties_prepare(long_job):
         processes.wait_for(ACTIVE, "table loaded")
         processes.signal(COORDINATOR, signal.SIGINT)
         assert _all_stopped(processes)[COORDINATOR] == 15
-        where = f"prepare|alignment|the initial weights|{CHECKPOINT}|{STEP}"
+        where = f"preparation|alignment|weight initialization|{CHECKPOINT}|{STEP}"
         assert re.search(f"stopped by the operator during ({where})", processes.output(COORDINATOR))
         for name in (ACTIVE, CLINIC):
             stopped = f"stopped by the operator of the coordinator during ({where})"

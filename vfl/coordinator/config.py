@@ -11,11 +11,11 @@ from vfl.run_records.store import RunsConfig
 
 
 class CoordinatorConfig(Configuration):
-    """coordinator.toml: the coordinator's certificate files, needed with ``tls.mode = "mutual"`` only, and its records.
+    """coordinator.toml: the coordinator's certificate files (needed only with ``tls.mode = "mutual"``) and its records.
 
     Attributes:
-        audit: where the coordinator keeps a log of everything that it sends and receives.
-        runs: where it keeps how far its runs are.
+        audit: where the coordinator logs everything it sends and receives.
+        runs: where it records the progress of its runs.
     """
 
     tls: TlsFiles | None = None
@@ -24,7 +24,7 @@ class CoordinatorConfig(Configuration):
 
 
 def coordinator_beside(job: Path) -> CoordinatorConfig:
-    """What holds for a coordinator without a file of its own: paths are relative to the job file."""
+    """The defaults for a coordinator without its own file: paths are relative to the job file."""
     return CoordinatorConfig(
         audit=AuditConfig(directory=job.parent / AuditConfig().directory),
         runs=RunsConfig(database=job.parent / RunsConfig().database),

@@ -1,6 +1,6 @@
-"""The coordinator: leads every party through one job, and back to a checkpoint when something is interrupted.
+"""The coordinator: leads every party through one run, and back to a checkpoint after an interruption.
 
-It holds no key and sees no tensor, id or label: only control messages and the metrics that the active party publishes.
+It holds no key and sees no tensor, id or label, only control messages and the metrics that the active party publishes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def run_name(job: JobConfig, run_id: str) -> str:
 
 
 class Coordinator:
-    """Runs one job over connected parties.
+    """Runs one job at the connected parties.
 
     Args:
-        job: what is trained.
-        federation: over whom.
+        job: what to train.
+        federation: the parties to train it with.
         clients: a control connection to every party, in the order of the federation.
-        journal: where it is kept how far the run is.
+        journal: records the progress of the run.
         callbacks: notified of progress.
     """
 
@@ -62,34 +62,34 @@ class Coordinator:
         self._journal = journal
         self._callbacks = callbacks
         self._attempt = AttemptId(job_id(job, federation), journal.outcome.run, journal.attempt)
-        self._doing = "connecting to the parties"
+        self._doing = "connection to the parties"
         self._training: Training | None = None
         self._furthest_step = 0
         self._connected = False
         self._interruption: Interruption | None = None
 
     async def run(self) -> RunResult:
-        """Run the job to its end, through interruptions. What stops it is told to every party that can be reached.
+        """Run the job to completion, through interruptions. Errors that stop it are reported to all reachable parties.
 
         Raises:
             VflError: what stopped it.
-            asyncio.CancelledError: the operator stopped it; parties are told before this is raised.
+            asyncio.CancelledError: the operator stopped it; the parties are informed before this is raised.
         """
-        return await self._told_to_all(self._run())
+        return await self._reported_to_all(self._run())
 
     async def count_common_ids(self) -> RunResult:
-        """How many rows the parties have in common, and nothing else: nobody learns which.
+        """Only count the rows that the parties have in common; nobody learns which rows they are.
 
         Raises:
             VflError: what stopped it.
-            asyncio.CancelledError: the operator stopped it; parties are told before this is raised.
+            asyncio.CancelledError: the operator stopped it; the parties are informed before this is raised.
         """
-        return await self._told_to_all(self._count_common_ids())
+        return await self._reported_to_all(self._count_common_ids())
 
     async def _run(self) -> None:
         while not self._journal.saved:
             try:
-                await self._attempt_to(self._go_on)
+                await self._attempt_to(self._train_to_end)
             except VflError as error:
                 await self._wait_after(error)
         await self._release()
@@ -98,7 +98,7 @@ class Coordinator:
         await self._attempt_to(self._count)
         await self._release()
 
-    async def _told_to_all(self, work: Coroutine[None, None, None]) -> RunResult:
+    async def _reported_to_all(self, work: Coroutine[None, None, None]) -> RunResult:
         try:
             await work
         except VflError as error:
@@ -117,20 +117,20 @@ class Coordinator:
 
     @property
     def where(self) -> str:
-        """What the job is doing, in words."""
+        """What the run is doing, in words."""
         return self._training.where if self._training else self._doing
 
     # --- attempts ---
 
     async def _attempt_to(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """One attempt of whatever is left of the job, given up as soon as a party is gone."""
+        """Make one attempt at the remaining work; it is abandoned as soon as a party is gone."""
         self._training = None
         await self._connect()
-        attendance = HeartbeatMonitor(self._parties, self._attempt, self._job.timeouts, self._callbacks)
-        await watched(work(), attendance.watch())
+        monitor = HeartbeatMonitor(self._parties, self._attempt, self._job.timeouts, self._callbacks)
+        await watched(work(), monitor.watch())
 
     async def _wait_after(self, error: VflError) -> None:
-        """Give what was interrupted time to come back; raises the error where that is of no use."""
+        """Allow time for recovery from an interruption; raise the error if another attempt cannot help."""
         self._journal.check_own()
         if not self._connected:
             raise error
@@ -143,12 +143,12 @@ class Coordinator:
             "interrupted",
             reason=error.summary,
             where=self.where,
-            given_up_in_seconds=round(self._interruption.seconds_left),
+            gives_up_in_seconds=round(self._interruption.seconds_left),
         )
         await asyncio.sleep(pause)
 
-    def _got_to(self, step: int) -> None:
-        """A step is done. An interruption is over when the run is further than it was."""
+    def _step_done(self, step: int) -> None:
+        """Record a completed step. An interruption is over once the run is past its furthest step."""
         if self._interruption and step > self._furthest_step:
             recovery, self._interruption = self._interruption.recovery(), None
             self._journal.outcome.recoveries.append(recovery)
@@ -162,14 +162,14 @@ class Coordinator:
         self._check_aligned(await self._align(count_only=True))
         await self._finish()
 
-    async def _go_on(self) -> None:
+    async def _train_to_end(self) -> None:
         prepared = await self._prepare()
         if self._interruption is not None:
             self._interruption.all_are_there()
         started = time.perf_counter()
         done = await self._restore(prepared)
         schedule, receivers = self._check_aligned(await self._align(count_only=False))
-        self._doing = "the initial weights"
+        self._doing = "weight initialization"
         begin = m.Begin(*self._attempt, receivers)
         await self._parties.all(lambda client: client.begin(begin))
         outcome = self._journal.outcome
@@ -177,21 +177,23 @@ class Coordinator:
         self._callbacks.on_ready(
             Ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
         )
-        self._training = Training(self._job, self._parties, self._attempt, self._journal, self._callbacks, self._got_to)
+        self._training = Training(
+            self._job, self._parties, self._attempt, self._journal, self._callbacks, self._step_done
+        )
         await self._training.run(schedule, done)
         self._doing, self._training = "saving", None
         await self._finish()
 
     async def _connect(self) -> None:
         self._attempt = self._attempt._replace(number=self._journal.next_attempt())
-        self._doing = "connecting to the parties"
+        self._doing = "connection to the parties"
         limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
         self._callbacks.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True
 
     async def _prepare(self) -> dict[str, m.Prepared]:
-        self._doing = "prepare"
+        self._doing = "preparation"
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(*self._attempt, digest, PROTOCOL_VERSION)
         prepared = await self._parties.all(lambda client: client.prepare(prepare))
@@ -202,10 +204,10 @@ class Coordinator:
         return prepared
 
     async def _restore(self, prepared: Mapping[str, m.Prepared]) -> int:
-        """Have all parties go back to the newest checkpoint that all of them have whole; its step, 0 without one."""
-        self._doing = "going back to a checkpoint"
+        """Have all parties restore the newest checkpoint that all have intact; return its step, or 0 if none."""
+        self._doing = "checkpoint restoration"
         for checkpoint in self._journal.common_checkpoints({name: p.checkpoints for name, p in prepared.items()}):
-            # A party that is still reading this one must not be asked for another: it would end up with either.
+            # Wait for all: a party asked for another checkpoint while still reading this one could end up with either.
             if errors := await self._parties.failures(partial(self._restore_one, checkpoint)):
                 for error in errors:
                     if not failed_at_checkpoint(error):
@@ -214,7 +216,7 @@ class Coordinator:
                     self._callbacks.event("a checkpoint cannot be used", step=checkpoint.step, reason=error.summary)
                 continue
             self._lost(self._journal.go_back(checkpoint))
-            self._callbacks.event("going on from a checkpoint", step=checkpoint.step, attempt=self._attempt.number)
+            self._callbacks.event("resuming from a checkpoint", step=checkpoint.step, attempt=self._attempt.number)
             return checkpoint.step
         self._lost(self._journal.begin_anew())
         return 0
@@ -237,10 +239,10 @@ class Coordinator:
         return aligned
 
     def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[Schedule, tuple[str, ...]]:
-        """What follows from the counts: the work to do, and the passive parties whose bottoms train."""
+        """Check the counts; return the work to do and the passive parties whose bottoms train."""
         counts = {(a.rows, a.train_rows, a.validation_rows, a.test_rows) for a in aligned.values()}
         if len(counts) != 1:
-            raise ProtocolError("the parties report different numbers of aligned rows", remedy="start the job again")
+            raise ProtocolError("the parties report different numbers of aligned rows", remedy="start a new run")
         first = next(iter(aligned.values()))
         self._journal.outcome.rows, self._journal.outcome.train_rows = first.rows, first.train_rows
         rows = {
@@ -254,7 +256,7 @@ class Coordinator:
     # --- finish, release, abort ---
 
     async def _finish(self) -> None:
-        """All save their parts; until the last one has, none forgets the job."""
+        """Have all parties save their parts; none is released until all have saved."""
         finish = m.Finish(*self._attempt)
         finished = await self._parties.all(lambda client: client.finish(finish))
         outcome = self._journal.outcome
@@ -269,7 +271,7 @@ class Coordinator:
         self._callbacks.event("finished", run=self._attempt.run)
 
     async def _abort(self, error: VflError) -> None:
-        if self._journal.superseded:  # and is not over
+        if self._journal.superseded:  # the run continues under another coordinator
             return
         self._callbacks.event("stopping all parties", reason=error.summary, where=self.where)
         coordinator = self._federation.coordinator

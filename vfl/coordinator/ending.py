@@ -1,4 +1,4 @@
-"""The last calls of a run: all parties have saved and may forget it, or it has been stopped and they hear why."""
+"""The last calls of a run: all parties have saved and are released, or the run was stopped and they are told why."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 
 LAST_CALL_SECONDS = 5.0
-"""How long to try to reach a party with the news that the run was stopped."""
+"""How long to try to inform a party that the run was stopped."""
 
 RELEASE_SECONDS = 30.0
-"""The same when the run is finished: a party that is being started again waits to hear it."""
+"""The same when the run has finished: a party that is being restarted waits to be informed."""
 
 LAST_CALL_RETRY_SECONDS = 0.2
 
@@ -25,10 +25,10 @@ LAST_CALL_RETRY_SECONDS = 0.2
 async def release_all(
     parties: PartyClients, federation: FederationConfig, attempt: AttemptId, seconds: float, callbacks: Callbacks
 ) -> None:
-    """The run is over. All have saved, so that a party that cannot be reached any more is no failure.
+    """Release all parties at the end of a run. All have saved, so an unreachable party is not a failure.
 
     Args:
-        seconds: how long to try to reach one, ``RELEASE_SECONDS`` at most.
+        seconds: how long to try to reach a party, at most ``RELEASE_SECONDS``.
     """
     release = m.Release(*attempt)
 
@@ -39,7 +39,7 @@ async def release_all(
         except VflError as error:
             callbacks.event("a party could not be informed that the run is over", party=name, reason=error.summary)
 
-    # A party's process ends with its reply, and with it the way to the parties that are reached through it.
+    # A party's process ends after its reply, and with it the route to the parties reached through it.
     for outbound in (True, False):
         names = [party.name for party in federation.parties if bool(party.via) == outbound]
         await asyncio.gather(*(release_one(name) for name in names))
@@ -48,11 +48,11 @@ async def release_all(
 async def abort_all(
     parties: PartyClients, coordinator: str, attempt: AttemptId, error: VflError, *, connected: bool
 ) -> None:
-    """Every party hears why the run is over; those that cannot be reached are passed over.
+    """Inform every party why the run is over; unreachable parties are skipped.
 
     Args:
-        connected: whether all were there before: one that is gone will not come back now, while one that is only
-            starting may be there any moment.
+        connected: whether all parties were connected before: one that is gone is not expected back now, while one that
+            is still starting may be ready at any moment.
     """
     reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
     abort = m.Abort(*attempt, coordinator, error.code, reason)
@@ -65,10 +65,10 @@ async def abort_all(
 
 
 async def _repeated(call: Callable[[], Awaitable[object]], seconds: float) -> None:
-    """Call a party until it answers, for so many seconds.
+    """Call a party until it answers, for at most this many seconds.
 
     Raises:
-        VflError: of the last try.
+        VflError: the error of the last attempt.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""Heartbeats: notices within seconds that a party is gone, and tells one that is slow from one that is stuck."""
+"""Heartbeats: detect within seconds that a party is gone, and distinguish a slow party from a stuck one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.transport.channels import ControlChannel
 
 SHOWN_AFTER_SECONDS = 5.0
-"""From when on it is worth a line that a party waits for another."""
+"""How long a party waits for another before the wait is reported, and how often it is reported."""
 
 
 class HeartbeatMonitor:
     """Watches the parties of one attempt of a job.
 
     Args:
-        parties: all of which are asked to prepare the attempt now.
-        attempt: which one.
-        timeouts: ``heartbeat`` and ``progress`` are for here.
-        callbacks: notified of who waits for whom.
+        parties: all are being asked to prepare the attempt.
+        attempt: the attempt to watch.
+        timeouts: ``heartbeat`` and ``progress`` are used here.
+        callbacks: notified of which party waits for which.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class HeartbeatMonitor:
         self._callbacks = callbacks
         self._begun: set[str] = set()
         self._progress = dict.fromkeys(parties, -1)
-        self._got_on = dict.fromkeys(parties, time.monotonic())
-        self._at_work_since = dict(self._got_on)
+        self._last_progress = dict.fromkeys(parties, time.monotonic())
+        self._working_since = dict(self._last_progress)
         self._shown: dict[str, float] = {}
 
     async def watch(self) -> NoReturn:
-        """Ask every party every second, for as long as nothing is wrong.
+        """Query every party once a second until something is wrong.
 
         Raises:
             PeerUnreachable: a party does not answer.
             DeadlineExceeded: a party answers and works, but makes no progress.
-            RemoteError: a party has failed, or was started again and knows nothing of the job.
+            RemoteError: a party has failed, or was restarted and does not know the run.
         """
         await asyncio.gather(*(self._watch(name, self._parties[name]) for name in self._parties))
-        raise RuntimeError("watching ends with an error only")
+        raise RuntimeError("watching must end with an error")
 
     async def _watch(self, name: str, client: ControlChannel) -> NoReturn:
         while True:
@@ -65,10 +65,10 @@ class HeartbeatMonitor:
             except DeadlineExceeded:
                 raise PeerUnreachable(
                     f"{name} did not answer for {self._timeouts.heartbeat:g} s",
-                    remedy=f"look whether {name} is stopped, overloaded or cut off",
+                    remedy=f"check whether {name} is stopped, overloaded or disconnected",
                 ) from None
             except RemoteError as error:
-                # It is there; the call to prepare the attempt may still be on its way to it.
+                # The party is up; the call to prepare the attempt may still be in transit.
                 if name in self._begun or error.remote_code != PartyRestarted.code:
                     raise
             else:
@@ -77,23 +77,23 @@ class HeartbeatMonitor:
 
     def _progressing(self) -> tuple[str, ...]:
         since = time.monotonic() - 3 * HEARTBEAT_SECONDS
-        return tuple(name for name, at in self._got_on.items() if at > since)
+        return tuple(name for name, at in self._last_progress.items() if at > since)
 
     def _note(self, name: str, alive: m.Alive) -> None:
         now = time.monotonic()
         if alive.progress != self._progress[name]:
-            self._progress[name], self._got_on[name] = alive.progress, now
-        # Who has nothing to do or waits for another is not stuck: the other is, and whoever waits gives up on it first.
+            self._progress[name], self._last_progress[name] = alive.progress, now
+        # An idle or waiting party is not stuck: the one it waits for is, and the waiting party gives up on it first.
         idle = not alive.doing or alive.waiting_for
-        self._at_work_since[name] = now if idle else self._at_work_since[name]
+        self._working_since[name] = now if idle else self._working_since[name]
         limit = 2 * self._timeouts.progress
-        if now - max(self._got_on[name], self._at_work_since[name]) > limit:
+        if now - max(self._last_progress[name], self._working_since[name]) > limit:
             raise DeadlineExceeded(
                 f"{name} made no progress with {alive.doing} for {limit:g} s",
-                remedy=f"look into the log of {name} and at its machine, or raise timeouts.progress",
+                remedy=f"check the log and the machine of {name}, or raise timeouts.progress",
             )
         if alive.waiting_seconds > SHOWN_AFTER_SECONDS and now - self._shown.get(name, 0.0) > SHOWN_AFTER_SECONDS:
             self._shown[name] = now
             self._callbacks.event(
-                "a party waits", party=name, waits_for=alive.waiting_for, seconds=round(alive.waiting_seconds)
+                "a party is waiting", party=name, waiting_for=alive.waiting_for, seconds=round(alive.waiting_seconds)
             )

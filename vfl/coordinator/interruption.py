@@ -1,4 +1,4 @@
-"""One interruption of a run: from the first failure until the run has come further than before."""
+"""One interruption of a run: from the first failure until the run gets further than before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfl.errors import (
 from vfl.run_records.result import Recovery
 
 FRUITLESS_ATTEMPTS = 5
-"""After so many attempts of all parties together, time in which all are there counts: they meet the same end again."""
+"""After this many attempts with all parties present, such time counts, too: the attempts keep failing the same way."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
@@ -25,15 +25,15 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 class Interruption:
     """How long the run has been interrupted, and how long it may be.
 
-    Time in which all parties are there and work toward where they were does not count, however long it takes them.
+    Time in which all parties are present and catching up to where they were does not count, however long it takes.
 
     Args:
         error: what interrupted it.
         where: what the run was doing, in words.
-        limit: seconds in which not all parties are there; ``timeouts.reconnect`` of the job.
+        limit: allowed seconds in which not all parties are present; ``timeouts.reconnect`` of the job.
 
     Attributes:
-        steps_lost: training steps done before that have to be repeated.
+        steps_lost: completed training steps that have to be repeated.
     """
 
     def __init__(self, error: VflError, where: str, limit: float) -> None:
@@ -49,22 +49,22 @@ class Interruption:
 
     @property
     def seconds_left(self) -> float:
-        """Until the run is given up, if not all parties come together before."""
+        """Seconds until the run is given up, unless all parties are present before then."""
         excused = self._seconds_together if self._fruitless < FRUITLESS_ATTEMPTS else 0.0
         return max(self._limit - (time.monotonic() - self._since) + excused, 0.0)
 
     def all_are_there(self) -> None:
-        """All parties work on another attempt."""
+        """Record that all parties are working on another attempt."""
         self._together_since = time.monotonic()
 
     def failed_again(self, error: VflError, last_step: int | None) -> float:
-        """Seconds to wait before another attempt.
+        """Record a failure; return the seconds to wait before another attempt.
 
         Args:
-            last_step: of the newest checkpoint, if there is one.
+            last_step: step of the newest checkpoint, if there is one.
 
         Raises:
-            VflError: the error, where another attempt would be of no use or has lasted too long.
+            VflError: the error, if another attempt cannot help or the interruption has lasted too long.
         """
         if self._together_since is not None:
             self._seconds_together += time.monotonic() - self._together_since
@@ -74,16 +74,16 @@ class Interruption:
             self._failures += 1
             return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)
         if last_step is not None and not _needs_another_job(error):
-            kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' goes on from it"
+            kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' continues from it"
             error.remedy = f"{error.remedy}; {kept}" if error.remedy else kept
         raise error
 
     def recovery(self) -> Recovery:
-        """What to report, now that it is over."""
+        """The report on the interruption, once it is over."""
         return Recovery(self._reason, self._where, self.steps_lost, time.monotonic() - self._since)
 
 
 def _needs_another_job(error: VflError) -> bool:
-    """Whether only changed files would help, and with them the checkpoints cannot be used."""
+    """Whether the error can only be fixed by changing files, after which the checkpoints cannot be used."""
     code = error.remote_code if isinstance(error, RemoteError) else error.code
     return code in {kind.code for kind in (RangeError, ModelError, ParameterError, PolicyRefusal, MismatchError)}

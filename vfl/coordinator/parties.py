@@ -1,4 +1,4 @@
-"""All parties of a job, asked at once."""
+"""Concurrent calls to all parties of a job."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PartyClients:
         return self._clients[name]
 
     async def all(self, call: Callable[[ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
-        """Call every party at once. The first failure is raised; calls that still run are given up."""
+        """Call all parties concurrently. The first failure is raised, and pending calls are cancelled."""
         return await self.each(lambda _, client: call(client))
 
     async def each(self, call: Callable[[str, ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
-        """As ``all``, for calls that differ from party to party."""
+        """Like ``all``, for calls that differ between parties."""
         tasks = {name: asyncio.ensure_future(call(name, client)) for name, client in self._clients.items()}
         try:
             await asyncio.gather(*tasks.values())
@@ -43,7 +43,7 @@ class PartyClients:
         return {name: task.result() for name, task in tasks.items()}
 
     async def failures(self, call: Callable[[str, ControlChannel], Awaitable[object]]) -> list[VflError]:
-        """As ``each``, but every call is waited for, also when one fails; what they failed with."""
+        """Like ``each``, but wait for every call even if one fails; return the errors."""
         calls = (call(name, client) for name, client in self._clients.items())
         results = await asyncio.gather(*calls, return_exceptions=True)
         errors = []

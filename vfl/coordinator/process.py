@@ -1,4 +1,4 @@
-"""The coordinator at work: it connects to the parties and leads them through one run of a job."""
+"""Runs the coordinator: it connects to the parties and leads them through one run of a job."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _log = get_logger("vfl.coordinator")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is kept and shown.
+    """How a run is named, recorded and reported.
 
     Attributes:
-        run_id: makes the run's name unique; random where left out.
-        audit: where the coordinator's audit log goes; None keeps none.
-        runs: where it is recorded how far runs are; None forgets it with this process.
-        job_file: where the job was read, for whoever looks at the runs.
-        resume: resume the latest run of the job that has not finished; begin one where there is none.
+        run_id: makes the run's name unique; random by default.
+        audit: where the coordinator writes its audit log; None for no log.
+        runs: where the progress of runs is recorded; None discards the record when this process ends.
+        job_file: path that the job was read from, shown when runs are inspected.
+        resume: resume the latest unfinished run of the job; begin a new one if there is none.
         count_only: only count the ids that the parties have in common.
         callbacks: notified of the run's progress.
     """
@@ -54,10 +54,10 @@ class RunOptions:
 
 @contextlib.asynccontextmanager
 async def coordinator_network(federation: FederationConfig, tls: TlsFiles | None) -> AsyncIterator[Network]:
-    """The coordinator's way to the parties over gRPC.
+    """The coordinator's gRPC network to the parties.
 
     Raises:
-        ConfigError: certificate files are missing or wrong.
+        ConfigError: certificate files are missing or invalid.
     """
     credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
     async with watched(credentials):
@@ -77,9 +77,9 @@ async def run_job(
         stopping: gets a result when the operator stops the run.
 
     Raises:
-        MismatchError: the run to be resumed was begun with other files.
-        VflError: what stopped the run. ``JobAborted`` when the operator did; it says where.
-        asyncio.CancelledError: the task was cancelled; the parties were informed before.
+        MismatchError: the run to be resumed was started with different files.
+        VflError: what stopped the run. ``JobAborted`` if the operator did; it says where.
+        asyncio.CancelledError: the task was cancelled; the parties have been informed.
     """
     with _store(options.runs) as store:
         run = _latest(store, job, federation) if options.resume else None
@@ -101,12 +101,12 @@ def _store(runs: RunsConfig | None) -> Iterator[RunStore]:
 def _latest(store: RunStore, job: JobConfig, federation: FederationConfig) -> str | None:
     record = store.latest_unfinished(job.name)
     if record is None:
-        _log.info("there is no unfinished run of this job: a new one begins", job=job.name)
+        _log.info("no unfinished run of this job: starting a new one", job=job.name)
         return None
     if tables := differing_tables(job_digest(job, federation), record.digest):
         raise MismatchError(
-            f"{record.run} was begun with other files: they differ in {', '.join(tables)}",
-            remedy="put job.toml and federation.toml back as they were, or start a new run without --resume",
+            f"{record.run} was started with different files: they differ in {', '.join(tables)}",
+            remedy="restore job.toml and federation.toml, or start a new run without --resume",
         )
     _log.info("resuming a run", run=record.run, step=record.step, state=str(record.state))
     return record.run
@@ -114,14 +114,14 @@ def _latest(store: RunStore, job: JobConfig, federation: FederationConfig) -> st
 
 @contextlib.contextmanager
 def _ended(journal: RunJournal) -> Iterator[None]:
-    """What ends the run is kept with it."""
+    """Record in the journal what ended the run."""
     try:
         yield
     except VflError as error:
         try:
             journal.stop(None if isinstance(error, JobAborted) else error)
         except CheckpointError as unwritable:  # must not hide why the run ended
-            _log.error("the end of the run is not in the record of runs", reason=str(unwritable))
+            _log.error("the end of the run could not be recorded", reason=str(unwritable))
         raise
 
 
@@ -151,7 +151,7 @@ async def _run(
 
 
 async def _cancelled(work: asyncio.Task[RunResult]) -> None:
-    """The parties hear of it before this returns."""
+    """Cancel the work; the parties are informed before this returns."""
     work.cancel()
     await asyncio.wait({work})
 

@@ -1,4 +1,4 @@
-"""The coordinator's way through the schedule of a job, in one attempt: steps, evaluations and checkpoints."""
+"""How the coordinator works through a job's schedule in one attempt: steps, evaluations and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Training:
     """Leads the parties through training and evaluation.
 
     Args:
-        attempt: carried by every call.
-        journal: where steps and checkpoints are kept.
+        attempt: included in every call.
+        journal: where steps and checkpoints are recorded.
         callbacks: notified of progress.
-        got_to: is told of every step that is done.
+        step_done: called with every completed step.
 
     Attributes:
         where: what is being done, in words.
@@ -39,14 +39,14 @@ class Training:
         attempt: AttemptId,
         journal: RunJournal,
         callbacks: Callbacks,
-        got_to: Callable[[int], None],
+        step_done: Callable[[int], None],
     ) -> None:
         self._job = job
         self._parties = parties
         self._attempt = attempt
         self._journal = journal
         self._callbacks = callbacks
-        self._got_to = got_to
+        self._step_done = step_done
         self._scored: dict[str, float] = {}
         self._steps_kept = self._outcome.steps
         self.where = "the first checkpoint"
@@ -56,7 +56,7 @@ class Training:
         return self._journal.outcome
 
     async def run(self, schedule: Schedule, done: int) -> None:
-        """Do what the schedule has after step ``done``; 0 is the beginning, which gets a checkpoint, too.
+        """Do the scheduled work after step ``done``; 0 means from the beginning, which gets a checkpoint, too.
 
         Raises:
             VflError: what interrupted it.
@@ -96,7 +96,7 @@ class Training:
             )
         )
         self._callbacks.on_step(Step(work.step, batch, work.rows, loss, seconds, sent))
-        self._got_to(work.step)
+        self._step_done(work.step)
         await self._keep_if_due(work.step)
         self._outcome.seconds_training += time.perf_counter() - started
 
@@ -150,9 +150,9 @@ class Training:
             await self._keep(step, durable=False)
 
     async def _keep(self, step: int, *, durable: bool) -> None:
-        """A checkpoint in two phases: when the ledger has it, all parties have theirs.
+        """Take a checkpoint in two phases: once the journal has recorded it, all parties have theirs.
 
-        The run outlives a party whose disk is full. At the beginning nothing is lost by stopping instead.
+        The run survives a party whose disk is full; only at step 0, where nothing would be lost, does it stop instead.
 
         Raises:
             RemoteError: a party cannot write any checkpoint.

@@ -32,13 +32,13 @@ class PartyConfig(Configuration):
 
     Attributes:
         name: which party of the federation this is.
-        private_seed: file with this party's own training seed, made on first use; keeps initial weights private.
-        output: directory for the trained parts of this party.
-        audit: where this party keeps a log of everything that it sends and receives.
-        checkpoints: where this party keeps its part of the state of running jobs.
-        threads: CPU threads for arithmetic on ciphertexts; all cores where left out.
+        private_seed: file with this party's own training seed, created on first use; keeps initial weights private.
+        output: directory for this party's parts of the trained model.
+        audit: where this party logs everything it sends and receives.
+        checkpoints: where this party keeps its part of the state of unfinished runs.
+        threads: CPU threads for arithmetic on ciphertexts; all cores by default.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
-        optimizer: overrides the job's for this party's own parameters.
+        optimizer: overrides the job's optimizer for this party's own parameters.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"optimiser": "optimizer"}
@@ -62,11 +62,11 @@ class PartyConfig(Configuration):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GivenInPython:
-    """What a program gives as objects, in place of what the party's file names.
+    """Objects that a program passes in place of what the party's file names.
 
     Attributes:
         frame: the table.
-        bottom: makes the bottom model: ``bottom(inputs: BottomInputs, width: int, **options) -> torch.nn.Module``.
+        bottom: builds the bottom model: ``bottom(inputs: BottomInputs, width: int, **options) -> torch.nn.Module``.
         private_seed: 32 bytes.
     """
 
@@ -77,7 +77,7 @@ class GivenInPython:
 
 @dataclass(frozen=True)
 class PartySetup:
-    """Everything that stands in a party's three files, checked against one another."""
+    """The content of a party's three files, checked for consistency."""
 
     config: PartyConfig
     job: JobConfig
@@ -87,10 +87,10 @@ class PartySetup:
     given: GivenInPython = GivenInPython()
 
     def load_table(self) -> Table:
-        """This party's table.
+        """Load this party's table.
 
         Raises:
-            DataError: it cannot be used as configured.
+            DataError: the table cannot be used as configured.
         """
         is_active = self.entry.role is Role.ACTIVE
         return load_table(self.config.data, self.job.ids, needs_label=is_active, frame=self.given.frame)
@@ -99,7 +99,7 @@ class PartySetup:
         """This party's private training seed.
 
         Raises:
-            ConfigError: its file cannot be used.
+            ConfigError: the seed file cannot be used.
         """
         return self.given.private_seed or load_private_seed(self.config.private_seed)
 
@@ -110,7 +110,7 @@ class PartySetup:
 
     @property
     def width(self) -> int:
-        """Width of this party's bottom."""
+        """Width of this party's bottom model."""
         return self.job.model.widths[self.name]
 
     @property
@@ -120,7 +120,7 @@ class PartySetup:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """The other parties, without the coordinator."""
+        """The other parties, excluding the coordinator."""
         return tuple(name for name in self.federation.names if name != self.name)
 
 
@@ -128,7 +128,7 @@ def load_party(path: Path) -> PartySetup:
     """Read party.toml and the job and federation it names.
 
     Raises:
-        ConfigError: a file is wrong, or they contradict each other.
+        ConfigError: a file is invalid, or the files contradict each other.
         ParameterError: see ``load_job_setup``.
     """
     config = load_toml(path, PartyConfig)
@@ -143,10 +143,10 @@ def load_party(path: Path) -> PartySetup:
 
 
 def check_together(setups: Sequence[PartySetup]) -> None:
-    """Whether one process can serve these: one party, one federation, different jobs.
+    """Check that one process can serve these setups: one party, one federation, different jobs.
 
     Raises:
-        ConfigError: naming what differs, or does not.
+        ConfigError: settings that must be the same differ, or two jobs have the same name.
     """
     first, *others = setups
     for other in others:
@@ -155,21 +155,23 @@ def check_together(setups: Sequence[PartySetup]) -> None:
         different += ["federation"] if first.federation != other.federation else []
         if different:
             raise ConfigError(
-                f"the party files are not of one process: they differ in {', '.join(different)}",
-                remedy="give one process files that differ in job, data and model only, or start several processes",
+                f"one process cannot serve these party files: they differ in {', '.join(different)}",
+                remedy="pass files that differ only in job, data and model, or start several processes",
             )
     names = [setup.job.name for setup in setups]
     if len(set(names)) < len(names):
         raise ConfigError(
-            "two party files have jobs of one name", detail=", ".join(names), remedy="give each job a name of its own"
+            "two party files have jobs with the same name",
+            detail=", ".join(names),
+            remedy="give each job a unique name",
         )
 
 
 def check_acceptable(setup: PartySetup) -> None:
-    """Whether this party can and may take part in the job. Asked when the job is prepared, so that all hear the answer.
+    """Check that this party can and may take part in the job. Run during preparation, so all parties see the result.
 
     Raises:
-        ConfigError: the party has a label column and is passive, or has none and is active; its device is not there.
+        ConfigError: a passive party has a label column, or an active one has none; the device cannot be used.
         PolicyRefusal: this party's policy does not allow the job.
     """
     _check_role(setup)
@@ -204,9 +206,9 @@ def _check_device(config: PartyConfig) -> None:
 
 
 def party_credentials(setup: PartySetup) -> Credentials | None:
-    """The party's credentials, which it must have unless the federation is insecure by name.
+    """The party's credentials, required unless the federation sets ``insecure-loopback``.
 
     Raises:
-        ConfigError: certificate files are missing or wrong.
+        ConfigError: certificate files are missing or invalid.
     """
     return load_credentials(setup.config.tls, setup.federation, setup.name, file="party.toml")

@@ -1,4 +1,4 @@
-"""What a job takes at a party, before it starts."""
+"""Estimates how much memory a job needs at a party, before it starts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from vfl.party.config import PartySetup
 from vfl.transport.wire.limits import MEBIBYTE
 
 _LIBRARIES = {Role.ACTIVE: 600 * 10**6, Role.PASSIVE: 500 * 10**6}
-"""Of a process that trains the smallest job: the interpreter, torch and the other libraries."""
+"""Memory of a process that trains the smallest job: the interpreter, torch and the other libraries."""
 _COPIES_OF_CIPHERTEXTS = 1.2
 _COPIES_OF_TABLE = 4
-"""Read, selected, preprocessed, and once while one is made of the other."""
+"""As read, selected and preprocessed, plus one copy while one form is converted into another."""
 
 
 def estimated_peak(setup: PartySetup, table_bytes: int) -> int:
-    """Bytes that the process takes at most, within a quarter; fitted to measured peaks of 256 to 8,192 rows a batch.
+    """Peak memory of the process in bytes, accurate to 25%; fitted to peaks measured with 256 to 8,192 rows a batch.
 
     Args:
-        table_bytes: what the whole table takes in memory.
+        table_bytes: size of the whole table in memory.
     """
     role = Role(setup.entry.role)
     total = _LIBRARIES[role] + _COPIES_OF_TABLE * table_bytes
@@ -30,7 +30,7 @@ def estimated_peak(setup: PartySetup, table_bytes: int) -> int:
 
 
 def _ciphertexts(setup: PartySetup, role: Role) -> int:
-    """Of one step: activations and products of every passive party at the active one, its own at a passive one."""
+    """Ciphertexts in one step: activations and products, of all passive parties if active, else the party's own."""
     model, rows = setup.job.model, setup.job.training.largest_batch
     degree, link, out = setup.parameters.degree, setup.job.interaction.link_mbit, model.interaction_width
     widths = tuple(model.widths[party.name] for party in setup.federation.passives)

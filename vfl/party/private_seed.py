@@ -12,13 +12,13 @@ SEED_BYTES = 32
 
 
 def load_private_seed(path: Path) -> bytes:
-    """The party's private training seed, made on first use (mode 0600).
+    """The party's private training seed, created on first use (mode 0600).
 
-    Peers know the job's seed. Initial weights and rounding derive from both seeds, so that peers cannot predict them
-    while the same job at the same parties gives the same weights again (ADR 0006).
+    Peers know the job's seed. Initial weights and rounding derive from both seeds: peers cannot predict them, yet
+    the same job at the same parties reproduces the same weights (ADR 0006).
 
     Raises:
-        ConfigError: the file exists and does not hold a seed, or cannot be written.
+        ConfigError: the file exists but contains no valid seed, or cannot be written.
     """
     try:
         if not path.exists():
@@ -33,7 +33,7 @@ def load_private_seed(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Whole and on the disk, or not there at all: checkpoints of this party are of use with this seed only."""
+    """Create the file durably and atomically: this party's checkpoints are usable only with this seed."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         write_file(draft, f"{secrets.token_hex(SEED_BYTES)}\n".encode("ascii"), durable=True)
@@ -47,6 +47,6 @@ def _unusable(detail: str) -> ConfigError:
     return ConfigError(
         "the private seed file cannot be used",
         detail=detail,
-        remedy="make the file readable and writable, or put it back; if there is none, remove it so that a new one is "
-        "made, with which runs that have begun cannot go on",
+        remedy="make the file readable and writable, or restore it; if it is lost, remove it so that a new one "
+        "is created, with which existing runs cannot be resumed",
     )

@@ -1,6 +1,6 @@
-"""A party at work: it answers on its network and serves one run of each job, or run after run.
+"""Runs a party: it answers on its network and serves one run of each job, or run after run.
 
-Nothing here is process-wide: several parties can be at work in one process, each in a task of its own.
+Nothing here is process-wide: several parties can run in one process, each in its own task.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ async def serve_party(
     network: Network | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> VflError | None:
-    """Serve a job of each setup until all have ended (or, with ``keep_serving``, until ``stopping`` has a result).
+    """Serve the job of each setup until all have ended (or, with ``keep_serving``, until ``stopping`` has a result).
 
     Args:
-        setups: at least one; several are of the same party and differ in their jobs.
+        setups: at least one; several must belong to the same party and have different jobs.
         stopping: gets a result when the party is to stop; its tasks may be cancelled instead.
-        network: by default gRPC, as the federation file says.
+        network: gRPC by default, as configured in the federation file.
         callbacks: notified of this party's part of each run.
 
     Returns:
-        What ended a run; None when all finished.
+        The error that ended a run; None if all runs finished.
 
     Raises:
-        ConfigError: certificates are missing or wrong, or the setups are of different parties.
+        ConfigError: certificates are missing or invalid, or one process cannot serve all setups.
         ListenError: the port is in use.
     """
     check_together(setups)
@@ -66,8 +66,7 @@ async def serve_party(
 
 
 def _usable_device(name: str) -> str:
-    """The device for ciphertexts; one that is not there at all is refused when the job is prepared, so that all hear
-    of it."""
+    """The device for ciphertexts. A missing one is rejected during preparation, so that every party learns of it."""
     try:
         with computing(1, name):
             return name
@@ -77,7 +76,7 @@ def _usable_device(name: str) -> str:
 
 
 def _warn_of_refusal(setup: PartySetup) -> None:
-    """The coordinator hears of it when it prepares the job; the operator here need not wait for that."""
+    """The coordinator learns of the refusal during preparation; the local operator need not wait for that."""
     try:
         check_acceptable(setup)
     except VflError as error:
@@ -92,7 +91,7 @@ async def _serve(
     *,
     keep_serving: bool,
 ) -> VflError | None:
-    """One end of the network and one connection to each peer for all jobs."""
+    """Serve all jobs with one network endpoint and one connection to each peer."""
     setup, federation, credentials = setups[0], setups[0].federation, network.credentials
     inbox, traffic, trails, router = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
@@ -100,7 +99,7 @@ async def _serve(
         resources = PartyResources(clients, inbox, traffic, trails, credentials, router, tuple(callbacks))
         hosts = [JobHost(each, resources, stopping, keep_serving=keep_serving) for each in setups]
         for host in hosts:
-            # Last of all: until the server has stopped, answers may still leave.
+            # Runs last: replies may still be sent until the server has stopped.
             stack.callback(host.close)
         own = Prober(setup.name, federation, job_digest(setup.job, federation), credentials)
         doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in router})

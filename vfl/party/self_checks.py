@@ -1,4 +1,4 @@
-"""What a member finds at itself: files, certificate, table and port. For its own operator; never sent to anybody."""
+"""A member's checks of its own files, certificate, table and port. For its own operator; never sent to others."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vfl.party.config import PartySetup
 from vfl.pki.credentials import Credentials, load_credentials
 from vfl.pki.trust import current_time
 
-_SAID_BY_THE_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
+_REPORTED_BY_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognized, not listened on
 
 
 def check_table(setup: PartySetup) -> str:
-    """Load a party's table as a job would; what it holds, in a few words.
+    """Load a party's table as a run would; return a short description of it.
 
     Raises:
-        DataError: it cannot be used as configured.
-        PolicyRefusal: it has fewer rows than this party's policy asks for.
+        DataError: the table cannot be used as configured.
+        PolicyRefusal: the table has fewer rows than this party's policy requires.
     """
     table = setup.load_table()
     setup.config.policy.check_rows(len(table))
@@ -34,7 +34,7 @@ def check_table(setup: PartySetup) -> str:
 
 
 def note_table(notes: FindingLog, setup: PartySetup) -> None:
-    """Whether the table can be used."""
+    """Note whether the table can be used."""
     try:
         notes.ok(Check.TABLE, check_table(setup))
     except VflError as error:
@@ -44,15 +44,15 @@ def note_table(notes: FindingLog, setup: PartySetup) -> None:
 def note_credentials(
     notes: FindingLog, files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
 ) -> Credentials | None:
-    """Whether every peer will accept this member's certificate, for how long, and whom it can take back."""
+    """Note whether peers will accept this member's certificate, for how long, and which revocation lists it has."""
     try:
         credentials = load_credentials(files, federation, name, file=file)
     except VflError as error:
         notes.failed_here(Check.CERTIFICATE, error)
         return None
     if credentials is None:
-        what = "no TLS at all: tls.mode is 'insecure-loopback'"
-        notes.warning(Check.CERTIFICATE, what, side=name, remedy="use it for trying things out only")
+        what = "no TLS: tls.mode is 'insecure-loopback'"
+        notes.warning(Check.CERTIFICATE, what, side=name, remedy="use this mode for experiments only")
         return None
     _note_expiry(notes, credentials)
     _note_revocation(notes, credentials)
@@ -64,7 +64,7 @@ def _note_expiry(notes: FindingLog, credentials: Credentials) -> None:
     for what, certificate in shown:
         text = f"{what}: {_days(certificate)} days left"
         if credentials.ends_soon(certificate):
-            remedy = "renew it ('vfl keys sign'); a running process loads it by itself"
+            remedy = "renew it ('vfl keys sign'); a running process reloads it automatically"
             notes.warning(Check.CERTIFICATE, text, side=notes.source, remedy=remedy)
         else:
             notes.ok(Check.CERTIFICATE, text)
@@ -81,21 +81,26 @@ def _note_revocation(notes: FindingLog, credentials: Credentials) -> None:
         notes.warning(Check.REVOCATION, f"a revocation list is stale: {issuers}", side=notes.source, remedy=remedy)
         return
     count = len(credentials.trust.lists)
-    notes.ok(Check.REVOCATION, f"{count} revocation list(s)" if count else "no revocation list: nobody is taken back")
+    notes.ok(
+        Check.REVOCATION,
+        f"{count} revocation list(s)" if count else "no revocation list: no certificate is treated as revoked",
+    )
 
 
 async def check_port(own: Prober, listen: str) -> list[Finding]:
-    """Whether this party's port can be opened, or is in use by its own process, and what that process runs.
+    """Check whether this party's port can be opened or is in use by its own process, and what that process runs.
 
     Args:
-        listen: where the party opens its port.
+        listen: the address and port that the party listens on.
     """
     notes = FindingLog(own.name, own.name)
     host, port = parse_endpoint(listen, lowest_port=0)
     failure = _try_to_bind(host, port)
     if failure is None:
-        remedy = "start it with 'vfl party' before the job"
-        notes.warning(Check.LISTEN, f"port {port} is free: no process of this party runs", side=own.name, remedy=remedy)
+        remedy = "start it with 'vfl party' before the run"
+        notes.warning(
+            Check.LISTEN, f"port {port} is free: no process of this party is running", side=own.name, remedy=remedy
+        )
     elif failure.errno == errno.EADDRINUSE:
         await _note_process(notes, own, host, port)
     else:
@@ -109,7 +114,7 @@ def _try_to_bind(host: str, port: int) -> OSError | None:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as opened:
-            # As the server does: connections that have just ended do not count.
+            # Like the server: ignore connections that have just closed.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
     except OSError as error:
@@ -120,15 +125,15 @@ def _try_to_bind(host: str, port: int) -> OSError | None:
 async def _note_process(notes: FindingLog, own: Prober, host: str, port: int) -> None:
     host = _WILDCARDS.get(host, host)
     found = await probe(own, own.name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    said = [finding for finding in found if finding.check in _SAID_BY_THE_PROCESS]
-    if not said:
+    reported = [finding for finding in found if finding.check in _REPORTED_BY_PROCESS]
+    if not reported:
         reason = problems(found)[0].summary
-        _note_no_port(notes, f"port {port} is in use, and not by a process of this party: {reason}")
+        _note_no_port(notes, f"port {port} is in use, but not by a process of this party: {reason}")
         return
     notes.ok(Check.LISTEN, f"port {port} is in use by this party's own process")
-    notes.findings.extend(said)
+    notes.findings.extend(reported)
 
 
 def _note_no_port(notes: FindingLog, summary: str) -> None:
-    remedy = "stop what uses the port, or correct 'listen' or 'endpoint' of this party in everybody's federation.toml"
+    remedy = "free the port, or correct this party's 'listen' or 'endpoint' in every party's federation.toml"
     notes.problem(Check.LISTEN, summary, side=notes.source, remedy=remedy, code=ListenError.code)

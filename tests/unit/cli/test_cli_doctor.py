@@ -79,7 +79,7 @@ def test_a_table_that_is_missing_does_not_hide_the_rest(federation):
     del federation.tables[CLINIC]
     code, output = doctor(federation.write().path(CLINIC))
     assert code == 3
-    for says in ("the configured table does not exist", "no process of this party runs", "clinic -> bank"):
+    for says in ("the configured table does not exist", "no process of this party is running", "clinic -> bank"):
         assert says in output
 
 

@@ -44,7 +44,7 @@ def test_a_party_that_stays_away_is_waited_for_as_long_as_the_limit_says(interru
     clock.pass_by(1)
     with pytest.raises(PeerUnreachable, match="clinic did not answer") as raised:
         interruption.failed_again(GONE, 3)
-    assert "the checkpoint of step 3 is kept: 'vfl run --resume' goes on from it" in raised.value.remedy
+    assert "the checkpoint of step 3 is kept: 'vfl run --resume' continues from it" in raised.value.remedy
 
 
 def test_a_long_alignment_of_all_parties_does_not_count(interruption, clock):

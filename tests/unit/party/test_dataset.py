@@ -34,7 +34,7 @@ def test_the_batches_of_a_pass_are_there(dataset):
 
 @pytest.mark.parametrize("index", [-1, 2, 2**63 - 1, -(2**63)])
 def test_a_batch_that_a_pass_does_not_have_is_refused(dataset, index):
-    with pytest.raises(ProtocolError, match="a batch was asked for that the train rows do not have"):
+    with pytest.raises(ProtocolError, match="a batch that does not exist in the train rows"):
         dataset.batch_rows(Batch(Split.TRAIN, 0, index))
 
 

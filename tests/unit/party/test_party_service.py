@@ -185,7 +185,7 @@ async def test_an_abort_ends_the_job_with_its_reason_and_no_other_job(federation
         )
         error = await asyncio.wait_for(parties[CLINIC], SECONDS)
         assert isinstance(error, JobAborted)
-        assert error.summary == "the job was stopped: bank: no table"
+        assert error.summary == "the run was stopped: bank: no table"
 
 
 @pytest.mark.parametrize("keep_serving", [True, False])

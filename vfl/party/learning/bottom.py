@@ -1,4 +1,4 @@
-"""A party's bottom model with its optimizer: forward now, backward when the gradient has come."""
+"""A party's bottom model and its optimizer: forward pass now, backward pass when the gradient arrives."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vfl.models.bottoms import Bottom
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the job or the party configures."""
+    """Build the optimizer configured by the job or the party."""
     make = torch.optim.Adam if config.name == "adam" else torch.optim.SGD
     return make(list(parameters), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer keeps between steps, as ``{number of the parameter}.{name}``."""
+    """The optimizer's state between steps, keyed ``{parameter index}.{name}``."""
     kept: dict[int, dict[str, Tensor | None]] = optimizer.state_dict()["state"]
     return {f"{at}.{name}": value for at, slots in kept.items() for name, value in slots.items() if value is not None}
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Go on from what ``optimizer_state`` gave."""
+    """Restore the state returned by ``optimizer_state``."""
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         at, _, name = key.partition(".")
@@ -43,7 +43,7 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that ``prefixed`` put under a prefix, by their own names."""
+    """The tensors under a prefix added by ``prefixed``, with the prefix removed."""
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
@@ -54,8 +54,8 @@ class BottomTrainer:
     Args:
         bottom: the model, already on its device.
         name: the party, for errors.
-        optimizer: how it is trained; unused by a frozen bottom.
-        device: where it computes.
+        optimizer: how the model is trained; unused by a frozen bottom.
+        device: the device that the model runs on.
     """
 
     def __init__(self, bottom: Bottom, name: str, optimizer: OptimizerConfig, device: str) -> None:
@@ -66,10 +66,10 @@ class BottomTrainer:
         self._pending: Tensor | None = None
 
     def forward(self, features: Features, *, training: bool) -> Tensor:
-        """alpha (B, D) for these rows, detached; in training the graph is kept for ``backward``.
+        """alpha (B, D) for these rows, detached; in training, the graph is kept for ``backward``.
 
         Raises:
-            ModelError: the output breaks the bottom's contract.
+            ModelError: the output violates the bottom's contract.
         """
         self.bottom.train(training)
         with model_arithmetic(), torch.set_grad_enabled(training and self._optimizer is not None):
@@ -80,7 +80,7 @@ class BottomTrainer:
         return detached
 
     def backward(self, d_alpha_BD: npt.NDArray[np.float64] | Tensor | None) -> None:
-        """One optimizer step for the gradient of the mean loss by alpha; nothing for a frozen bottom.
+        """Take one optimizer step for the gradient of the mean loss with respect to alpha; no-op for a frozen bottom.
 
         Raises:
             ProtocolError: there was no forward pass.
@@ -88,7 +88,7 @@ class BottomTrainer:
         if self._optimizer is None or d_alpha_BD is None:
             return
         if self._pending is None:
-            raise ProtocolError("the bottom's backward pass was asked for before its forward pass")
+            raise ProtocolError("the bottom's backward pass was requested before its forward pass")
         gradient = torch.as_tensor(d_alpha_BD).to(self._pending)
         with model_arithmetic():
             self._optimizer.zero_grad()
@@ -97,15 +97,15 @@ class BottomTrainer:
         self._pending = None
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that training changes."""
+        """All state that training changes."""
         state = prefixed("model", self.bottom.state_dict())
         return state | (prefixed("optimizer", optimizer_state(self._optimizer)) if self._optimizer else {})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state`` gave.
+        """Restore what ``state`` returned.
 
         Raises:
-            RuntimeError: it is another model's.
+            RuntimeError: the state belongs to a different model.
         """
         self.bottom.load_state_dict(under("model", state))
         if self._optimizer:

@@ -1,4 +1,4 @@
-"""One party's rows, in the order and split that every party derives from the same ids and the job's seed."""
+"""One party's rows, in the order and splits that every party derives from the same ids and the job's seed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Dataset:
     """Aligned rows with fitted preprocessing.
 
     Args:
-        table: the aligned rows of this party: those whose ids all parties have, in any order.
-        job: gives split, batch sizes and the public seed.
+        table: this party's aligned rows (those whose ids all parties have), in any order.
+        job: provides the split, the batch sizes and the public seed.
     """
 
     def __init__(self, table: Table, job: JobConfig) -> None:
@@ -36,21 +36,21 @@ class Dataset:
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 
     def rows_of(self, split: Split) -> Rows:
-        """Rows of a split, ascending."""
+        """Rows of a split, in ascending order."""
         return self._rows[split]
 
     def batch_rows(self, batch: Batch) -> Rows:
         """Rows of a batch, the same at every party.
 
         Raises:
-            ProtocolError: the pass has no batch of this number.
-            ConfigError: no pass has this number.
+            ProtocolError: the pass has no batch with this index.
+            ConfigError: there is no pass with this number.
         """
         plan = self._plan(batch.split, batch.epoch)
         if not 0 <= batch.index < len(plan):
             raise ProtocolError(
-                f"a batch was asked for that the {batch.split} rows do not have",
-                detail=f"{batch}; there are {len(plan)}",
+                f"the coordinator requested a batch that does not exist in the {batch.split} rows",
+                detail=f"{batch}; the pass has {len(plan)} batches",
                 remedy="check that the coordinator runs the same version of vfl and the same job file",
             )
         return plan[batch.index]
@@ -60,7 +60,7 @@ class Dataset:
         return [Batch(split, epoch, index) for index in range(len(self._plan(split, epoch)))]
 
     def features(self, rows: Rows) -> Features:
-        """Preprocessed features of some rows."""
+        """Preprocessed features of the given rows."""
         return self._features.select(rows)
 
     def ids_of(self, rows: Rows) -> list[bytes]:

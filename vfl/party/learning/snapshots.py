@@ -1,7 +1,7 @@
-"""What a checkpoint of a party holds: its aligned rows, its models with their optimizers, its interaction weights.
+"""The content of a party's checkpoint: its aligned rows, models, optimizer state and interaction weights.
 
-Nothing random has to be kept: rounding, batches and dropout of a step derive from seeds and the number of the step
-(ADR 0006), and masks and keys of another attempt must be new (ADR 0007).
+No random state is kept: rounding, batches and dropout of a step derive from seeds and the step number (ADR 0006), and
+a new attempt must use new masks and keys (ADR 0007).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _INTERACTION = "interaction"
 
 
 class Restorable(Protocol):
-    """A model whose training can go on from an earlier state."""
+    """A model that can resume training from an earlier state."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from this state."""
+        """Restore this state."""
 
 
 def take_snapshot(
@@ -43,28 +43,28 @@ def take_snapshot(
     bottom: BottomTrainer | None,
     seed: int,
 ) -> Snapshot:
-    """State that both roles have.
+    """Take a snapshot of the state that both roles have.
 
     Args:
-        rows: positions of the aligned rows in the party's whole table.
+        rows: positions of the aligned rows in the party's full table.
         table: the aligned rows.
-        seed: derived from the party's private one, to know it again.
+        seed: derived from the party's private seed, to recognize that seed later.
     """
     tensors = {_ROWS: torch.from_numpy(rows)} | (prefixed(_BOTTOM, bottom.state()) if bottom else {})
     return Snapshot(step, tensors, {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed)})
 
 
 def with_weights(snapshot: Snapshot, weights: Mapping[str, IntArray]) -> Snapshot:
-    """The same and a side's interaction weights, as the interaction gives them."""
+    """The snapshot with a side's interaction weights added, as provided by the interaction."""
     tensors = prefixed(_INTERACTION, {name: torch.from_numpy(value) for name, value in weights.items()})
     return Snapshot(snapshot.step, {**snapshot.tensors, **tensors}, snapshot.facts)
 
 
 def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int64], Table]:
-    """Positions of the aligned rows in the whole table, and these rows.
+    """Positions of the aligned rows in the full table, and the rows themselves.
 
     Raises:
-        CheckpointError: the table has changed since.
+        CheckpointError: the table has changed since the checkpoint was taken.
     """
     rows = snapshot.tensors[_ROWS].numpy()
     if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(table):
@@ -76,49 +76,51 @@ def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int6
 
 
 def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: BottomTrainer | None, seed: int) -> None:
-    """Put the state that both roles have back.
+    """Restore the state that both roles have.
 
     Args:
-        preprocessor: fitted again; must have come out the same.
-        seed: derived again, must be the same: rounding and dropout of the steps to come depend on it.
+        preprocessor: fitted again; must equal the one in the snapshot.
+        seed: derived again; must equal the one in the snapshot, as rounding and dropout of later steps depend on it.
 
     Raises:
-        CheckpointError: one did not, or the bottom is another one.
+        CheckpointError: the preprocessing or the seed differs, or the bottom is a different model.
     """
     if snapshot.facts.get(_SEED) != str(seed):
         raise CheckpointError(
-            "the private seed is not the one with which the run began",
-            remedy="put the file 'private_seed' of party.toml back as it was, or start a new run",
+            "the private seed is not the one the run began with",
+            remedy="restore the file named by 'private_seed' in party.toml, or start a new run",
         )
     if preprocessor.to_json() != snapshot.facts[_PREPROCESSING]:
-        raise CheckpointError("the table is preprocessed otherwise than when the checkpoint was taken")
+        raise CheckpointError(
+            "the table is preprocessed differently than when the checkpoint was taken", remedy="start a new run"
+        )
     if bottom is not None:
         load(bottom, under(_BOTTOM, snapshot.tensors))
 
 
 def interaction_weights(snapshot: Snapshot) -> dict[str, IntArray]:
-    """A side's interaction weights."""
+    """A side's interaction weights from a snapshot."""
     return {name: value.numpy() for name, value in under(_INTERACTION, snapshot.tensors).items()}
 
 
 def load(model: Restorable, state: Mapping[str, torch.Tensor]) -> None:
-    """Put a model's state back.
+    """Restore a model's state.
 
     Raises:
-        CheckpointError: it is another model's.
+        CheckpointError: the state belongs to a different model.
     """
     try:
         model.load_state(state)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            "a model of the checkpoint does not fit this party's configuration",
+            "a model in the checkpoint does not match this party's configuration",
             detail=str(error),
-            remedy="put [bottom] and [optimizer] of party.toml back as they were, or start a new run",
+            remedy="restore [bottom] and [optimizer] in party.toml, or start a new run",
         ) from error
 
 
 def _changed_table() -> CheckpointError:
     return CheckpointError(
         "the table has changed since the checkpoint was taken",
-        remedy="put the table back as it was, or start a new run",
+        remedy="restore the table, or start a new run",
     )

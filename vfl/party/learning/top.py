@@ -1,4 +1,4 @@
-"""Everything above the encrypted products, plain and local to the active party: alpha_0 W_0 + b, top, loss, metrics."""
+"""The unencrypted part, local to the active party, above the products: alpha_0 W_0 + b, top, loss, metrics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, opti
 
 
 class TopTrainer:
-    """Own interaction part, top model, task, and their optimizer.
+    """The active party's interaction part, top model, task, and their optimizer.
 
     Attributes:
-        own: alpha_0 W_0 + b; without own features only the bias b.
+        own: alpha_0 W_0 + b; only the bias b if the active party has no features.
         top: the Lipschitz top.
-        d_alpha: gradient of the last batch's mean loss by alpha_0 (B, D); None without own features.
+        d_alpha: gradient of the last batch's mean loss with respect to alpha_0 (B, D); None without features.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TopTrainer:
         """Build for a job and fit the label encoding on the training labels.
 
         Raises:
-            DataError: the labels do not fit the task.
+            DataError: the labels do not match the task.
         """
         model = setup.job.model
         task = make_task(setup.job.task)
@@ -55,11 +55,11 @@ class TopTrainer:
 
     @model_arithmetic()
     def train(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
-        """Forward and backward through everything here; parameters change only in ``step``.
+        """Run the forward and backward pass; parameters change only in ``step``.
 
         Args:
             z_BK: sum over the passive parties of alpha_i W_i, float32.
-            alpha_BD: own bottom output.
+            alpha_BD: output of this party's own bottom.
             labels: raw labels (B,).
 
         Returns:
@@ -79,20 +79,20 @@ class TopTrainer:
 
     @model_arithmetic()
     def step(self) -> None:
-        """Update own part and top from the last ``train``."""
+        """Update the own part and the top with the gradients of the last ``train``."""
         self._optimizer.step()
 
     @model_arithmetic()
     @torch.no_grad()
     def score(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> None:
-        """Keep logits and labels of a batch for ``metrics``."""
+        """Keep the logits and labels of a batch for ``metrics``."""
         self.top.eval()
         logits = self._logits(z_BK.to(self._device), alpha_BD)
         self._scored.append((logits.cpu(), self._encoded(labels).cpu()))
 
     @model_arithmetic()
     def metrics(self) -> dict[str, float]:
-        """Metrics of everything scored since the last call.
+        """Metrics of all batches scored since the last call.
 
         ``median_certified_radius`` is how far Z of the median row may move (L2) before its class can change.
         """
@@ -107,7 +107,7 @@ class TopTrainer:
         return metrics
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that training changes."""
+        """All state that training changes."""
         return {
             **prefixed("own", self.own.state_dict()),
             **prefixed("top", self.top.state_dict()),
@@ -115,10 +115,10 @@ class TopTrainer:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state`` gave.
+        """Restore what ``state`` returned.
 
         Raises:
-            RuntimeError: it is another model's.
+            RuntimeError: the state belongs to a different model.
         """
         self.own.load_state_dict(under("own", state))
         self.top.load_state_dict(under("top", state))
@@ -134,7 +134,7 @@ class TopTrainer:
 
 
 def _own_part(width: int, total_width: int, out_width: int, seed: int) -> nn.Linear:
-    """W_0 and b. Weights have the scale of a joint layer over all bottoms, as the passive parties' have."""
+    """W_0 and b. Like the passive parties' weights, W_0 is scaled for a joint layer over all bottoms."""
     with seeded(seed):
         own = nn.Linear(max(width, 1), out_width)
         nn.init.normal_(own.weight, 0.0, total_width**-0.5)

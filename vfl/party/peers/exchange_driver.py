@@ -1,4 +1,4 @@
-"""Drives protocol exchanges over the network: what an exchange asks to send or receive, this delivers or awaits."""
+"""Drives protocol exchanges over the network: delivers what an exchange sends, awaits what it receives."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vfl.transport.inbox import Inbox, overdue
 Result = TypeVar("Result")
 
 DELIVERIES_AT_ONCE = 4
-"""Messages that may be on their way while the arithmetic goes on; bounds what a slow connection keeps in memory."""
+"""Messages that may be in transit while arithmetic continues; bounds what a slow connection holds in memory."""
 
 SHOWN_EVERY_SECONDS = 10.0
-"""How often a party's log says for whom it waits."""
+"""How often a party logs which peer it is waiting for."""
 
 _log = get_logger("vfl.party")
 
@@ -38,12 +38,12 @@ class ExchangeDriver:
     """One party's connections to its peers within a job.
 
     Args:
-        own_name: sender of what is sent.
+        own_name: this party, the sender of its messages.
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
-        idle: what to do while waiting for a message.
+        idle: work to do while waiting for a message.
         timeout: seconds to wait for one message or one delivery.
-        encrypted: whether the job is; then nothing leaves in the clear.
+        encrypted: whether the job is encrypted; if so, nothing is sent in the clear.
     """
 
     def __init__(
@@ -62,31 +62,31 @@ class ExchangeDriver:
         self._idle = idle
         self._timeout = timeout
         self._encrypted = encrypted
-        self._got_on: dict[str, float] = {}
+        self._last_progress: dict[str, float] = {}
         self._waiting: tuple[str, float] | None = None
 
     def progressing(self, names: Iterable[str]) -> None:
-        """These parties get on: whoever waits for a message of theirs may wait on."""
-        self._got_on.update({name: time.monotonic() for name in names if name in self._clients})
+        """Record that these parties make progress, which extends the wait for their messages."""
+        self._last_progress.update({name: time.monotonic() for name in names if name in self._clients})
 
     @property
     def waiting_for(self) -> tuple[str, float]:
-        """The peer whose message is awaited, and since how many seconds; empty and 0 where none is."""
+        """The peer whose message is awaited, and for how many seconds so far; empty and 0 if none."""
         if self._waiting is None:
             return "", 0.0
         name, since = self._waiting
         return name, time.monotonic() - since
 
     async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str, seconds: float | None = None) -> Result:
-        """Run an exchange to its end. Its arithmetic runs in a thread, so that the process keeps answering.
+        """Run an exchange to completion. Its arithmetic runs in a thread, so that the process stays responsive.
 
         Args:
             key: addresses the messages.
-            purpose: what it is for, in words, for errors about messages that do not come.
-            seconds: to wait for one message, where that is not this mail's ``timeout``.
+            purpose: what the exchange is for, used in errors about missing messages.
+            seconds: how long to wait for one message; ``timeout`` by default.
 
         Raises:
-            VflError: what the exchange raises, or what happens to its messages.
+            VflError: the exchange failed, or one of its messages was not delivered.
         """
         deliveries = _Deliveries()
         received: Message | None = None
@@ -110,7 +110,7 @@ class ExchangeDriver:
             deliveries.cancel()
 
     async def _take(self, address: Address, seconds: float, purpose: str) -> Message:
-        """The message, if its sender gets on: so many seconds without that are too many."""
+        """Wait for a message until its sender has made no progress for ``seconds``."""
         since = time.monotonic()
         self._waiting = (address.sender, since)
         try:
@@ -120,27 +120,29 @@ class ExchangeDriver:
                     return await self._inbox.take(address, min(left, SHOWN_EVERY_SECONDS), purpose)
                 except DeadlineExceeded:
                     now = time.monotonic()
-                    left = max(since, self._got_on.get(address.sender, since)) + seconds - now
+                    left = max(since, self._last_progress.get(address.sender, since)) + seconds - now
                     if left <= 0:
                         raise overdue(address, seconds, purpose) from None
-                    _log.info("waiting", for_message_of=address.sender, purpose=purpose, seconds=round(now - since))
+                    _log.info(
+                        "waiting for a message", sender=address.sender, purpose=purpose, seconds=round(now - since)
+                    )
         finally:
             self._waiting = None
 
     async def _deliver(self, to: str, message: Message, address: Address) -> None:
         if self._encrypted and message.protection is Protection.CLEAR:
-            raise InternalError(f"'{message.kind}' was about to leave in the clear in an encrypted job")
+            raise InternalError(f"'{message.kind}' was about to be sent in the clear in an encrypted job")
         await self._clients[to].deliver(address, message, self._timeout)
 
 
 class _Deliveries:
-    """Messages on their way. The first that fails ends the exchange, whatever that is doing."""
+    """Messages in transit. The first failure ends the exchange, whatever it is doing."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self, deliveries: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Deliver a message to its receivers; returns when fewer than ``DELIVERIES_AT_ONCE`` messages are under way."""
+        """Deliver a message to its receivers; return once fewer than ``DELIVERIES_AT_ONCE`` messages are in transit."""
         self._running |= {asyncio.create_task(delivery) for delivery in deliveries}
         while len(self._running) >= DELIVERIES_AT_ONCE * len(deliveries):
             await self._next()
@@ -156,7 +158,7 @@ class _Deliveries:
             task.cancel()
 
     async def finish(self) -> None:
-        """Until all have arrived."""
+        """Wait until all messages have arrived."""
         while self._running:
             await self._next()
 
@@ -167,7 +169,7 @@ class _Deliveries:
             task.result()
 
     def cancel(self) -> None:
-        """Give up what is still on its way."""
+        """Abandon the messages still in transit."""
         for task in self._running:
             task.cancel()
 

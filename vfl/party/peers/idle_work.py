@@ -1,4 +1,4 @@
-"""Makes random material in advance while this party waits for a message of another."""
+"""Generates random material in advance while this party waits for a peer's message."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextvars import copy_context
 from vfl.he.pool import Pools
 
 _NICENESS = 10
-"""The other processes of this machine, such as a peer in a demo, come first."""
+"""Other processes on this machine, such as a peer in a demo, take priority."""
 
 
 class IdleWork:
-    """Fills pools in a thread of its own, only while ``waiting`` and one item at a time."""
+    """Fills pools in its own thread, only while ``waiting``, one item at a time."""
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
@@ -27,7 +27,7 @@ class IdleWork:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """This party has nothing else to do inside."""
+        """Context in which this party has nothing else to do."""
         self._set_idle(True)
         try:
             yield
@@ -35,10 +35,9 @@ class IdleWork:
             self._set_idle(False)
 
     def close(self) -> None:
-        """Stop for good and drop what was made and never used. Waits for the item in the making, some milliseconds.
+        """Stop permanently and discard unused material. Waits some milliseconds for the item being made.
 
-        Every ``IdleWork`` must be closed: the end of the interpreter kills the process that still has a thread
-        inside torch.
+        Every ``IdleWork`` must be closed: a process crashes at interpreter exit if a thread is still inside torch.
         """
         with self._change:
             self._closed = True
@@ -60,12 +59,12 @@ class IdleWork:
     def _run(self) -> None:
         if sys.platform == "linux":
             thread = threading.get_native_id()
-            # Only root may lower the niceness that the operator gave the process.
+            # Only root may lower the niceness that the operator set for the process.
             niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
             os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while self._may_work():
             if not self._pools.fill_one():
-                # Full: nothing to do until something is taken, which ends the waiting.
+                # Full: nothing to do until an item is taken, which happens only after the wait.
                 with self._change:
                     self._idle = False
 

@@ -1,4 +1,4 @@
-"""Before step 0: the parties exchange public keys."""
+"""The exchange of public keys between the parties, before step 0."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ KEYS_PURPOSE = "vfl/public-keys/1"
 
 
 class SessionKeys:
-    """This party's keys of one job and what it agreed on with its peers.
+    """This party's keys for one job, and the secrets it shares with its peers.
 
-    Keys that a peer did not sign are refused, so that nobody who relays messages can put its own in their place.
+    Keys not signed by their peer are refused, so that whoever relays messages cannot substitute other keys.
 
     Args:
         name: this party.
-        parameters: of the encryption.
-        encrypted: whether the job is.
+        parameters: encryption parameters.
+        encrypted: whether the job is encrypted.
         federation: name of the federation.
-        credentials: sign own keys and check those of peers; None only with ``insecure-loopback``, where keys go
+        credentials: sign own keys and verify those of peers; None only with ``insecure-loopback``, where keys are
             unsigned.
 
     Attributes:
-        secret: own encryption key pair; None in jobs without encryption.
+        secret: this party's encryption key pair; None in jobs without encryption.
         peer_encryption: public encryption key of each peer; empty in jobs without encryption.
         shared: secret shared with each peer.
     """
@@ -53,7 +53,7 @@ class SessionKeys:
         self.shared: dict[str, SharedSecret] = {}
 
     def exchange(self, peers: Sequence[str], key: StepKey) -> Exchange[None]:
-        """Send own public keys to every peer and take theirs.
+        """Send this party's public keys to every peer and receive theirs.
 
         Args:
             key: the job and attempt that the keys are for.
@@ -86,7 +86,7 @@ class SessionKeys:
         if self._credentials is not None:
             parts = (theirs.certificate, theirs.intermediates, theirs.signature)
             self._credentials.verify(statement, Signature(*(part.tobytes() for part in parts)))
-        # Operators can read the fingerprints to each other: it must be the same one that the peer's log calls its own.
+        # Operators can compare fingerprints out of band: this must equal the one the peer logs as "own keys".
         _log.info(
             "keys of a peer", peer=peer, fingerprint=statement.fingerprint(), signed=self._credentials is not None
         )

@@ -1,4 +1,4 @@
-"""The active party's part of a job, phase by phase. Read it beside ``passive.py``."""
+"""The active party's part of a job, phase by phase. Read it alongside ``passive.py``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ActiveParty:
     def _make_upper(self) -> TopTrainer:
         state, dataset = self._state, self._state.dataset
         if dataset.labels is None:
-            raise RuntimeError("an active party always has labels")
+            raise RuntimeError("the active party has no labels")
         train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
         return TopTrainer.build(state.setup, train_labels, state.seed("upper"))
 
@@ -113,7 +113,7 @@ class ActiveParty:
         return await asyncio.to_thread(self._train_top, key, batch)
 
     def _train_top(self, key: StepKey, batch: Batch) -> dict[str, float]:
-        """Loss of the batch, dL/dZ per sample in fixed point; dL/d alpha of the own bottom is kept."""
+        """Compute the loss of the batch; keep dL/dZ per sample in fixed point, and dL/d alpha for the own bottom."""
         parameters = self._state.setup.parameters
         loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
         generator = self._state.generator("rounding", key.step)
@@ -123,20 +123,20 @@ class ActiveParty:
     def _real_z(self) -> Tensor:
         z_BK, self._z = self._z, None
         if z_BK is None:
-            raise RuntimeError("the top phase came before the interaction's forward phase")
+            raise RuntimeError("the top phase ran before the interaction's forward phase")
         real = z_to_real(z_BK, self._state.setup.parameters)
         return torch.from_numpy(real).to(torch.float32)
 
     def _labels(self, batch: Batch) -> np.ndarray:
         labels = self._state.dataset.labels
         if labels is None:
-            raise RuntimeError("an active party always has labels")
+            raise RuntimeError("the active party has no labels")
         return labels[self._state.dataset.batch_rows(batch)]
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         d_z_BK, self._d_z = self._d_z, None
         if d_z_BK is None:
-            raise RuntimeError("the interaction's backward phase came before the top phase")
+            raise RuntimeError("the interaction's backward phase ran before the top phase")
         exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), self._state.kernel)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
 

@@ -1,4 +1,4 @@
-"""What the two roles have in common: their data, their keys, their bottom, and the phases they implement."""
+"""What both roles share: their data, keys and bottom, and the interface they implement."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ SETUP_STEP = 0
 
 
 class LoadedRows(NamedTuple):
-    """Rows of a party's table, and those left out because they have no id."""
+    """Number of rows in a party's table, and of rows dropped because they have no id."""
 
     rows: int
     dropped: int
 
 
 class RoleWorker(Protocol):
-    """The active or the passive party of one job, as the service drives it."""
+    """The active or passive party of one job, as driven by the service."""
 
     async def load(self) -> LoadedRows:
         """Read the table; return the number of its rows."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from this state, in what follows, instead of beginning anew."""
+        """Make the following calls resume from this state instead of starting afresh."""
 
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """Find the common ids, exchange keys, build the model; or only count the common ids."""
@@ -75,16 +75,16 @@ class RoleWorker(Protocol):
         """The state after a step; its tensors change with the next one."""
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
-        """Do one phase of one batch; return published metrics."""
+        """Run one phase of one batch; return published metrics."""
 
     def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
-        """What training begins with, or resumes with."""
+        """The facts with which training begins or resumes."""
 
     def batch_rows(self, batch: Batch) -> int:
-        """Rows of a batch."""
+        """Number of rows in a batch."""
 
     async def score(self) -> dict[str, float]:
-        """Metrics of everything scored since the last call."""
+        """Metrics of all batches scored since the last call."""
 
     async def save(self, run: str) -> float:
         """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""
@@ -94,8 +94,8 @@ class PartyContext:
     """State of one party in one job that does not depend on its role.
 
     Args:
-        pools: random material made in advance.
-        credentials: the party's; None only with ``insecure-loopback``.
+        pools: random material generated in advance.
+        credentials: the party's credentials; None only with ``insecure-loopback``.
     """
 
     def __init__(self, setup: PartySetup, mail: ExchangeDriver, pools: Pools, credentials: Credentials | None) -> None:
@@ -146,8 +146,8 @@ class PartyContext:
         """Read the table.
 
         Raises:
-            DataError: it cannot be used.
-            PolicyRefusal: with this table, the job may need more memory than this party gives it.
+            DataError: the table cannot be used.
+            PolicyRefusal: with this table, the job may need more memory than this party allows.
         """
         setup = self.setup
         table = await asyncio.to_thread(setup.load_table)
@@ -158,23 +158,23 @@ class PartyContext:
         return LoadedRows(len(table), table.dropped)
 
     async def count_common_ids(self, key: StepKey) -> Aligned:
-        """How many ids all parties have in common; nobody learns which.
+        """Count the ids that all parties have in common, without revealing which.
 
         Raises:
-            PolicyRefusal: too few for this party.
+            PolicyRefusal: there are too few for this party.
         """
         async with self._alignment(key) as alignment:
             rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
         return Aligned(rows, 0, 0, 0, self.setup.width, trainable=False)
 
     async def find_common_ids(self, key: StepKey) -> None:
-        """Keep of the table the rows whose ids all parties have. Which they are is told only if all accept the number.
+        """Keep only the rows whose ids all parties have. The ids are revealed only if every party accepts their number.
 
-        After ``restored`` they are those of the checkpoint.
+        With a ``restored`` snapshot, the rows are those of the checkpoint.
 
         Raises:
-            PolicyRefusal: too few for this party.
-            CheckpointError: the table has changed since the checkpoint.
+            PolicyRefusal: there are too few for this party.
+            CheckpointError: the table has changed since the checkpoint was taken.
         """
         if self.restored is not None:
             self._rows, self._table = await asyncio.to_thread(aligned_table, self.restored, self._loaded)
@@ -186,12 +186,12 @@ class PartyContext:
         self._table = self._loaded.select(self._rows)
 
     async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
-        """A message may take as long as a slower party needs for the longest list."""
+        """Run an alignment exchange; a message may take as long as the slowest party needs for the longest list."""
         return await self.mail.run(exchange, key, purpose, self.setup.job.timeouts.alignment)
 
     @asynccontextmanager
     async def _alignment(self, key: StepKey) -> AsyncIterator[Alignment]:
-        """An alignment whose helper processes end with it; what is blinded is kept for another attempt of the job."""
+        """An alignment whose helper processes end with it; blinded ids are kept for later attempts of the run."""
         setup = self.setup
         parties = (setup.federation.active.name, *(party.name for party in setup.federation.passives))
         if self._blinded is None:
@@ -205,14 +205,15 @@ class PartyContext:
     @property
     def _loaded(self) -> Table:
         if self._table is None:
-            raise RuntimeError("the table is used before it is loaded")
+            raise RuntimeError("the table was used before it was loaded")
         return self._table
 
     async def build(self) -> Aligned:
-        """Of the aligned rows: order, split, preprocess; build and probe the bottom.
+        """Order, split and preprocess the aligned rows; build and probe the bottom.
 
         Raises:
-            DataError, ModelError: with what to change.
+            DataError: the rows cannot be used.
+            ModelError: the bottom violates its contract.
         """
         return await asyncio.to_thread(self._build)
 
@@ -253,10 +254,10 @@ class PartyContext:
         return len(self.dataset.batch_rows(batch))
 
     def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
-        """The interaction layer as all parties know it, now that it is known which bottoms train.
+        """The shape of the interaction layer, which all parties know once it is clear which bottoms train.
 
         Raises:
-            ParameterError: the analytic bounds do not hold for the layouts that follow from it.
+            ParameterError: the analytic bounds do not hold for the resulting layouts.
         """
         setup = self.setup
         model = setup.job.model
@@ -277,7 +278,7 @@ class PartyContext:
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
         """Bottom output (B, D) of a batch; None at an active party without features.
 
-        Layers that draw at random, like dropout, draw the same whenever the step is computed.
+        Random layers such as dropout draw the same values whenever the step is repeated.
         """
         if self.bottom is None:
             return None
@@ -286,7 +287,7 @@ class PartyContext:
             return self.bottom.forward(features, training=batch.split is Split.TRAIN)
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
-        """The state after a step that both roles have, with this side's interaction weights."""
+        """The state that both roles have after a step, with this side's interaction weights."""
         preprocessor, seed = self.dataset.preprocessor, self.seed("checkpoints")
         common = take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed)
         return with_weights(common, weights)

@@ -1,4 +1,4 @@
-"""The passive party's part of a job, phase by phase. Read it beside ``active.py``."""
+"""The passive party's part of a job, phase by phase. Read it alongside ``active.py``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vfl.privacy.pairwise_masks import PairwiseMasks
 
 
 class PassiveParty:
-    """Features in, masked activations out; gradient back in, bottom trained."""
+    """Features in, masked activations out; gradient in, bottom trained."""
 
     def __init__(self, state: PartyContext) -> None:
         self._state = state
@@ -80,7 +80,7 @@ class PassiveParty:
         return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools, releases)
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
-        """See ``RoleWorker``. The top and scoring are the active party's alone."""
+        """See ``RoleWorker``. Only the active party has top and scoring phases."""
         if work := self._phases.get(phase):
             await work(key, batch)
         return {}
@@ -92,7 +92,7 @@ class PassiveParty:
         state = self._state
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
-            raise RuntimeError("a passive party always has a bottom")
+            raise RuntimeError("the passive party has no bottom")
         generator = state.generator("rounding", key.step)
         layer = f"the bottom model of {state.setup.name}"
         return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
@@ -100,7 +100,7 @@ class PassiveParty:
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         alpha_BD, self._alpha = self._alpha, None
         if alpha_BD is None:
-            raise RuntimeError("the interaction's forward phase came before the bottom's")
+            raise RuntimeError("the interaction's forward phase ran before the bottom's")
         labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD)
         exchange = self._interaction.forward(key, alpha_BD, labels)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
@@ -112,7 +112,7 @@ class PassiveParty:
         d_alpha_BD = await self._state.mail.run(exchange, key, "the interaction's backward pass")
         if d_alpha_BD is not None:
             layer = f"the bottom model of {setup.name}"
-            # Gradients cross per sample; the bottom trains on the mean loss.
+            # Gradients are sent per sample; the bottom trains on the mean loss.
             self._d_alpha = d_alpha_to_real(d_alpha_BD, setup.parameters, layer) / rows
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""What each party keeps of a trained model: its own part only, in its own directory, as safetensors and JSON."""
+"""Saves each party's own part of a trained model in its own directory, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def make_output(directory: Path) -> None:
-    """Make the directory for trained models, before the work and not after it.
+    """Create the directory for trained models, so that a problem shows before the run and not at its end.
 
     Raises:
-        ConfigError: it cannot be made or written to.
+        ConfigError: the directory cannot be created or written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,12 @@ def make_output(directory: Path) -> None:
 
 
 def save_passive(state: PartyContext, run: str, shares: Mapping[str, IntArray]) -> Path:
-    """Write bottom, interaction share and preprocessing of a passive party; return the directory."""
+    """Write the bottom, interaction share and preprocessing of a passive party; return the directory."""
     return _save(state, run, _bottom_tensors(state), shares, {})
 
 
 def save_active(state: PartyContext, run: str, shares: Mapping[str, IntArray], upper: TopTrainer) -> Path:
-    """Write bottom, interaction shares, top, preprocessing and label encoding of the active party."""
+    """Write the active party's bottom, interaction shares, top, preprocessing and label encoding."""
     tensors = _bottom_tensors(state)
     tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
     return _save(state, run, tensors, shares, {"labels.json": upper.encoding.to_json()})
@@ -84,9 +84,9 @@ def _save(
 
 
 def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write files aside and rename them, so that none is ever half of what it should be; those there are replaced.
+    """Write drafts and rename them, so that no file is ever incomplete; existing files are replaced.
 
-    All of it is on the disk when this returns: nobody saves again once the coordinator knows.
+    Everything is on disk when this returns: no party saves again once the coordinator has the reply.
     """
     directory.mkdir(parents=True, exist_ok=True)
     drafts = {name: directory / f".{name}.draft" for name in files}
@@ -108,5 +108,5 @@ def _not_writable(detail: str) -> ConfigError:
     return ConfigError(
         "the trained model cannot be saved",
         detail=detail,
-        remedy="make the directory 'output' of party.toml writable, and free disk space",
+        remedy="make the directory named by 'output' in party.toml writable, and free disk space",
     )

@@ -1,1 +1,1 @@
-"""A party's side of the coordinator's calls: runs, attempts, and idempotent answers."""
+"""The party side of the coordinator's calls: runs, attempts, and idempotent replies."""

@@ -1,4 +1,4 @@
-"""One attempt of a run at a party: what it is doing, and the calls that it has answered or is answering."""
+"""One attempt of a run at a party: its current work, and the calls answered or in progress."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _log = get_logger("vfl.party")
 
 Reply = TypeVar("Reply")
 
-PREPARE = "prepare"
-"""What an attempt begins with."""
+PREPARE = "preparation"
+"""The first work of an attempt."""
 
 REMEMBERED_CALLS = 16
 """Replies kept for repeated calls; the coordinator repeats at most its latest."""
 
 
 class OfAttempt(Protocol):
-    """What tells which attempt a call belongs to."""
+    """A call that identifies the attempt it belongs to."""
 
     @property
     def run(self) -> str:
@@ -38,18 +38,18 @@ class OfAttempt(Protocol):
 
 
 class Attempt:
-    """Every call is worked on once, however often it comes; a later attempt ends this one.
+    """Processes every call once, however often it is repeated; a later attempt ends this one.
 
     Args:
-        run: its name.
-        number: of the attempt, from 0.
+        run: name of the run.
+        number: number of the attempt, from 0.
 
     Attributes:
-        mail: what the role talks to its peers with; None until the job has been accepted.
-        where: what was last asked for, in words.
-        trained: whether there is something to save.
-        restored_step: of the checkpoint that the attempt goes on from.
-        error: the first error since the last call that was answered: the run goes on without a checkpoint.
+        mail: how the role communicates with its peers; None until the job has been accepted.
+        where: the last requested work, in words.
+        trained: whether there is a model to save.
+        restored_step: step of the checkpoint that the attempt resumes from.
+        error: the first error since the last successful call, which clears it: a run survives a failed checkpoint.
     """
 
     def __init__(self, run: str, number: int) -> None:
@@ -66,12 +66,12 @@ class Attempt:
         self._over = False
 
     def accept(self, role: RoleWorker, mail: ExchangeDriver) -> None:
-        """From now on the role does the work."""
+        """Let the role do the work from now on."""
         self._role, self.mail = role, mail
 
     @property
     def role(self) -> RoleWorker:
-        """What does the work.
+        """The role that does the work.
 
         Raises:
             PartyRestarted: the job has not been accepted yet.
@@ -82,20 +82,20 @@ class Attempt:
 
     @property
     def doing(self) -> str:
-        """What is being worked on, in words; empty where nothing is."""
+        """The work in progress, in words; empty if none."""
         return self.where if any(not task.done() for task in self._calls.values()) else ""
 
     @property
     def setup_key(self) -> StepKey:
-        """Addresses messages before the first step."""
+        """The key that addresses messages before the first step."""
         return StepKey(self.run, SETUP_STEP, self.number)
 
     def check_current(self, run: str, number: int) -> None:
-        """Whether a call is for this attempt.
+        """Check that a call belongs to this attempt.
 
         Raises:
             PartyRestarted: this party does not know the attempt yet.
-            ProtocolError: the attempt is over: another coordinator goes on with the job.
+            ProtocolError: the attempt is over; another coordinator has taken over the run.
         """
         if run != self.run or number > self.number:
             raise not_prepared()
@@ -103,7 +103,7 @@ class Attempt:
             raise superseded()
 
     def alive(self, call: m.Heartbeat, party: str) -> m.Alive:
-        """What this party does now; takes note of who gets on."""
+        """Report what this party is doing; record which parties make progress."""
         name, seconds = "", 0.0
         if self.mail is not None:
             self.mail.progressing(call.progressing)
@@ -117,7 +117,7 @@ class Attempt:
         )
 
     async def once(self, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
-        """Do the work of a call; a repeated one gets the same reply or the same error."""
+        """Do the work of a call; a repeated call gets the same reply or error."""
         if key not in self._calls:
             while len(self._calls) >= REMEMBERED_CALLS:
                 self._calls.pop(next(iter(self._calls)))
@@ -125,7 +125,7 @@ class Attempt:
             self._calls[key] = asyncio.ensure_future(self._guarded(work))
             self._calls[key].add_done_callback(_mark_retrieved)
         try:
-            # A caller that gives up must not stop work that a repeated call will ask for again.
+            # A caller that gives up must not stop work that a repeated call will request again.
             reply: Reply = await asyncio.shield(self._calls[key])
         except asyncio.CancelledError:
             if self._over:
@@ -134,7 +134,7 @@ class Attempt:
         return reply
 
     def end(self) -> None:
-        """Stop whatever is going on. Arithmetic that runs in a thread ends by itself, and nobody takes its result."""
+        """Stop all work. Arithmetic running in a thread finishes on its own, and its result is discarded."""
         self._over = True
         for task in self._calls.values():
             task.cancel()
@@ -144,14 +144,15 @@ class Attempt:
         try:
             reply = await work(self)
         except VflError as error:
-            # A model or a checkpoint that was refused memory has been told as a failure of its own.
+            # A model or checkpoint that ran out of memory has raised its own kind of error.
             known: VflError = memory_exhausted(error, self.where) or error
             if not self._over:
                 self._keep(known)
             raise known from error.__cause__
         except Exception as error:
             known = memory_exhausted(error, self.where) or InternalError(
-                f"an internal error stopped {self.where}", remedy="see this party's log; please report it"
+                f"an internal error stopped {self.where}",
+                remedy="see this party's log, and report the error",
             )
             _log.debug("stack trace", where=self.where, exc_info=error)
             self._keep(known)
@@ -161,29 +162,29 @@ class Attempt:
         return reply
 
     def _keep(self, error: VflError) -> None:
-        """What ends the run shows it, or the next attempt does."""
+        """Keep an error to be shown by whatever ends the run, or by the next attempt."""
         _log.debug("failed", where=self.where, error=str(error), code=error.code)
         error.will_be_shown = True
         self.error = self.error or error
 
 
 def not_prepared() -> PartyRestarted:
-    """What a party answers that knows nothing of the job."""
+    """A party's answer to a call for a job that it has not prepared."""
     return PartyRestarted(
-        "a call came for a job that this party has not prepared: it was started again",
-        remedy="if nothing goes on by itself, 'vfl run --resume' continues from the last checkpoint",
+        "a call arrived for a job that this party has not prepared: the party was restarted",
+        remedy="if the run does not recover by itself, 'vfl run --resume' continues from the last checkpoint",
     )
 
 
 def superseded() -> ProtocolError:
-    """What a party answers to a coordinator that another one has replaced."""
+    """A party's answer to a coordinator that has been replaced by another."""
     return ProtocolError(
-        "a call of an attempt that is over was refused",
-        remedy="let only one coordinator run the job: another one has gone on with it",
+        "a call from an attempt that is over was refused",
+        remedy="run only one coordinator for the job: another one has taken over this run",
     )
 
 
 def _mark_retrieved(task: asyncio.Task[Any]) -> None:
-    """The coordinator may be gone and never collect the error, which is kept and logged without it."""
+    """Mark the error as retrieved: the coordinator may be gone and never collect it, but it is kept and logged."""
     if not task.cancelled():
         task.exception()

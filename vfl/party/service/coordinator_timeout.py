@@ -8,23 +8,23 @@ from vfl.party.service.attempt import Attempt
 
 
 def coordinator_timeout(timeouts: TimeoutConfig, job: Attempt | None) -> float:
-    """Seconds without any call after which the coordinator is given up."""
+    """Seconds without any call after which the party gives up on the coordinator."""
     if job is None:
-        # The coordinator may start this much later than this party, and then wait as long for the others.
+        # The coordinator may start this much later than this party, then wait just as long for the others.
         return 2 * timeouts.connect
-    # The coordinator gives up after the first, and says why: that should reach the party before its own timeout ends.
-    # It calls at least once a second, and one or two of these calls may be late.
+    # The coordinator gives up after timeouts.reconnect and says why; that should arrive before this timeout ends.
+    # The coordinator calls at least once a second; one or two of these calls may be late.
     return timeouts.reconnect + max(timeouts.heartbeat, 3 * HEARTBEAT_SECONDS)
 
 
 def coordinator_lost(seconds: float, job: Attempt | None) -> PeerUnreachable:
-    """What a party ends with whose coordinator was silent for so long."""
+    """The error of a party whose coordinator was silent for so long."""
     if job is None:
         return PeerUnreachable(
-            f"the coordinator did not call within {seconds:g} s before a job began",
+            f"the coordinator did not call within {seconds:g} s before a run began",
             remedy="start the coordinator with 'vfl run'",
         )
     return PeerUnreachable(
         f"the coordinator did not call within {seconds:g} s after {job.where}",
-        remedy="look into its log for why it stopped; 'vfl run --resume' goes on from the last checkpoint",
+        remedy="check its log for why it stopped; 'vfl run --resume' continues from the last checkpoint",
     )

@@ -1,4 +1,4 @@
-"""Where one job file of a party is served: each of its runs by a service with an audit log of its own."""
+"""Serves one job file of a party: each run gets its own service and audit log."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _LAST_ANSWER_SECONDS = 0.2
 class StopReason(Enum):
     """Why a party is to stop."""
 
-    OPERATOR = "its operator stops the run for all"
-    PROCESS_ENDING = "its process ends and will be started again, so that the run waits for it"
+    OPERATOR = "its operator stops the run for all parties"
+    PROCESS_ENDING = "its process is shutting down and will be restarted; the run waits for it"
 
 
 @dataclass(frozen=True)
 class PartyResources:
-    """What the jobs of one party have in common."""
+    """Resources shared by all jobs of one party."""
 
     clients: Mapping[str, PeerChannel]
     inbox: Inbox
@@ -50,8 +50,8 @@ class JobHost:
     """Serves the runs of one job.
 
     Args:
-        setup: the party's files for it.
-        shared: with the other jobs.
+        setup: the party's files for the job.
+        shared: resources shared with the other jobs.
         stopping: gets a result when the party is to stop.
         keep_serving: wait for another run when one has ended.
     """
@@ -83,14 +83,14 @@ class JobHost:
         shared.router.put(job_id(setup.job, setup.federation), self._service)
 
     async def serve(self) -> VflError | None:
-        """Until a run has ended, or with ``keep_serving`` until the process stops; what ended it."""
+        """Serve until a run has ended, or with ``keep_serving`` until the process stops; return the error, if any."""
         while True:
             error = await self._outcome()
             if not self._keep_serving or self._stopping.done():
                 return error
             if error is not None:
                 _log.error("the run failed", job=self._setup.job.name, code=error.code, reason=str(error))
-            await asyncio.sleep(_LAST_ANSWER_SECONDS)  # the answer to the call that ended the run is on its way
+            await asyncio.sleep(_LAST_ANSWER_SECONDS)  # the reply to the call that ended the run is in transit
             self.close()
             self._shared.trails.remove(self._trail)
             self._shared.inbox.discard_run(self._service.run)
@@ -116,7 +116,7 @@ class JobHost:
         return error
 
     def close(self) -> None:
-        """Leave nothing running, and close the audit log."""
+        """Stop all work and close the audit log."""
         self._service.close()
         outcome = self._service.lifetime.outcome
         ended = outcome.done() and not outcome.cancelled()

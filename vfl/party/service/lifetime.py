@@ -1,4 +1,4 @@
-"""How long a party serves one run: until it has finished, somebody stops it, or the coordinator is not heard of."""
+"""How long a party serves one run: until it finishes, someone stops it, or the coordinator goes silent."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ WATCH_SECONDS = 0.5
 
 
 class Lifetime:
-    """The time from the moment a party waits for a run until that run is over for it.
+    """The period from when a party starts waiting for a run until the run is over at that party.
 
     Args:
-        timeouts: of the job.
-        attempt: the one that the party works on; None before the first.
-        on_end: called once, with what ended it, before anybody else learns of it.
+        timeouts: the job's timeouts.
+        attempt: returns the current attempt; None before the first.
+        on_end: called once with the error that ended the run, if any, before ``outcome`` is set.
         keep_serving: wait for a run indefinitely.
 
     Attributes:
-        outcome: set when the run ends here: None when it finished, else the error that ended it.
+        outcome: set when the run ends at this party: None if it finished, else the error that ended it.
     """
 
     def __init__(
@@ -51,65 +51,65 @@ class Lifetime:
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
 
     def called(self) -> None:
-        """The coordinator is there."""
+        """Record that the coordinator called."""
         self._last_call = time.monotonic()
         if self.outcome.done():
             self._coordinator_knows.set()
 
     def raise_if_stopped(self) -> None:
-        """Answer a call with what ended the run, if an error did."""
+        """Raise the error that ended the run, if any, as the reply to a call."""
         if self.outcome.done() and (error := self.outcome.result()) is not None:
             self._coordinator_knows.set()
             raise error
 
     def end(self, error: VflError | None) -> None:
-        """The run is over here; what comes later changes nothing."""
+        """End the run at this party; later calls have no effect."""
         if not self.outcome.done():
             self._on_end(error)
             self.outcome.set_result(error)
 
     def aborted(self, call: Abort) -> None:
-        """The coordinator has stopped the run."""
+        """End the run because the coordinator has stopped it."""
         self._coordinator_knows.set()
         attempt = self._attempt()
         own = attempt.error if attempt else self._refusal
-        # What the run ends with is shown by whoever started this party; another reason would be lost.
+        # Whoever started this party shows the error the run ends with; any other reason would be lost.
         log = _log.error if own is not None and own.summary not in call.reason else _log.debug
         where = attempt.where if attempt else "before the run began"
         log("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
-        self.end(own or JobAborted(f"the job was stopped: {call.reason}"))
+        self.end(own or JobAborted(f"the run was stopped: {call.reason}"))
 
     def refused(self, error: VflError) -> None:
-        """A run could not begin here; if the coordinator then stops it, this is what this party ends with."""
+        """Record why a run could not begin here; if the coordinator then stops it, this party ends with this error."""
         self._refusal = error
 
     def stop(self) -> None:
-        """End the run for all, because the operator of this party wants it."""
+        """End the run for all parties at the request of this party's operator."""
         self._leave(JobAborted(f"stopped by its operator {self._when}"))
 
     def go_away(self) -> None:
-        """End this process and not the run, which resumes when the process has been started again."""
-        remedy = "start it again: the run waits for it for timeouts.reconnect seconds"
-        self._leave(ProcessEnding(f"its process was told to end {self._when}", remedy=remedy))
+        """End this process but not the run, which resumes once the process has been restarted."""
+        remedy = "restart it: the run waits for it for timeouts.reconnect seconds"
+        self._leave(ProcessEnding(f"its process was shut down {self._when}", remedy=remedy))
 
     @property
     def _when(self) -> str:
         attempt = self._attempt()
-        return f"during {attempt.where}" if attempt else "before a job began"
+        return f"during {attempt.where}" if attempt else "before a run began"
 
     def _leave(self, error: VflError) -> None:
-        """The coordinator learns it from the call in progress, or by the next."""
+        """End the run; the coordinator learns of it from the reply to the current or next call."""
         _log.warning("stopping", reason=error.summary)
         self.end(error)
 
     async def last_words(self, seconds: float) -> None:
-        """Wait at most so long until the coordinator has heard why this party stops, by a call it makes."""
+        """Wait up to this long for a call from the coordinator, whose reply says why this party stops."""
         if self._attempt() is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._coordinator_knows.wait(), seconds)
 
     async def watch(self) -> None:
-        """End the run when no coordinator calls for longer than the job's timeouts allow."""
+        """End the run when the coordinator is silent for longer than the job's timeouts allow."""
         while not self.outcome.done():
             await asyncio.sleep(WATCH_SECONDS)
             attempt = self._attempt()
@@ -121,8 +121,8 @@ class Lifetime:
                 and silent > self._timeouts.heartbeat
                 and silent % SHOWN_EVERY_SECONDS < WATCH_SECONDS
             ):
-                _log.warning("waiting for the coordinator", seconds=round(silent), given_up_after=limit)
+                _log.warning("waiting for the coordinator", seconds=round(silent), gives_up_after=limit)
             if silent > limit:
                 error = coordinator_lost(limit, attempt)
-                self._coordinator_knows.set()  # or is not there to hear it
+                self._coordinator_knows.set()  # or is not there to be informed
                 self.end((attempt.error if attempt else None) or error)

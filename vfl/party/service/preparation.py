@@ -1,4 +1,4 @@
-"""Before a run: whether this party can and may take part, and where it will keep its state."""
+"""Checks before a run that this party can and may take part, and opens the store for its state."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vfl.party.roles.saving import make_output
 
 
 async def prepared_store(setup: PartySetup, run: str, digest: str) -> CheckpointStore:
-    """Check that the job is acceptable and that its results can be saved; the checkpoints of the run.
+    """Check that the job is acceptable and that its results can be saved; return the run's checkpoint store.
 
     Args:
-        digest: of the job and the federation.
+        digest: digest of the job and the federation.
 
     Raises:
         ConfigError, PolicyRefusal: see ``check_acceptable`` and ``make_output``.
-        CheckpointError: there is no room for checkpoints.
+        CheckpointError: there is no space for checkpoints.
     """
     check_acceptable(setup)
     await asyncio.to_thread(make_output, setup.config.output)

@@ -1,4 +1,4 @@
-"""Gives an attempt the role that does its work, with everything that the role needs."""
+"""Gives each attempt the role that does its work, with everything that the role needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vfl.transport.wire.limits import MEBIBYTE
 
 
 class RoleFactory:
-    """Makes the role of one attempt after another; each with pools of random material of its own.
+    """Creates the role for each attempt, with its own pools of random material.
 
     Args:
         clients: a connection to each peer.
@@ -42,12 +42,12 @@ class RoleFactory:
         self._idle: IdleWork | None = None
 
     async def reach_peers(self) -> None:
-        """A peer that was gone may be back before the connection to it is."""
+        """Wait for the connections to all peers: a peer that was gone may return before its connection does."""
         seconds = self._setup.job.timeouts.heartbeat
         await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
 
     def give_role(self, attempt: Attempt) -> None:
-        """Blocks while keys are made and, the first time, libraries are imported."""
+        """Give the attempt its role. Blocks while keys are generated and, the first time, libraries are imported."""
         setup = self._setup
         self.close()
         pools = Pools(setup.config.pool_memory_mb * MEBIBYTE)
@@ -61,11 +61,11 @@ class RoleFactory:
     def _make_role(self, context: PartyContext) -> RoleWorker:
         if self._setup.entry.role is Role.PASSIVE:
             return PassiveParty(context)
-        from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds to import, and much memory
+        from vfl.party.roles.active import ActiveParty  # the metrics it needs take seconds and much memory to import
 
         return ActiveParty(context)
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Stop all background work."""
         if self._idle is not None:
             self._idle.close()

@@ -1,4 +1,4 @@
-"""Passes every call of the coordinator to the service of its job. A party may serve several jobs at once."""
+"""Routes every call from the coordinator to the service for its job. A party may serve several jobs at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vfl.party.service.service import PartyService
 class JobRouter:
     """Implements ``vfl.transport.channels.ControlHandler`` for all jobs that a party was started with.
 
-    A call names its job by name and digest (``vfl.job.config.job_id``). One of a job that this party does not serve is
-    refused, whatever it asks for: it must not stop, claim or end a run of another job.
+    A call identifies its job by name and digest (``vfl.job.config.job_id``). Every call for a job that this party does
+    not serve is refused: it must not stop, claim or end a run of another job.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class JobRouter:
         return iter(self._services.values())
 
     def put(self, job: str, service: PartyService) -> None:
-        """From now on calls of this job, by its ``job_id``, go to this service."""
+        """Route calls for this job, identified by its ``job_id``, to this service."""
         self._services[job] = service
 
     def _of(self, job: str, digest: str = "") -> PartyService:
-        """The service of a job.
+        """The service for a job.
 
         Args:
-            digest: of the caller's files, table by table, where the call has it: then a difference can be named.
+            digest: digest of the caller's files, table by table, if the call has it: then a difference can be named.
 
         Raises:
             MismatchError: this party does not serve the job.
@@ -45,9 +45,9 @@ class JobRouter:
                 same_name.lifetime.refused(error)
                 raise
         raise MismatchError(
-            "this party does not serve the job of the call",
+            "this party does not serve the job named in the call",
             detail=f"{job}; served: {', '.join(self._services)}",
-            remedy="give every party the same job.toml and federation.toml, and start each with the job that is to run",
+            remedy="give every party the same job.toml and federation.toml, and start each party with the job to run",
         )
 
     def _of_name(self, job: str) -> PartyService | None:
@@ -59,7 +59,7 @@ class JobRouter:
         return await self._of(call.job, call.digest).prepare(call)
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to go on from it."""
+        """Restore a checkpoint to resume from."""
         return await self._of(call.job).restore(call)
 
     async def align(self, call: m.Align) -> m.Aligned:
@@ -71,23 +71,23 @@ class JobRouter:
         return await self._of(call.job).begin(call)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
-        """Do one phase of one batch."""
+        """Run one phase of one batch."""
         return await self._of(call.job).run_phase(call)
 
     async def score(self, call: m.Score) -> m.Scored:
-        """Metrics of a scored split."""
+        """Compute the metrics of a scored split."""
         return await self._of(call.job).score(call)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state."""
+        """Write a checkpoint of the state."""
         return await self._of(call.job).checkpoint(call)
 
     async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written theirs."""
+        """Commit a checkpoint that all parties have written."""
         return await self._of(call.job).commit(call)
 
     async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
-        """Say what this party does."""
+        """Report what this party is doing."""
         return await self._of(call.job).heartbeat(call)
 
     async def finish(self, call: m.Finish) -> m.Finished:
@@ -95,14 +95,14 @@ class JobRouter:
         return await self._of(call.job).finish(call)
 
     async def release(self, call: m.Release) -> m.Released:
-        """The run is over."""
+        """End the run: it is over at all parties."""
         return await self._of(call.job).release(call)
 
     async def abort(self, call: m.Abort) -> None:
-        """Stop the run and say why.
+        """Stop the run and record why.
 
-        A run may have failed because this party's files differ from the coordinator's. Then the name of the job is
-        enough, so that a party that waits for the run hears why it will not come.
+        A run may have failed because this party's files differ from the coordinator's. In that case a matching job name
+        is enough, so that a waiting party learns why the run will not begin.
         """
         service = self._services.get(call.job) or self._of_name(call.job)
         await (service or self._of(call.job)).abort(call)

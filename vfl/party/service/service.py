@@ -1,6 +1,6 @@
-"""A party's answer to the coordinator: one job at a time, every call idempotent, every failure told to both sides.
+"""A party's replies to the coordinator: one run at a time, every call idempotent, every failure reported to both sides.
 
-A job that was interrupted anywhere is prepared again under a higher attempt, and goes on from a checkpoint.
+A run that was interrupted at any point is prepared again under a higher attempt number and resumes from a checkpoint.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class PartyService:
         clients: a connection to each peer.
         inbox: where the peers' messages arrive.
         traffic: counts bytes, shared with server and clients.
-        trail: the audit log; it begins when a job comes.
-        credentials: the party's, shared with server and clients; None only with ``insecure-loopback``.
+        trail: the audit log; opened when a run is prepared.
+        credentials: the party's credentials, shared with server and clients; None only with ``insecure-loopback``.
         callbacks: notified of this party's part of a run.
-        keep_serving: wait for a run indefinitely; an abort of one that never reached this party is ignored.
+        keep_serving: wait for a run indefinitely; an abort of a run that never reached this party is ignored.
 
     Attributes:
-        digest: of the job and the federation, as the coordinator must have them.
-        lifetime: until when it serves.
+        digest: digest of the job and the federation, which the coordinator's must match.
+        lifetime: decides when serving ends.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class PartyService:
 
     @property
     def run(self) -> str:
-        """Name of the run that this party works on; empty before one has come."""
+        """Name of the run that this party works on; empty before the first."""
         return self._attempt.run if self._attempt else ""
 
     # --- control calls ---
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
-        """Check that the job is the one agreed on and allowed here, and load the table."""
+        """Check that the job is the agreed one and allowed here, and load the table."""
         if call.protocol_version != PROTOCOL_VERSION:
             raise ProtocolError(
                 f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
@@ -110,7 +110,7 @@ class PartyService:
         self._steps = StepReports(self._callbacks, self._setup.job.training.epochs)
         if interrupted is not None:
             reason = {"reason": str(interrupted.error)} if interrupted.error else {}
-            _log.warning("the run is tried again", attempt=call.attempt, interrupted=interrupted.where, **reason)
+            _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
             interrupted.end()
             self._callbacks.on_interruption(Interrupted("the coordinator began another attempt", interrupted.where))
         self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
@@ -128,18 +128,18 @@ class PartyService:
         return m.Prepared(self._setup.name, Role(self._setup.entry.role), loaded.rows, loaded.dropped, held)
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to go on from it."""
+        """Restore a checkpoint to resume from."""
 
         async def work(attempt: Attempt) -> m.Restored:
             snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
-            # The interruption may have come before this party heard of the commit.
+            # The interruption may have occurred before this party received the commit.
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
             attempt.role.restore(snapshot)
             attempt.restored_step = snapshot.step
-            _log.info("going on from a checkpoint", step=snapshot.step, attempt=attempt.number)
+            _log.info("resuming from a checkpoint", step=snapshot.step, attempt=attempt.number)
             return m.Restored(party=self._setup.name)
 
-        return await self._once(call, ("restore", call.checkpoint), "going back to a checkpoint", work)
+        return await self._once(call, ("restore", call.checkpoint), "checkpoint restoration", work)
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
@@ -162,10 +162,10 @@ class PartyService:
             self._callbacks.on_ready(attempt.role.ready(call.gradient_receivers))
             return m.Begun(party=self._setup.name)
 
-        return await self._once(call, "begin", "the initial weights", work)
+        return await self._once(call, "begin", "weight initialization", work)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
-        """Do one phase of one batch."""
+        """Run one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
         self._inbox.reached(call.key)
         return await self._once(call.key, (call.key, call.phase), where, lambda attempt: self._run_phase(attempt, call))
@@ -184,7 +184,7 @@ class PartyService:
         return report
 
     async def score(self, call: m.Score) -> m.Scored:
-        """Metrics of a scored split."""
+        """Compute the metrics of a scored split."""
 
         async def work(attempt: Attempt) -> m.Scored:
             metrics = await attempt.role.score()
@@ -203,12 +203,12 @@ class PartyService:
         lipschitz = await attempt.role.save(attempt.run) if attempt.trained else 0.0
         total = self._traffic.total(attempt.run)
         folder = str(self._setup.config.output / attempt.run)
-        saved = folder if attempt.trained else "nothing, the common ids were counted"
+        saved = folder if attempt.trained else "nothing: only the common ids were counted"
         _log.info("run finished", run=attempt.run, saved=saved)
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state."""
+        """Write a checkpoint of the state."""
 
         async def work(attempt: Attempt) -> m.Checkpointed:
             snapshot = attempt.role.snapshot(call.key.step)
@@ -219,7 +219,7 @@ class PartyService:
         return await self._once(call.key, key, f"the checkpoint of step {call.key.step}", work)
 
     async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written theirs."""
+        """Commit a checkpoint that all parties have written."""
 
         async def work(_: Attempt) -> m.Committed:
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
@@ -230,7 +230,7 @@ class PartyService:
         return await self._once(call, ("commit", call.checkpoint), where, work)
 
     async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
-        """Say what this party does, whatever it does."""
+        """Report what this party is doing, even while it is busy."""
         self.lifetime.raise_if_stopped()
         if self._attempt is None:
             raise not_prepared()
@@ -239,7 +239,7 @@ class PartyService:
         return self._attempt.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
-        """The run is over. A party that was started again after it had saved hears of it, too."""
+        """End the run. A party that was restarted after saving is released, too."""
         if self._attempt is not None:
             self._attempt.check_current(call.run, call.attempt)
         if self._attempt is not None or not self._keep_serving:
@@ -247,7 +247,7 @@ class PartyService:
         return m.Released(party=self._setup.name)
 
     async def abort(self, call: m.Abort) -> None:
-        """Stop the run and say why. A run that fails before it reached this party ends its wait, too."""
+        """Stop the run and record why. A run that failed before reaching this party ends the party's wait, too."""
         attempt = self._attempt
         if (attempt is None and self._keep_serving) or (attempt is not None and attempt.run != call.run):
             return
@@ -255,7 +255,7 @@ class PartyService:
             raise superseded()
         self.lifetime.aborted(call)
 
-    # --- its end ---
+    # --- ending ---
 
     @property
     def activity(self) -> m.Activity:
@@ -270,7 +270,7 @@ class PartyService:
         self.close()
 
     def close(self) -> None:
-        """Leave nothing running. The end of a job does it by itself; a cancelled process must ask for it."""
+        """Stop all work. The end of a run calls this; a cancelled process must call it explicitly."""
         self._roles.close()
 
     @property
@@ -282,7 +282,7 @@ class PartyService:
     async def _once(
         self, call: OfAttempt, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]
     ) -> Reply:
-        """Do the work of a call of the attempt once; a repeated call gets the same reply or the same error."""
+        """Do the work of a call to the attempt once; a repeated call gets the same reply or error."""
         self.lifetime.raise_if_stopped()
         attempt = self._attempt
         if attempt is None:

@@ -1,4 +1,4 @@
-"""Makes one report of a training step, and of an epoch, from the phases that a party has done."""
+"""Combines a party's phase reports into one report per training step and per epoch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from vfl.messages import PhaseCall, PhaseReport
 
 
 class StepReports:
-    """Adds up the phases of one attempt.
+    """Accumulates the phases of one attempt.
 
     Args:
         callbacks: notified of steps and epochs.
-        epochs: how many the job has.
+        epochs: number of epochs in the job.
     """
 
     def __init__(self, callbacks: Callbacks, epochs: int) -> None:
@@ -24,7 +24,7 @@ class StepReports:
         self._epoch: int | None = None
 
     def phase_done(self, call: PhaseCall, report: PhaseReport, rows: int) -> None:
-        """A phase of a batch of so many rows is done."""
+        """Record that a phase of a batch with ``rows`` rows is done."""
         if call.batch.split is not Split.TRAIN:
             self.epoch_done()
             return
@@ -40,7 +40,7 @@ class StepReports:
             self._callbacks.on_step(Step(call.key.step, call.batch, rows, self._loss, self._seconds, self._bytes_sent))
 
     def epoch_done(self) -> None:
-        """The epoch that was trained, if one was, has no further step."""
+        """Record that the current epoch, if any, has no further training steps."""
         if self._epoch is not None:
             epoch, self._epoch = self._epoch, None
             self._callbacks.on_epoch(Epoch(epoch, self._epochs, {}))
