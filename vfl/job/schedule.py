@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfl.data.split import epoch_batches
-from vfl.ids import Batch, Split
+from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split
 from vfl.job.config import JobConfig
 
 
@@ -45,6 +45,20 @@ class EpochEnd:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A call that parties may get next: a phase of a batch, or, without a phase, the score of a split."""
+
+    step: int
+    phase: Phase | None
+    batch: Batch
+
+    def __str__(self) -> str:
+        if self.phase is None:
+            return f"the score of the {self.batch.split} rows, epoch {self.batch.epoch + 1}"
+        return f"{self.phase} of batch {self.batch.index + 1}, epoch {self.batch.epoch + 1} ({self.batch.split})"
+
+
 class Schedule:
     """The work of a job.
 
@@ -73,6 +87,17 @@ class Schedule:
                 yield evaluation
             yield EpochEnd(step, epoch)
         yield self._evaluation(Split.TEST, training.epochs, step + 1)
+
+    def calls(self, done: int) -> Iterator[Due]:
+        """Every phase and score after step ``done``, as the coordinator requests them and the parties expect them."""
+        for work in self:
+            match work:
+                case TrainStep() if work.step > done:
+                    yield from (Due(work.step, phase, work.batch) for phase in TRAINING_PHASES)
+                case Evaluation() if work.last_step > done:
+                    for step, batch in enumerate(work.batches, work.first_step):
+                        yield from (Due(step, phase, batch) for phase in INFERENCE_PHASES)
+                    yield Due(work.last_step, None, Batch(work.split, work.epoch, 0))
 
     def _evaluation(self, split: Split, epoch: int, first_step: int) -> Evaluation:
         return Evaluation(first_step, split, epoch, tuple(batch for batch, _ in self._batches(split, epoch)))

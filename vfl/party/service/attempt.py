@@ -11,6 +11,7 @@ from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, m
 from vfl.ids import StepKey
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.roles.common import SETUP_STEP, RoleWorker
+from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import Progress, count_in
 
@@ -47,7 +48,7 @@ class Attempt:
     Attributes:
         mail: how the role communicates with its peers; None until the job has been accepted.
         where: the last requested work, in words.
-        trained: whether there is a model to save.
+        guard: what of the schedule is due; None before the alignment, and where only ids are counted.
         restored_step: step of the checkpoint that the attempt resumes from.
         error: the first error since the last successful call, which clears it: a run survives a failed checkpoint.
     """
@@ -58,7 +59,7 @@ class Attempt:
         self.mail: ExchangeDriver | None = None
         self._role: RoleWorker | None = None
         self.where = PREPARE
-        self.trained = False
+        self.guard: ScheduleGuard | None = None
         self.restored_step = SETUP_STEP
         self.error: VflError | None = None
         self._progress = Progress()
@@ -68,6 +69,13 @@ class Attempt:
     def accept(self, role: RoleWorker, mail: ExchangeDriver) -> None:
         """Let the role do the work from now on."""
         self._role, self.mail = role, mail
+
+    @property
+    def schedule(self) -> ScheduleGuard:
+        """What accepts the calls of the schedule in their order."""
+        if self.guard is None:
+            raise not_prepared()
+        return self.guard
 
     @property
     def role(self) -> RoleWorker:

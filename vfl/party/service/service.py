@@ -18,11 +18,13 @@ from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
 from vfl.ids import Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
+from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
 from vfl.party.service.lifetime import Lifetime
 from vfl.party.service.preparation import prepared_store
 from vfl.party.service.role_factory import RoleFactory
+from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
@@ -147,7 +149,9 @@ class PartyService:
         async def work(attempt: Attempt) -> m.Aligned:
             aligned = await attempt.role.align(attempt.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
-            attempt.trained = not call.count_only
+            if not call.count_only:
+                schedule = Schedule(self._setup.job, aligned.split_rows)
+                attempt.guard = ScheduleGuard(schedule, attempt.restored_step, self._setup.entry.role)
             return aligned
 
         return await self._once(call, "align", "alignment", work)
@@ -171,6 +175,7 @@ class PartyService:
         return await self._once(call.key, (call.key, call.phase), where, lambda attempt: self._run_phase(attempt, call))
 
     async def _run_phase(self, attempt: Attempt, call: m.PhaseCall) -> m.PhaseReport:
+        attempt.schedule.phase(call.key, call.phase, call.batch)
         before, started = self._traffic.total(attempt.run), time.perf_counter()
         metrics = await attempt.role.run_phase(call.key, call.phase, call.batch)
         after = self._traffic.total(attempt.run)
@@ -187,6 +192,7 @@ class PartyService:
         """Compute the metrics of a scored split."""
 
         async def work(attempt: Attempt) -> m.Scored:
+            attempt.schedule.score(call.split, call.epoch)
             metrics = await attempt.role.score()
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
@@ -200,7 +206,10 @@ class PartyService:
         return await self._once(call, "finish", "saving", self._finish)
 
     async def _finish(self, attempt: Attempt) -> m.Finished:
-        lipschitz = await attempt.role.save(attempt.run) if attempt.trained else 0.0
+        lipschitz = 0.0
+        if attempt.guard is not None:
+            attempt.guard.finish()
+            lipschitz = await attempt.role.save(attempt.run)
         total = self._traffic.total(attempt.run)
         folder = str(self._setup.config.output / attempt.run)
         saved = folder if attempt.trained else "nothing: only the common ids were counted"
@@ -211,6 +220,7 @@ class PartyService:
         """Write a checkpoint of the state."""
 
         async def work(attempt: Attempt) -> m.Checkpointed:
+            attempt.schedule.checkpoint(call.key.step)
             snapshot = attempt.role.snapshot(call.key.step)
             write = partial(self._checkpoints.write, snapshot, attempt.number, durable=call.durable)
             return m.Checkpointed(checkpoint=await asyncio.to_thread(write))
