@@ -93,7 +93,7 @@ WRONG_HEADERS = {
     "another version": ({"protocol_version": 2}, "wire version 2"),
     "another receiver": ({"receiver": HONEST}, "for another party arrived at bank"),
     "no receiver": ({"receiver": ""}, "for another party arrived at bank"),
-    "another's name": ({"sender": HONEST}, "does not allow messages in this name: it is the one of telco"),
+    "another's name": ({"sender": HONEST}, "does not allow messages in this name: it belongs to telco"),
     "the coordinator's name": ({"sender": "coordinator"}, "not a party of this federation"),
     "no name": ({"sender": ""}, "not a party of this federation"),
     "a name of a megabyte": ({"sender": "x" * MEBIBYTE}, "not a party of this federation"),
@@ -120,7 +120,7 @@ async def test_wrong_headers_are_refused_and_the_job_goes_on(federation, capfd):
             assert not answer.accepted
             assert_nothing_private(federation, answer.text)
         answer = await abuser.send(PRODUCT)
-        assert "telco (passive) sent 'masked_activation_product' to bank (active), who never gets it" in answer.text
+        assert "telco (passive) sent 'masked_activation_product' to bank (active), which never receives it" in answer.text
     logged = capfd.readouterr()
     assert len(logged.out + logged.err) < 200_000, "what was refused does not fill the log"
 
@@ -226,7 +226,7 @@ async def test_stalled_streams_do_not_stay(federation, monkeypatch):
             assert_nothing_private(federation, answer.text)
         texts = [answer.text for answer in answers]
         assert sum("no room for another message of telco" in text for text in texts) == 1
-        assert sum("calls at bank at once, and may not have more" in text for text in texts) == MAX_CALLS_OF_ONE
+        assert sum("calls in progress at bank, the most allowed" in text for text in texts) == MAX_CALLS_OF_ONE
         assert sum(f"stopped in the middle for {STALL:g} s" in text for text in texts) == MAX_CALLS_OF_ONE + 2
         assert (await abuser.send(part=6)).accepted
 

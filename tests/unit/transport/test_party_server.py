@@ -248,7 +248,7 @@ async def test_a_party_that_starts_late_is_waited_for(serving):
 
 async def test_another_party_at_the_endpoint_is_noticed(serving, share):
     async with serving() as server, PeerClient(endpoint(server), "telco", None) as client:
-        with pytest.raises(MismatchError, match="another party than telco"):
+        with pytest.raises(MismatchError, match="a party other than telco"):
             await client.wait_ready(5)
         with pytest.raises(RemoteError, match="another party arrived at bank") as caught:
             await client.deliver(*share(), 5)
