@@ -136,8 +136,8 @@ def check_request(request: x509.CertificateSigningRequest, federation: Federatio
     """The member of the federation that a request is for, and the hosts that it asks for.
 
     Raises:
-        ConfigError: the request is for another federation, for a role other than in federation.toml, or for nobody in
-            it; it asks for another member's server name; or its signature or its key is bad.
+        ConfigError: the request is for another federation, no member of this one, or a role other than in
+            federation.toml; it asks for another member's server name; or its signature or its key is bad.
     """
     if not request.is_signature_valid or not is_usable(request.public_key()):
         raise _request_refused("its signature is invalid, or its key type is not supported")

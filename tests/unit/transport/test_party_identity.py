@@ -234,9 +234,9 @@ async def test_the_same_name_in_another_federation_is_refused(serving_tls, mutua
 
 
 def test_certificates_and_tls_mode_must_fit(handler, inbox, mutual, federation, calling):
-    with pytest.raises(ConfigError, match="does not fit the certificates"):
+    with pytest.raises(ConfigError, match="does not match the certificates"):
         PartyServer("bank", "127.0.0.1:0", handler, inbox, None, mutual)
-    with pytest.raises(ConfigError, match="does not fit the certificates"):
+    with pytest.raises(ConfigError, match="does not match the certificates"):
         PartyServer("bank", "127.0.0.1:0", handler, inbox, calling("bank"), federation)
 
 
