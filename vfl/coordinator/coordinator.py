@@ -18,7 +18,7 @@ from vfl.coordinator.interruption import Interruption
 from vfl.coordinator.parties import PartyClients, watched
 from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
-from vfl.ids import AttemptId, Split
+from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks, Interrupted, Ready
 from vfl.job.config import JobConfig, job_digest, job_id
 from vfl.job.schedule import Schedule
@@ -168,14 +168,14 @@ class Coordinator:
             self._interruption.all_are_there()
         started = time.perf_counter()
         done = await self._restore(prepared)
-        schedule, receivers = self._check_aligned(await self._align(count_only=False))
+        schedule = self._check_aligned(await self._align(count_only=False))
         self._doing = "weight initialization"
-        begin = m.Begin(*self._attempt, receivers)
+        begin = m.Begin(*self._attempt)
         await self._parties.all(lambda client: client.begin(begin))
         outcome = self._journal.outcome
         outcome.seconds_setup = outcome.seconds_setup or time.perf_counter() - started
         self._callbacks.on_ready(
-            Ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, receivers, outcome.steps)
+            Ready(outcome.rows, outcome.train_rows, schedule.epoch_steps, self._job.model.trainable, outcome.steps)
         )
         self._training = Training(
             self._job, self._parties, self._attempt, self._journal, self._callbacks, self._step_done
@@ -238,20 +238,14 @@ class Coordinator:
         outcome.seconds_alignment = outcome.seconds_alignment or time.perf_counter() - started
         return aligned
 
-    def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> tuple[Schedule, tuple[str, ...]]:
-        """Check the counts; return the work to do and the passive parties whose bottoms train."""
+    def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> Schedule:
+        """Check the counts; return the work to do."""
         counts = {(a.rows, a.train_rows, a.validation_rows, a.test_rows) for a in aligned.values()}
         if len(counts) != 1:
             raise ProtocolError("the parties report different numbers of aligned rows", remedy="start a new run")
         first = next(iter(aligned.values()))
         self._journal.outcome.rows, self._journal.outcome.train_rows = first.rows, first.train_rows
-        rows = {
-            Split.TRAIN: first.train_rows,
-            Split.VALIDATION: first.validation_rows,
-            Split.TEST: first.test_rows,
-        }
-        passive = (party.name for party in self._federation.passives)
-        return Schedule(self._job, rows), tuple(name for name in passive if aligned[name].trainable)
+        return Schedule(self._job, first.split_rows)
 
     # --- finish, release, abort ---
 

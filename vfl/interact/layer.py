@@ -127,14 +127,15 @@ def initial_weights(
     return quantize_weights(generator.normal(0.0, shape.weight_scale, (width, shape.out_width)), parameters)
 
 
-_LINEAGE = "lineage"
+LINEAGE = "lineage"
+"""Name of the hash chain's head in a side's state."""
 
 
 def side_state(weights: Mapping[str, WeightShare], releases: Releases) -> dict[str, IntArray]:
     """What a side saves in a checkpoint: its weights by party, and the lineage of the run."""
     lineage = np.frombuffer(releases.lineage, dtype=np.uint8).astype(np.int64)
     named = {f"{name}.{part}": value for name, share in weights.items() for part, value in share.state().items()}
-    return {_LINEAGE: lineage, **named}
+    return {LINEAGE: lineage, **named}
 
 
 def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: Mapping[str, IntArray]) -> None:
@@ -143,12 +144,12 @@ def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: 
     Raises:
         CheckpointError: it belongs to other parties or has other shapes.
     """
-    lineage = state.get(_LINEAGE)
-    parts = {name.rpartition(".")[0] for name in state if name != _LINEAGE}
+    lineage = state.get(LINEAGE)
+    parts = {name.rpartition(".")[0] for name in state if name != LINEAGE}
     if lineage is None or lineage.shape != (DIGEST_BYTES,) or parts != set(weights):
         raise CheckpointError("the interaction weights of the checkpoint do not match the job")
     for name, share in weights.items():
-        share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.startswith(f"{name}.")})
+        share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name})
     releases.move_to(lineage.astype(np.uint8).tobytes())
 
 

@@ -42,11 +42,13 @@ class ModelConfig(Configuration):
     Attributes:
         widths: output width of every party's bottom model by party name; 0 for an active party without features.
         interaction_width: K, the width of Z.
+        trainable: passive parties whose bottoms train, and which receive noisy d alpha for it; all others are frozen.
         top: the active party's top model.
     """
 
     widths: dict[str, Annotated[int, Field(ge=0, le=512)]]
     interaction_width: Annotated[int, Field(ge=1, le=512)] = 16
+    trainable: tuple[str, ...] = ()
     top: TopConfig = TopConfig()
 
 
@@ -186,6 +188,12 @@ def check_widths(job: JobConfig, federation: FederationConfig) -> None:
     missing = [name for name in federation.names if name not in widths]
     unknown = [name for name in widths if name not in federation.names]
     empty = [party.name for party in federation.passives if widths.get(party.name) == 0]
+    passive = {party.name for party in federation.passives}
+    if stray := sorted(set(job.model.trainable) - passive):
+        raise ConfigError(
+            f"model.trainable of the job names {', '.join(stray)}, which is no passive party of federation.toml",
+            remedy="name passive parties only; the active party's bottom always trains",
+        )
     for names, what in (
         (missing, "lacks the width of"),
         (unknown, "names parties that are not in federation.toml:"),

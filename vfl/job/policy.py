@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
 from vfl.errors import PolicyRefusal
-from vfl.job.config import JobConfig
+from vfl.ids import Role
+from vfl.job.config import JobConfig, Noise
+from vfl.privacy.lineage import MIN_NOISE
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -22,6 +25,10 @@ class PolicyConfig(Configuration):
         min_batch_size: refuse smaller batches, whose sums reveal more about single rows.
         max_epochs: refuse longer jobs, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
+        min_z_noise: refuse a job with less noise on Z.
+        min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
+        allow_trainable: passive parties whose bottoms may train. What those receive reveals labels, so the active party
+            refuses all others; see SECURITY.md.
     """
 
     allow_unencrypted: bool = False
@@ -29,24 +36,51 @@ class PolicyConfig(Configuration):
     min_batch_size: Count = 16
     max_epochs: Count | None = None
     max_memory_mb: Count | None = None
+    min_z_noise: Noise = MIN_NOISE
+    min_d_alpha_noise: Noise = MIN_NOISE
+    allow_trainable: tuple[str, ...] = ()
 
-    def check_job(self, job: JobConfig) -> None:
+    def check_job(self, job: JobConfig, role: Role) -> None:
         """Refuse a job because of its settings.
+
+        Args:
+            role: of this party in the job.
 
         Raises:
             PolicyRefusal: naming the settings of the job and of the policy.
         """
         if job.interaction.protocol == "plaintext" and not self.allow_unencrypted:
             raise _refusal("it sends activations and gradients unencrypted", "policy.allow_unencrypted = true")
-        if job.training.batch_size < self.min_batch_size:
-            raise _refusal(
-                f"its batch_size of {job.training.batch_size} is below {self.min_batch_size}",
-                "a lower policy.min_batch_size, or a larger batch_size in the job",
-            )
+        for name in ("batch_size", "evaluation_batch_size"):
+            if (size := getattr(job.training, name)) < self.min_batch_size:
+                raise _refusal(
+                    f"its {name} of {size} is below {self.min_batch_size}",
+                    f"a lower policy.min_batch_size, or a larger {name} in the job",
+                )
         if self.max_epochs is not None and job.training.epochs > self.max_epochs:
             raise _refusal(
                 f"it runs {job.training.epochs} epochs, more than {self.max_epochs}",
                 "a higher policy.max_epochs, or fewer epochs in the job",
+            )
+
+        self._check_outputs(job, role)
+
+    def _check_outputs(self, job: JobConfig, role: Role) -> None:
+        if job.privacy.z_noise < self.min_z_noise:
+            raise _refusal(
+                f"its noise on Z of {job.privacy.z_noise:g} is below {self.min_z_noise:g}",
+                "a lower policy.min_z_noise, or more privacy.z_noise in the job",
+            )
+        trainable = job.model.trainable
+        if role is Role.ACTIVE and (refused := [name for name in trainable if name not in self.allow_trainable]):
+            raise _refusal(
+                f"it trains the bottom of {', '.join(refused)}, whose gradients tell labels",
+                f"policy.allow_trainable = {json.dumps(trainable)}, or frozen bottoms",
+            )
+        if trainable and job.privacy.d_alpha_noise < self.min_d_alpha_noise:
+            raise _refusal(
+                f"its noise on d alpha of {job.privacy.d_alpha_noise:g} is below {self.min_d_alpha_noise:g}",
+                "a lower policy.min_d_alpha_noise, or more privacy.d_alpha_noise in the job",
             )
 
     def check_rows(self, rows: int) -> None:

@@ -90,10 +90,9 @@ class Align(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Aligned(ControlMessage):
-    """Party to coordinator: the number of rows that all parties share, of rows in each split, and this party's bottom.
+    """Party to coordinator: the number of rows that all parties share, of rows in each split, and its bottom's width.
 
-    ``trainable`` is false for a frozen bottom, which needs no gradient. If only the common ids were counted, there are
-    no splits and no bottom yet.
+    If only the common ids were counted, there are no splits and no bottom yet.
     """
 
     kind = "aligned"
@@ -102,21 +101,21 @@ class Aligned(ControlMessage):
     validation_rows: int
     test_rows: int
     width: int
-    trainable: bool
+
+    @property
+    def split_rows(self) -> dict[Split, int]:
+        """Rows of each split."""
+        return {Split.TRAIN: self.train_rows, Split.VALIDATION: self.validation_rows, Split.TEST: self.test_rows}
 
 
 @dataclass(frozen=True, slots=True)
 class Begin(ControlMessage):
-    """Coordinator to party: agree on initial interaction weights, or use those of the restored checkpoint.
-
-    ``gradient_receivers`` names the passive parties whose bottoms are trained.
-    """
+    """Coordinator to party: agree on initial interaction weights, or use those of the restored checkpoint."""
 
     kind = "begin"
     job: str
     run: str
     attempt: int
-    gradient_receivers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,26 @@ class PartySetup:
         """Width of this party's bottom model."""
         return self.job.model.widths[self.name]
 
+    def check_trainable(self, trains: bool) -> None:
+        """Check that a passive party's bottom is what the job declares: frozen, unless ``model.trainable`` names it.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        declared = self.name in self.job.model.trainable
+        if self.entry.role is Role.ACTIVE or trains == declared:
+            return
+        if trains:
+            raise ConfigError(
+                f"the bottom of party '{self.name}' trains, but the job declares it frozen",
+                remedy=f"choose a frozen bottom (identity, or custom with frozen = true), or add '{self.name}' to "
+                "model.trainable of the job, which every party then has to accept",
+            )
+        raise ConfigError(
+            f"the bottom of party '{self.name}' is frozen, but the job declares that it trains",
+            remedy=f"remove '{self.name}' from model.trainable of the job, or choose a bottom that trains",
+        )
+
     @property
     def optimizer(self) -> OptimizerConfig:
         """How this party trains its own parameters."""
@@ -176,7 +196,7 @@ def check_acceptable(setup: PartySetup) -> None:
     """
     _check_role(setup)
     _check_device(setup.config)
-    setup.config.policy.check_job(setup.job)
+    setup.config.policy.check_job(setup.job, setup.entry.role)
 
 
 def _check_role(setup: PartySetup) -> None:

@@ -18,6 +18,7 @@ from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
 from vfl.errors import CheckpointError
 from vfl.interact.fixed_point import IntArray
+from vfl.interact.layer import LINEAGE
 from vfl.party.learning.bottom import BottomTrainer, prefixed, under
 
 _ROWS = "rows"
@@ -101,6 +102,12 @@ def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: Botto
 def interaction_weights(snapshot: Snapshot) -> dict[str, IntArray]:
     """A side's interaction weights from a snapshot."""
     return {name: value.numpy() for name, value in under(_INTERACTION, snapshot.tensors).items()}
+
+
+def lineage_of(snapshot: Snapshot) -> bytes:
+    """Head of the hash chain of what has shaped the weights (``vfl.interact.layer.side_state``)."""
+    head = snapshot.tensors.get(f"{_INTERACTION}.{LINEAGE}")
+    return b"" if head is None else head.to(torch.uint8).numpy().tobytes()
 
 
 def load(model: Restorable, state: Mapping[str, torch.Tensor]) -> None:

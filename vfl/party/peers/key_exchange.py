@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from vfl.errors import MismatchError
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
@@ -18,7 +21,31 @@ from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
 
-KEYS_PURPOSE = "vfl/public-keys/1"
+KEYS_PURPOSE = "vfl/public-keys/2"
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedState:
+    """What all parties of an attempt must begin or resume with, as each one signs it for its peers.
+
+    Shares of the interaction weights are uniform in every attempt, so shares of different checkpoints add up to weights
+    whose difference from the true ones a party can know; Z would then give away the activations.
+
+    Attributes:
+        statement: digest of what determines the model, see ``vfl.job.config.training_statement``.
+        step, attempt: of the checkpoint; 0 at the beginning.
+        lineage: head of the checkpoint's hash chain of what has shaped the weights; empty at the beginning.
+    """
+
+    statement: bytes
+    step: int = 0
+    attempt: int = 0
+    lineage: bytes = b""
+
+    def encode(self) -> bytes:
+        """As it is signed."""
+        content = {"statement": self.statement.hex(), "lineage": self.lineage.hex()}
+        return json.dumps(content | {"step": self.step, "attempt": self.attempt}, sort_keys=True).encode()
 
 
 class SessionKeys:
@@ -52,37 +79,53 @@ class SessionKeys:
         self.peer_encryption: dict[str, PublicKey] = {}
         self.shared: dict[str, SharedSecret] = {}
 
-    def exchange(self, peers: Sequence[str], key: StepKey) -> Exchange[None]:
+    def exchange(self, peers: Sequence[str], key: StepKey, state: AgreedState) -> Exchange[None]:
         """Send this party's public keys to every peer and receive theirs.
 
         Args:
             key: the job and attempt that the keys are for.
+            state: what this party begins or resumes with.
 
         Raises:
             AccessDenied: a peer's keys are not signed by that peer for this job and attempt.
+            MismatchError: a peer resumes from another checkpoint, or has other files.
         """
-        yield Send(tuple(peers), self._signed(key))
+        own = state.encode()
+        yield Send(tuple(peers), self._signed(key, own))
         for peer in peers:
             theirs = yield from receive(peer, PublicKeys)
             self._check(theirs, peer, key)
+            if theirs.state.tobytes() != own:
+                raise self._other_state(peer, own, theirs.state.tobytes())
             self.shared[peer] = self._agreement.agree(theirs.agreement_key.tobytes(), self._name, peer)
             if self.secret:
                 encryption = theirs.he_public_key.tobytes()
                 self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, encryption, peer)
 
-    def _signed(self, key: StepKey) -> PublicKeys:
+    def _other_state(self, peer: str, own: bytes, theirs: bytes) -> MismatchError:
+        detail = f"{self._name}: {own.decode()}; {peer}: {theirs[:1000].decode(errors='replace')}"
+        _log.error("another state at a peer", peer=peer, detail=detail)
+        return MismatchError(
+            f"{peer} would begin with another state than {self._name}: another checkpoint, or other files",
+            detail=detail,
+            remedy="check that all have the same files, and that the coordinator restores one checkpoint at all parties; "
+            "shares of different checkpoints would give activations away",
+        )
+
+    def _signed(self, key: StepKey, state: bytes) -> PublicKeys:
         encryption = self.secret.public.to_bytes() if self.secret else b""
         agreement = self._agreement.public_bytes
-        statement = self._statement(self._name, key, encryption, agreement)
+        statement = self._statement(self._name, key, encryption, agreement, state)
         _log.info("own keys", fingerprint=statement.fingerprint(), signed=self._credentials is not None)
         if self._credentials is None:
-            return PublicKeys(_bytes(encryption), _bytes(agreement), *(_bytes(b"") for _ in range(3)))
+            return PublicKeys(_bytes(encryption), _bytes(agreement), _bytes(state), *(_bytes(b"") for _ in range(3)))
         signed = self._credentials.sign(statement)
-        parts = (encryption, agreement, signed.certificate, signed.intermediates, signed.signature)
+        parts = (encryption, agreement, state, signed.certificate, signed.intermediates, signed.signature)
         return PublicKeys(*map(_bytes, parts))
 
     def _check(self, theirs: PublicKeys, peer: str, key: StepKey) -> None:
-        statement = self._statement(peer, key, theirs.he_public_key.tobytes(), theirs.agreement_key.tobytes())
+        contents = (theirs.he_public_key.tobytes(), theirs.agreement_key.tobytes(), theirs.state.tobytes())
+        statement = self._statement(peer, key, *contents)
         if self._credentials is not None:
             parts = (theirs.certificate, theirs.intermediates, theirs.signature)
             self._credentials.verify(statement, Signature(*(part.tobytes() for part in parts)))
@@ -91,8 +134,8 @@ class SessionKeys:
             "keys of a peer", peer=peer, fingerprint=statement.fingerprint(), signed=self._credentials is not None
         )
 
-    def _statement(self, sender: str, key: StepKey, encryption: bytes, agreement: bytes) -> Statement:
-        return Statement(KEYS_PURPOSE, self._federation, key.run, key.attempt, sender, (encryption, agreement))
+    def _statement(self, sender: str, key: StepKey, *contents: bytes) -> Statement:
+        return Statement(KEYS_PURPOSE, self._federation, key.run, key.attempt, sender, contents)
 
 
 def _bytes(content: bytes) -> np.ndarray:

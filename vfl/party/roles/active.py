@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.checkpoints.store import Snapshot
-from vfl.ids import Batch, Phase, Split, StepKey
+from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import IntArray, quantize_gradient, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
@@ -22,8 +22,9 @@ from vfl.models.certificate import certified_lipschitz
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.snapshots import interaction_weights, load
 from vfl.party.learning.top import TopTrainer
-from vfl.party.roles.common import LoadedRows, PartyContext
+from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_active
+from vfl.party.roles.worker import LoadedRows
 
 _UPPER = "upper"
 
@@ -51,9 +52,9 @@ class ActiveParty:
         """See ``RoleWorker``."""
         return await self._state.load()
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
         """See ``RoleWorker``."""
-        self._state.restored = snapshot
+        self._state.restore(snapshot, checkpoint)
 
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``RoleWorker``."""
@@ -61,7 +62,7 @@ class ActiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
-        await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
+        await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         aligned = await state.build()
         self._upper = await asyncio.to_thread(self._make_upper)
         if state.restored is not None:
@@ -76,9 +77,9 @@ class ActiveParty:
         train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
         return TopTrainer.build(state.setup, train_labels, state.seed("upper"))
 
-    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
+    async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        self._interaction = self._make_interaction(self._state.interaction_shape())
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -151,9 +152,9 @@ class ActiveParty:
     async def _score(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
 
-    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+    def ready(self) -> Ready:
         """See ``RoleWorker``."""
-        return self._state.ready(gradient_receivers)
+        return self._state.ready()
 
     def batch_rows(self, batch: Batch) -> int:
         """See ``RoleWorker``."""

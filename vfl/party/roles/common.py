@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
 from vfl.he.noise import check_bounds
 from vfl.he.pool import Pools
-from vfl.ids import Batch, Phase, Split, StepKey
+from vfl.ids import Batch, CheckpointId, Split, StepKey
 from vfl.interact.fixed_point import IntArray, update_kernel
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
@@ -31,10 +31,11 @@ from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
-from vfl.party.learning.snapshots import aligned_table, restore_bottom, take_snapshot, with_weights
+from vfl.party.learning.snapshots import aligned_table, lineage_of, restore_bottom, take_snapshot, with_weights
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
-from vfl.party.peers.key_exchange import SessionKeys
+from vfl.party.peers.key_exchange import AgreedState, SessionKeys
+from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
@@ -44,50 +45,6 @@ from vfl.runtime.randomness import derive_entropy, derive_seed, training_generat
 _log = get_logger("vfl.party")
 
 Result = TypeVar("Result")
-
-SETUP_STEP = 0
-"""Messages before the first batch are addressed to this step; batches count from 1."""
-
-
-class LoadedRows(NamedTuple):
-    """Number of rows in a party's table, and of rows dropped because they have no id."""
-
-    rows: int
-    dropped: int
-
-
-class RoleWorker(Protocol):
-    """The active or passive party of one job, as driven by the service."""
-
-    async def load(self) -> LoadedRows:
-        """Read the table; return the number of its rows."""
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Make the following calls resume from this state instead of starting afresh."""
-
-    async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
-        """Find the common ids, exchange keys, build the model; or only count the common ids."""
-
-    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
-        """Agree on initial interaction weights."""
-
-    def snapshot(self, step: int) -> Snapshot:
-        """The state after a step; its tensors change with the next one."""
-
-    async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
-        """Run one phase of one batch; return published metrics."""
-
-    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
-        """The facts with which training begins or resumes."""
-
-    def batch_rows(self, batch: Batch) -> int:
-        """Number of rows in a batch."""
-
-    async def score(self) -> dict[str, float]:
-        """Metrics of all batches scored since the last call."""
-
-    async def save(self, run: str) -> float:
-        """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""
 
 
 class PartyContext:
@@ -112,6 +69,7 @@ class PartyContext:
         )
         self._private_seed = setup.own_seed()
         self._statement = training_statement(setup.job, setup.federation)
+        self._agreed = AgreedState(self._statement)
         self._table: Table | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._blinded: BlindedIds | None = None
@@ -165,7 +123,7 @@ class PartyContext:
         """
         async with self._alignment(key) as alignment:
             rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
-        return Aligned(rows, 0, 0, 0, self.setup.width, trainable=False)
+        return Aligned(rows, 0, 0, 0, self.setup.width)
 
     async def find_common_ids(self, key: StepKey) -> None:
         """Keep only the rows whose ids all parties have. The ids are revealed only if every party accepts their number.
@@ -208,6 +166,15 @@ class PartyContext:
             raise RuntimeError("the table was used before it was loaded")
         return self._table
 
+    def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
+        """See ``RoleWorker``."""
+        self.restored = snapshot
+        self._agreed = AgreedState(self._statement, checkpoint.step, checkpoint.attempt, lineage_of(snapshot))
+
+    def exchange_keys(self, key: StepKey) -> Exchange[None]:
+        """Exchange public keys with all peers, and check that they begin or resume with the same state."""
+        return self.keys.exchange(self.setup.peers, key, self._agreed)
+
     async def build(self) -> Aligned:
         """Order, split and preprocess the aligned rows; build and probe the bottom.
 
@@ -232,7 +199,6 @@ class PartyContext:
             validation_rows=counts[Split.VALIDATION],
             test_rows=counts[Split.TEST],
             width=setup.width,
-            trainable=self.bottom is not None and self.bottom.bottom.trainable,
         )
 
     def _build_bottom(self) -> BottomTrainer:
@@ -240,20 +206,21 @@ class PartyContext:
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
         bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"), setup.given.bottom)
         probe_bottom(bottom, setup.name)
+        setup.check_trainable(bottom.trainable)
         return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
 
-    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+    def ready(self) -> Ready:
         """See ``RoleWorker``."""
         training = len(self.dataset.rows_of(Split.TRAIN))
         steps = len(self.dataset.batches(Split.TRAIN, 0))
         done = 0 if self.restored is None else self.restored.step
-        return Ready(len(self._loaded), training, steps, gradient_receivers, done)
+        return Ready(len(self._loaded), training, steps, self.setup.job.model.trainable, done)
 
     def batch_rows(self, batch: Batch) -> int:
         """See ``RoleWorker``."""
         return len(self.dataset.batch_rows(batch))
 
-    def interaction_shape(self, gradient_receivers: frozenset[str]) -> InteractionShape:
+    def interaction_shape(self) -> InteractionShape:
         """The shape of the interaction layer, which all parties know once it is clear which bottoms train.
 
         Raises:
@@ -267,7 +234,7 @@ class PartyContext:
             widths={party.name: model.widths[party.name] for party in setup.federation.passives},
             out_width=model.interaction_width,
             own_width=model.widths[active],
-            gradient_receivers=gradient_receivers,
+            gradient_receivers=frozenset(model.trainable),
             link_mbit=setup.job.interaction.link_mbit,
         )
         rows = setup.job.training.largest_batch

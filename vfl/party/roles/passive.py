@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vfl.checkpoints.store import Snapshot
-from vfl.ids import Batch, Phase, StepKey
+from vfl.ids import Batch, CheckpointId, Phase, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations
 from vfl.interact.layer import InteractionShape, PassiveInteraction
@@ -17,8 +17,9 @@ from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.party.learning.snapshots import interaction_weights
-from vfl.party.roles.common import LoadedRows, PartyContext
+from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
+from vfl.party.roles.worker import LoadedRows
 from vfl.privacy.pairwise_masks import PairwiseMasks
 
 
@@ -41,9 +42,9 @@ class PassiveParty:
         """See ``RoleWorker``."""
         return await self._state.load()
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
         """See ``RoleWorker``."""
-        self._state.restored = snapshot
+        self._state.restore(snapshot, checkpoint)
 
     async def align(self, key: StepKey, *, count_only: bool) -> Aligned:
         """See ``RoleWorker``."""
@@ -51,12 +52,12 @@ class PassiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
-        await state.mail.run(state.keys.exchange(state.setup.peers, key), key, "exchanging public keys")
+        await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         return await state.build()
 
-    async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
+    async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        self._interaction = self._make_interaction(self._state.interaction_shape())
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -120,9 +121,9 @@ class PassiveParty:
         if self._state.bottom is not None:
             await asyncio.to_thread(self._state.bottom.backward, d_alpha_BD)
 
-    def ready(self, gradient_receivers: tuple[str, ...]) -> Ready:
+    def ready(self) -> Ready:
         """See ``RoleWorker``."""
-        return self._state.ready(gradient_receivers)
+        return self._state.ready()
 
     def batch_rows(self, batch: Batch) -> int:
         """See ``RoleWorker``."""

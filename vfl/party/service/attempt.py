@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
 from vfl import messages as m
+from vfl.checkpoints.store import Snapshot
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
-from vfl.ids import StepKey
+from vfl.ids import CheckpointId, Role, StepKey
+from vfl.job.schedule import Schedule
 from vfl.party.peers.exchange_driver import ExchangeDriver
-from vfl.party.roles.common import SETUP_STEP, RoleWorker
+from vfl.party.roles.worker import SETUP_STEP, RoleWorker
 from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import Progress, count_in
@@ -69,6 +71,26 @@ class Attempt:
     def accept(self, role: RoleWorker, mail: ExchangeDriver) -> None:
         """Let the role do the work from now on."""
         self._role, self.mail = role, mail
+
+    def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
+        """Resume from a checkpoint in what follows."""
+        self.role.restore(snapshot, checkpoint)
+        self.restored_step = snapshot.step
+
+    def follow(self, schedule: Schedule, role: Role) -> None:
+        """Accept the calls of this schedule only, from the restored step on."""
+        self.guard = ScheduleGuard(schedule, self.restored_step, role)
+
+    async def save(self) -> float:
+        """Save the trained model, if this attempt trains one; the certified Lipschitz constant.
+
+        Raises:
+            PolicyRefusal: the schedule is not at its end.
+        """
+        if self.guard is None:
+            return 0.0
+        self.guard.finish()
+        return await self.role.save(self.run)
 
     @property
     def schedule(self) -> ScheduleGuard:

@@ -10,8 +10,9 @@ from vfl.ids import Role
 from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.idle_work import IdleWork
-from vfl.party.roles.common import PartyContext, RoleWorker
+from vfl.party.roles.common import PartyContext
 from vfl.party.roles.passive import PassiveParty
+from vfl.party.roles.worker import RoleWorker
 from vfl.party.service.attempt import Attempt
 from vfl.pki.credentials import Credentials
 from vfl.transport.channels import PeerChannel

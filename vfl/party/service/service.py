@@ -24,7 +24,6 @@ from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared,
 from vfl.party.service.lifetime import Lifetime
 from vfl.party.service.preparation import prepared_store
 from vfl.party.service.role_factory import RoleFactory
-from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
@@ -136,8 +135,7 @@ class PartyService:
             snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
             # The interruption may have occurred before this party received the commit.
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
-            attempt.role.restore(snapshot)
-            attempt.restored_step = snapshot.step
+            attempt.restore(snapshot, call.checkpoint)
             _log.info("resuming from a checkpoint", step=snapshot.step, attempt=attempt.number)
             return m.Restored(party=self._setup.name)
 
@@ -150,8 +148,7 @@ class PartyService:
             aligned = await attempt.role.align(attempt.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
             if not call.count_only:
-                schedule = Schedule(self._setup.job, aligned.split_rows)
-                attempt.guard = ScheduleGuard(schedule, attempt.restored_step, self._setup.entry.role)
+                attempt.follow(Schedule(self._setup.job, aligned.split_rows), self._setup.entry.role)
             return aligned
 
         return await self._once(call, "align", "alignment", work)
@@ -160,10 +157,10 @@ class PartyService:
         """Agree on initial weights."""
 
         async def work(attempt: Attempt) -> m.Begun:
-            await attempt.role.begin(attempt.setup_key, frozenset(call.gradient_receivers))
+            await attempt.role.begin(attempt.setup_key)
             self._inbox.reached(StepKey(attempt.run, attempt.restored_step, attempt.number))
-            _log.info("training begins", gradient_receivers=list(call.gradient_receivers))
-            self._callbacks.on_ready(attempt.role.ready(call.gradient_receivers))
+            _log.info("training begins", trainable=list(self._setup.job.model.trainable))
+            self._callbacks.on_ready(attempt.role.ready())
             return m.Begun(party=self._setup.name)
 
         return await self._once(call, "begin", "weight initialization", work)
@@ -206,14 +203,12 @@ class PartyService:
         return await self._once(call, "finish", "saving", self._finish)
 
     async def _finish(self, attempt: Attempt) -> m.Finished:
-        lipschitz = 0.0
-        if attempt.guard is not None:
-            attempt.guard.finish()
-            lipschitz = await attempt.role.save(attempt.run)
+        lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
-        folder = str(self._setup.config.output / attempt.run)
-        saved = folder if attempt.trained else "nothing: only the common ids were counted"
-        _log.info("run finished", run=attempt.run, saved=saved)
+        saved = (
+            self._setup.config.output / attempt.run if attempt.guard else "nothing: only the common ids were counted"
+        )
+        _log.info("run finished", run=attempt.run, saved=str(saved))
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:

@@ -135,32 +135,28 @@ class AlignRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., count_only: _Optional[bool] = ..., job: _Optional[str] = ...) -> None: ...
 
 class AlignReply(_message.Message):
-    __slots__ = ("rows", "train_rows", "validation_rows", "test_rows", "width", "trainable")
+    __slots__ = ("rows", "train_rows", "validation_rows", "test_rows", "width")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TRAIN_ROWS_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_ROWS_FIELD_NUMBER: _ClassVar[int]
     TEST_ROWS_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
-    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     rows: int
     train_rows: int
     validation_rows: int
     test_rows: int
     width: int
-    trainable: bool
-    def __init__(self, rows: _Optional[int] = ..., train_rows: _Optional[int] = ..., validation_rows: _Optional[int] = ..., test_rows: _Optional[int] = ..., width: _Optional[int] = ..., trainable: _Optional[bool] = ...) -> None: ...
+    def __init__(self, rows: _Optional[int] = ..., train_rows: _Optional[int] = ..., validation_rows: _Optional[int] = ..., test_rows: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class BeginRequest(_message.Message):
-    __slots__ = ("run", "attempt", "gradient_receivers", "job")
+    __slots__ = ("run", "attempt", "job")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    GRADIENT_RECEIVERS_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     run: str
     attempt: int
-    gradient_receivers: _containers.RepeatedScalarFieldContainer[str]
     job: str
-    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., gradient_receivers: _Optional[_Iterable[str]] = ..., job: _Optional[str] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., job: _Optional[str] = ...) -> None: ...
 
 class BeginReply(_message.Message):
     __slots__ = ("party",)
