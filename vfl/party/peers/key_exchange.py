@@ -108,7 +108,7 @@ class SessionKeys:
         return MismatchError(
             f"{peer} would begin with another state than {self._name}: another checkpoint, or other files",
             detail=detail,
-            remedy="check that all have the same files, and that the coordinator restores one checkpoint at all parties; "
+            remedy="check that all have the same files, and that the coordinator restores one checkpoint everywhere; "
             "shares of different checkpoints would give activations away",
         )
 
