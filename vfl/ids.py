@@ -36,16 +36,10 @@ class Phase(StrEnum):
     INTERACTION_BACKWARD = "interaction_backward"
     BOTTOM_BACKWARD = "bottom_backward"
     SCORE = "score"
-
-
-TRAINING_PHASES = (
-    Phase.BOTTOM_FORWARD,
-    Phase.INTERACTION_FORWARD,
-    Phase.TOP,
-    Phase.INTERACTION_BACKWARD,
-    Phase.BOTTOM_BACKWARD,
-)
-INFERENCE_PHASES = (Phase.BOTTOM_FORWARD, Phase.INTERACTION_FORWARD, Phase.SCORE)
+    RESIDUALS = "residuals"
+    WEIGHT_STEP = "weight_step"
+    KEEP = "keep"
+    LOCAL_EPOCH = "local_epoch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,60 +70,69 @@ class EncryptedActive:
             check_share(offer.share_DK, weights.value.shape, self._parameters.tau, name, "a share of initial weights")
             weights.value = offer.share_DK
 
-    def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
+    def forward(self, key: StepKey, rows: int, columns: slice) -> Exchange[IntArray]:
         """F1 to F3: Z = sum_i (s_i - r_i), with the noise of every passive party."""
-        z_BK = np.zeros((rows, self._shape.out_width), dtype=np.int64)
+        z_BK = np.zeros((rows, columns.stop - columns.start), dtype=np.int64)
         for name in self._shape.passive:
-            z_BK -= yield from self._masked_product(name, rows)
+            z_BK -= yield from self._masked_product(name, rows, columns)
         for name in self._shape.passive:
             share = yield from receive(name, ForwardShare)
             check_share(share.sh_z_BK, z_BK.shape, self._parameters.tau, name, "its share of Z")
             z_BK += share.sh_z_BK
         return center(z_BK, self._parameters.tau)
 
-    def _masked_product(self, name: str, rows: int) -> Exchange[IntArray]:
+    def _masked_product(self, name: str, rows: int, columns: slice) -> Exchange[IntArray]:
         """F1, F2: take Enc_i(alpha_i), return Enc_i(alpha_i) V_i + r_i; r_i (B, K)."""
         p, evaluator = self._parameters, self._evaluators[name]
-        layout = self._shape.forward_layout(name, rows, p)
+        count = columns.stop - columns.start
+        layout = self._shape.forward_layout(name, rows, count, p)
         hiding = product_hiding(p, layout)
         evaluator.expect((hiding, layout.product))
-        mask_z_BK = np.empty((rows, self._shape.out_width), dtype=np.int64)
+        mask_z_BK = np.empty((rows, count), dtype=np.int64)
+        weights_DK = np.ascontiguousarray(self._weights[name].value[:, columns])
         arriving = evaluator.arriving(EncryptedActivations, layout.source.ciphertexts)
         for run in slabs(layout):
             ct_alpha = yield from arriving.take(run.source)
-            ct_z = times_matrix(p, run.layout, ct_alpha, self._weights[name].value)
+            ct_z = times_matrix(p, run.layout, ct_alpha, weights_DK)
             mask_z_BK[run.rows] = yield from evaluator.send(
                 MaskedActivationProduct, run.layout.product, ct_z, hiding, run.parts
             )
         return mask_z_BK
 
-    def backward(self, key: StepKey, d_z_BK: IntArray, row_ids: Sequence[bytes], kernel: Kernel) -> Exchange[None]:
-        """B1 to B3: one encryption of dL/dZ for all; the weights step by Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
-        rows = d_z_BK.shape[0]
-        layout = self._shape.backward_layout(rows, self._parameters)
-        committed = self._releases.commit(key, d_z_BK)
+    def backward(self, key: StepKey, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice) -> Exchange[None]:
+        """B1 to B3: one encryption of dL/dZ for all; this side's gradient is Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
+        rows, count = d_z_BM.shape
+        layout = self._shape.backward_layout(rows, count, self._parameters)
+        committed = self._releases.commit(key, d_z_BM)
         yield Send(self._shape.passive, GradientCommitment(np.frombuffer(committed, dtype=np.uint8)))
-        yield from self._send_gradient(layout, d_z_BK)
+        yield from self._send_gradient(layout, d_z_BM)
         for name in self._shape.passive:
             if name in self._shape.gradient_receivers and layout.rows is not None:
-                yield from self._give_d_alpha(name, layout.rows, d_z_BK, row_ids)
-        updated = {}
+                yield from self._give_d_alpha(name, layout.rows, d_z_BM, row_ids, columns)
+        gradients = {}
         for name in self._shape.passive:
-            gradient_DK = yield from self._masked_d_w(name, layout.blocks)
-            updated[name] = self._weights[name].stepped(gradient_DK, rows, kernel)
+            gradients[name] = yield from self._masked_d_w(name, layout.blocks)
         # All shares change together at the end, so a step that fails before leaves every share unchanged.
-        self._weights = updated
+        for name, gradient_DM in gradients.items():
+            self._weights[name].accumulate(gradient_DM, rows, columns)
         self._releases.move_to(self._releases.after_step(key, committed))
 
-    def _give_d_alpha(self, name: str, rows: RowPacking, d_z_BK: IntArray, row_ids: Sequence[bytes]) -> Exchange[None]:
+    def step(self, kernel: Kernel) -> None:
+        """See ``ActiveInteraction.step``."""
+        for weights in self._weights.values():
+            weights.step(kernel)
+
+    def _give_d_alpha(
+        self, name: str, rows: RowPacking, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice
+    ) -> Exchange[None]:
         """B3: Dec(d_z U_i^T + mask) + d_z V_i^T + noise."""
         p = self._parameters
         masked_BD = yield from self._masked_d_alpha(name, rows)
-        labels = self._releases.labels(name, row_ids, d_z_BK)
+        labels = self._releases.labels(name, row_ids, d_z_BM, columns)
         bits = p.settings.gradient_bits + p.settings.weight_bits
         noise_BD = self._releases.noise(labels, masked_BD.shape[1], bits)
-        sh_d_alpha_BD = center(masked_BD + d_z_BK @ self._weights[name].value.T + noise_BD, p.tau)
-        yield Send((name,), MaskedActivationGradient(sh_d_alpha_BD))
+        exact_BD = masked_BD + d_z_BM @ self._weights[name].value[:, columns].T
+        yield Send((name,), MaskedActivationGradient(center(exact_BD + noise_BD, p.tau)))
 
     def _send_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> Exchange[None]:
         """B1: Enc(d_z), the packing for d_z U^T first: it leads to the longest work at a party."""

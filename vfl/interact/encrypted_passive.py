@@ -15,7 +15,7 @@ from vfl.he.parameters import Parameters
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.fixed_point import IntArray, center
-from vfl.interact.layer import InteractionShape, initial_weights, pending, restore_side, side_state
+from vfl.interact.layer import InteractionShape, initial_weights, restore_side, side_state
 from vfl.interact.stream import Arriving, Evaluator, KeyOwner, Parts, slabs
 from vfl.interact.weights import Kernel, WeightShare
 from vfl.messages import (
@@ -71,7 +71,6 @@ class EncryptedPassive:
         self._trains = name in shape.gradient_receivers
         self._releases = releases
         self._weights = WeightShare(initial_weights(self._width, shape, parameters, generator), parameters.tau)
-        self._alpha: IntArray | None = None
 
     def setup(self) -> Exchange[None]:
         """U = W - V, with V uniform."""
@@ -79,20 +78,21 @@ class EncryptedPassive:
         yield Send((self._shape.active,), WeightShareOffer(given_away))
         self._weights.value = center(self._weights.value - given_away, self._parameters.tau)
 
-    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray) -> list[bytes]:
+    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
         """See ``PassiveInteraction.labels``."""
-        return self._releases.labels(self._shape.active, row_ids, alpha_q_BD)
+        return self._releases.labels(self._shape.active, row_ids, alpha_q_BD, columns)
 
-    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> Exchange[None]:
+    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:
         """F1 to F3: s = Dec(F2) + alpha U + noise + pairwise masks."""
         p, active = self._parameters, self._shape.active
-        layout = self._shape.forward_layout(self._name, alpha_q_BD.shape[0], p)
+        count = columns.stop - columns.start
+        layout = self._shape.forward_layout(self._name, alpha_q_BD.shape[0], count, p)
         self._owner.expect(layout.source.ciphertexts)
         # Everything is sent before the first reply is awaited.
         parts = Parts(layout.source.ciphertexts)
         yield from self._owner.send((active,), EncryptedActivations, layout.source.pack(alpha_q_BD), parts)
         bits = p.settings.activation_bits + p.settings.weight_bits
-        sh_z_BK = alpha_q_BD @ self._weights.value + self._releases.noise(labels, self._shape.out_width, bits)
+        sh_z_BK = alpha_q_BD @ self._weights.value[:, columns] + self._releases.noise(labels, count, bits)
         level = product_hiding(p, layout).level
         for run in slabs(layout):
             sh_z_BK[run.rows] += yield from self._owner.receive(
@@ -100,21 +100,18 @@ class EncryptedPassive:
             )
         sh_z_BK += self._masks.total(key, ForwardShare.kind, sh_z_BK.shape)
         yield Send((active,), ForwardShare(center(sh_z_BK, p.tau)))
-        self._alpha = alpha_q_BD
 
-    def backward(self, key: StepKey, kernel: Kernel) -> Exchange[IntArray | None]:
-        """B1 to B3: U steps by -mask_d_w; d alpha = B3 - mask_d_alpha."""
+    def backward(self, key: StepKey, alpha_q_BD: IntArray, columns: slice) -> Exchange[IntArray | None]:
+        """B1 to B3: this side's gradient is -mask_d_w; d alpha = B3 - mask_d_alpha."""
         p, active = self._parameters, self._shape.active
-        alpha_q_BD = pending(self._alpha, key)
-        self._alpha = None
-        layout = self._shape.backward_layout(alpha_q_BD.shape[0], p)
+        layout = self._shape.backward_layout(alpha_q_BD.shape[0], columns.stop - columns.start, p)
         committed = (yield from receive(active, GradientCommitment)).digest.tobytes()
         lineage = self._releases.after_step(key, committed)
         arriving = self._arriving_gradient(layout)
         self._expect_products(layout)
         mask_d_alpha_BD = None
         if self._trains and layout.rows is not None:
-            mask_d_alpha_BD = yield from self._masked_d_alpha(layout.rows, arriving[layout.rows])
+            mask_d_alpha_BD = yield from self._masked_d_alpha(layout.rows, arriving[layout.rows], columns)
         mask_d_w_DK = yield from self._masked_d_w(layout.blocks, alpha_q_BD, arriving[layout.blocks])
         d_alpha_BD = None
         if mask_d_alpha_BD is not None:
@@ -122,9 +119,13 @@ class EncryptedPassive:
             check_share(reply.sh_d_alpha_BD, alpha_q_BD.shape, p.tau, active, "a masked activation gradient")
             d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
         # The share changes last, so a step that fails before leaves it unchanged.
-        self._weights = self._weights.stepped(-mask_d_w_DK, alpha_q_BD.shape[0], kernel)
+        self._weights.accumulate(-mask_d_w_DK, alpha_q_BD.shape[0], columns)
         self._releases.move_to(lineage)
         return d_alpha_BD
+
+    def step(self, kernel: Kernel) -> None:
+        """See ``PassiveInteraction.step``."""
+        self._weights.step(kernel)
 
     def _arriving_gradient(self, layout: BackwardLayout) -> dict[RowPacking, Arriving]:
         """B1: Enc(d_z) in each packing; one entry if one packing serves both products."""
@@ -143,12 +144,12 @@ class EncryptedPassive:
             needs.append((product_hiding(p, product), product.product))
         self._evaluator.expect(*needs)
 
-    def _masked_d_alpha(self, rows: RowPacking, arriving: Arriving) -> Exchange[IntArray]:
+    def _masked_d_alpha(self, rows: RowPacking, arriving: Arriving, columns: slice) -> Exchange[IntArray]:
         """B2: return Enc(d_z) U^T + mask_d_alpha; mask_d_alpha (B, D)."""
         p = self._parameters
         layout = product_layout(rows, self._width)
         hiding = product_hiding(p, layout)
-        weights_KD = np.ascontiguousarray(self._weights.value.T)
+        weights_KD = np.ascontiguousarray(self._weights.value[:, columns].T)
         mask_d_alpha_BD = np.empty((rows.rows, self._width), dtype=np.int64)
         for run in slabs(layout):
             product = times_matrix(p, run.layout, (yield from arriving.take(run.source)), weights_KD)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vfl.errors import CheckpointError, ProtocolError
+from vfl.errors import CheckpointError
 from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
@@ -33,6 +33,7 @@ class InteractionShape:
         out_width: width K of Z.
         own_width: bottom width of the active party (0 without features); counts for the scale of initial weights.
         gradient_receivers: passive parties whose bottoms train and therefore need d alpha.
+        stagewise: columns of Z are trained one pass after the other, from zero.
         link_mbit: speed of the connections between parties in Mbit/s, for the choice of layouts.
     """
 
@@ -41,6 +42,7 @@ class InteractionShape:
     out_width: int
     own_width: int
     gradient_receivers: frozenset[str]
+    stagewise: bool = False
     link_mbit: int = LINK_MBIT
 
     @property
@@ -58,14 +60,14 @@ class InteractionShape:
         """Standard deviation of initial interaction weights: 1 / sqrt(all bottom widths)."""
         return float((sum(self.widths.values()) + self.own_width) ** -0.5)
 
-    def forward_layout(self, name: str, rows: int, parameters: Parameters) -> ProductLayout:
-        """How alpha and Z of a party are packed; both sides derive the same layout."""
-        return plan_product(rows, self.widths[name], self.out_width, parameters.degree, self.link_mbit)
+    def forward_layout(self, name: str, rows: int, columns: int, parameters: Parameters) -> ProductLayout:
+        """How alpha and ``columns`` columns of Z of a party are packed; both sides derive the same layout."""
+        return plan_product(rows, self.widths[name], columns, parameters.degree, self.link_mbit)
 
-    def backward_layout(self, rows: int, parameters: Parameters) -> BackwardLayout:
-        """How dL/dZ of a batch is packed; all parties derive the same layout."""
+    def backward_layout(self, rows: int, columns: int, parameters: Parameters) -> BackwardLayout:
+        """How dL/dZ of a batch, by ``columns`` columns, is packed; all parties derive the same layout."""
         widths = tuple(self.widths.values())
-        return plan_backward(rows, self.out_width, widths, self.gradient_widths, parameters.degree, self.link_mbit)
+        return plan_backward(rows, columns, widths, self.gradient_widths, parameters.degree, self.link_mbit)
 
 
 class ActiveInteraction(Protocol):
@@ -74,16 +76,18 @@ class ActiveInteraction(Protocol):
     def setup(self) -> Exchange[None]:
         """Receive this side's part of the initial weights of every passive party."""
 
-    def forward(self, key: StepKey, rows: int) -> Exchange[IntArray]:
-        """Return noisy Z = sum_i (alpha_i W_i + e_i) (B, K), at f_a + f_w fractional bits."""
+    def forward(self, key: StepKey, rows: int, columns: slice) -> Exchange[IntArray]:
+        """Return noisy Z = sum_i (alpha_i W_i + e_i) (B, M) by M columns of W, at f_a + f_w fractional bits."""
 
-    def backward(self, key: StepKey, d_z_BK: IntArray, row_ids: Sequence[bytes], kernel: Kernel) -> Exchange[None]:
-        """Give each passive party that trains its noisy d alpha, and take one step of the weights.
+    def backward(self, key: StepKey, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice) -> Exchange[None]:
+        """Give each passive party that trains its noisy d alpha; accumulate the gradient of these columns of W.
 
         Args:
             row_ids: of the batch (B), for the noise.
-            kernel: the public factors of this and earlier gradients, by the rows they were summed over.
         """
+
+    def step(self, kernel: Kernel) -> None:
+        """Step the weights by what was accumulated, with the public factors of this and earlier gradients."""
 
     def shares(self) -> dict[str, IntArray]:
         """This side's part of each passive party's weights (D, K), to be saved."""
@@ -101,14 +105,21 @@ class PassiveInteraction(Protocol):
     def setup(self) -> Exchange[None]:
         """Choose the initial weights and give the active party its part."""
 
-    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray) -> list[bytes]:
-        """The release label of each row (B) of the next forward pass, if it is of these activations."""
+    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
+        """The release label of each row (B) of the next forward pass, if it is of these activations and columns."""
 
-    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> Exchange[None]:
+    def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:
         """Contribute alpha (B, D), at f_a fractional bits, to Z, with the noise of these release labels."""
 
-    def backward(self, key: StepKey, kernel: Kernel) -> Exchange[IntArray | None]:
-        """Update the weights; return noisy d alpha (B, D) at f_d + f_w fractional bits, None for a frozen bottom."""
+    def backward(self, key: StepKey, alpha_q_BD: IntArray, columns: slice) -> Exchange[IntArray | None]:
+        """Accumulate the gradient of these columns of W.
+
+        Returns:
+            Noisy d alpha (B, D) at f_d + f_w fractional bits; None for a frozen bottom.
+        """
+
+    def step(self, kernel: Kernel) -> None:
+        """Step the weights by what was accumulated, with the public factors of this and earlier gradients."""
 
     def shares(self) -> dict[str, IntArray]:
         """This side's part of its weights (D, K), to be saved."""
@@ -123,7 +134,13 @@ class PassiveInteraction(Protocol):
 def initial_weights(
     width: int, shape: InteractionShape, parameters: Parameters, generator: np.random.Generator
 ) -> IntArray:
-    """A passive party's initial weights (width, K). The active party contributes nothing that it would know."""
+    """A passive party's initial weights (width, K). The active party contributes nothing that it would know.
+
+    In stagewise training they are zero: the gradient of a column's pass is then that of a model without the column, and
+    no Z has to be released for it.
+    """
+    if shape.stagewise:
+        return np.zeros((width, shape.out_width), dtype=np.int64)
     return quantize_weights(generator.normal(0.0, shape.weight_scale, (width, shape.out_width)), parameters)
 
 
@@ -151,14 +168,3 @@ def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: 
     for name, share in weights.items():
         share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name})
     releases.move_to(lineage.astype(np.uint8).tobytes())
-
-
-def pending(batch: IntArray | None, key: StepKey) -> IntArray:
-    """The activations of the forward pass that a backward pass belongs to.
-
-    Raises:
-        ProtocolError: there was none.
-    """
-    if batch is None:
-        raise ProtocolError(f"the backward pass of step {key.step} was requested before its forward pass")
-    return batch

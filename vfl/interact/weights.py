@@ -1,10 +1,10 @@
 """One side's share of a party's interaction weights, and stochastic gradient descent with momentum on shares.
 
-W_t = W_(t-1) - sum_k m_k G_(t-k), where G_s = alpha^T dL/dZ of step s and m_k = round(m momentum^k) are public
-integers: linear in the gradients, so each side applies it to its own shares, and nothing is truncated. Both sides keep
-the shares of as many gradients as have a coefficient left.
+W_t = W_(t-1) - sum_k m_k G_(t-k), where G_s is the gradient of step s, summed over its rows, and m_k = round(m
+momentum^k) are public integers: linear in the gradients, so each side applies it to its own shares, and nothing is
+truncated. Both sides keep the shares of as many gradients as have a coefficient left.
 
-Shape suffixes: D bottom width, K width of Z, S kept steps.
+Shape suffixes: D bottom width, K width of Z, M columns of one pass, S kept steps.
 """
 
 from __future__ import annotations
@@ -35,30 +35,36 @@ class WeightShare:
     def __init__(self, value: IntArray, tau: int) -> None:
         self.value = value
         self._tau = tau
-        self._gradients: list[tuple[int, IntArray]] = []
+        self._pending = np.zeros_like(value)
+        self._pending_rows = 0
+        self._earlier: list[tuple[int, IntArray]] = []
 
-    def stepped(self, gradient_DK: IntArray, rows: int, kernel: Kernel) -> WeightShare:
-        """The share after a step whose gradient, summed over ``rows`` rows, this side holds a share of.
+    def accumulate(self, gradient_DM: IntArray, rows: int, columns: slice) -> None:
+        """Add a share of a gradient, summed over ``rows`` rows, by some columns of the weights; ``step`` applies it."""
+        pending = self._pending.copy()  # an earlier state may still be on its way into a checkpoint
+        pending[:, columns] = center(pending[:, columns] + gradient_DM, self._tau)
+        self._pending = pending
+        self._pending_rows += rows
 
-        This object stays as it is, so that a step that fails leaves every share unchanged.
-        """
-        after = WeightShare(self.value, self._tau)
+    def step(self, kernel: Kernel) -> None:
+        """Apply what was accumulated, and what momentum leaves of earlier steps."""
         change = np.zeros_like(self.value)
-        for age, (summed, gradient) in enumerate([(rows, gradient_DK), *self._gradients]):
-            factors = kernel(summed)
+        kept = []
+        for age, (rows, gradient) in enumerate([(self._pending_rows, self._pending), *self._earlier]):
+            factors = kernel(rows)
             if age < len(factors):
                 change += factors[age] * gradient
-                after._gradients.append((summed, gradient))
-        after.value = center(self.value - change, self._tau)
-        return after
+            if age + 1 < len(factors):
+                kept.append((rows, gradient))
+        self.value = center(self.value - change, self._tau)
+        self._earlier = kept
+        self._pending, self._pending_rows = np.zeros_like(self.value), 0
 
     def state(self) -> dict[str, IntArray]:
-        """Everything that steps change, to be saved: the share, and shares of earlier gradients (S, D, K)."""
-        kept = np.zeros((0, *self.value.shape), dtype=np.int64)
-        if self._gradients:
-            kept = np.stack([gradient for _, gradient in self._gradients])
-        rows = np.array([rows for rows, _ in self._gradients], dtype=np.int64)
-        return {_WEIGHTS: self.value, _GRADIENTS: kept, _ROWS: rows}
+        """Everything that steps change: the share, and shares of gradients (S, D, K), the pending one first."""
+        gradients = [(self._pending_rows, self._pending), *self._earlier]
+        rows = np.array([rows for rows, _ in gradients], dtype=np.int64)
+        return {_WEIGHTS: self.value, _GRADIENTS: np.stack([gradient for _, gradient in gradients]), _ROWS: rows}
 
     def restore(self, state: Mapping[str, IntArray]) -> None:
         """Continue from what ``state`` returned.
@@ -66,13 +72,14 @@ class WeightShare:
         Raises:
             CheckpointError: it belongs to other weights.
         """
-        value, kept, rows = (state.get(name) for name in (_WEIGHTS, _GRADIENTS, _ROWS))
-        if value is None or kept is None or rows is None or value.shape != self.value.shape:
+        value, gradients, rows = (state.get(name) for name in (_WEIGHTS, _GRADIENTS, _ROWS))
+        if value is None or gradients is None or rows is None or value.shape != self.value.shape:
             raise _other_weights()
-        if kept.shape != (len(rows), *value.shape):
+        if not len(rows) or gradients.shape != (len(rows), *value.shape):
             raise _other_weights()
         self.value = value
-        self._gradients = [(int(count), gradient) for count, gradient in zip(rows, kept, strict=True)]
+        self._pending_rows, self._pending = int(rows[0]), gradients[0]
+        self._earlier = [(int(count), gradient) for count, gradient in zip(rows[1:], gradients[1:], strict=True)]
 
 
 def _other_weights() -> CheckpointError:

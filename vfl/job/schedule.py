@@ -1,4 +1,4 @@
-"""What a job does, in order and with step numbers: the same in every attempt, so that a run can resume from any
+"""What a job does, in its order and with its step numbers: the same in every attempt, so that a run can resume at any
 step."""
 
 from __future__ import annotations
@@ -9,22 +9,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfl.data.split import epoch_batches
-from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Split
+from vfl.ids import Batch, Phase, Split
 from vfl.job.config import JobConfig
+from vfl.job.plan import EpochKind, Plan
+
+JOINT_PHASES = (
+    Phase.BOTTOM_FORWARD,
+    Phase.INTERACTION_FORWARD,
+    Phase.TOP,
+    Phase.INTERACTION_BACKWARD,
+    Phase.WEIGHT_STEP,
+    Phase.BOTTOM_BACKWARD,
+)
+GRADIENT_PHASES = (Phase.BOTTOM_FORWARD, Phase.RESIDUALS, Phase.INTERACTION_BACKWARD)
+RELEASE_PHASES = (Phase.BOTTOM_FORWARD, Phase.INTERACTION_FORWARD, Phase.KEEP)
+LOCAL_PHASES = (Phase.LOCAL_EPOCH,)
+EVALUATION_PHASES = (Phase.BOTTOM_FORWARD, Phase.INTERACTION_FORWARD, Phase.SCORE)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainStep:
-    """Train on one batch of ``rows`` rows."""
+class Step:
+    """The phases of one batch of ``rows`` rows, for all parties. ``trains``: there is a loss to report."""
 
     step: int
     batch: Batch
     rows: int
+    phases: tuple[Phase, ...]
+    trains: bool
+
+    @property
+    def last_step(self) -> int:
+        """Its number."""
+        return self.step
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Score all rows of a split; its batches are the steps from ``first_step`` onward."""
+    """Score all rows of a split; its batches are the steps from ``first_step`` onward.
+
+    Without batches, outputs that the active party keeps are scored, in a step without messages.
+    """
 
     first_step: int
     split: Split
@@ -34,12 +58,12 @@ class Evaluation:
     @property
     def last_step(self) -> int:
         """The step of the last batch."""
-        return self.first_step + len(self.batches) - 1
+        return self.first_step + max(len(self.batches), 1) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class EpochEnd:
-    """The epoch is over, and its evaluation, if any, is done."""
+    """An epoch is over, and its evaluation, if any, is done. ``epoch`` counts those that train something."""
 
     last_step: int
     epoch: int
@@ -69,45 +93,94 @@ class Schedule:
     def __init__(self, job: JobConfig, rows: Mapping[Split, int]) -> None:
         self._job = job
         self._rows = rows
+        self.plan = Plan(job)
 
     @property
     def epoch_steps(self) -> int:
-        """Training steps per epoch."""
-        return len(self._batches(Split.TRAIN, 0))
+        """Batches of the longest epoch that exchanges messages."""
+        return max(len(self._batches(Split.TRAIN, at)) for at in range(len(self.plan.epochs)))
 
-    def __iter__(self) -> Iterator[TrainStep | EpochEnd | Evaluation]:
-        training, step = self._job.training, 0
-        for epoch in range(training.epochs):
-            for batch, rows in self._batches(Split.TRAIN, epoch):
-                step += 1
-                yield TrainStep(step, batch, rows)
-            if (epoch + 1) % training.evaluate_every == 0 or epoch + 1 == training.epochs:
-                evaluation = self._evaluation(Split.VALIDATION, epoch, step + 1)
+    def __iter__(self) -> Iterator[Step | EpochEnd | Evaluation]:
+        step, counted = 0, 0
+        for number, epoch in enumerate(self.plan.epochs):
+            for work in self._epoch(number, epoch.kind, step):
+                step = work.last_step
+                yield work
+            if epoch.kind is EpochKind.RELEASE:
+                continue
+            if self._evaluates(epoch.kind, counted):
+                evaluation = self._evaluation(Split.VALIDATION, number, step + 1, kept=epoch.kind is EpochKind.LOCAL)
                 step = evaluation.last_step
                 yield evaluation
-            yield EpochEnd(step, epoch)
-        yield self._evaluation(Split.TEST, training.epochs, step + 1)
+            yield EpochEnd(step, counted)
+            counted += 1
+        yield self._evaluation(Split.TEST, len(self.plan.epochs), step + 1, kept=False)
 
     def calls(self, done: int) -> Iterator[Due]:
         """Every phase and score after step ``done``, as the coordinator requests them and the parties expect them."""
         for work in self:
             match work:
-                case TrainStep() if work.step > done:
-                    yield from (Due(work.step, phase, work.batch) for phase in TRAINING_PHASES)
+                case Step() if work.step > done:
+                    yield from (Due(work.step, phase, work.batch) for phase in work.phases)
                 case Evaluation() if work.last_step > done:
                     for step, batch in enumerate(work.batches, work.first_step):
-                        yield from (Due(step, phase, batch) for phase in INFERENCE_PHASES)
+                        yield from (Due(step, phase, batch) for phase in EVALUATION_PHASES)
                     yield Due(work.last_step, None, Batch(work.split, work.epoch, 0))
 
-    def _evaluation(self, split: Split, epoch: int, first_step: int) -> Evaluation:
-        return Evaluation(first_step, split, epoch, tuple(batch for batch, _ in self._batches(split, epoch)))
+    def batch_sizes(self) -> frozenset[int]:
+        """Rows of every batch that is exchanged."""
+        exchanged = (work for work in self if isinstance(work, Step) and Phase.LOCAL_EPOCH not in work.phases)
+        held_out = (self._sizes(split, 0) for split in (Split.VALIDATION, Split.TEST))
+        return frozenset(work.rows for work in exchanged).union(*held_out)
+
+    def _epoch(self, number: int, kind: EpochKind, done: int) -> Iterator[Step]:
+        splits = (Split.TRAIN, Split.VALIDATION) if kind is EpochKind.RELEASE else (Split.TRAIN,)
+        phases, trains = _PHASES[kind], kind is not EpochKind.RELEASE
+        planned = [batch for split in splits for batch in self._batches(split, number)]
+        for step, (batch, rows) in enumerate(planned, done + 1):
+            last = kind is EpochKind.GRADIENT and step == done + len(planned)
+            yield Step(step, batch, rows, (*phases, Phase.WEIGHT_STEP) if last else phases, trains)
+
+    def _evaluates(self, kind: EpochKind, counted: int) -> bool:
+        if kind is EpochKind.GRADIENT or not self._rows[Split.VALIDATION]:
+            return False
+        every, epochs = self._job.training.evaluate_every, self.plan.counted_epochs
+        return (counted + 1) % every == 0 or counted + 1 == epochs
+
+    def _evaluation(self, split: Split, epoch: int, first_step: int, *, kept: bool) -> Evaluation:
+        batches = () if kept else tuple(batch for batch, _ in self._batches(split, epoch))
+        return Evaluation(first_step, split, epoch, batches)
+
+    def _sizes(self, split: Split, epoch: int) -> frozenset[int]:
+        return frozenset(rows for _, rows in self._batches(split, epoch))
 
     def _batches(self, split: Split, epoch: int) -> list[tuple[Batch, int]]:
-        """Batches of an epoch with their sizes, by the same rule as at the parties."""
+        """Batches of an epoch with their sizes, by the rule that the parties follow too."""
         if not self._rows[split]:
             return []
-        training = self._job.training
-        size = training.batch_size if split is Split.TRAIN else training.evaluation_batch_size
         rows = np.arange(self._rows[split], dtype=np.int64)
-        plan = epoch_batches(rows, size, self._job.seed, epoch, shuffle=split is Split.TRAIN)
+        plan = planned_batches(self._job, self.plan, rows, Batch(split, epoch, 0))
         return [(Batch(split, epoch, index), len(batch)) for index, batch in enumerate(plan)]
+
+
+_PHASES = {
+    EpochKind.JOINT: JOINT_PHASES,
+    EpochKind.LOCAL: LOCAL_PHASES,
+    EpochKind.GRADIENT: GRADIENT_PHASES,
+    EpochKind.RELEASE: RELEASE_PHASES,
+}
+
+
+def planned_batches(job: JobConfig, plan: Plan, rows: np.ndarray, batch: Batch) -> list[np.ndarray]:
+    """The batches of an epoch of one split, of which ``batch`` is one.
+
+    Args:
+        rows: row positions of the split.
+    """
+    training = job.training
+    match plan.kind(batch):
+        case EpochKind.JOINT:
+            return epoch_batches(rows, training.batch_size, job.seed, batch.epoch, shuffle=True)
+        case EpochKind.LOCAL:
+            return [rows]
+    return epoch_batches(rows, training.evaluation_batch_size, job.seed, batch.epoch, shuffle=False)

@@ -34,17 +34,19 @@ class Releases:
         """Head of the hash chain of what has shaped the weights; the same at every party of the run."""
         return self._lineage.digest
 
-    def labels(self, receiver: str, row_ids: Sequence[bytes], operand_BD: IntArray) -> list[bytes]:
+    def labels(self, receiver: str, row_ids: Sequence[bytes], operand_BD: IntArray, columns: slice) -> list[bytes]:
         """The release label of each row (B) of what ``receiver`` is given.
 
         Args:
             operand_BD: this party's quantized operand: alpha at a passive party, dL/dZ at the active one.
+            columns: of the weights that take part.
         """
         context = digest(
             "vfl release",
             self._owner.encode(),
             receiver.encode(),
             float(self.sigma).hex().encode(),
+            f"{columns.start}:{columns.stop}".encode(),
             self.lineage,
             self._private_state,
         )

@@ -23,6 +23,10 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PHASE_INTERACTION_BACKWARD: _ClassVar[Phase]
     PHASE_BOTTOM_BACKWARD: _ClassVar[Phase]
     PHASE_SCORE: _ClassVar[Phase]
+    PHASE_RESIDUALS: _ClassVar[Phase]
+    PHASE_WEIGHT_STEP: _ClassVar[Phase]
+    PHASE_KEEP: _ClassVar[Phase]
+    PHASE_LOCAL_EPOCH: _ClassVar[Phase]
 
 class Split(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -41,6 +45,10 @@ PHASE_TOP: Phase
 PHASE_INTERACTION_BACKWARD: Phase
 PHASE_BOTTOM_BACKWARD: Phase
 PHASE_SCORE: Phase
+PHASE_RESIDUALS: Phase
+PHASE_WEIGHT_STEP: Phase
+PHASE_KEEP: Phase
+PHASE_LOCAL_EPOCH: Phase
 SPLIT_UNSPECIFIED: Split
 SPLIT_TRAIN: Split
 SPLIT_VALIDATION: Split

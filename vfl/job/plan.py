@@ -1,0 +1,83 @@
+"""The epochs of a job, in their order, before it is known how many rows it has.
+
+*Joint* training takes one step of every part of the model for each batch. *Stagewise* training (after Friedman,
+"Greedy function approximation: a gradient boosting machine", 2001) needs far fewer outputs of the encrypted layer:
+columns of Z start at zero and are trained one stage after the other. In each stage the active party trains what it has
+without any message; one pass gives the gradient of the stage's columns, with nothing released, and steps their weights;
+then these columns of Z are released once for every row, with noise, and kept. Frozen bottoms only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vfl.ids import Batch, Split
+from vfl.job.config import JobConfig
+
+
+class EpochKind(StrEnum):
+    """What an epoch does with every training row."""
+
+    JOINT = "joint"
+    """Steps of the whole model."""
+    LOCAL = "local"
+    """Steps of what the active party has, on kept outputs."""
+    GRADIENT = "gradient"
+    """One step of the weights of some columns of Z."""
+    RELEASE = "release"
+    """Some columns of noisy Z are given to the active party, which keeps them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEpoch:
+    """One epoch.
+
+    Attributes:
+        columns: of Z that take part; none in a local epoch.
+    """
+
+    kind: EpochKind
+    columns: slice
+
+
+class Plan:
+    """The epochs of a job.
+
+    Attributes:
+        epochs: in their order; ``Batch.epoch`` counts them.
+        width: K, the width of Z.
+    """
+
+    def __init__(self, job: JobConfig) -> None:
+        training, self.width = job.training, job.interaction_width
+        self._all = slice(0, self.width)
+        local = [PlannedEpoch(EpochKind.LOCAL, slice(0, 0))]
+        epochs: list[PlannedEpoch] = []
+        if job.stagewise:
+            count = self.width // training.passes
+            for first in range(0, self.width, count):
+                columns = slice(first, first + count)
+                epochs += job.stage_epochs * local
+                epochs += [PlannedEpoch(EpochKind.GRADIENT, columns), PlannedEpoch(EpochKind.RELEASE, columns)]
+        else:
+            epochs += training.passes * [PlannedEpoch(EpochKind.JOINT, self._all)]
+            if job.local_epochs:
+                epochs.append(PlannedEpoch(EpochKind.RELEASE, self._all))
+        self.epochs = (*epochs, *(job.local_epochs * local))
+
+    def kind(self, batch: Batch) -> EpochKind | None:
+        """What is done with a batch; None for one that is only evaluated."""
+        if batch.split is Split.TEST or not 0 <= batch.epoch < len(self.epochs):
+            return None
+        kind = self.epochs[batch.epoch].kind
+        return kind if batch.split is Split.TRAIN or kind is EpochKind.RELEASE else None
+
+    def columns(self, batch: Batch) -> slice:
+        """The columns of Z that a batch is about."""
+        return self._all if self.kind(batch) is None else self.epochs[batch.epoch].columns
+
+    @property
+    def counted_epochs(self) -> int:
+        """Epochs that train something."""
+        return sum(epoch.kind is not EpochKind.RELEASE for epoch in self.epochs)
