@@ -105,10 +105,10 @@ WRONG_HEADERS = {
     "a size beyond integers": ({"tensors": _spec(1 << 62, 1 << 62)}, "negative or too large"),
     "an empty tensor of a huge shape": ({"tensors": _spec(0, 1 << 62), "total_bytes": 0}, "negative or too large"),
     "a negative shape": ({"tensors": _spec(-3, -2)}, "negative or too large"),
-    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "has other tensors than"),
+    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "lacks the expected tensor"),
     "no tensor": ({"tensors": []}, "wrong number of tensors"),
     "many tensors": ({"tensors": _spec(3, 2) * 10_000}, "wrong number of tensors"),
-    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "has other tensors than"),
+    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "lacks the expected tensor"),
 }
 
 
