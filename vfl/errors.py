@@ -1,8 +1,8 @@
 """All errors that a user can encounter. Each says what is wrong, where, and what to do.
 
 An error has two parts. ``str(error)`` is for the operator of the party where it happened and may name files, columns
-and values. ``error.summary`` may cross to another organization: it is a fixed text that names
-what failed, and never contains data, ids or a stack trace.
+and values. ``error.summary`` may cross to another organization: it is a fixed text that names what failed, and never
+contains data, ids or a stack trace.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import errno
 from typing import ClassVar
 
 _REFUSALS = ("can't allocate memory", "can't start new thread")
-"""Found in the RuntimeErrors of torch on the CPU, and of Python when a thread cannot be started."""
+"""Parts of the RuntimeErrors raised by torch on the CPU, and by Python when it cannot start a thread."""
 
 
 class VflError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors that vfl raises deliberately.
 
     Args:
         summary: one sentence, safe to show to every organization of the federation.
-        detail: more for the local operator (may name files, columns, values); never leaves the party.
+        detail: further information for the local operator (may name files, columns, values); never leaves the party.
         remedy: what to change to make it work.
 
     Attributes:
-        will_be_shown: whether somebody else shows it to the operator, so that it need not be logged here, too.
+        will_be_shown: whether the error reaches the operator by another route, so that it need not be logged here.
     """
 
     code: ClassVar[str] = "error"
@@ -68,14 +68,14 @@ class AlignmentError(VflError):
 
 
 class ModelError(VflError):
-    """A bottom or top model does not keep its contract (width, range, finite values)."""
+    """A bottom or top model violates its contract (width, range, finite values)."""
 
     code = "model"
     exit_code = 5
 
 
 class CallbackError(VflError):
-    """A callback of the program that runs the coordinator or a party raised an exception."""
+    """A callback supplied by the program that runs the coordinator or a party raised an exception."""
 
     code = "callback"
     exit_code = 23
@@ -147,14 +147,14 @@ class ListenError(VflError):
 
 
 class JobAborted(VflError):
-    """The run was stopped, by an operator or because of an error at a party. ``summary`` says by whom and why."""
+    """The run was stopped by an operator or because of an error at a party. ``summary`` says by whom and why."""
 
     code = "aborted"
     exit_code = 15
 
 
 class PartyRestarted(VflError):
-    """A party's process was restarted during a run, of which it knows nothing until it is prepared again."""
+    """A party's process was restarted during a run; it knows nothing of the run until it is prepared again."""
 
     code = "restarted"
     exit_code = 21
@@ -162,7 +162,7 @@ class PartyRestarted(VflError):
 
 
 class ProcessEnding(VflError):
-    """A party's process received SIGTERM during a run, which waits for the party to be restarted."""
+    """A party's process received SIGTERM during a run; the run waits for the party to be restarted."""
 
     code = "ending"
     exit_code = 143
@@ -170,7 +170,7 @@ class ProcessEnding(VflError):
 
 
 class AuditError(VflError):
-    """An audit log cannot be written or read, or is not consistent."""
+    """An audit log cannot be written or read, or is inconsistent."""
 
     code = "audit"
     exit_code = 19
@@ -198,7 +198,7 @@ class InternalError(VflError):
 
 
 class RemoteError(VflError):
-    """An error that happened at another party, as the safe summary it sent.
+    """An error that happened at another party, known only by the safe summary that the party sent.
 
     Args:
         party: name of the party where it happened.
@@ -217,7 +217,7 @@ class RemoteError(VflError):
 
 
 def memory_exhausted(error: Exception, where: str) -> MemoryExhausted | None:
-    """The error to report for an exception that means that memory ran out; None for any other exception.
+    """The error to report if an exception means that memory ran out; None for any other exception.
 
     Args:
         where: what was being done, as the object of a sentence; may cross to other organizations.
@@ -233,7 +233,7 @@ def memory_exhausted(error: Exception, where: str) -> MemoryExhausted | None:
 
 
 def _is_refusal_of_memory(error: BaseException | None) -> bool:
-    """Whether it, or one of its causes, is an out-of-memory error of Python, NumPy, torch or the system."""
+    """Whether the error or one of its causes is an out-of-memory error of Python, NumPy, torch or the system."""
     while error is not None:
         names = {cls.__name__ for cls in type(error).__mro__}
         if names & {"MemoryError", "OutOfMemoryError"} or any(text in str(error) for text in _REFUSALS):
@@ -245,7 +245,7 @@ def _is_refusal_of_memory(error: BaseException | None) -> bool:
 
 
 def is_retryable(error: VflError) -> bool:
-    """Whether another attempt may succeed without any change, wherever the error happened."""
+    """Whether another attempt may succeed without any change, no matter which party the error happened at."""
     if isinstance(error, RemoteError):
         known = all_error_types().get(error.remote_code)
         return known is not None and known.retryable
@@ -253,5 +253,5 @@ def is_retryable(error: VflError) -> bool:
 
 
 def all_error_types() -> dict[str, type[VflError]]:
-    """Catalog of error codes, by code. The transport translates exactly these."""
+    """Every type of error by its code. The transport translates exactly these."""
     return {cls.code: cls for cls in VflError.__subclasses__()}

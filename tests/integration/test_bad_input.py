@@ -239,7 +239,7 @@ def test_a_port_in_use_is_named_with_its_party(federation):
         codes = processes.wait()
         assert codes[CLINIC] == 14
         assert f"clinic cannot open port {federation.port(CLINIC)}" in processes.output(CLINIC)
-        assert "set another 'listen' for clinic in federation.toml" in processes.output(CLINIC)
+        assert "change 'listen' of clinic in federation.toml" in processes.output(CLINIC)
         for name in (ACTIVE, COORDINATOR):
             assert codes[name] != 0
             assert "clinic did not answer" in processes.output(name)

@@ -181,7 +181,7 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
                     with captured_logs() as logs, pytest.raises(RemoteError) as caught:
                         await getattr(caller, method)(call, *((5,) if method in LIMITED else ()))
                     assert caught.value.remote_code == "access"
-                    assert f"does not allow control calls: it is the one of {name}" in str(caught.value)
+                    assert f"does not allow control calls: it belongs to {name}" in str(caught.value)
                     assert [entry["reason"] for entry in logs if entry["event"] == "caller refused"] == ["wrong-member"]
 
 
@@ -189,6 +189,6 @@ async def test_nobody_sends_in_the_name_of_another(matrix):
     async with serving_a_job(matrix):
         for name in (TELCO, ACTIVE, COORDINATOR):
             async with PeerClient(matrix.endpoint, ACTIVE, credentials_of(matrix.federation, name)) as caller:
-                with pytest.raises(RemoteError, match=f"messages in this name: it is the one of {name}") as caught:
+                with pytest.raises(RemoteError, match=f"messages in this name: it belongs to {name}") as caught:
                     await caller.deliver(ADDRESS, share(), 5)
                 assert caught.value.remote_code == "access"

@@ -83,32 +83,32 @@ HUGE = Limits().max_message_bytes
 WRONG_HEADERS = {
     "an old attempt": ({"attempt": ATTEMPT - 1}, "attempt that is over"),
     "a negative attempt": ({"attempt": -1}, "malformed address"),
-    "a step far in the future": ({"step": 1 << 62}, "telco sent 'forward_share' of step 4611686018427387904"),
-    "the step after the next": ({"step": 3}, "while the run is at 1"),
-    "a step that is over": ({"step": 0}, "while the run is at 1"),
+    "a step far in the future": ({"step": 1 << 62}, "telco sent 'forward_share' for step 4611686018427387904"),
+    "the step after the next": ({"step": 3}, "but the run is at 1"),
+    "a step that is over": ({"step": 0}, "but the run is at 1"),
     "a negative step": ({"step": -1}, "malformed address"),
-    "a message already taken": ({"step": 1}, "'forward_share' of step 1 from telco arrived twice"),
+    "a message already taken": ({"step": 1}, "'forward_share' for step 1 from telco arrived twice"),
     "an unknown kind": ({"kind": "secret_key"}, "unknown kind"),
     "a kind without a name": ({"kind": ""}, "unknown kind"),
     "another version": ({"protocol_version": 2}, "wire version 2"),
     "another receiver": ({"receiver": HONEST}, "for another party arrived at bank"),
     "no receiver": ({"receiver": ""}, "for another party arrived at bank"),
-    "another's name": ({"sender": HONEST}, "does not allow messages in this name: it is the one of telco"),
+    "another's name": ({"sender": HONEST}, "does not allow messages in this name: it belongs to telco"),
     "the coordinator's name": ({"sender": "coordinator"}, "not a party of this federation"),
     "no name": ({"sender": ""}, "not a party of this federation"),
     "a name of a megabyte": ({"sender": "x" * MEBIBYTE}, "not a party of this federation"),
     "a run of a path": ({"run": "../../etc/passwd\n"}, "malformed address"),
     "a run of a kilobyte": ({"run": "j" * 1024}, "malformed address"),
-    "a smaller size": ({"total_bytes": 47}, "declares a size that is not that of its tensors"),
-    "a larger size": ({"total_bytes": 49}, "declares a size that is not that of its tensors"),
-    "a size above the limit": ({"tensors": _spec(HUGE, 1), "total_bytes": 8 * HUGE}, "of a refused shape"),
-    "a size beyond integers": ({"tensors": _spec(1 << 62, 1 << 62)}, "of a refused shape"),
-    "an empty tensor of a huge shape": ({"tensors": _spec(0, 1 << 62), "total_bytes": 0}, "of a refused shape"),
-    "a negative shape": ({"tensors": _spec(-3, -2)}, "of a refused shape"),
-    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "has other tensors than"),
+    "a smaller size": ({"total_bytes": 47}, "declares a size that differs from that of its tensors"),
+    "a larger size": ({"total_bytes": 49}, "declares a size that differs from that of its tensors"),
+    "a size above the limit": ({"tensors": _spec(HUGE, 1), "total_bytes": 8 * HUGE}, "negative or too large"),
+    "a size beyond integers": ({"tensors": _spec(1 << 62, 1 << 62)}, "negative or too large"),
+    "an empty tensor of a huge shape": ({"tensors": _spec(0, 1 << 62), "total_bytes": 0}, "negative or too large"),
+    "a negative shape": ({"tensors": _spec(-3, -2)}, "negative or too large"),
+    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "lacks the expected tensor"),
     "no tensor": ({"tensors": []}, "wrong number of tensors"),
     "many tensors": ({"tensors": _spec(3, 2) * 10_000}, "wrong number of tensors"),
-    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "has other tensors than"),
+    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "lacks the expected tensor"),
 }
 
 
@@ -120,7 +120,9 @@ async def test_wrong_headers_are_refused_and_the_job_goes_on(federation, capfd):
             assert not answer.accepted
             assert_nothing_private(federation, answer.text)
         answer = await abuser.send(PRODUCT)
-        assert "telco (passive) sent 'masked_activation_product' to bank (active), who never gets it" in answer.text
+        assert (
+            "telco (passive) sent 'masked_activation_product' to bank (active), which never receives it" in answer.text
+        )
     logged = capfd.readouterr()
     assert len(logged.out + logged.err) < 200_000, "what was refused does not fill the log"
 
@@ -141,8 +143,8 @@ async def test_wrong_streams_are_refused_and_the_job_goes_on(federation):
             "much more than declared": ([right, *_payload(1, 3 * MEBIBYTE)], "has more bytes than declared"),
             "a header larger than gRPC takes": ([large, *_payload(48)], BY_GRPC),
             "a chunk larger than gRPC takes": ([right, *_payload(1, 5 * MEBIBYTE)], BY_GRPC),
-            "bytes that are no message": ([b"\xff" * 100], "cannot be read"),
-            "text that is no UTF-8": ([no_text], "cannot be read"),
+            "bytes that are no message": ([b"\xff" * 100], "unreadable"),
+            "text that is no UTF-8": ([no_text], "unreadable"),
         }
         for name, (chunks, says) in streams.items():
             answer = await abuser.stream(chunks)
@@ -174,7 +176,7 @@ async def test_what_nobody_asked_for_is_taken_once_and_dropped_when_its_step_has
             assert (await abuser.send(share(), part=77)).accepted
             assert (await abuser.send(EMPTY, part=78)).accepted
         answer = await abuser.send(share(fill=1), part=77)
-        assert "message 'forward_share' of step 2 from telco arrived twice" in answer.text
+        assert "message 'forward_share' for step 2 from telco arrived twice" in answer.text
         assert [inbox.stored_bytes for inbox in inboxes] == [48, 0, 0]
         await abuser.steps.train(2)
         await abuser.steps.train(3)
@@ -186,12 +188,12 @@ async def test_a_flood_is_bounded_and_stops_the_job_in_the_name_of_its_sender(fe
     async with running(federation) as (steps, parties), member(federation, ABUSER, ACTIVE) as abuser:
         answers = [await abuser.send(EMPTY, part=part) for part in range(25)]
         assert [answer.accepted for answer in answers] == [True] * 20 + [False] * 5
-        assert "no room for another message of telco" in answers[-1].text
+        assert "no room for another message from telco" in answers[-1].text
         assert_nothing_private(federation, answers[-1].text)
-        with pytest.raises(RemoteError, match="bank: this party has no room for another message of telco"):
+        with pytest.raises(RemoteError, match="bank: this party has no room for another message from telco"):
             await steps.train(2)
-        await steps.abort("protocol", "this party has no room for another message of telco")
-        assert all("of telco" in str(error) for error in await ended(parties))
+        await steps.abort("protocol", "this party has no room for another message from telco")
+        assert all("from telco" in str(error) for error in await ended(parties))
 
 
 async def test_messages_of_jobs_that_do_not_exist_are_bounded(federation, monkeypatch):
@@ -225,9 +227,9 @@ async def test_stalled_streams_do_not_stay(federation, monkeypatch):
             assert not answer.accepted
             assert_nothing_private(federation, answer.text)
         texts = [answer.text for answer in answers]
-        assert sum("no room for another message of telco" in text for text in texts) == 1
-        assert sum("calls at bank at once, and may not have more" in text for text in texts) == MAX_CALLS_OF_ONE
-        assert sum(f"stopped in the middle for {STALL:g} s" in text for text in texts) == MAX_CALLS_OF_ONE + 2
+        assert sum("no room for another message from telco" in text for text in texts) == 1
+        assert sum("calls in progress at bank, the most allowed" in text for text in texts) == MAX_CALLS_OF_ONE
+        assert sum(f"stalled for {STALL:g} s" in text for text in texts) == MAX_CALLS_OF_ONE + 2
         assert (await abuser.send(part=6)).accepted
 
 

@@ -1,1 +1,1 @@
-"""Reading TOML files into validated models, and federation.toml."""
+"""Reads TOML files into validated models, and defines federation.toml."""

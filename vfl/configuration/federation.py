@@ -1,4 +1,4 @@
-"""federation.toml: who takes part, and each endpoint. The same file at every party."""
+"""federation.toml: the members and their endpoints. Every party has the same file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PASSIVE_PARTIES = 8
 NAME_PATTERN = "[a-z0-9-]{1,63}"
 
 Name = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-"""Of a federation, a party or the coordinator: a DNS label, since server names are built from them."""
+"""Name of a federation, a party or the coordinator: a DNS label, since server names are built from it."""
 
 SERVER_DOMAIN = "vfl.internal"
 _DNS_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only processes of the same machine can reach it."""
+        """Whether only processes on the same machine can reach it."""
         if self.host == "localhost":
             return True
         try:
@@ -68,13 +68,13 @@ class TlsFiles(Configuration):
     """PEM files of one process (in party.toml or coordinator.toml).
 
     Attributes:
-        ca: the CA that issues everybody's certificates, or several CAs in one file.
+        ca: the CA that issues all certificates, or several CAs in one file.
         certificate: this process's certificate, followed by intermediate certificates, if any.
-        key: its private key, readable by its owner only.
-        revoked: revocation lists (CRL) of the CAs.
-        passphrase_file: file with the passphrase of an encrypted key, readable by its owner only.
-        passphrase_env: environment variable with that passphrase.
-        warn_days: warn in the log when a certificate has so many days left, or a third of its life if that is less.
+        key: its private key, readable only by its owner.
+        revoked: certificate revocation lists (CRLs) of the CAs.
+        passphrase_file: file that contains the passphrase of an encrypted key, readable only by its owner.
+        passphrase_env: environment variable that contains that passphrase.
+        warn_days: log a warning when a certificate has fewer days left, or a third of its lifetime if that is less.
     """
 
     ca: LocalPath
@@ -88,24 +88,24 @@ class TlsFiles(Configuration):
     @model_validator(mode="after")
     def _one_passphrase(self) -> TlsFiles:
         if self.passphrase_file and self.passphrase_env:
-            raise ValueError("tls.passphrase_file and tls.passphrase_env exclude each other: keep one of them")
+            raise ValueError("tls.passphrase_file and tls.passphrase_env are mutually exclusive: keep one of them")
         return self
 
 
 class TlsPolicy(Configuration):
-    """``mutual``: both sides present certificates. ``insecure-loopback``: no encryption, one machine only."""
+    """``mutual``: both sides present certificates. ``insecure-loopback``: no encryption, on one machine only."""
 
     mode: Literal["mutual", "insecure-loopback"] = "mutual"
 
 
 class PartyEntry(Configuration):
-    """One party: its name, its role, and how it is reached.
+    """One party: its name, its role, and how to reach it.
 
     Attributes:
-        endpoint: what others dial; None for a party that opens no port.
-        listen: the address it listens on, if different.
-        via: for a party that opens no port: the party through which it is reached.
-        server_name: the DNS name in its certificate, if it is not the one derived from its identity.
+        endpoint: the address that others dial; None for a party that opens no port.
+        listen: the address that it listens on, if different.
+        via: the party through which a party that opens no port is reached.
+        server_name: the DNS name in its certificate, if different from the one derived from its identity.
     """
 
     name: Name
@@ -128,7 +128,7 @@ class PartyEntry(Configuration):
 
     @property
     def listen_endpoint(self) -> str:
-        """Where the party opens its port; a party that opens none has its server on some loopback port."""
+        """Where the party's server listens; for a party that opens no port, any free loopback port."""
         return self.listen or self.endpoint or "127.0.0.1:0"
 
 
@@ -184,12 +184,12 @@ class FederationConfig(Configuration):
 
     @property
     def is_mutual_tls(self) -> bool:
-        """Whether peers authenticate each other; false only on one machine."""
+        """Whether peers authenticate each other; may be false only on one machine."""
         return self.tls.mode == "mutual"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parties, in the order of the file; without the coordinator."""
+        """Names of the parties without the coordinator, in file order."""
         return tuple(party.name for party in self.parties)
 
     @property
@@ -199,7 +199,7 @@ class FederationConfig(Configuration):
 
     @property
     def passives(self) -> tuple[PartyEntry, ...]:
-        """The parties that hold features only, in the order of the file."""
+        """The parties that hold only features, in file order."""
         return tuple(p for p in self.parties if p.role == Role.PASSIVE)
 
     def party(self, name: str) -> PartyEntry:
@@ -219,22 +219,22 @@ class FederationConfig(Configuration):
 
     @property
     def members(self) -> dict[str, Role]:
-        """Role of every party and of the coordinator, by name: the possible owners of a certificate."""
+        """Role of every party and the coordinator by name: the possible owners of a certificate."""
         return {**{party.name: Role(party.role) for party in self.parties}, self.coordinator: Role.COORDINATOR}
 
     def server_name(self, name: str) -> str:
-        """The DNS name (DNS SAN) by which callers verify that the server is this party, whatever its address."""
+        """The DNS name (DNS SAN) by which callers verify that a server is this party, whatever its address."""
         stated = next((party.server_name for party in self.parties if party.name == name), None)
         return stated or party_server_name(self.name, name)
 
 
 def party_identity(federation: str, name: str) -> str:
-    """The URI that a certificate must carry as its subject alternative name."""
+    """The URI that a certificate must have as a subject alternative name."""
     return f"spiffe://{federation}/party/{name}"
 
 
 def party_server_name(federation: str, name: str) -> str:
-    """The DNS name derived from an identity. It never needs to resolve; TLS checks it, and it is the SNI."""
+    """The DNS name derived from an identity. It never needs to resolve: it is the SNI, and TLS checks it."""
     return f"{name}.{federation}.{SERVER_DOMAIN}"
 
 

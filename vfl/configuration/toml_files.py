@@ -1,4 +1,4 @@
-"""Reading a TOML file into a pydantic model, with errors that name file, key and remedy."""
+"""Reads a TOML file into a pydantic model, with errors that name the file, the key and the remedy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _DIRECTORY = "directory"
 
 
 class Configuration(BaseModel):
-    """Base of configuration tables: unknown keys are errors, numbers are finite, validated values are immutable."""
+    """Base class of configuration tables: unknown keys are errors, numbers are finite, validated values immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """For a whole file: dotted keys of earlier versions, or ``key = "value"``, and their present names."""
+    """For a whole file: dotted keys of earlier versions, or ``key = "value"``, and their current names."""
 
 
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+def _relative_to_file(path: Path, info: ValidationInfo) -> Path:
     if "\0" in str(path):
         raise ValueError("a path cannot contain a NUL character")
     directory = (info.context or {}).get(_DIRECTORY)
@@ -36,8 +36,8 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
         raise ValueError("a path that begins with '~' must name a user of this machine") from None
 
 
-LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
-"""A path in a configuration file; a relative one is relative to the directory of that file."""
+LocalPath = Annotated[Path, AfterValidator(_relative_to_file)]
+"""A path in a configuration file; a relative path is relative to the directory of that file."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -51,17 +51,17 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
 
     Raises:
         ConfigError: the file is missing, is not TOML, or does not match the model. ``detail`` lists every problem with
-            its key, and never repeats a value from the file, which may be a password.
+            its key, but never repeats a value from the file, as it may be a password.
     """
     return validated(read_toml(path), model, str(path), directory=path.absolute().parent)
 
 
 def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, directory: Path | None = None) -> ModelT:
-    """A model of the content of a configuration file, or of what stands for one in a program.
+    """Validate the content of a configuration file, or its equivalent from a program.
 
     Args:
-        source: names it in errors.
-        directory: what relative paths are relative to.
+        source: what to call the content in errors.
+        directory: the directory that relative paths are relative to.
 
     Raises:
         ConfigError: see ``load_toml``.
@@ -80,18 +80,18 @@ def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, d
 
 
 def _refuse_renamed(source: str, content: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
-    """Refuse keys of an earlier version with their new names: "unknown key" would leave the reader searching."""
-    changed = {old: new for old, new in renamed.items() if _is_there(content, old)}
+    """Refuse keys of an earlier version and state their new names; "unknown key" would leave the reader searching."""
+    changed = {old: new for old, new in renamed.items() if _is_present(content, old)}
     if changed:
         listed = "\n".join(f"  {old} is now {new}" for old, new in changed.items())
         raise ConfigError(
-            f"a configuration file uses {len(changed)} key(s) of an earlier version",
+            f"a configuration file uses {len(changed)} key(s) from an earlier version",
             detail=f"{source}:\n{listed}",
             remedy="; ".join(f"{old} is now {new}" for old, new in changed.items()),
         )
 
 
-def _is_there(content: Mapping[str, Any], dotted: str) -> bool:
+def _is_present(content: Mapping[str, Any], dotted: str) -> bool:
     """Whether a key is present; with ``key = "value"``, whether it has that value."""
     key, _, value = dotted.partition(" = ")
     inner: Any = content
@@ -106,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file, not validated.
 
     Raises:
-        ConfigError: it is missing, cannot be read or is not TOML.
+        ConfigError: the file is missing, cannot be read or is not TOML.
     """
     try:
         content = tomllib.loads(_bounded(path))
@@ -118,11 +118,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             "a configuration file cannot be read",
             detail=f"{path}: {error}",
-            remedy="make it a UTF-8 text file that this user may read",
+            remedy="make it a UTF-8 text file that this user can read",
         ) from None
-    except (ValueError, RecursionError) as error:  # besides invalid syntax: thousands of digits, thousands of brackets
+    except (ValueError, RecursionError) as error:  # invalid syntax, or thousands of digits or brackets
         raise ConfigError(
-            "a configuration file is not valid TOML", detail=f"{path}: {error}", remedy="correct the syntax there"
+            "a configuration file is not valid TOML", detail=f"{path}: {error}", remedy="correct the syntax"
         ) from None
     if _has_long_integer(content):
         raise ConfigError(
@@ -134,37 +134,40 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _bounded(path: Path) -> str:
-    """The text of a file, with a bound on its length and that of its lines.
+    """The text of a file, with a bound on its length and on the length of its lines.
 
-    For a key of n dotted parts, which must be on one line, ``tomllib`` uses memory in proportion to n^2.
+    For a key of n dotted parts, which must be on one line, ``tomllib`` uses memory proportional to n^2.
     """
     with path.open(encoding="utf-8") as file:
         text = file.read(MAX_CHARACTERS + 1)
     if len(text) > MAX_CHARACTERS or max(map(len, text.split("\n"))) > MAX_LINE:
         raise ConfigError(
-            f"a configuration file is longer than {MAX_CHARACTERS} characters, or one of its lines than {MAX_LINE}",
+            f"a configuration file is longer than {MAX_CHARACTERS} characters, or has a line longer than {MAX_LINE}",
             detail=str(path),
-            remedy="break long lines: an array may span several lines, and an inline table can be a table",
+            remedy="break long lines: split an array over several lines, or turn an inline table into a table",
         )
     return text
 
 
 def _has_long_integer(content: object) -> bool:
-    """TOML leaves such integers to the reader (TOML 1.0, "Integer"). Not recursive: tables may be nested deeply."""
-    waiting = [content]
-    while waiting:
-        match waiting.pop():
+    """Whether an integer exceeds 64 bits, which TOML does not require parsers to support (TOML 1.0, "Integer").
+
+    Not recursive, since tables may be nested deeply.
+    """
+    pending = [content]
+    while pending:
+        match pending.pop():
             case dict() as table:
-                waiting.extend(table.values())
+                pending.extend(table.values())
             case list() as items:
-                waiting.extend(items)
+                pending.extend(items)
             case int() as number if not -(2**63) <= number < 2**63:
                 return True
     return False
 
 
 def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[str, str]:
-    """The problem, with its key, and the remedy, which names only keys of the model."""
+    """The problem with its key, and the remedy, which names only keys of the model."""
     location = problem["loc"]
     key = _dotted(location)
     if problem["type"] == "extra_forbidden":

@@ -1,1 +1,1 @@
-"""The job file, its schedule of steps, and the policy with which a party accepts or refuses it."""
+"""The job file, its schedule of steps, callbacks, and the policy by which a party accepts or refuses a job."""

@@ -1,4 +1,4 @@
-"""What a program can be notified of while a run goes on, at the coordinator and at each party."""
+"""What a program can be notified of during a run, at the coordinator and at each party."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Ready:
     """All parties are aligned and training begins, or resumes after ``steps_done`` steps.
 
     Attributes:
-        rows: aligned rows; ``train_rows`` of them are trained on.
-        steps_per_epoch: training steps.
-        gradient_receivers: passive parties whose bottoms train.
+        rows: aligned rows, of which ``train_rows`` are used for training.
+        steps_per_epoch: training steps per epoch.
+        gradient_receivers: passive parties whose bottom models are trained.
     """
 
     rows: int
@@ -35,12 +35,12 @@ class Step:
     """One training batch is done.
 
     Attributes:
-        step: counted from 1 through the whole run, evaluation included.
-        batch: which one; epoch and index count from 0.
-        rows: in the batch.
-        loss: mean over them; None at a passive party, which does not know it.
-        seconds: how long it took; at a party its own phases.
-        bytes_sent: by all parties; at a party by itself.
+        step: its number, counted from 1 over the whole run, including evaluation.
+        batch: the batch; epoch and index count from 0.
+        rows: number of rows in the batch.
+        loss: mean loss over those rows; None at a passive party, which does not know it.
+        seconds: duration of the step; at a party, of its own phases.
+        bytes_sent: bytes sent by all parties; at a party, by that party.
     """
 
     step: int
@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch is over. ``record`` holds, at the coordinator, its mean loss and validation metrics."""
+    """One epoch is over. At the coordinator, ``record`` holds its mean loss and validation metrics."""
 
     epoch: int
     epochs: int
@@ -62,7 +62,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationDone:
-    """A whole split was scored. ``metrics`` by name; empty at a passive party."""
+    """A whole split was scored. ``metrics`` are by name, and empty at a passive party."""
 
     split: Split
     epoch: int
@@ -78,16 +78,17 @@ class CheckpointDone:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The run was interrupted; it resumes from a checkpoint if it can. ``where`` says in words what was being done."""
+    """The run was interrupted; it resumes from a checkpoint if possible. ``where`` describes what was in progress."""
 
     reason: str
     where: str
 
 
 class Callback:
-    """Base of callbacks: override what you need. Called from the event loop, so do not block for long.
+    """Base class of callbacks: override what you need. Called from the event loop, so do not block for long.
 
-    An exception ends the run with ``CallbackError``: at the coordinator for all, with the details in its own log only.
+    An exception ends the run with ``CallbackError``. Raised at the coordinator, it ends the run for all parties; the
+    details appear only in the coordinator's own log.
     """
 
     def on_ready(self, ready: Ready) -> None:
@@ -109,17 +110,17 @@ class Callback:
         """The run was interrupted."""
 
     def on_event(self, what: str, facts: Mapping[str, Any]) -> None:
-        """Anything else that a person may want to read; ``what`` in words, ``facts`` by name."""
+        """Anything else worth reading: ``what`` happened in words, and ``facts`` by name."""
 
 
 class Callbacks(Callback):
-    """Several callbacks as one; what one raises becomes a ``CallbackError``."""
+    """Several callbacks as one; an exception from any of them becomes a ``CallbackError``."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._callbacks = tuple(callbacks)
 
     def on_ready(self, ready: Ready) -> None:
-        """See ``Callback``, as for all that follow."""
+        """See ``Callback``, as for the methods below."""
         self._each("on_ready", ready)
 
     def on_step(self, step: Step) -> None:
@@ -147,7 +148,7 @@ class Callbacks(Callback):
         self._each("on_event", what, facts)
 
     def event(self, what: str, **facts: Any) -> None:
-        """Short for ``on_event``."""
+        """Shorthand for ``on_event``."""
         self.on_event(what, facts)
 
     def _each(self, method: str, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""job.toml: what is trained. The same file at every party; its digest is agreed before step 0."""
+"""job.toml: what is trained. Every party has the same file; the parties compare its digest before step 0."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
 
 HEARTBEAT_SECONDS = 1.0
-"""How often the coordinator calls every party, whatever else it does."""
+"""Interval at which the coordinator calls every party, in addition to its other calls."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class OptimizerConfig(Configuration):
-    """How plain, local parameters are trained: bottoms, top, the active party's own interaction weights."""
+    """How plain, local parameters are trained: bottom and top models, the active party's own interaction weights."""
 
     name: Literal["adam", "sgd"] = "adam"
     learning_rate: Rate = 0.01
@@ -38,7 +38,7 @@ class ModelConfig(Configuration):
     """``[model]``: widths that all parties must agree on.
 
     Attributes:
-        widths: bottom width of every party by name; 0 for an active party without features of its own.
+        widths: output width of every party's bottom model by party name; 0 for an active party without features.
         interaction_width: K, the width of Z.
         top: the active party's top model.
     """
@@ -59,7 +59,7 @@ class TrainingConfig(Configuration):
 
     @property
     def largest_batch(self) -> int:
-        """Rows of the largest batch that is ever computed at once."""
+        """Number of rows in the largest batch that is computed at once."""
         return max(self.batch_size, self.evaluation_batch_size)
 
 
@@ -72,7 +72,7 @@ class InteractionConfig(Configuration):
 
 
 class SplitConfig(Configuration):
-    """``[split]``: shares of the aligned rows that are not trained on."""
+    """``[split]``: fractions of the aligned rows that are not used for training."""
 
     validation: Fraction = 0.0
     test: Fraction = 0.3
@@ -84,10 +84,10 @@ class TimeoutConfig(Configuration):
     Attributes:
         connect: for all processes to start.
         alignment: for the whole alignment and each of its messages; millions of ids take minutes on few cores.
-        progress: how long a party that answers may make no progress before its step is tried again.
-        heartbeat: how long a party may not answer before it is considered gone.
+        progress: how long a party that answers may make no progress before its step is retried.
+        heartbeat: how long a party may fail to answer before it is considered gone.
         reconnect: how long the others wait for a party that is gone before they end the run; 0 ends it at once. Parties
-            wait for the coordinator as long, and ``heartbeat`` longer, at least 3 s.
+            wait for the coordinator for ``reconnect`` plus ``heartbeat``, where ``heartbeat`` counts as at least 3 s.
     """
 
     connect: Annotated[float, Field(gt=0)] = 120.0
@@ -98,13 +98,13 @@ class TimeoutConfig(Configuration):
 
 
 class CheckpointPlan(Configuration):
-    """``[checkpoints]``: when all parties write down their state. A run goes back to the latest that all have.
+    """``[checkpoints]``: when all parties save their state. A run resumes from the latest checkpoint that all have.
 
     Attributes:
-        every_steps: training steps between durable checkpoints, which survive a power cut.
+        every_steps: training steps between durable checkpoints, which survive a power failure.
         every_minutes: the same in minutes, whichever comes first.
-        unsynced_every_steps: training steps between those that survive the end of a process only: what a restarted
-            party costs at most.
+        unsynced_every_steps: training steps between checkpoints that survive only the end of a process; restarting a
+            party repeats at most this many steps.
     """
 
     every_steps: Annotated[int, Field(ge=1)] = 500
@@ -113,7 +113,7 @@ class CheckpointPlan(Configuration):
 
 
 class JobConfig(Configuration):
-    """The whole of job.toml."""
+    """The content of job.toml."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "deadlines.connect": "timeouts.connect",
@@ -156,10 +156,10 @@ def load_job(path: Path) -> JobConfig:
 
 
 def check_widths(job: JobConfig, federation: FederationConfig) -> None:
-    """Check that ``model.widths`` names exactly the federation's parties and gives each passive one a width.
+    """Check that ``model.widths`` names exactly the federation's parties and gives each passive party a width.
 
     Raises:
-        ConfigError: naming the parties concerned.
+        ConfigError: naming the parties that are wrong.
     """
     widths = job.model.widths
     missing = [name for name in federation.names if name not in widths]
@@ -168,7 +168,7 @@ def check_widths(job: JobConfig, federation: FederationConfig) -> None:
     for names, what in (
         (missing, "lacks the width of"),
         (unknown, "names parties that are not in federation.toml:"),
-        (empty, "gives no width to passive party"),
+        (empty, "has width 0 for passive party"),
     ):
         if names:
             raise ConfigError(
@@ -181,7 +181,7 @@ def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]
     """Read a job and its federation, and check both against each other and against the analytic bounds.
 
     Raises:
-        ConfigError: a file is wrong, or they contradict each other.
+        ConfigError: a file is invalid, or the files contradict each other.
         ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
     """
     job = load_job(path)
@@ -190,10 +190,10 @@ def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]
 
 
 def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
-    """Check a job and a federation against each other and against the analytic bounds; the parameters of its ring.
+    """Check a job and a federation against each other and the analytic bounds; returns the job's ring parameters.
 
     Raises:
-        ConfigError: they contradict each other.
+        ConfigError: the job and the federation contradict each other.
         ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
     """
     check_widths(job, federation)
@@ -205,14 +205,14 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
 
 
 def job_digest(job: JobConfig, federation: FederationConfig) -> str:
-    """What all parties compare before step 0: one SHA-256 per table, so that a difference can be named."""
+    """The digest that parties compare before step 0: one SHA-256 per table, so that an error can name differences."""
     tables = job.model_dump(mode="json", exclude={"federation"})
     tables["federation"] = federation.model_dump(mode="json")
     return ",".join(f"{name}={_hash(value)}" for name, value in sorted(tables.items()))
 
 
 def differing_tables(own: str, theirs: str) -> list[str]:
-    """The tables in which two digests differ, of those that this side has: names of others are not repeated."""
+    """This side's tables whose digests differ. Table names that only the other side has are not repeated."""
     mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
     return sorted(name for name in mine if mine[name] != other.get(name))
 
@@ -238,5 +238,5 @@ def _hash(value: object) -> str:
 
 
 def job_id(job: JobConfig, federation: FederationConfig) -> str:
-    """What every call of a run names its job by: the job's name, and one SHA-256 over both files."""
+    """How every call of a run identifies its job: the job's name and one SHA-256 over both files."""
     return f"{job.name}@{hashlib.sha256(job_digest(job, federation).encode()).hexdigest()}"

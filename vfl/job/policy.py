@@ -1,4 +1,4 @@
-"""What a party refuses to take part in, whatever the job file says."""
+"""What a party refuses to take part in, regardless of the job file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PolicyConfig(Configuration):
 
     Attributes:
         allow_unencrypted: take part in jobs with ``interaction.protocol = "plaintext"``.
-        min_aligned_rows: refuse to train on fewer rows in common.
-        min_batch_size: refuse smaller batches, whose sums say more about single rows.
-        max_epochs: refuse longer jobs, which see every row more often.
-        max_memory_mb: refuse a job that may need more, in MB of the whole process.
+        min_aligned_rows: refuse to train on fewer common rows.
+        min_batch_size: refuse smaller batches, whose sums reveal more about single rows.
+        max_epochs: refuse longer jobs, which use every row more often.
+        max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
     """
 
     allow_unencrypted: bool = False
@@ -31,10 +31,10 @@ class PolicyConfig(Configuration):
     max_memory_mb: Count | None = None
 
     def check_job(self, job: JobConfig) -> None:
-        """Refuse a job by its settings.
+        """Refuse a job because of its settings.
 
         Raises:
-            PolicyRefusal: naming the setting of the job and the one of the policy.
+            PolicyRefusal: naming the settings of the job and of the policy.
         """
         if job.interaction.protocol == "plaintext" and not self.allow_unencrypted:
             raise _refusal("it sends activations and gradients unencrypted", "policy.allow_unencrypted = true")
@@ -61,10 +61,10 @@ class PolicyConfig(Configuration):
             )
 
     def check_memory(self, estimate: int) -> None:
-        """Refuse a job that may need more memory than this party gives it.
+        """Refuse a job that may need more memory than this party allows.
 
         Args:
-            estimate: bytes that the process takes at most.
+            estimate: upper bound on the memory of the process, in bytes.
 
         Raises:
             PolicyRefusal: naming both numbers.

@@ -1,5 +1,5 @@
-"""What a job does, in its order and with its step numbers: the same in every attempt, so that any step can be gone on
-from."""
+"""What a job does, in order and with step numbers: the same in every attempt, so that a run can resume from any
+step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vfl.job.config import JobConfig
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """Train on one batch of so many rows."""
+    """Train on one batch of ``rows`` rows."""
 
     step: int
     batch: Batch
@@ -24,7 +24,7 @@ class TrainStep:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Score all rows of a split; its batches take the steps from ``first_step`` on."""
+    """Score all rows of a split; its batches are the steps from ``first_step`` onward."""
 
     first_step: int
     split: Split
@@ -33,13 +33,13 @@ class Evaluation:
 
     @property
     def last_step(self) -> int:
-        """The step of its last batch."""
+        """The step of the last batch."""
         return self.first_step + len(self.batches) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class EpochEnd:
-    """The epoch is over, and what belongs to it has been scored."""
+    """The epoch is over, and its evaluation, if any, is done."""
 
     last_step: int
     epoch: int
@@ -49,7 +49,7 @@ class Schedule:
     """The work of a job.
 
     Args:
-        rows: aligned rows of every split.
+        rows: number of aligned rows in every split.
     """
 
     def __init__(self, job: JobConfig, rows: Mapping[Split, int]) -> None:
@@ -58,7 +58,7 @@ class Schedule:
 
     @property
     def epoch_steps(self) -> int:
-        """Training steps of an epoch."""
+        """Training steps per epoch."""
         return len(self._batches(Split.TRAIN, 0))
 
     def __iter__(self) -> Iterator[TrainStep | EpochEnd | Evaluation]:
@@ -78,7 +78,7 @@ class Schedule:
         return Evaluation(first_step, split, epoch, tuple(batch for batch, _ in self._batches(split, epoch)))
 
     def _batches(self, split: Split, epoch: int) -> list[tuple[Batch, int]]:
-        """Batches of an epoch with their sizes, by the rule that the parties follow too."""
+        """Batches of an epoch with their sizes, by the same rule as at the parties."""
         if not self._rows[split]:
             return []
         training = self._job.training

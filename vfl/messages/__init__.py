@@ -1,9 +1,9 @@
 """The message boundary: a value that has no type here cannot leave a party.
 
-``data`` has what travels from party to party: only the arrays declared there, with their element types and numbers of
-dimensions. What travels between the coordinator and a party are names, counts, timings and the metrics that the active
-party publishes: ``control`` has the calls of a run, ``heartbeat`` what is asked beside them, and ``diagnosis`` what any
-member may ask a party outside of a job.
+``data`` defines what travels from party to party: only the arrays declared there, with their element types and numbers
+of dimensions. Only names, counts, timings and the metrics that the active party publishes travel between the
+coordinator and a party: ``control`` defines the calls of a run, ``heartbeat`` the call made alongside them, and
+``diagnosis`` the call that any member may make to a party outside of a job.
 """
 
 from vfl.messages.control import (

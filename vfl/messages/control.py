@@ -1,7 +1,7 @@
-"""Control messages: what the coordinator and a party say to each other. Names, counts, timings, published metrics.
+"""Control messages between the coordinator and a party: names, counts, timings, published metrics.
 
 In every call of a run, ``job`` is the coordinator's ``job_id``: name and digest of job.toml and federation.toml. A
-party refuses calls of a job that it does not serve. ``run`` is the name of one execution of the job.
+party refuses calls for a job that it does not serve. ``run`` is the name of one execution of the job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vfl.messages.protection import Protection
 
 @dataclass(frozen=True, slots=True)
 class ControlMessage:
-    """Base of control messages and their replies. They carry no tensor, and nothing that not everybody may read."""
+    """Base class of control messages and their replies. They carry no tensors and nothing confidential."""
 
     kind: ClassVar[str]
     protection: ClassVar[Protection] = Protection.PUBLIC
@@ -23,9 +23,9 @@ class ControlMessage:
 
 @dataclass(frozen=True, slots=True)
 class Prepare(ControlMessage):
-    """Coordinator to party: get ready for a job. The digest is that of the coordinator's own job and federation.
+    """Coordinator to party: get ready for a run. The digest is that of the coordinator's own job and federation.
 
-    A later attempt of the same job ends the earlier one, wherever that was.
+    A later attempt of the same run ends the earlier one, however far that has come.
     """
 
     kind = "prepare"
@@ -38,9 +38,9 @@ class Prepare(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(ControlMessage):
-    """Party to coordinator: it is the same job here, and the table is loaded. Rows without an id are ``dropped``.
+    """Party to coordinator: the job is the same here, and the table is loaded. ``dropped`` counts rows without an id.
 
-    ``checkpoints`` are those of this job that the party could go back to, newest first.
+    ``checkpoints`` are those of this run that the party can resume from, newest first.
     """
 
     kind = "prepared"
@@ -53,7 +53,10 @@ class Prepared(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Restore(ControlMessage):
-    """Coordinator to party: go on from this checkpoint, which every party has one of. Comes before ``Align``."""
+    """Coordinator to party: resume from this checkpoint of yours. Every party has one for the same step.
+
+    Comes before ``Align``.
+    """
 
     kind = "restore"
     job: str
@@ -64,7 +67,7 @@ class Restore(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Restored(ControlMessage):
-    """Party to coordinator: the checkpoint is whole and belongs to this job."""
+    """Party to coordinator: the checkpoint is intact and belongs to this run."""
 
     kind = "restored"
     party: str
@@ -74,8 +77,8 @@ class Restored(ControlMessage):
 class Align(ControlMessage):
     """Coordinator to party: exchange public keys, find the common ids, build the models.
 
-    With ``count_only`` all learn how many ids are common, and nothing else happens. After ``Restore`` the common ids
-    are those of the checkpoint.
+    With ``count_only``, all learn how many ids they have in common, and nothing else happens. After ``Restore``, the
+    common ids are those of the checkpoint.
     """
 
     kind = "align"
@@ -87,10 +90,10 @@ class Align(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Aligned(ControlMessage):
-    """Party to coordinator: rows that all parties share, rows of each split, and this party's bottom.
+    """Party to coordinator: the number of rows that all parties share, of rows in each split, and this party's bottom.
 
-    ``trainable`` is false for a frozen bottom, which then needs no gradient. Where only the common ids were counted,
-    there are no splits and no bottom yet.
+    ``trainable`` is false for a frozen bottom, which needs no gradient. If only the common ids were counted, there are
+    no splits and no bottom yet.
     """
 
     kind = "aligned"
@@ -104,9 +107,9 @@ class Aligned(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Begin(ControlMessage):
-    """Coordinator to party: agree on initial interaction weights, or take those of the restored checkpoint.
+    """Coordinator to party: agree on initial interaction weights, or use those of the restored checkpoint.
 
-    ``gradient_receivers`` names the passive parties whose bottoms train.
+    ``gradient_receivers`` names the passive parties whose bottoms are trained.
     """
 
     kind = "begin"
@@ -137,7 +140,7 @@ class PhaseCall(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class PhaseReport(ControlMessage):
-    """Party to coordinator: the phase is done. Metrics are those that the active party publishes, empty elsewhere."""
+    """Party to coordinator: the phase is done. Only the active party publishes metrics; others leave them empty."""
 
     kind = "phase_report"
     seconds: float
@@ -160,7 +163,7 @@ class Score(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Scored(ControlMessage):
-    """Active party to coordinator: published metrics of a split; empty at passive parties."""
+    """Party to coordinator: metrics of a split as the active party publishes them; empty at passive parties."""
 
     kind = "scored"
     metrics: dict[str, float] = field(default_factory=dict)
@@ -168,9 +171,9 @@ class Scored(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(ControlMessage):
-    """Coordinator to party: write down the state after this step. First of two phases, see ``Commit``.
+    """Coordinator to party: save the state after this step. First of two phases, see ``Commit``.
 
-    A ``durable`` one survives a power cut; others survive the end of the process and cost less.
+    A ``durable`` checkpoint survives a power failure; others survive only the end of the process, and cost less.
     """
 
     kind = "checkpoint"
@@ -181,7 +184,7 @@ class Checkpoint(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Checkpointed(ControlMessage):
-    """Party to coordinator: it is written, and can be gone back to from now on."""
+    """Party to coordinator: the checkpoint is written, and the run can resume from it from now on."""
 
     kind = "checkpointed"
     checkpoint: CheckpointId
@@ -189,7 +192,7 @@ class Checkpointed(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Commit(ControlMessage):
-    """Coordinator to party: all parties have written theirs. Second phase: older checkpoints may go."""
+    """Coordinator to party: all parties have written theirs. Second phase: older checkpoints may be deleted."""
 
     kind = "commit"
     job: str
@@ -200,7 +203,7 @@ class Commit(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Committed(ControlMessage):
-    """Party to coordinator: noted."""
+    """Party to coordinator: acknowledged."""
 
     kind = "committed"
     party: str
@@ -208,9 +211,9 @@ class Committed(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Abort(ControlMessage):
-    """Either way: the job stops. ``origin`` is the party or coordinator where the reason arose.
+    """Coordinator to party: the run stops. ``origin`` is the party or coordinator where the reason arose.
 
-    One of an attempt that a later one has replaced is nothing to a party.
+    A party ignores an abort of an attempt that a later one has replaced.
     """
 
     kind = "abort"
@@ -224,7 +227,7 @@ class Abort(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Failure(ControlMessage):
-    """A refusal in place of a reply: the safe part of an error, which travels as a gRPC status. Never the detail."""
+    """A refusal in place of a reply: the safe part of an error, sent as a gRPC status. Never carries the detail."""
 
     kind = "failure"
     party: str
@@ -245,7 +248,7 @@ class Finish(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Finished(ControlMessage):
-    """Party to coordinator: saved. Only sums that the party publishes about itself."""
+    """Party to coordinator: saved. Carries only totals that the party publishes about itself."""
 
     kind = "finished"
     party: str
@@ -257,7 +260,7 @@ class Finished(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Release(ControlMessage):
-    """Coordinator to party: all have saved, the job is over."""
+    """Coordinator to party: all parties have saved, the run is over."""
 
     kind = "release"
     job: str
@@ -267,7 +270,7 @@ class Release(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Released(ControlMessage):
-    """Party to coordinator: the job is over here."""
+    """Party to coordinator: the run is over here."""
 
     kind = "released"
     party: str

@@ -1,4 +1,4 @@
-"""Data messages: what the parties send each other. Arrays only, with declared element types and dimensions.
+"""Data messages: what parties send each other. Only arrays, with declared element types and numbers of dimensions.
 
 Shape suffixes: B rows of the batch, D width of a party's bottom output, K width of the interaction output,
 C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of packed residues.
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 MAX_DIMENSIONS = 4
 
 Routes = frozenset[tuple[Role, Role]]
-"""Roles of sender and receiver between which a message goes; a party refuses it from anybody else."""
+"""Pairs of sender and receiver roles that a message is for; a party refuses it from anybody else."""
 
 _TO_ACTIVE: Routes = frozenset({(Role.PASSIVE, Role.ACTIVE)})
 _TO_PASSIVE: Routes = frozenset({(Role.ACTIVE, Role.PASSIVE)})
@@ -37,7 +37,7 @@ def tensor(dtype: str, ndim: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Base of data messages. Every kind declares what protects it and between whom it goes."""
+    """Base class of data messages. Every kind declares its protection and its routes."""
 
     kind: ClassVar[str]
     protection: ClassVar[Protection]
@@ -55,7 +55,7 @@ class Message:
                 )
 
     def tensors(self) -> dict[str, Array]:
-        """The arrays of the message by field name, in declaration order."""
+        """The message's arrays by field name, in declaration order."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self)}
 
 
@@ -64,10 +64,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys(Message):
-    """A party's public keys of this job: for encryption (residues) and for mask agreement (X25519).
+    """A party's public keys for this run: for encryption (residues) and for mask agreement (X25519).
 
-    Signed with the key of the sender's certificate (DER; intermediate ones in PEM, mostly none), over federation, job,
-    attempt, sender and both keys. Without certificates (``insecure-loopback``) the last three are empty.
+    Signed with the key of the sender's certificate (DER; intermediate ones in PEM, usually none), over federation, run,
+    attempt, sender and both keys. Without certificates (``insecure-loopback``) the last three fields are empty.
     """
 
     kind = "public_keys"
@@ -82,7 +82,7 @@ class PublicKeys(Message):
 
 @dataclass(frozen=True, slots=True)
 class IdCount(Message):
-    """Number of ids of a party, to each other one."""
+    """To every other party: how many ids the sender has."""
 
     kind = "id_count"
     protection = Protection.PUBLIC
@@ -92,7 +92,7 @@ class IdCount(Message):
 
 @dataclass(frozen=True, slots=True)
 class BlindedIdList(Message):
-    """To the next party of the ring: a part of a list of ids, blinded and shuffled by its owner and those before."""
+    """To the next party in the ring: part of a list of ids, blinded and shuffled by its owner and every party since."""
 
     kind = "blinded_id_list"
     protection = Protection.ENCRYPTED
@@ -102,7 +102,7 @@ class BlindedIdList(Message):
 
 @dataclass(frozen=True, slots=True)
 class FullyBlindedIdList(Message):
-    """Passive to active: a part of a list that all parties have blinded, 16 bytes of each entry."""
+    """Passive to active: part of a list that all parties have blinded, 16 bytes of each entry."""
 
     kind = "fully_blinded_id_list"
     protection = Protection.ENCRYPTED
@@ -122,9 +122,9 @@ class CommonIdCount(Message):
 
 @dataclass(frozen=True, slots=True)
 class CommonIds(Message):
-    """Back along the ring: one bit for each entry of a list, in the order in which the receiver passed it on.
+    """Back along the ring: one bit for each entry of a list, in the order in which the receiver passed the list on.
 
-    The mask is that order: only who shuffled the list can tell to which entry a bit belongs.
+    The mask is that order: only the party that shuffled the list can tell which entry a bit belongs to.
     """
 
     kind = "common_ids"
@@ -135,7 +135,7 @@ class CommonIds(Message):
 
 @dataclass(frozen=True, slots=True)
 class WeightShareOffer(Message):
-    """The sender's contribution to the initial interaction weights is this uniform D x K share plus one it keeps."""
+    """A uniform D x K share: plus one that the sender keeps, it is the sender's contribution to the initial weights."""
 
     kind = "weight_share_offer"
     protection = Protection.MASKED
@@ -148,9 +148,9 @@ class WeightShareOffer(Message):
 
 @dataclass(frozen=True, slots=True)
 class FreshCiphertexts(Message):
-    """Ciphertexts as their key's owner made them: first polynomials, and the seeds of the second ones.
+    """Ciphertexts as created by the owner of their key: the first polynomials, and seeds for the second ones.
 
-    Residues are packed to their bits, W words a polynomial and prime.
+    Residues are bit-packed, into W words per polynomial and prime.
     """
 
     protection = Protection.ENCRYPTED
@@ -160,9 +160,9 @@ class FreshCiphertexts(Message):
 
 @dataclass(frozen=True, slots=True)
 class HiddenCiphertexts(Message):
-    """Ciphertexts on the way back to their key's owner: masked, re-randomized and flooded.
+    """Ciphertexts on their way back to the owner of their key: masked, re-randomized and flooded.
 
-    Of the first polynomials only the coefficients that the owner reads, of the second ones all.
+    Carries only those coefficients of the first polynomials that the owner reads, and all of the second ones.
     """
 
     protection = Protection.MASKED
@@ -200,7 +200,7 @@ class ForwardShare(Message):
 class EncryptedGradientRows(FreshCiphertexts):
     """B1, active to passive parties, in parts: Enc_A(d_z), packed for d_z U^T.
 
-    Not sent to parties that need no activation gradient (frozen bottoms), unless it serves both products.
+    Not sent to parties that need no activation gradient (frozen bottoms), unless it is used for both products.
     """
 
     kind = "encrypted_gradient_rows"
@@ -211,7 +211,7 @@ class EncryptedGradientRows(FreshCiphertexts):
 class EncryptedGradientBlocks(FreshCiphertexts):
     """B1, active to all passive parties, in parts: Enc_A(d_z), packed for alpha^T d_z.
 
-    Not sent where the packing by rows serves both products.
+    Not sent if the packing by rows is used for both products.
     """
 
     kind = "encrypted_gradient_blocks"
@@ -244,12 +244,12 @@ class MaskedActivationGradient(Message):
     sh_d_alpha_BD: Array = tensor("int64", 2)
 
 
-# --- one batch, plaintext oracle ---
+# --- one batch, in plaintext ---
 
 
 @dataclass(frozen=True, slots=True)
 class ClearWeights(Message):
-    """Oracle only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
+    """Plaintext only, passive to active: the sender's contribution to the initial interaction weights, in the clear."""
 
     kind = "clear_weights"
     protection = Protection.CLEAR
@@ -259,7 +259,7 @@ class ClearWeights(Message):
 
 @dataclass(frozen=True, slots=True)
 class ClearActivations(Message):
-    """Oracle only, passive to active: fixed-point activations in the clear."""
+    """Plaintext only, passive to active: fixed-point activations in the clear."""
 
     kind = "clear_activations"
     protection = Protection.CLEAR
@@ -269,7 +269,7 @@ class ClearActivations(Message):
 
 @dataclass(frozen=True, slots=True)
 class ClearActivationGradient(Message):
-    """Oracle only, active to passive: fixed-point activation gradient in the clear."""
+    """Plaintext only, active to passive: fixed-point activation gradient in the clear."""
 
     kind = "clear_activation_gradient"
     protection = Protection.CLEAR

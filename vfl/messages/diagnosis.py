@@ -1,4 +1,4 @@
-"""What ``vfl doctor`` asks a party outside of any job, and what it is told: versions, activity, and findings."""
+"""What ``vfl doctor`` asks a party outside of any job, and the reply: versions, activity, and findings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vfl.messages.control import ControlMessage
 
 
 class Check(StrEnum):
-    """What ``vfl doctor`` looks at, in the order in which it does."""
+    """What ``vfl doctor`` checks, in this order."""
 
     FILES = "files"
     CERTIFICATE = "certificate"
@@ -27,7 +27,7 @@ class Check(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Whether a finding stands in the way of a job: only a problem does."""
+    """How serious a finding is: only a problem prevents a job from running."""
 
     OK = "ok"
     WARNING = "warning"
@@ -44,13 +44,13 @@ class Activity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one member found out about another, or about itself. Holds no data and no local path.
+    """What one member found out about another, or about itself. Contains no data and no local paths.
 
     Attributes:
-        source: who looked.
-        target: at whom; the same as ``source`` for its own files.
-        side: where to act, a member's name; empty where nothing is to be done.
-        code: of the error that a job would end with; empty unless it is a problem.
+        source: the member that checked.
+        target: the member that was checked; the same as ``source`` for its own files.
+        side: name of the member that must act; empty if nothing needs to be done.
+        code: code of the error that a run would end with; empty unless the finding is a problem.
     """
 
     source: str
@@ -65,10 +65,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnose(ControlMessage):
-    """Any member to a party, outside of a job: what do you run? Does nothing to a job.
+    """Any member to a party, outside of a job: what do you run? Does not affect a run.
 
-    ``digest`` is the asker's of its job, if it has one in mind: a party with several answers for the same one.
-    With ``probe_peers``, which only the coordinator may ask for, the party also tries to reach all others.
+    ``digest`` is that of the caller's job, if it asks about one: a party that serves several answers for that job.
+    With ``probe_peers``, which only the coordinator may set, the party also tries to reach all others.
     """
 
     kind = "diagnose"
@@ -78,9 +78,9 @@ class Diagnose(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis(ControlMessage):
-    """Party to whoever asked: versions, digest of its own job and federation, its clock, what it is doing.
+    """Party to caller: versions, digest of its own job and federation, its clock, what it is doing.
 
-    ``time`` is seconds since 1970 in UTC. ``findings`` are about the other parties; empty where they were not probed.
+    ``time`` is in seconds since 1970 in UTC. ``findings`` are about the other parties; empty if they were not probed.
     """
 
     kind = "diagnosis"

@@ -1,7 +1,7 @@
-"""How protocol steps ask for messages to be moved without knowing a network.
+"""How protocol steps request that messages be sent and received, without knowing about the network.
 
-A protocol run is a generator: it yields ``Send`` and ``Receive``, gets the received message back, and returns its
-result. ``train`` drives it over gRPC; tests drive two of them against each other in memory.
+A protocol run is a generator: it yields ``Send`` and ``Receive``, is sent the received message, and returns its result.
+A party drives it over its transport; tests drive two of them against each other in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Received = TypeVar("Received", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Ask the driver to deliver a message to these parties. Resumed with None; it may still be on its way."""
+    """Ask the driver to deliver a message to these parties. Resumed with None, maybe before the message arrives."""
 
     to: tuple[str, ...]
     message: Message
@@ -40,15 +40,15 @@ Exchange = Generator[Send | Receive, Message | None, Result]
 
 
 def receive(sender: str, message_type: type[Received], part: int = 0) -> Exchange[Received]:
-    """Wait for one message inside another exchange: ``message = yield from receive(...)``."""
+    """Receive one message within another exchange: ``message = yield from receive(...)``."""
     message = yield Receive(sender, message_type, part)
     if not isinstance(message, message_type):
-        raise ProtocolError(f"{sender} sent another message where '{message_type.kind}' was due")
+        raise ProtocolError(f"{sender} sent another message when '{message_type.kind}' was expected")
     return message
 
 
 def check_shape(array_shape: tuple[int, ...], expected: tuple[int, ...], sender: str, what: str) -> None:
-    """Refuse a tensor of another shape than the protocol's.
+    """Refuse a tensor whose shape is not the one that the protocol requires.
 
     Raises:
         ProtocolError: naming the sender, the tensor and both shapes.
@@ -61,10 +61,10 @@ def check_shape(array_shape: tuple[int, ...], expected: tuple[int, ...], sender:
 
 
 def check_share(share: Array, expected: tuple[int, ...], tau: int, sender: str, what: str) -> None:
-    """Refuse a matrix over Z_t, t = 2^tau, of another shape or with values that are no centered representatives.
+    """Refuse a matrix over Z_t, t = 2^tau, of another shape or with values that are not centered representatives.
 
     Raises:
-        ProtocolError: naming the sender and the tensor, no value.
+        ProtocolError: naming the sender and the tensor, but no value.
     """
     check_shape(share.shape, expected, sender, what)
     limit = 1 << (tau - 1)

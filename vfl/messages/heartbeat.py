@@ -1,4 +1,4 @@
-"""How the coordinator sees that a party is alive and gets on, beside the calls in which the party works."""
+"""How the coordinator checks that a party is alive and makes progress, alongside the calls in which the party works."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from vfl.messages.control import ControlMessage
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(ControlMessage):
-    """Coordinator to party, every few seconds beside its other calls: are you there, and do you get on?
+    """Coordinator to party, at short intervals alongside its other calls: are you alive, and are you making progress?
 
-    ``progressing`` names the parties that have got on since the last one: whoever waits for them may wait longer.
+    ``progressing`` names the parties that have made progress since the last heartbeat: whoever waits for them may wait
+    longer.
     """
 
     kind = "heartbeat"
@@ -23,10 +24,10 @@ class Heartbeat(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class Alive(ControlMessage):
-    """Party to coordinator: what it does now.
+    """Party to coordinator: what it is doing now.
 
-    ``doing`` is empty while no call of the coordinator is being worked on. ``progress`` counts pieces of work and
-    grows while the party gets on. ``waiting_for`` names the peer whose message it waits for since
+    ``doing`` is empty while the party works on no call from the coordinator. ``progress`` counts pieces of work and
+    grows while the party makes progress. ``waiting_for`` names the peer whose message it has been waiting for, for
     ``waiting_seconds``; empty while it computes.
     """
 

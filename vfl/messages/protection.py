@@ -1,4 +1,4 @@
-"""What protects a message on its way."""
+"""What protects a message in transit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 
 class Protection(StrEnum):
-    """What keeps a message from telling more than it is meant to."""
+    """What keeps a message from revealing more than it should."""
 
     ENCRYPTED = "encrypted"
     """Under a key that the receiver does not have."""
     MASKED = "masked"
-    """Uniformly random by itself; only who knows the mask reads what is under it."""
+    """Uniformly random on its own; only those who know the mask can read what is under it."""
     PUBLIC = "public"
     """Meant to be read: public keys, counts, names, timings, published metrics. Nothing about a single row."""
     CLEAR = "clear"
-    """Activations, gradients or weights that the receiver reads. The oracle's alone, never in an encrypted job."""
+    """Activations, gradients or weights that the receiver can read. Only in plaintext jobs, never in encrypted ones."""

@@ -19,13 +19,13 @@ from vfl.pki.profile import Claims, Owner, claims_of
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
 LIST_DAYS = 90
-"""After this a revocation list is stale, which causes a warning: the CA should have written a new one."""
+"""After this, a revocation list is stale and causes a warning: the CA should have written a new one."""
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA that can sign. One for a whole federation, or one for each organization."""
+    """A CA that can sign: one for a whole federation, or one for each organization."""
 
     key: PrivateKey
     certificate: x509.Certificate
@@ -51,10 +51,10 @@ class Authority:
         """A certificate for a party or the coordinator, in PEM.
 
         Args:
-            owner: whom it is for; checked by the caller.
+            owner: whom the certificate is for; checked by the caller.
             key: the owner's public key.
-            hosts: DNS names and IP addresses besides the server name.
-            days: how long it is valid.
+            hosts: DNS names and IP addresses in addition to the server name.
+            days: how long the certificate is valid.
         """
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.certificate.public_key())  # type: ignore[arg-type]
@@ -72,14 +72,14 @@ class Authority:
     def revoke(
         self, certificates: Sequence[x509.Certificate], earlier: x509.CertificateRevocationList | None = None
     ) -> bytes:
-        """A new revocation list in PEM: the entries of the earlier one and these certificates.
+        """A new revocation list in PEM: the entries of the earlier one plus these certificates.
 
         Raises:
             ConfigError: a certificate, or the earlier list, is from another CA.
         """
         entries = {entry.serial_number: entry for entry in earlier or ()}
         if earlier is not None and not earlier.is_signature_valid(self.certificate.public_key()):  # type: ignore[arg-type]
-            raise ConfigError("the revocation list is from another CA", remedy="name the list of this CA")
+            raise ConfigError("the revocation list is from another CA", remedy="use the revocation list of this CA")
         now = datetime.now(UTC)
         for certificate in certificates:
             _check_issued(certificate, self.certificate)
@@ -105,7 +105,7 @@ class Authority:
 def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) -> None:
     try:
         certificate.verify_directly_issued_by(authority)
-    except Exception as error:  # noqa: BLE001  # cryptography raises several kinds, all of which mean this
+    except Exception as error:  # noqa: BLE001  # cryptography raises several types, which all mean this
         raise ConfigError(
             "the certificate was not issued by this CA",
             detail=f"{certificate.subject.rfc4514_string()}: {error or type(error).__name__}",
@@ -136,8 +136,8 @@ def check_request(request: x509.CertificateSigningRequest, federation: Federatio
     """The member of the federation that a request is for, and the hosts that it asks for.
 
     Raises:
-        ConfigError: it is for another federation, for another role than in the federation file, or for nobody in it; it
-            asks for another member's server name; its signature or its key is bad.
+        ConfigError: the request is for another federation, no member of this one, or a role other than in
+            federation.toml; it asks for another member's server name; or its signature or its key is bad.
     """
     if not request.is_signature_valid or not is_usable(request.public_key()):
         raise _request_refused("its signature is invalid, or its key type is not supported")
@@ -156,9 +156,9 @@ def _owner_of(claims: Claims, federation: FederationConfig) -> Owner:
     named = {federation.identity(name): Owner(federation.name, name, role) for name, role in federation.members.items()}
     owner = named.get(claims.identities[0]) if len(claims.identities) == 1 else None
     if owner is None:
-        raise _request_refused("its identity belongs to nobody in federation.toml", ", ".join(claims.identities))
+        raise _request_refused("its identity belongs to no member in federation.toml", ", ".join(claims.identities))
     if claims.roles != (str(owner.role),):
-        raise _request_refused(f"its role is not '{owner.role}', as federation.toml says", ", ".join(claims.roles))
+        raise _request_refused(f"its role is not '{owner.role}', the one in federation.toml", ", ".join(claims.roles))
     return owner
 
 
@@ -170,7 +170,7 @@ def _request_refused(why: str, detail: str = "") -> ConfigError:
     return ConfigError(
         f"the certificate request is refused: {why}",
         detail=detail,
-        remedy="have the party create it again with 'vfl keys request' and the same federation.toml",
+        remedy="ask the party to create it again with 'vfl keys request' and the same federation.toml",
     )
 
 
@@ -180,7 +180,7 @@ def _builder(subject: x509.Name, key: object, *, issuer: x509.Name, days: float)
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key)  # type: ignore[arg-type]  # of a kind that is_usable allows
+        .public_key(key)  # type: ignore[arg-type]  # of a type that is_usable allows
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, now + timedelta(days=days)) - _CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=days))

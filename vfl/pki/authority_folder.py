@@ -1,4 +1,4 @@
-"""A certificate authority on disk, and the PEM files that go to and from it."""
+"""A certificate authority on disk, and the PEM files that it exchanges with parties."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl",
 def write_authority(
     directory: Path, federation: str, passphrase: bytes | None, days: int = AUTHORITY_DAYS
 ) -> Authority:
-    """Create a CA and its folder: key (mode 0600), certificate, an empty revocation list.
+    """Create a CA and its folder: key (mode 0600), certificate, and an empty revocation list.
 
     Raises:
-        ConfigError: there already is one; it is never overwritten.
+        ConfigError: the folder already holds a CA; it is never overwritten.
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "the directory already contains certificates",
+            detail=str(directory),
+            remedy="choose an empty directory, or remove them",
         )
     authority = Authority.create(federation, days)
     (directory / ISSUED_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -40,13 +42,13 @@ def load_authority(directory: Path, passphrase: PassphraseSource) -> Authority:
     """Read what ``write_authority`` wrote.
 
     Raises:
-        ConfigError: it is missing, readable by others, or its parts do not belong together.
+        ConfigError: a file is missing, the key is readable by others, or key and certificate do not belong together.
     """
     key, _ = parse_private_key(read_private(directory / KEY_FILE, "the CA's key"), directory / KEY_FILE, passphrase)
     certificate = read_certificate(directory / CA_FILE)
     if certificate.public_key() != key.public_key():
         raise ConfigError(
-            "the CA's key does not belong to its certificate", detail=str(directory), remedy="name the CA's own folder"
+            "the CA's key does not belong to its certificate", detail=str(directory), remedy="use the CA's own folder"
         )
     return Authority(key, certificate)
 
@@ -54,7 +56,7 @@ def load_authority(directory: Path, passphrase: PassphraseSource) -> Authority:
 def revoke_in(
     directory: Path, authority: Authority, certificates: Sequence[x509.Certificate]
 ) -> x509.CertificateRevocationList:
-    """Add certificates to the revocation list in a CA's folder; a reader never sees half a list.
+    """Add certificates to the revocation list in a CA's folder; readers never see a partial list.
 
     Raises:
         ConfigError: the list cannot be read, or a certificate is from another CA.
@@ -72,7 +74,7 @@ def revoke_in(
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file.
+    """The first certificate in a PEM file.
 
     Raises:
         ConfigError: there is none.
@@ -81,7 +83,7 @@ def read_certificate(path: Path) -> x509.Certificate:
 
 
 def read_chain(path: Path) -> list[x509.Certificate]:
-    """All certificates of a PEM file: a party's own, then intermediate ones.
+    """All certificates in a PEM file: a party's own, then any intermediate ones.
 
     Raises:
         ConfigError: there is none.
@@ -93,7 +95,7 @@ def read_chain(path: Path) -> list[x509.Certificate]:
 
 
 def read_request(path: Path) -> x509.CertificateSigningRequest:
-    """A request in PEM.
+    """A certificate request in PEM.
 
     Raises:
         ConfigError: there is none.

@@ -1,6 +1,6 @@
 """What a process presents and whom it trusts, from its PEM files; reloaded when they change, even during a run.
 
-Everything is checked when it is read: gRPC reports a bad file only as a lost connection.
+All files are checked when they are read, because gRPC reports a bad file only as a lost connection.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Loaded:
 
     @property
     def key_pem(self) -> bytes:
-        """For gRPC, which accepts no passphrase; in memory only."""
+        """The unencrypted key for gRPC, which accepts no passphrase; kept in memory only."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -60,13 +60,13 @@ class Credentials:
     """One process's certificate, key, and trust.
 
     Args:
-        files: its PEM files.
-        federation: who takes part.
-        name: which party this is, or the coordinator.
+        files: the PEM files of the process.
+        federation: the members.
+        name: name of this party, or of the coordinator.
 
     Attributes:
-        generation: grows whenever other files have been loaded; connections of an older one are to be replaced.
-        passphrase: of the key file; None if it is not encrypted.
+        generation: increases whenever changed files are loaded; replace connections of an older generation.
+        passphrase: passphrase of the key file; None if the key is not encrypted.
 
     Raises:
         ConfigError: a file is missing, malformed, readable by others or expired; or certificate, key, CA and name do
@@ -80,11 +80,11 @@ class Credentials:
         self.generation = 0
         self._source = PassphraseSource(files.passphrase_file, files.passphrase_env)
         self.passphrase: bytes | None = None
-        self._lock = threading.Lock()  # gRPC asks for a server's files in threads of its own
+        self._lock = threading.Lock()  # gRPC requests a server's files in its own threads
         self._stamp = self._stamp_of_files()
         self._loaded = self._load()
 
-    # --- what it is used for ---
+    # --- use ---
 
     @property
     def trust(self) -> Trust:
@@ -99,7 +99,7 @@ class Credentials:
         return CredentialPem(now.ca, now.chain_pem, now.key_pem)
 
     def sign(self, statement: Statement) -> Signature:
-        """Sign a statement of this process."""
+        """Sign a statement made by this process."""
         self.refresh()
         return sign(statement, self._loaded.key, self._loaded.chain)
 
@@ -111,10 +111,10 @@ class Credentials:
         """
         verify(statement, signature, self.federation, self.trust)
 
-    # --- files that change ---
+    # --- changed files ---
 
     def refresh(self) -> None:
-        """Reload the files if one has changed. Invalid files cause a warning, and the previous ones stay in use."""
+        """Reload the files if any has changed. Invalid files cause a warning, and the previous ones stay in use."""
         with self._lock:
             stamp = self._stamp_of_files()
             if stamp == self._stamp:
@@ -123,7 +123,7 @@ class Credentials:
             try:
                 self._loaded = self._load()
             except ConfigError as error:
-                # Certificate and key are two files: between the two renames of a renewal they do not match.
+                # Certificate and key are two files, which do not match between the two renames of a renewal.
                 _log.warning("changed certificate files are not used", reason=str(error))
                 return
             self.generation += 1
@@ -149,7 +149,7 @@ class Credentials:
     def _load_key(self) -> PrivateKey:
         content = read_private(self.files.key, "the TLS file 'tls.key'")
         key, self.passphrase = parse_private_key(content, self.files.key, self._source)
-        # A typed passphrase is also used for renewed keys: nobody is there to type it again.
+        # A typed passphrase is also used for renewed keys, when nobody is there to type it again.
         self._source = replace(self._source, typed=self.passphrase)
         return key
 
@@ -171,13 +171,13 @@ class Credentials:
         return self._loaded.chain[0]
 
     def ends_soon(self, certificate: x509.Certificate) -> bool:
-        """Whether a certificate is close enough to its expiry to be renewed (``tls.warn_days``)."""
+        """Whether a certificate is close enough to its expiry that it should be renewed (``tls.warn_days``)."""
         left = certificate.not_valid_after_utc - current_time()
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return left < min(timedelta(days=self.files.warn_days), life / 3)
 
     def warn_of_expiry(self) -> None:
-        """Log a warning for certificates that expire soon and for stale revocation lists."""
+        """Log a warning for each certificate that expires soon and for each stale revocation list."""
         loaded, now = self._loaded, current_time()
         for what, certificate in (("own", loaded.chain[0]), *(("CA", ca) for ca in loaded.trust.authorities)):
             if self.ends_soon(certificate):
@@ -196,7 +196,7 @@ class Credentials:
             )
 
     async def watch_expiry(self, every: float = EXPIRY_CHECK_SECONDS) -> None:
-        """Warn of expiry now and once a day, until cancelled."""
+        """Warn about expiry now and once a day, until canceled."""
         while True:
             self.refresh()
             self.warn_of_expiry()
@@ -205,7 +205,7 @@ class Credentials:
 
 @contextlib.asynccontextmanager
 async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
-    """Warn of expiry at the start and once a day, as long as the context lasts."""
+    """Warn about expiry at the start and once a day while the context is active."""
     task = asyncio.create_task(credentials.watch_expiry()) if credentials else None
     try:
         yield
@@ -223,7 +223,7 @@ def load_credentials(
         ConfigError: certificate files are missing or wrong.
     """
     if not federation.is_mutual_tls:
-        _log.warning("insecure-loopback: no encryption, no certificates, and keys of peers are not signed")
+        _log.warning("insecure-loopback: no encryption, no certificates, and peers' keys are not signed")
         return None
     if files is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Private keys on disk: readable by their owner only, optionally encrypted with a passphrase."""
+"""Private keys on disk: readable only by their owner, optionally encrypted with a passphrase."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True, slots=True)
 class PassphraseSource:
-    """Where a passphrase comes from: a file, an environment variable, or the terminal. Never the command line.
+    """Where a passphrase comes from: a file, an environment variable, or the terminal; never the command line.
 
     ``typed`` is a passphrase that was entered earlier.
     """
@@ -35,10 +35,10 @@ class PassphraseSource:
     typed: bytes | None = field(default=None, repr=False)
 
     def stated(self) -> bytes | None:
-        """The passphrase from the file or the variable, else the one entered earlier, if any.
+        """The passphrase from the file or the variable, otherwise the one entered earlier, if any.
 
         Raises:
-            ConfigError: it is configured but missing or empty, or the file is readable by others.
+            ConfigError: the passphrase is configured but missing or empty, or the file is readable by others.
         """
         if self.file is not None:
             return _not_empty(read_private(self.file, "the passphrase file").strip(b"\r\n"))
@@ -57,7 +57,7 @@ class PassphraseSource:
         if not sys.stdin.isatty():
             raise ConfigError(
                 "a private key is encrypted and its passphrase is unknown",
-                remedy="configure a file or environment variable with it (tls.passphrase_file, tls.passphrase_env)",
+                remedy="supply it in a file or an environment variable (tls.passphrase_file, tls.passphrase_env)",
             )
         return _not_empty(getpass.getpass(prompt).encode())
 
@@ -66,7 +66,7 @@ def _not_empty(passphrase: bytes) -> bytes:
     if not passphrase:
         raise ConfigError(
             "the passphrase of a private key is empty",
-            remedy="put the passphrase into the configured file or environment variable",
+            remedy="put the passphrase in the configured file or environment variable",
         )
     return passphrase
 
@@ -77,10 +77,10 @@ def new_private_key() -> ec.EllipticCurvePrivateKey:
 
 
 def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = None) -> None:
-    """Write a key as PKCS#8 with mode 0600; encrypted if there is a passphrase.
+    """Write a key as PKCS#8 with mode 0600, encrypted if a passphrase is given.
 
     Raises:
-        ConfigError: the file exists, or cannot be written. Keys are never overwritten.
+        ConfigError: the file exists or cannot be written. Keys are never overwritten.
     """
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     content = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
@@ -97,10 +97,10 @@ def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = No
 
 
 def read_private(path: Path, what: str) -> bytes:
-    """Content of a file that only its owner may read.
+    """The content of a file that only its owner may read.
 
     Raises:
-        ConfigError: it cannot be read, or its group or others may read or change it.
+        ConfigError: the file cannot be read, or its group or others may read or change it.
     """
     try:
         with path.open("rb") as file:
@@ -114,13 +114,13 @@ def read_private(path: Path, what: str) -> bytes:
         raise ConfigError(
             f"{what} can be read or changed by users other than its owner",
             detail=f"{path} has mode {mode:04o}",
-            remedy="restrict its permissions (chmod 600), and consider whether others may already know the content",
+            remedy="restrict its permissions (chmod 600), and consider whether others may already know its content",
         )
     return content
 
 
 def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) -> tuple[PrivateKey, bytes | None]:
-    """The key of a PEM file, and the passphrase that opened it; None if it is not encrypted.
+    """The key in a PEM file and the passphrase that decrypted it; None if the key is not encrypted.
 
     Raises:
         ConfigError: it is not a PEM key, its passphrase is wrong or unknown, or its key type is not supported.
@@ -144,7 +144,7 @@ def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) 
 
 
 def is_usable(key: object) -> bool:
-    """Whether every peer's TLS accepts this type of public key: ECDSA on P-256 or P-384, RSA from 2048 bits."""
+    """Whether every peer's TLS accepts this public key: ECDSA on P-256 or P-384, or RSA of at least 2048 bits."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return isinstance(key.curve, _CURVES)
     return isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS

@@ -1,4 +1,4 @@
-"""Whether peers will accept a process's own certificate: better said once at its start than by every peer."""
+"""Checks whether peers will accept a process's own certificate: better reported once at startup than by every peer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vfl.pki.trust import CertificateRefused, Trust, member_of
 def check_own_certificate(
     chain: Sequence[x509.Certificate], federation: FederationConfig, trust: Trust, name: str
 ) -> None:
-    """Whether every peer will accept a certificate as that of ``name``.
+    """Check that every peer will accept a certificate as that of ``name``.
 
     Raises:
-        ConfigError: they would not; it says why.
+        ConfigError: peers would not accept it; the error says why.
     """
     certificate, *intermediates = chain
-    remedy = "correct tls.certificate in party.toml, or have a certificate made for this party ('vfl keys')"
+    remedy = "correct tls.certificate in party.toml, or have a certificate issued to this party ('vfl keys')"
     try:
         owner = member_of(certificate, federation)
         trust.check_chain(certificate, intermediates)
@@ -41,7 +41,7 @@ def check_own_certificate(
         raise ConfigError(
             "the certificate lacks the server name by which callers know this party",
             detail=f"DNS name {needed}",
-            remedy="have it made with that DNS name, or state one that it has as server_name in federation.toml",
+            remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
         )
 
 

@@ -1,7 +1,7 @@
-"""Certificates, requests and revocation lists from untrusted bytes.
+"""Parses certificates, requests and revocation lists from untrusted bytes.
 
-``cryptography`` parses most fields when they are first used, and only then fails, with several kinds of errors. Here
-every field that this package uses is read on loading, so a loaded object is safe to use.
+``cryptography`` parses most fields on first use, and only then fails, with several types of errors. This module reads
+every field that the package uses on loading, so a loaded object is safe to use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 _FAILURES = (
     ValueError,  # malformed DER or PEM, and most malformed fields
-    TypeError,  # fields of a type that their name does not allow
+    TypeError,  # fields of a type that is not allowed for their name
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
@@ -34,7 +34,7 @@ def certificate_from_der(content: bytes) -> x509.Certificate:
     """A peer's certificate.
 
     Raises:
-        ValueError: it is malformed, or its key type is unknown.
+        ValueError: the certificate is malformed, or its key type is unknown.
     """
     with _malformed_as_value_error():
         certificate = x509.load_der_x509_certificate(content)
@@ -44,10 +44,10 @@ def certificate_from_der(content: bytes) -> x509.Certificate:
 
 
 def certificates_from_pem(content: bytes) -> list[x509.Certificate]:
-    """All certificates of a PEM text, at least one; other content is skipped.
+    """All certificates in a PEM text, at least one; other content is skipped.
 
     Raises:
-        ValueError: there is none, or one is malformed, or its key type is unknown.
+        ValueError: there is none, or one is malformed or has an unknown key type.
     """
     with _malformed_as_value_error():
         certificates = authorities_from_pem(content)
@@ -57,7 +57,7 @@ def certificates_from_pem(content: bytes) -> list[x509.Certificate]:
 
 
 def authorities_from_pem(content: bytes) -> list[x509.Certificate]:
-    """As ``certificates_from_pem``, but with keys of any type: a CA whose key type is unknown here signs nothing here.
+    """As ``certificates_from_pem``, but with keys of any type: a CA with an unknown key type cannot sign anything here.
 
     Raises:
         ValueError: there is none, or one is malformed.
@@ -73,7 +73,7 @@ def request_from_pem(content: bytes) -> x509.CertificateSigningRequest:
     """A certificate request.
 
     Raises:
-        ValueError: it is malformed, or the type of its key or signature is unknown.
+        ValueError: the request is malformed, or the type of its key or signature is unknown.
     """
     with _malformed_as_value_error():
         request = x509.load_pem_x509_csr(content)
@@ -86,7 +86,7 @@ def list_from_pem(content: bytes) -> x509.CertificateRevocationList:
     """A revocation list.
 
     Raises:
-        ValueError: it, or one of its entries, is malformed.
+        ValueError: the list or one of its entries is malformed.
     """
     with _malformed_as_value_error():
         revoked = x509.load_pem_x509_crl(content)

@@ -1,4 +1,4 @@
-"""The content of a federation's certificates: one URI identity, a role, host names, and a server name."""
+"""The content of a federation's certificates: one URI identity, a role, hostnames, and a server name."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Claims:
 
     Attributes:
         identities: URIs; exactly one is allowed.
-        roles: organizational units (OU); the role must be one of them.
-        dns_names: host names and the server name.
+        roles: organizational units (OU), one of which must be the role.
+        dns_names: hostnames and the server name.
         addresses: IP addresses.
     """
 
@@ -52,7 +52,7 @@ class Owner:
         return party_identity(self.federation, self.name)
 
     def subject(self) -> x509.Name:
-        """O is the federation, OU the role, CN the name."""
+        """The subject: O is the federation, OU the role, CN the name."""
         return x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.federation),
@@ -90,7 +90,7 @@ def _host_name(host: str) -> x509.GeneralName:
 
 
 def claims_of(source: x509.Certificate | x509.CertificateSigningRequest) -> Claims:
-    """Read what a certificate or a request says."""
+    """The claims that a certificate or a request makes."""
     units = source.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
     try:
         names = source.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -105,7 +105,7 @@ def claims_of(source: x509.Certificate | x509.CertificateSigningRequest) -> Clai
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of a certificate, as ``openssl x509 -fingerprint -sha256`` shows it."""
+    """SHA-256 of a certificate, formatted like ``openssl x509 -fingerprint -sha256``."""
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 

@@ -1,6 +1,6 @@
-"""Binds a party's statement, as plain bytes, to its identity: a signature with the key of its certificate.
+"""Binds a party's statement, as plain bytes, to its identity by signing it with the key of its certificate.
 
-The connection authenticates only the neighbor. A signed statement remains authentic through any relay.
+A connection authenticates only the direct neighbor. A signed statement remains authentic through any relay.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Statement:
     """What is signed. Two different statements never have the same encoding.
 
     Args:
-        purpose: separates uses, with a version: ``vfl/public-keys/1``.
+        purpose: distinguishes uses and their versions: ``vfl/public-keys/1``.
         federation: name of the federation.
         run: name of the run.
-        attempt: which attempt of it.
+        attempt: number of the attempt at the run.
         sender: the party that makes the statement.
-        contents: its content, in a fixed order.
+        contents: content of the statement, in a fixed order.
     """
 
     purpose: str
@@ -46,25 +46,25 @@ class Statement:
     contents: tuple[bytes, ...]
 
     def encode(self) -> bytes:
-        """Canonical: every part is preceded by its length, 8 bytes, big-endian; the attempt is written in decimal."""
+        """Canonical encoding: each part is preceded by its length as 8 bytes, big-endian; the attempt is in decimal."""
         names = (self.purpose, self.federation, self.run, str(self.attempt), self.sender)
         parts = (*(name.encode() for name in names), *self.contents)
         return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
     def fingerprint(self) -> str:
-        """128 bits of its SHA-256, in groups that two operators can read to each other by telephone."""
+        """128 bits of its SHA-256, in groups that two operators can read to each other over the telephone."""
         digest = hashlib.sha256(self.encode()).hexdigest()[:32]
         return "-".join(digest[at : at + 4] for at in range(0, 32, 4))
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature and the certificate to check it with.
+    """A signature and the certificate to verify it with.
 
     Attributes:
-        certificate: DER.
-        intermediates: PEM certificates between it and a CA, concatenated; usually none.
-        signature: over the statement and the certificate.
+        certificate: the signer's certificate in DER.
+        intermediates: concatenated PEM certificates between that certificate and a CA; usually none.
+        signature: covers the statement and the certificate.
     """
 
     certificate: bytes
@@ -76,7 +76,7 @@ def sign(statement: Statement, key: PrivateKey, chain: Sequence[x509.Certificate
     """Sign a statement: ECDSA with SHA-256, or RSA-PSS with SHA-256, depending on the key type.
 
     Args:
-        chain: the certificate of ``key`` first, then intermediate ones.
+        chain: the certificate of ``key``, followed by intermediate ones.
     """
     certificate = chain[0].public_bytes(Encoding.DER)
     content = _signed_content(statement, certificate)
@@ -92,15 +92,15 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
 
     Raises:
         CertificateRefused: the certificate is malformed, for another member, role or federation, not from a CA in
-            ``tls.ca``, not currently valid, or revoked; or the signature is not by its key over this statement.
+            ``tls.ca``, not currently valid, or revoked; or its key did not sign this statement.
     """
     certificate, intermediates = _parse(signed, statement.sender)
     name = member_of(certificate, federation)
     if name != statement.sender:
         raise CertificateRefused(
             Refusal.WRONG_MEMBER,
-            f"a statement of {statement.sender} is signed by {name}",
-            remedy="find out who relays messages between the parties before you continue",
+            f"a statement by {statement.sender} is signed by {name}",
+            remedy="before you continue, find out who relays messages between the parties",
         )
     trust.check_chain(certificate, intermediates)
     try:
@@ -110,14 +110,14 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
             Refusal.BAD_SIGNATURE,
             f"a message in the name of {statement.sender} is not what it signed for this run",
             detail=f"purpose {statement.purpose}, run {statement.run}, attempt {statement.attempt}",
-            remedy="somebody between the parties changes or repeats messages; compare the fingerprints in both logs",
+            remedy="somebody between the parties changes or replays messages; compare the fingerprints in both logs",
         ) from None
 
 
 def _signed_content(statement: Statement, certificate: bytes) -> bytes:
-    """The certificate is covered too, so that the signature cannot be claimed for another key.
+    """The signed bytes. They include the certificate, so that the signature cannot be claimed for another key.
 
-    It starts with a zero byte, which nothing does that TLS or a certificate request signs with the same key.
+    They start with a zero byte, unlike anything that TLS or a certificate request signs with the same key.
     """
     return statement.encode() + hashlib.sha256(certificate).digest()
 

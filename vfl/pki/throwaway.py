@@ -1,4 +1,4 @@
-"""Throwaway certificates for demos and tests on one machine. The CA's key is used once and never stored."""
+"""Throwaway certificates for demos and tests on one machine. The CA's key is never stored."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ def make_federation_certificates(
     """Create a CA and a certificate for each name, valid for 30 days on this machine and ``hosts``.
 
     Args:
-        directory: receives ``ca.crt``, an empty ``revoked.crl`` and a folder per name with ``party.crt`` and
+        directory: receives ``ca.crt``, an empty ``revoked.crl`` and, for each name, a folder with ``party.crt`` and
             ``party.key`` (mode 0600).
         federation_name: as in federation.toml.
         roles: role of each party and of the coordinator, by name.
-        hosts: further DNS names or IP addresses that peers dial.
+        hosts: additional DNS names or IP addresses that peers dial.
 
     Returns:
-        The files of each name.
+        The files for each name.
 
     Raises:
         ConfigError: the directory already holds certificates; they are never overwritten.
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "the directory already contains certificates",
+            detail=str(directory),
+            remedy="choose an empty directory, or remove them",
         )
     directory.mkdir(parents=True, exist_ok=True)
     authority = Authority.create(federation_name, days=int(VALID_DAYS) + 1)
@@ -50,7 +52,7 @@ def make_federation_certificates(
 
 
 def write_party(directory: Path, authority: Authority, owner: Owner, hosts: Iterable[str] = _LOCAL_HOSTS) -> TlsFiles:
-    """Create a key and its certificate in a folder named after the owner; other files are those of ``directory``."""
+    """Create a key and its certificate in a folder named after the owner; the other files are in ``directory``."""
     key = new_private_key()
     folder = directory / owner.name
     folder.mkdir(mode=0o700)

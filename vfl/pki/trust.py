@@ -1,4 +1,4 @@
-"""Whom this process trusts: the CAs of ``tls.ca`` and their revocation lists, and what a certificate must say."""
+"""Whom this process trusts: the CAs in ``tls.ca`` and their revocation lists, and what a certificate must say."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Refusal(StrEnum):
 
 
 class CertificateRefused(AccessDenied):
-    """A certificate does not prove what it has to. ``reason`` says why, in one word."""
+    """A certificate does not prove what it must prove. ``reason`` is a short code for why."""
 
     def __init__(self, reason: Refusal, summary: str, *, detail: str = "", remedy: str = "") -> None:
         super().__init__(summary, detail=detail, remedy=remedy)
@@ -51,7 +51,7 @@ class Trust:
     """The content of ``tls.ca`` and ``tls.revoked``.
 
     Attributes:
-        authorities: the CAs; a certificate issued by any of them is trusted.
+        authorities: the CAs; certificates issued by any of them are trusted.
         lists: their revocation lists.
     """
 
@@ -67,7 +67,7 @@ class Trust:
         """Check what can change during a connection: validity and revocation.
 
         Raises:
-            CertificateRefused: not valid yet, expired, or revoked.
+            CertificateRefused: the certificate is not yet valid, has expired, or was revoked.
         """
         now = current_time()
         if now < certificate.not_valid_before_utc:
@@ -82,18 +82,18 @@ class Trust:
                 Refusal.EXPIRED,
                 "the certificate has expired",
                 detail=f"valid until {certificate.not_valid_after_utc}",
-                remedy="have a new certificate signed for the same key ('vfl keys sign'), or correct the clock",
+                remedy="have a new certificate issued for the same key ('vfl keys sign'), or correct the clock",
             )
         if (certificate.issuer.public_bytes(), certificate.serial_number) in self._revoked:
             raise CertificateRefused(
                 Refusal.REVOKED,
                 "the certificate has been revoked by its CA",
                 detail=f"serial number {certificate.serial_number:x}",
-                remedy="create a new key and have its certificate signed ('vfl keys request', 'vfl keys sign')",
+                remedy="create a new key and have a certificate issued for it ('vfl keys request', 'vfl keys sign')",
             )
 
     def check_chain(self, certificate: x509.Certificate, intermediates: Sequence[x509.Certificate] = ()) -> None:
-        """Check that a certificate was issued by one of the CAs, and ``check_now`` for it and its intermediates.
+        """Check that one of the CAs issued a certificate, and apply ``check_now`` to it and its intermediates.
 
         Raises:
             CertificateRefused: a check fails.
@@ -108,11 +108,11 @@ class Trust:
                 Refusal.UNTRUSTED,
                 "the certificate was not issued by a CA in tls.ca",
                 detail=f"{certificate.subject.rfc4514_string()} {fingerprint(certificate)}: {error}",
-                remedy="give everybody the same tls.ca, with the CA of every party, and all intermediate certificates",
+                remedy="give every member the same tls.ca, with every party's CA, and all intermediate certificates",
             ) from None
 
     def stale_lists(self) -> list[x509.CertificateRevocationList]:
-        """Revocation lists whose successor is overdue."""
+        """Revocation lists that should have been replaced by now."""
         now = current_time()
         return [each for each in self.lists if each.next_update_utc is not None and each.next_update_utc < now]
 
@@ -123,11 +123,11 @@ def current_time() -> datetime:
 
 
 def member_of(certificate: x509.Certificate, federation: FederationConfig) -> str:
-    """Which party, or the coordinator, a certificate is for. Says nothing about who issued it, or when.
+    """The party or the coordinator that a certificate is for. Does not check who issued it, or when.
 
     Raises:
-        CertificateRefused: it has not exactly one identity, is for another federation, for nobody in this one, for
-            another role, or its key type is not supported.
+        CertificateRefused: the certificate does not have exactly one identity, is for another federation, for no member
+            of this one, or for another role, or its key type is not supported.
     """
     claims = claims_of(certificate)
     shown = f"{certificate.subject.rfc4514_string()}, {', '.join(claims.identities) or 'no URI'}"
@@ -138,7 +138,7 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
         raise _refused(Refusal.OTHER_FEDERATION, "the certificate is for another federation", shown)
     name = identity.removeprefix(federation.identity(""))
     if name not in federation.members:
-        raise _refused(Refusal.UNKNOWN_MEMBER, "the certificate is for nobody in this federation", shown)
+        raise _refused(Refusal.UNKNOWN_MEMBER, "the certificate is for no member of this federation", shown)
     role = federation.members[name]
     if role not in claims.roles:
         stated = ", ".join(claims.roles) or "none"
@@ -151,15 +151,16 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
 
 
 def _refused(reason: Refusal, summary: str, detail: str) -> CertificateRefused:
-    remedy = "get a certificate as requested by 'vfl keys request': federation's URI identity, role as OU"
+    remedy = "get a certificate as requested by 'vfl keys request': URI identity in the federation, role as OU"
     return CertificateRefused(reason, summary, detail=detail, remedy=remedy)
 
 
 def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
-    """The CAs and revocation lists of two PEM files.
+    """The CAs and revocation lists in two PEM files.
 
     Raises:
-        ConfigError: a file has none or a malformed one, a certificate is not a CA's, or no CA here signed a list.
+        ConfigError: a file contains none or a malformed one, a certificate is not a CA's, or a list is not signed by
+            one of the CAs.
     """
     try:
         authorities = authorities_from_pem(ca)
@@ -172,9 +173,9 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
     for authority in authorities:
         if not _may_sign(authority):
             raise ConfigError(
-                "the TLS file 'tls.ca' has a certificate that is not a CA",
+                "the TLS file 'tls.ca' contains a certificate that is not a CA certificate",
                 detail=f"{where}: {authority.subject.rfc4514_string()}",
-                remedy="keep only CA certificates in tls.ca; a party's own certificate there lets it pose as anybody",
+                remedy="keep only CA certificates in tls.ca; a party whose certificate is there can pose as anybody",
             )
     lists = [] if revoked is None else [_parse_list(pem, authorities) for pem in _split_lists(revoked)]
     return Trust(authorities, lists)

@@ -1,1 +1,1 @@
-"""What any process needs at run time: memory, progress, randomness, durable files, helper processes."""
+"""What every process needs at run time: memory, progress, randomness, durable files, helper processes, logs."""

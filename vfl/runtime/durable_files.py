@@ -1,4 +1,5 @@
-"""Files and directories that are complete or absent: written to a temporary name, renamed, and flushed on request."""
+"""Files and directories that are either complete or absent: written under a temporary name, renamed, and flushed on
+request."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a new file of mode 0600, flushed to the disk if ``durable``.
+    """Write a new file with mode 0600, and flush it to disk if ``durable``.
 
     Raises:
-        OSError: it exists, or cannot be written completely.
+        OSError: the file exists or cannot be written completely.
     """
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -30,7 +31,7 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
 
 
 def flush(path: Path) -> None:
-    """Flush the content of a file, or the names in a directory, to the disk.
+    """Flush the content of a file, or the entries of a directory, to disk.
 
     Raises:
         OSError: it cannot be flushed.
@@ -43,10 +44,10 @@ def flush(path: Path) -> None:
 
 
 def read_file(path: Path, bound: int) -> bytes | None:
-    """Content of a file of at most ``bound`` bytes; None if it is larger, without reading it.
+    """The content of a file of at most ``bound`` bytes. Returns None for a larger file, without reading it.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > bound:
@@ -55,10 +56,10 @@ def read_file(path: Path, bound: int) -> bytes | None:
 
 
 def make_directories(path: Path) -> None:
-    """Create a directory of mode 0700, and its parents, so that they survive a power cut.
+    """Create a directory with mode 0700, and its parents, such that they survive a power failure.
 
     Raises:
-        OSError: one cannot be created.
+        OSError: a directory cannot be created.
     """
     absent = [directory for directory in (path, *path.parents) if not directory.exists()]
     for directory in reversed(absent):
@@ -67,10 +68,10 @@ def make_directories(path: Path) -> None:
 
 
 def remove_aside(path: Path, aside: Path) -> None:
-    """Remove a directory so that it is never seen half removed: renamed to ``aside`` first.
+    """Rename a directory to ``aside``, then remove it, so that nobody sees it partially removed.
 
     Raises:
-        OSError: it cannot be renamed or removed. A missing directory is not an error.
+        OSError: the directory cannot be renamed or removed. A missing directory is not an error.
     """
     try:
         path.rename(aside)
@@ -80,21 +81,21 @@ def remove_aside(path: Path, aside: Path) -> None:
 
 
 def not_writable(error: OSError, what: str, setting: str) -> CheckpointError:
-    """The error of a file that could not be written.
+    """The error for a file that could not be written.
 
     Args:
-        error: why.
-        what: that was to be written, as the subject of a sentence.
-        setting: the configuration key that names its place.
+        error: why it could not be written.
+        what: what should have been written, as the subject of a sentence.
+        setting: the configuration key for its location.
     """
     if error.errno in _FULL:
         return CheckpointError(
             f"{what} cannot be written: the disk is full",
             detail=str(error),
-            remedy=f"free disk space, or set '{setting}' to another place",
+            remedy=f"free disk space, or set '{setting}' to another location",
         )
     return CheckpointError(
         f"{what} cannot be written",
         detail=str(error),
-        remedy=f"set '{setting}' to a place that this user may write to",
+        remedy=f"set '{setting}' to a location that this user can write to",
     )

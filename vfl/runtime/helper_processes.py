@@ -9,6 +9,6 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def helper_environment() -> dict[str, str]:
-    """This process's environment, in which a helper finds the same package, wherever it was imported from."""
+    """This process's environment, extended so that a helper imports the same copy of the package."""
     search = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": search}

@@ -1,7 +1,7 @@
-"""The package's loggers: structured events through Python's own ``logging``, silent until a program asks for them.
+"""The package's loggers: structured events through Python's own ``logging``, silent until a program configures it.
 
 Nothing is configured here. The command line attaches a handler to the logger ``vfl``; a host program that uses vfl as a
-library does what it does with any library's logs.
+library handles these logs like those of any other library.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PROCESSORS: tuple[structlog.typing.Processor, ...] = (
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger of the package; its records carry the event and its facts as a dictionary in ``msg``.
+    """A logger of the package; its records carry the event and its fields as a dictionary in ``msg``.
 
     Args:
-        name: ``vfl`` or below.
+        name: ``vfl`` or a name below it.
     """
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),

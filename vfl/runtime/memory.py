@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Peak resident set size of this process."""
     try:
-        # The value of getrusage includes the process that started this one.
+        # The value from getrusage includes the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return 1024 * int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0])
     except (OSError, IndexError):
@@ -28,10 +28,10 @@ _LARGEST_BLOCK = 1 << 30
 def keep_freed_memory() -> None:
     """Have the allocator reuse freed blocks instead of returning them to the system.
 
-    Ciphertext arithmetic constantly allocates and frees blocks of about a megabyte. If glibc maps each of them again,
-    the page faults cost more than the arithmetic. All threads share one arena: with separate arenas each would keep its
-    own peak, and the work moves from thread to thread. Call this before importing torch, polars and similar libraries:
-    they start threads, whose arenas others take over later. Without glibc this does nothing.
+    Ciphertext arithmetic constantly allocates and frees blocks of about a megabyte. If glibc maps each block anew, the
+    page faults cost more than the arithmetic. All threads share one arena: work moves from thread to thread, and
+    separate arenas would each keep their own peak. Call this before importing torch, polars and similar libraries: they
+    start threads, whose arenas other threads reuse later. Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

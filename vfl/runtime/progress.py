@@ -1,6 +1,6 @@
-"""Whether a run makes progress in this process: a count of its finished pieces of work, however small.
+"""Whether a run makes progress in this process: a count of finished pieces of work, however small.
 
-Others use it to distinguish a slow party from a stuck one, so anything that may take longer than seconds counts pieces.
+The count distinguishes a slow party from a stuck one, so any work that may take more than a few seconds counts pieces.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Progress:
         self.pieces = next(self._next)
 
 
-_OF_NO_JOB = Progress()
+_OUTSIDE_RUNS = Progress()
 _current: ContextVar[Progress] = ContextVar("_current")
 """Follows the work of a run through its tasks and ``asyncio.to_thread``, but not into the threads of an executor."""
 
 
 def current_progress() -> Progress:
-    """The progress of the run that this task works on; to be passed to the threads of an executor."""
-    return _current.get(_OF_NO_JOB)
+    """The progress of the run that this task works on. Pass it to the threads of an executor."""
+    return _current.get(_OUTSIDE_RUNS)
 
 
 def count_in(progress: Progress) -> None:
-    """From now on, count the pieces of work of this task, and of tasks that it starts, in ``progress``."""
+    """From now on, count the work of this task, and of tasks that it starts, in ``progress``."""
     _current.set(progress)
 
 

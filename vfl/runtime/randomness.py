@@ -1,8 +1,8 @@
-"""Randomness, kept in two worlds that never mix.
+"""Secret and training randomness, which never mix.
 
-Secret randomness (masks, shares, noise) comes from the operating system's generator, directly or as the key of a
-stream cipher, which is many times faster. Training randomness (initial weights, stochastic rounding, shuffling) is
-reproducible from seeds and is never used to hide anything.
+Secret randomness (masks, shares, noise) comes from the operating system's generator, either directly or, many times
+faster, from a stream cipher whose key comes from it. Training randomness (initial weights, stochastic rounding,
+shuffling) is reproducible from seeds and is never used to hide anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NONCE = bytes(16)
 
 
 def expand(seed: bytes, length: int) -> bytes:
-    """The first bytes of the ChaCha20 stream of a 32-byte seed. A seed is expanded for one purpose only."""
+    """The first bytes of the ChaCha20 stream of a 32-byte seed. Expand each seed for one purpose only."""
     return Cipher(algorithms.ChaCha20(seed, _NONCE), mode=None).encryptor().update(bytes(length))
 
 
@@ -48,10 +48,10 @@ def derive_entropy(secret: bytes, *labels: str | int) -> int:
 
 
 def derive_seed(secret: bytes, *labels: str | int) -> int:
-    """The same with 63 bits, for libraries that accept no more."""
+    """As ``derive_entropy``, but 63 bits, for libraries that accept no more."""
     return derive_entropy(secret, *labels) >> 193
 
 
 def training_generator(entropy: int) -> np.random.Generator:
-    """A reproducible generator for training. Never for masks, shares or keys."""
+    """A reproducible generator for training. Never use it for masks, shares or keys."""
     return np.random.Generator(np.random.Philox(entropy))

@@ -1,1 +1,1 @@
-"""gRPC between the processes: services, codec, TLS, inbox, timeouts. Only this package imports grpc."""
+"""gRPC between processes: services, codecs, TLS, inbox, timeouts. Only this package imports grpc."""

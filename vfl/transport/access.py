@@ -1,4 +1,4 @@
-"""Who may call what: decided on every call, by identity, role, validity and revocation of the caller's certificate."""
+"""Who may call what: decided on every call by identity, role, validity and revocation of the caller's certificate."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 _log = get_logger(__name__)
 
 _TLS_VERSION = "TLSv1.3"
-_REMEDY = "use the certificate of that party of this federation"
+_REMEDY = "use that party's certificate for this federation"
 _SHOWN = 80
-"""Characters of a text from outside that stand in a log."""
+"""Maximum number of characters of an external text in a log."""
 
 
 class Access:
     """The rules of one server.
 
     Args:
-        federation: who takes part.
-        credentials: of this server; None only with ``insecure-loopback``, where nobody can tell who calls, and
-            everybody is let in.
+        federation: the members.
+        credentials: of this server; None only with ``insecure-loopback``, where callers cannot be identified and
+            everybody is admitted.
     """
 
     def __init__(self, federation: FederationConfig, credentials: Credentials | None) -> None:
@@ -50,7 +50,7 @@ class Access:
         """Name of the caller, a party or the coordinator; None without TLS.
 
         Raises:
-            AccessDenied: its certificate is not, or no longer, that of a member of the federation.
+            AccessDenied: the caller's certificate is not, or is no longer, that of a member of the federation.
         """
         if self._credentials is None:
             return None
@@ -64,10 +64,10 @@ class Access:
         return name
 
     def require(self, context: Any, name: str, what: str) -> None:
-        """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is let in."""
+        """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is admitted."""
         caller = self.require_caller(context, what)
         if caller is not None and caller != name:
-            error = CertificateRefused(Refusal.WRONG_MEMBER, f"it is the one of {caller}", remedy=_REMEDY)
+            error = CertificateRefused(Refusal.WRONG_MEMBER, f"it belongs to {caller}", remedy=_REMEDY)
             raise _denied(context, what, error, _certificate_of(context))
 
     def require_member(self, sender: str) -> None:
@@ -76,17 +76,18 @@ class Access:
             raise AccessDenied("the sender is not a party of this federation", detail=repr(sender[:_SHOWN]))
 
     def require_route(self, address: Address, receiver: str) -> None:
-        """Raise ProtocolError for a kind of message that the sender's role never sends to the receiver's."""
+        """Raise ProtocolError for a kind of message that the sender's role never sends to the receiver's role."""
         roles = (self._federation.members[address.sender], self._federation.members[receiver])
         if roles not in MESSAGE_TYPES[address.kind].routes:
             raise ProtocolError(
-                f"{address.sender} ({roles[0]}) sent '{address.kind}' to {receiver} ({roles[1]}), who never gets it",
+                f"{address.sender} ({roles[0]}) sent '{address.kind}' to {receiver} ({roles[1]}), "
+                "which never receives it",
                 remedy=f"check that {address.sender} runs the same version of vfl, unchanged",
             )
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Asks for a member's certificate before every call of every service, health and reflection too.
+    """Requires a member's certificate on every call to every service, including health and reflection.
 
     No member may have more than ``MAX_CALLS_OF_ONE`` calls at once.
     """
@@ -104,7 +105,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         streams = (handler.request_streaming, handler.response_streaming)
         field = "_".join("stream" if stream else "unary" for stream in streams)
         method = getattr(handler, field)
-        # A method that streams replies is a generator, or writes them to the context by itself.
+        # A method that streams replies is either a generator or writes them to the context itself.
         guarded = self._streaming(method) if inspect.isasyncgenfunction(method) else self._single(method)
         return handler._replace(**{field: guarded})
 
@@ -131,8 +132,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             caller = self._access.require_caller(context, "any call")
             if caller is not None and self._calls[caller] >= MAX_CALLS_OF_ONE:
                 raise ProtocolError(
-                    f"{caller} has {MAX_CALLS_OF_ONE} calls at {self._party} at once, and may not have more",
-                    remedy=f"find out why calls of {caller} do not end",
+                    f"{caller} already has {MAX_CALLS_OF_ONE} calls in progress at {self._party}, the most allowed",
+                    remedy=f"find out why calls from {caller} do not end",
                 )
         except VflError as error:
             await abort_call(context, error, self._party)
@@ -172,7 +173,7 @@ def _certificate_of(context: Any) -> x509.Certificate:
     properties: dict[str, list[bytes]] = context.auth_context()
     version = b"".join(properties.get("ssl_tls_version", [])).decode()
     if version != _TLS_VERSION:
-        raise CertificateRefused(Refusal.OLD_TLS, f"the connection has not {_TLS_VERSION}", detail=version)
+        raise CertificateRefused(Refusal.OLD_TLS, f"the connection does not use {_TLS_VERSION}", detail=version)
     pem = properties.get("x509_pem_cert", [])
     if len(pem) != 1:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "there is none")
@@ -181,7 +182,7 @@ def _certificate_of(context: Any) -> x509.Certificate:
 
 @functools.lru_cache(maxsize=64)
 def _parse(pem: bytes) -> x509.Certificate:
-    """Of a certificate that TLS has checked already, so only members of the federation's CAs fill the cache."""
+    """Parse a certificate that TLS has verified, so that only certificates of the federation's CAs fill the cache."""
     try:
         return certificates_from_pem(pem)[0]
     except ValueError as error:

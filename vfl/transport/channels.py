@@ -1,4 +1,4 @@
-"""What coordinator and parties need of a transport. gRPC implements it, and memory does within one process."""
+"""What coordinator and parties need from a transport. Implemented over gRPC, and in memory within one process."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vfl.transport.wire.traffic import TrafficMeter
 
 
 class ControlHandler(Protocol):
-    """What a party does when the coordinator asks. Every call may come twice and must then give the same answer.
+    """What a party does when the coordinator calls. Every call may arrive twice and must then give the same answer.
 
-    A call is cancelled when the coordinator's deadline passes or its connection is lost.
+    A call is canceled when the coordinator's deadline passes or its connection is lost.
     """
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a run."""
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to resume from it."""
+        """Load a checkpoint, to resume from it."""
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Exchange keys, check the ids, build the models."""
@@ -41,13 +41,13 @@ class ControlHandler(Protocol):
         """Compute metrics."""
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state."""
+        """Save the state after a step."""
 
     async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written theirs."""
+        """Note that all parties have written their checkpoint."""
 
     async def heartbeat(self, call: m.Heartbeat) -> m.Alive:
-        """Say immediately what the party is doing."""
+        """Report immediately what the party is doing."""
 
     async def abort(self, call: m.Abort) -> None:
         """Stop the run."""
@@ -56,15 +56,15 @@ class ControlHandler(Protocol):
         """Save the party's part of the model."""
 
     async def release(self, call: m.Release) -> m.Released:
-        """The run is over."""
+        """Note that the run is over."""
 
 
 class ControlChannel(Protocol):
     """The coordinator's calls to one party, see ``ControlHandler``.
 
     Every method raises RemoteError (the party's own error) or PeerUnreachable (it went away); those with a ``timeout``
-    raise DeadlineExceeded after so many seconds. The others wait for as long as the call takes: whether the party makes
-    progress is asked by heartbeats.
+    raise DeadlineExceeded after that many seconds. The others wait as long as the call takes, since heartbeats check
+    whether the party makes progress.
     """
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
@@ -74,7 +74,7 @@ class ControlChannel(Protocol):
         """Get ready for a run."""
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to resume from it."""
+        """Load a checkpoint, to resume from it."""
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
@@ -89,32 +89,32 @@ class ControlChannel(Protocol):
         """Compute metrics."""
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state after a step."""
+        """Save the state after a step."""
 
     async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written their checkpoint."""
+        """Report that all parties have written their checkpoint."""
 
     async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
-        """Is it there, and does it make progress? Not recorded, as it has no content and no end."""
+        """Ask whether the party is alive and makes progress. Not recorded: heartbeats have no content and no end."""
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
-        """Stop the run; said even where it cannot be recorded."""
+        """Stop the run; sent even if it cannot be recorded."""
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save the party's part of the model."""
 
     async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
-        """The run is over."""
+        """Report that the run is over."""
 
 
 class PeerChannel(Protocol):
-    """Delivers messages to one party. A delivery is tried once; to repeat it is the coordinator's decision."""
+    """Delivers messages to one party. A delivery is tried once; whether to repeat it is the coordinator's decision."""
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
         """Wait at most ``timeout`` seconds until the party answers; raises PeerUnreachable if it does not."""
 
     async def deliver(self, address: Address, message: Message, timeout: float) -> None:  # noqa: ASYNC109
-        """Send a message; returns when the party has stored it.
+        """Send a message; returns once the party has stored it.
 
         Raises:
             ProtocolError: the message is larger than the limit.
@@ -126,14 +126,14 @@ class PeerChannel(Protocol):
 
 @dataclass(frozen=True)
 class PartyEnd:
-    """What a party puts at its end of a network.
+    """What a party supplies at its end of a network.
 
     Attributes:
-        handler: does what the coordinator asks.
-        inbox: gets the messages of the other parties.
+        handler: handles the coordinator's calls.
+        inbox: receives the messages of the other parties.
         traffic: counts what is sent and received.
-        recorder: is given a record of every message.
-        doctor: answers members that ask how this party is.
+        recorder: receives a record of every message.
+        doctor: answers members that ask for a diagnosis.
     """
 
     name: str
@@ -145,16 +145,16 @@ class PartyEnd:
 
 
 class Network(Protocol):
-    """Connects the members of one federation. What is opened on a stack is closed with it."""
+    """Connects the members of one federation. What is opened on a stack is closed with the stack."""
 
     @property
     def credentials(self) -> Credentials | None:
-        """What this member signs with; None where nothing is signed."""
+        """What this member signs with; None if nothing is signed."""
 
     async def peer(
         self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
     ) -> PeerChannel:
-        """A connection of one party to another."""
+        """A connection from one party to another."""
 
     async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> ControlChannel:
         """The coordinator's connection to a party."""

@@ -1,4 +1,4 @@
-"""The members of a federation over gRPC: servers, channels, relays, as ``federation.toml`` says."""
+"""Connects the members of a federation over gRPC: servers, channels and relays, as defined in ``federation.toml``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter
 
 LAST_WORDS_SECONDS = 3.0
-"""How long to wait for calls that tell the coordinator why this party stops, and for those in progress to end."""
+"""How long to wait for calls that report to the coordinator why this party stops, and for calls in progress."""
 
 
 class GrpcNetwork:
     """Implements ``vfl.transport.channels.Network`` for one member.
 
     Args:
-        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
+        credentials: this process's certificate and trust; None only with ``insecure-loopback``.
     """
 
     def __init__(self, federation: FederationConfig, credentials: Credentials | None) -> None:

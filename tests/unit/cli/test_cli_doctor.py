@@ -51,7 +51,7 @@ def test_a_missing_party_is_reported_with_what_to_do_and_where(federation, tmp_p
     (missing, relayed, closing) = output.splitlines()[1:]
     assert missing.startswith("coordinator -> clinic")
     assert relayed.startswith("bank -> clinic")
-    for says in ("nobody listens there", "  clinic  ", "start clinic there ('vfl party')"):
+    for says in ("nothing listens there", "  clinic  ", "start clinic there ('vfl party')"):
         assert says in missing
     assert closing.startswith("2 problem(s) would stop a run")
     content = json.loads(out.read_text(encoding="utf-8"))

@@ -158,8 +158,8 @@ def request_of(path, owner, hosts=()):
 @pytest.mark.parametrize(
     ("owner", "hosts", "says"),
     [
-        (Owner("other", "bank", Role.ACTIVE), (), "belongs to nobody in federation.toml"),
-        (Owner("demo", "nobody", Role.ACTIVE), (), "belongs to nobody in federation.toml"),
+        (Owner("other", "bank", Role.ACTIVE), (), "belongs to no member in federation.toml"),
+        (Owner("demo", "nobody", Role.ACTIVE), (), "belongs to no member in federation.toml"),
         (Owner("demo", "shop", Role.ACTIVE), (), "its role is not 'passive'"),
         (Owner("demo", "shop", Role.COORDINATOR), (), "its role is not 'passive'"),
         (Owner("demo", "bank", Role.ACTIVE), ("shop.demo.vfl.internal",), "server name of another"),

@@ -289,7 +289,7 @@ async def test_a_party_with_a_wrong_certificate_is_reported_to_both_sides(federa
     assert marked(findings) == expected
     for finding in findings:
         if finding.verdict is Verdict.PROBLEM:
-            assert f"{finding.source} refuses the certificate shown there: {says}" in finding.summary
+            assert f"{finding.source} refuses the certificate presented there: {says}" in finding.summary
 
 
 async def test_a_certificate_that_expires_soon_is_a_warning_to_both_sides(federation, tmp_path):

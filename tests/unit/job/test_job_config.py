@@ -99,7 +99,7 @@ def test_any_text_for_a_digest_is_a_mismatch(text):
     [
         ({"bank": 4}, "lacks the width of clinic"),
         ({"bank": 4, "clinic": 4, "telco": 4}, "not in federation.toml: telco"),
-        ({"bank": 4, "clinic": 0}, "gives no width to passive party clinic"),
+        ({"bank": 4, "clinic": 0}, "has width 0 for passive party clinic"),
     ],
 )
 def test_widths_have_to_fit_the_federation(widths, says):

@@ -71,7 +71,7 @@ async def test_nobody_listens(calling):
     (port,) = free_ports(1)
     obstacle = (await try_connection(f"127.0.0.1:{port}", "bank", calling("hub"), "hub")).obstacle
     assert (obstacle.check, obstacle.at_peer) == (Check.CONNECTION, True)
-    assert "nobody listens there" in obstacle.summary
+    assert "nothing listens there" in obstacle.summary
     assert "start bank there" in obstacle.remedy
 
 
@@ -119,8 +119,8 @@ async def test_a_certificate_of_another_ca_is_refused_and_the_texts_name_no_file
         attempt = await try_connection(endpoint, "bank", calling("hub"), "hub")
         sentence = await explain_connection(endpoint, "bank", calling("hub"))
     assert attempt.obstacle.check is Check.TLS
-    assert "hub refuses the certificate shown there" in attempt.obstacle.summary
-    assert "this process refuses the certificate shown there" in sentence
+    assert "hub refuses the certificate presented there" in attempt.obstacle.summary
+    assert "this process refuses the certificate presented there" in sentence
     assert not {str(tmp_path), str(issuer.folder)} & {
         *attempt.obstacle.summary.split(),
         *attempt.obstacle.remedy.split(),

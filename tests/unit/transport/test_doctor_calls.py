@@ -79,7 +79,7 @@ async def test_nobody_else_may_ask(ask, calling, issuer, doctor, changes):
 
 async def test_a_version_that_does_not_know_the_call_is_named(serving_tls, calling, mutual):
     async with serving_tls() as endpoint:
-        with pytest.raises(MismatchError, match="does not know the call 'diagnose'"):
+        with pytest.raises(MismatchError, match="does not support the call 'diagnose'"):
             await ask_diagnosis(endpoint, "bank", calling("hub"), m.Diagnose(False), mutual, 5)
 
 
@@ -101,7 +101,7 @@ async def test_nobody_there_is_unreachable(calling, mutual):
 )
 async def test_findings_that_a_party_cannot_have_are_refused(ask, calling, doctor, findings):
     doctor.answer = replace(doctor.answer, findings=findings)
-    with pytest.raises(ProtocolError, match="answers with"):
+    with pytest.raises(ProtocolError, match=r"sent (a|more) finding"):
         await ask(calling("hub"), probe_peers=True)
 
 

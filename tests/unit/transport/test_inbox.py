@@ -96,7 +96,7 @@ async def test_parts_of_one_kind_are_different_messages_each_taken_once(inbox, s
 async def test_a_stranger_to_the_job_is_refused(inbox, share):
     with pytest.raises(ProtocolError, match="does not take part"):
         inbox.put(*share(sender="other"))
-    with pytest.raises(InternalError, match="never come"):
+    with pytest.raises(InternalError, match="never arrive"):
         await take(inbox, share(sender="other")[0])
 
 
@@ -118,7 +118,7 @@ async def test_messages_without_content_are_bounded_too(share):
     inbox.open_run("job-1", 0, {"shop"})
     for part in range(2):
         inbox.put(replace(share()[0], part=part), share(rows=0)[1])
-    with pytest.raises(ProtocolError, match="no room for another message of shop"):
+    with pytest.raises(ProtocolError, match="no room for another message from shop"):
         inbox.put(replace(share()[0], part=2), share(rows=0)[1])
 
 
@@ -126,10 +126,10 @@ async def test_one_of_several_senders_takes_half_at_most(share):
     inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES, steps_ahead=4))
     inbox.open_run("job-1", 0, {"shop", "telco"})
     inbox.put(*share(step=0))
-    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room for another message of shop"):
+    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="room for another message from shop"):
         inbox.put(*share(step=1))
     inbox.put(*share(step=1))
-    with pytest.raises(ProtocolError, match="no room for another message of shop"):
+    with pytest.raises(ProtocolError, match="no room for another message from shop"):
         inbox.put(*share(step=2))
     for step in range(2):
         inbox.put(*share(step=step, sender="telco"))
@@ -143,7 +143,7 @@ def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(
     share = partial(share, attempt=1)
     inbox.put(*share(step=0))
     inbox.put(*share(step=1))
-    with pytest.raises(ProtocolError, match="shop sent 'forward_share' of step 2, while the run is at 0"):
+    with pytest.raises(ProtocolError, match="shop sent 'forward_share' for step 2, but the run is at 0"):
         inbox.put(*share(step=2))
     inbox.reached(StepKey("job-1", 1, 1))
     inbox.reached(StepKey("job-1", 0, 1))
@@ -151,7 +151,7 @@ def test_only_messages_of_this_step_and_the_next_are_taken_and_old_ones_dropped(
     inbox.reached(StepKey("unknown", 7, 1))
     assert inbox.stored_bytes == SHARE_BYTES
     inbox.put(*share(step=2))
-    with pytest.raises(ProtocolError, match="of step 0, while the run is at 1"):
+    with pytest.raises(ProtocolError, match="for step 0, but the run is at 1"):
         inbox.put(*share(step=0))
 
 
@@ -159,7 +159,7 @@ async def test_early_messages_are_held_until_the_job_opens(share):
     inbox = Inbox()
     inbox.put(*share())
     inbox.put(*share(sender="other"))
-    with pytest.raises(InternalError, match="never come"):
+    with pytest.raises(InternalError, match="never arrive"):
         await take(inbox, share()[0])
     inbox.open_run("job-1", 0, {"shop"})
     assert inbox.stored_bytes == SHARE_BYTES, "the stranger's message is dropped"
@@ -196,10 +196,10 @@ def test_opening_again_is_idempotent_but_never_goes_back(inbox, share):
     inbox.put(*share())
     inbox.open_run("job-1", 0, {"telco", "shop"})
     assert inbox.stored_bytes == SHARE_BYTES
-    with pytest.raises(ProtocolError, match="already run"):
+    with pytest.raises(ProtocolError, match="already opened"):
         inbox.open_run("job-1", 0, {"shop"})
     inbox.discard_run("job-1")
-    with pytest.raises(ProtocolError, match="already run"):
+    with pytest.raises(ProtocolError, match="already opened"):
         inbox.open_run("job-1", 0, {"shop", "telco"})
 
 

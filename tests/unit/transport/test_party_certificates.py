@@ -106,7 +106,7 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
         ({"role": ""}, "not for the role 'active'"),
         ({"identities": ()}, "0 identities"),
         ({"identities": (BANK, "spiffe://demo/party/shop")}, "2 identities"),
-        ({"identities": ("spiffe://demo/party/nobody",)}, "nobody in this federation"),
+        ({"identities": ("spiffe://demo/party/nobody",)}, "no member of this federation"),
         ({"server_name": "bank.example"}, "lacks the server name"),
         ({"key": ed25519.Ed25519PrivateKey.generate()}, "key type is not supported"),
         ({"key": ec.generate_private_key(ec.SECP521R1())}, "key type is not supported"),

@@ -134,7 +134,7 @@ async def test_a_server_that_is_not_the_party_meant_is_refused_and_the_caller_sa
     async with serving_tls(server) as endpoint, ControlClient(endpoint, "bank", calling("hub")) as hub:
         with pytest.raises(PeerUnreachable) as caught:
             await hub.finish(FINISH)
-    assert "this process refuses the certificate shown there" in caught.value.detail
+    assert "this process refuses the certificate presented there" in caught.value.detail
     assert says in caught.value.detail
     assert handler.calls == []
 
@@ -234,9 +234,9 @@ async def test_the_same_name_in_another_federation_is_refused(serving_tls, mutua
 
 
 def test_certificates_and_tls_mode_must_fit(handler, inbox, mutual, federation, calling):
-    with pytest.raises(ConfigError, match="does not fit the certificates"):
+    with pytest.raises(ConfigError, match="does not match the certificates"):
         PartyServer("bank", "127.0.0.1:0", handler, inbox, None, mutual)
-    with pytest.raises(ConfigError, match="does not fit the certificates"):
+    with pytest.raises(ConfigError, match="does not match the certificates"):
         PartyServer("bank", "127.0.0.1:0", handler, inbox, calling("bank"), federation)
 
 
@@ -267,5 +267,5 @@ def test_a_call_over_an_older_version_would_be_refused(mutual, calling, certific
     access = Access(mutual, calling("bank"))
     pem = certificates["hub"].certificate.read_bytes()
     assert access.require_caller(OldConnection(pem, b"TLSv1.3"), "a test") == "hub"
-    with pytest.raises(CertificateRefused, match=r"has not TLSv1\.3"):
+    with pytest.raises(CertificateRefused, match=r"does not use TLSv1\.3"):
         access.require_caller(OldConnection(pem, version), "a test")

@@ -158,7 +158,7 @@ async def test_the_first_piece_names_the_party(relayed):
     shop, _ = relayed
     call = shop.connect()
     await call.write(relay_pb2.Piece(payload=b"x"))
-    assert "names no party" in await _refused(call)
+    assert "without the name of a party" in await _refused(call)
 
 
 async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
@@ -170,7 +170,7 @@ async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
     held.append(waiting)
     await _waiting(2)
     assert "more than 2 connections" in await _refused(telco.accept())
-    assert "passes on 1 connections already" in await _refused(await _to(shop, "telco"))
+    assert "already relays 1 connections" in await _refused(await _to(shop, "telco"))
     for call in (*held[0], *waiting):
         call.cancel()
 
@@ -184,7 +184,7 @@ async def test_a_relay_that_stops_says_so(serving, calling, federation, certific
         reading = asyncio.create_task(_refused(telco.accept()))
         await _waiting(1)
         await server.stop(1)
-        assert await reading == "bank: it stops"
+        assert await reading == "bank: the relay is stopping"
 
 
 def _raw(client, method):
@@ -196,7 +196,7 @@ async def test_a_first_piece_that_cannot_be_read_names_no_party(relayed):
     shop, _ = relayed
     call = _raw(shop, "Connect")
     await call.write(b"\xff\xff")
-    assert "names no party" in await _refused(call)
+    assert "without the name of a party" in await _refused(call)
 
 
 @pytest.mark.parametrize("broken", [0, 1])
@@ -235,7 +235,7 @@ class _Nowhere:
 async def test_an_end_of_a_connection_refuses_a_piece_that_cannot_be_read():
     reader = asyncio.StreamReader()
     reader.feed_eof()
-    with pytest.raises(ProtocolError, match="the relay sent an answer that cannot be read"):
+    with pytest.raises(ProtocolError, match="the relay sent an unreadable answer"):
         await tunnel._pump(_Unreadable(), reader, _Nowhere())
 
 

@@ -49,17 +49,17 @@ async def test_a_control_reply(call):
             "abort": lambda: hub.abort(m.Abort("job@1", "job-1", 0, "hub", "data", "no rows"), 5),
             "wait_ready": lambda: hub.wait_ready(5),
         }
-        with pytest.raises(ProtocolError, match="bank sent an answer that cannot be read"):
+        with pytest.raises(ProtocolError, match="bank sent an unreadable answer"):
             await calls[call]()
 
 
 async def test_a_receipt(share):
     async with _garbage_server() as endpoint, PeerClient(endpoint, "bank", None) as shop:
-        with pytest.raises(ProtocolError, match="bank sent an answer that cannot be read"):
+        with pytest.raises(ProtocolError, match="bank sent an unreadable answer"):
             await shop.deliver(*share(), 5)
 
 
 async def test_a_diagnosis(federation):
     async with _garbage_server() as endpoint:
-        with pytest.raises(ProtocolError, match="bank sent an answer that cannot be read"):
+        with pytest.raises(ProtocolError, match="bank sent an unreadable answer"):
             await ask_diagnosis(endpoint, "bank", None, m.Diagnose(probe_peers=False), federation, 5)

@@ -1,4 +1,4 @@
-"""Calls to a party: messages from its peers, control calls from the coordinator. One connection per object."""
+"""Calls to a party: messages from its peers, and control calls from the coordinator. One connection per object."""
 
 from vfl.transport.client.connection import channel_was_closed
 from vfl.transport.client.control import ControlClient

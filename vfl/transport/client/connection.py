@@ -1,4 +1,4 @@
-"""A gRPC connection to one party: kept current with the certificates, its failures explained."""
+"""A gRPC connection to one party that follows certificate renewals and explains its failures."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from vfl.transport.wire.recorder import (
 
 _POLL_SECONDS = 0.1
 _OLD_CHANNEL_GRACE = 3600.0
-"""Seconds that calls may still take on a connection whose certificates were renewed."""
+"""Seconds that calls in progress may still take after certificates are renewed."""
 
 
 class Connection:
     """A channel to one party.
 
     Args:
-        endpoint: ``host:port``; may be a proxy's, since TLS checks the party's server name and not the host.
+        endpoint: ``host:port``; may be that of a proxy, since TLS checks the party's server name and not the host.
         peer_name: the party that answers there.
-        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
-        recorder: is told of what crosses; None where nothing is recorded.
+        credentials: this process's certificate and trust; None only with ``insecure-loopback``.
+        recorder: receives a record of every message; None if nothing is recorded.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Connection:
         self._channel = secure_channel(self._credentials, self.endpoint, self.peer_name, options)
 
     def current(self) -> Any:
-        """The channel for the next call: a new one when certificates were renewed; calls on the old one may end."""
+        """The channel for the next call: a new one if certificates were renewed; calls on the old one may finish."""
         if self._credentials is not None:
             self._credentials.refresh()
             if self._credentials.generation != self._generation:
@@ -80,7 +80,7 @@ class Connection:
         """Wait at most ``timeout`` seconds until the party answers and is serving.
 
         Raises:
-            PeerUnreachable: it did not; ``detail`` says what happened last.
+            PeerUnreachable: it does not; ``detail`` says what happened last.
             MismatchError: another party answers there.
             RemoteError: it does not accept this process's certificate.
         """
@@ -96,14 +96,14 @@ class Connection:
                     raise self._another_party() from None
                 if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                     raise from_rpc_error(error, Call(self.peer_name, self.endpoint, "health", timeout)) from None
-                # The last try always runs out of time, which says less than the failures before it.
+                # The last try always times out, which says less than the failures before it.
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     last = f"{error.code().name}: {error.details()}"
             await asyncio.sleep(min(_POLL_SECONDS, max(deadline - time.monotonic(), 0)))
         raise PeerUnreachable(
             f"{self.peer_name} did not answer at {self.endpoint} within {timeout:g} s",
             detail=await self._explained(last),
-            remedy=f"start {self.peer_name} there; check its endpoint in federation.toml and the certificates of both",
+            remedy=f"start {self.peer_name} there; check its endpoint in federation.toml and both sides' certificates",
         )
 
     async def _is_serving(self, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC ends the call itself
@@ -113,19 +113,19 @@ class Connection:
 
     def _another_party(self) -> VflError:
         return MismatchError(
-            f"another party than {self.peer_name} answers at {self.endpoint}",
+            f"a party other than {self.peer_name} answers at {self.endpoint}",
             remedy="correct the endpoint in federation.toml, or start that party there",
         )
 
     async def result(self, call: Awaitable[Any], what: str, timeout: float | None) -> Any:  # noqa: ASYNC109
-        """What the party answered to a call, or the error that its failure means."""
+        """The party's reply to a call. A failed call raises the error that describes the failure."""
         try:
             return readable(await call, self.peer_name)
         except asyncio.CancelledError:
             if not channel_was_closed():
                 raise
             raise PeerUnreachable(
-                f"a call to {self.peer_name} was still going on long after certificates had been renewed, and was ended"
+                f"a call to {self.peer_name} was still running long after certificates were renewed, and was ended"
             ) from None
         except grpc.aio.AioRpcError as error:
             known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout or math.inf))
@@ -134,7 +134,7 @@ class Connection:
         raise known
 
     async def _explained(self, detail: str) -> str:
-        """What gRPC says about a lost connection, and with TLS what another handshake shows."""
+        """What gRPC reports about a lost connection and, with TLS, what another handshake shows."""
         if self._credentials is None:
             return detail
         seen = await explain_connection(self.endpoint, self.peer_name, self._credentials)
@@ -148,7 +148,7 @@ class Connection:
         key: StepKey,
         salt: bytes,
     ) -> Any:
-        """As ``result``; a refusal by the other party is recorded, for it has crossed as well."""
+        """As ``result``, but also records a refusal by the other party, since it is a message too."""
         try:
             return await self.result(call, what, timeout)
         except RemoteError as error:
@@ -156,12 +156,12 @@ class Connection:
             raise
 
     def record_control(self, direction: Direction, key: StepKey, message: m.ControlMessage, salt: bytes) -> None:
-        """Record a control message, where anything is recorded."""
+        """Record a control message, if there is a recorder."""
         if self._recorder is not None:
             self._recorder.record(control_record(direction, self.peer_name, key, message, salt))
 
     async def close(self) -> None:
-        """Close the connection; calls that still run are cancelled."""
+        """Close the connection; calls in progress are canceled."""
         for task in tuple(self._closing):
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -177,9 +177,9 @@ class Connection:
 
 
 def channel_was_closed() -> bool:
-    """Of a CancelledError that was caught: whether it is what gRPC raises when a channel is closed.
+    """Whether a CancelledError that was just caught is the one that gRPC raises when a channel is closed.
 
-    It looks like a cancellation of this task, but nobody has asked for one.
+    It looks like a cancellation of this task, but nobody requested one.
     """
     task = asyncio.current_task()
     return task is not None and not task.cancelling()

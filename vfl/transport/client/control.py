@@ -24,8 +24,8 @@ class ControlClient(Connection):
     """The coordinator's calls to one party.
 
     Every method raises RemoteError (the party's own error), PeerUnreachable (it went away), AccessDenied or
-    MismatchError (gRPC itself was refused); those with a ``timeout`` raise DeadlineExceeded after so many seconds. The
-    others wait for as long as the call takes: whether the party gets on is asked by heartbeats.
+    MismatchError (gRPC itself was refused); those with a ``timeout`` raise DeadlineExceeded after that many seconds.
+    The others wait as long as the call takes, since heartbeats check whether the party makes progress.
     """
 
     @property
@@ -33,11 +33,11 @@ class ControlClient(Connection):
         return control_pb2_grpc.ControlStub(self.current())  # type: ignore[no-untyped-call]  # generated
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
-        """Get ready for a job."""
+        """Get ready for a run."""
         return await self._call(self._stub.Prepare, call, m.Prepared)
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to go on from it."""
+        """Load a checkpoint, to resume from it."""
         return await self._call(self._stub.Restore, call, m.Restored)
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
@@ -57,20 +57,20 @@ class ControlClient(Connection):
         return await self._call(self._stub.Score, call, m.Scored)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
-        """Write down the state after a step."""
+        """Save the state after a step."""
         return await self._call(self._stub.Checkpoint, call, m.Checkpointed)
 
     async def commit(self, call: m.Commit) -> m.Committed:
-        """All parties have written their checkpoint."""
+        """Report that all parties have written their checkpoint."""
         return await self._call(self._stub.Commit, call, m.Committed)
 
     async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
-        """Is it there, and does it get on? Has no content and no end, so it is not recorded."""
+        """Ask whether the party is alive and makes progress. Not recorded: heartbeats have no content and no end."""
         request = self._stub.Heartbeat(to_proto(call), timeout=timeout)
         return from_proto(await self.result(request, call.kind, timeout), m.Alive)
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
-        """Stop the job; said even where it cannot be recorded, or a full disk would leave the others waiting."""
+        """Stop the run; sent even if it cannot be recorded, since a full disk must not leave the others waiting."""
         salt = fresh_salt()
         with contextlib.suppress(AuditError):
             self.record_control(Direction.SENT, call_key(call), call, salt)
@@ -81,7 +81,7 @@ class ControlClient(Connection):
         return await self._call(self._stub.Finish, call, m.Finished)
 
     async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
-        """The job is over."""
+        """Report that the run is over."""
         return await self._call(self._stub.Release, call, m.Released, timeout)
 
     async def _call(

@@ -25,15 +25,15 @@ from vfl.transport.wire.traffic import TrafficMeter
 
 
 class PeerClient(Connection):
-    """Delivers messages to one party. A delivery is tried once; to repeat it is the coordinator's decision.
+    """Delivers messages to one party. A delivery is tried once; whether to repeat it is the coordinator's decision.
 
     Args:
-        endpoint: ``host:port``; may be a proxy's, since TLS checks the party's server name and not the host.
+        endpoint: ``host:port``; may be that of a proxy, since TLS checks the party's server name and not the host.
         peer_name: the party that answers there.
-        credentials: this process's certificate and whom it believes; None only with ``insecure-loopback``.
+        credentials: this process's certificate and trust; None only with ``insecure-loopback``.
         limits: bounds the size of a message.
         traffic: counts what is sent.
-        recorder: is told of a message before it leaves, so that nothing leaves unrecorded.
+        recorder: receives the record of a message before it is sent, so that nothing leaves unrecorded.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PeerClient(Connection):
         self._traffic = traffic or TrafficMeter()
 
     async def deliver(self, address: Address, message: Message, timeout: float) -> None:  # noqa: ASYNC109
-        """Send a message; returns when the party has stored it.
+        """Send a message; returns once the party has stored it.
 
         Raises:
             ProtocolError: the message is larger than the limit.
@@ -71,14 +71,14 @@ class PeerClient(Connection):
 
 
 class RelayClient(Connection):
-    """Byte streams through a party that passes connections on, see ``vfl.transport.relay.service``."""
+    """Byte streams through a party that relays connections, see ``vfl.transport.relay.service``."""
 
     def accept(self) -> Any:
-        """Of a party behind it: wait for one connection. The gRPC stream."""
+        """For a party behind the relay: the gRPC stream that waits for one connection and carries it."""
         return relay_pb2_grpc.RelayStub(self.current()).Accept()  # type: ignore[no-untyped-call]  # generated
 
     def connect(self) -> Any:
-        """Of a caller: one connection, to be opened with its first piece. The gRPC stream."""
+        """For a caller: the gRPC stream of one connection, which its first piece opens."""
         return relay_pb2_grpc.RelayStub(self.current()).Connect()  # type: ignore[no-untyped-call]  # generated
 
 

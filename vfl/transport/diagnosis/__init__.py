@@ -1,1 +1,1 @@
-"""What a process finds out about another one outside of a job: whether it can be reached, and what it runs."""
+"""What a process finds out about another one outside of a job: whether it is reachable, and what it runs."""

@@ -1,4 +1,4 @@
-"""The call by which a member asks a party what it runs, outside of any job. Not in the audit log, which is a job's."""
+"""The call by which a member asks a party what it runs, outside of any job. Not recorded: audit logs belong to runs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MAX_FINDINGS = MAX_PASSIVE_PARTIES * len(m.Check)
 
 
 class DoctorHandler(Protocol):
-    """What a party answers to a member that asks how it is."""
+    """What a party answers to a member that asks for a diagnosis."""
 
     async def diagnose(self, call: m.Diagnose) -> m.Diagnosis:
-        """Versions, digest, clock and state; with ``probe_peers`` also what it finds at the other parties."""
+        """Versions, digest, clock and state; with ``probe_peers``, also findings about the other parties."""
 
 
 class Doctor(doctor_pb2_grpc.DoctorServicer):
-    """Answers any member of the federation; probes of other parties are for the coordinator only."""
+    """Answers any member of the federation; only the coordinator may request probes of other parties."""
 
     def __init__(self, party: str, handler: DoctorHandler, access: Access, coordinator: str) -> None:
         self._party = party
@@ -62,7 +62,7 @@ class Doctor(doctor_pb2_grpc.DoctorServicer):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A diagnosis, and this process's clock around the call."""
+    """A diagnosis, and the time by this process's clock before and after the call."""
 
     diagnosis: m.Diagnosis
     asked: datetime
@@ -77,12 +77,12 @@ async def ask_diagnosis(
     federation: FederationConfig,
     timeout: float,  # noqa: ASYNC109  # part of the error
 ) -> Answer:
-    """Ask a party, over a connection of its own.
+    """Ask a party over a separate connection.
 
     Raises:
-        RemoteError: it refuses.
-        PeerUnreachable, DeadlineExceeded: it does not answer in ``timeout`` seconds.
-        MismatchError: it runs a version that does not know the call.
+        RemoteError: the party refuses.
+        PeerUnreachable, DeadlineExceeded: it does not answer within ``timeout`` seconds.
+        MismatchError: it runs a version that does not support the call.
         ProtocolError: the answer is malformed.
     """
     options = channel_options(endpoint)
@@ -103,21 +103,21 @@ def _insecure(endpoint: str, options: list[tuple[str, Any]]) -> Any:
 
 
 def read_diagnosis(reply: doctor_pb2.DiagnoseReply | None, peer: str, federation: FederationConfig) -> m.Diagnosis:
-    """The answer of ``peer`` with texts that can be shown, and with findings of its own about members only.
+    """Check the answer of ``peer``: texts are made printable, and all findings must be its own and about members.
 
     Args:
-        reply: as gRPC hands it out, None where it could not be read.
+        reply: as returned by gRPC; None if it could not be read.
 
     Raises:
-        ProtocolError: it is malformed.
+        ProtocolError: the answer is malformed.
     """
     diagnosis = from_proto(readable(reply, peer), m.Diagnosis)
     if len(diagnosis.findings) > MAX_FINDINGS:
-        raise ProtocolError(f"{peer} answers with more findings than there are checks")
+        raise ProtocolError(f"{peer} sent more findings than there are checks")
     for finding in diagnosis.findings:
         named = {finding.target, finding.side or peer} <= federation.members.keys()
         if finding.source != peer or not named or finding.code not in {"", *all_error_types()}:
-            raise ProtocolError(f"{peer} answers with a finding that is not its own, or about nobody")
+            raise ProtocolError(f"{peer} sent a finding that is not its own, or with an unknown member or code")
     return replace(
         diagnosis,
         party=printable(diagnosis.party),

@@ -1,6 +1,6 @@
-"""What happens when this process connects to a party, step by step: name, TCP, TLS. gRPC says only that it was lost.
+"""Connects to a party step by step: name, TCP, TLS. gRPC reports only that a connection was lost.
 
-Nothing here uses the threads of the event loop's pool, which may be busy with arithmetic.
+Nothing here uses the event loop's thread pool, which may be busy with arithmetic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificate_from_der
 
 STEP_SECONDS = 3.0
-"""For a name, for a connection to each of at most two addresses, for a handshake."""
+"""Time limit for a name lookup, for a connection to each of at most two addresses, and for a handshake."""
 
 _THIS = "this process"
 _CLOCK_CODES = {9, 10}
@@ -34,11 +34,11 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailure:
-    """Where a connection stopped. Names endpoints and what OpenSSL says, never a local path.
+    """Why a connection failed. Contains endpoints and what OpenSSL reports, never a local path.
 
     Attributes:
-        at_peer: whether the party at the other end has to act, or this one.
-        code: of the error that a job would end with.
+        at_peer: whether the party at the other end must act, rather than this one.
+        code: code of the error that a run would end with.
     """
 
     check: Check
@@ -50,11 +50,11 @@ class ConnectionFailure:
 
 @dataclass(slots=True)
 class Attempt:
-    """How far a connection came.
+    """How far a connection got.
 
     Attributes:
-        passed: the steps that worked, in order, with what was seen.
-        certificate: what the party showed; None without TLS, or where it was refused.
+        passed: the steps that succeeded, in order, with what was seen.
+        certificate: the party's certificate; None without TLS, or if it was refused.
     """
 
     passed: dict[Check, str] = field(default_factory=dict)
@@ -69,27 +69,27 @@ class _Stopped(Exception):
 
 
 async def explain_connection(endpoint: str, peer: str, credentials: Credentials) -> str:
-    """One sentence for the operator on what happens when this process connects to a party. Takes some seconds.
+    """What happens when this process connects to a party, as text for the operator. Takes a few seconds.
 
-    Only this end can be seen: a server that does not accept our certificate hangs up and does not say why.
+    Only this end is visible: a server that does not accept our certificate hangs up without saying why.
     """
     obstacle = (await try_connection(endpoint, peer, credentials)).obstacle
     return f"{obstacle.summary}. {obstacle.remedy}" if obstacle else "the TLS handshake works"
 
 
 async def try_connection(endpoint: str, peer: str, credentials: Credentials | None, own: str = _THIS) -> Attempt:
-    """Connect to a party as a job would, and let go again.
+    """Connect to a party as a run would, and disconnect.
 
     Args:
         endpoint: ``host:port``.
         peer: the party that should answer there.
         credentials: of this process; None only with ``insecure-loopback``, where there is no TLS to try.
-        own: how this end is called in what is said.
+        own: what to call this end in texts.
     """
     attempt = Attempt()
     try:
         addresses = await _resolved(endpoint, peer, own)
-        attempt.passed[Check.NAME] = f"{parse_endpoint(endpoint).host} resolves"  # to what is nobody else's business
+        attempt.passed[Check.NAME] = f"{parse_endpoint(endpoint).host} resolves"  # the addresses concern nobody else
         streams = await _connected(endpoint, peer, addresses)
         attempt.passed[Check.CONNECTION] = f"a connection to {endpoint} opens"
         try:
@@ -97,14 +97,14 @@ async def try_connection(endpoint: str, peer: str, credentials: Credentials | No
                 await _try_handshake(streams, peer, credentials, own, attempt)
                 attempt.passed[Check.TLS] = f"{peer} and {own} accept each other's certificates"
         finally:
-            await _let_go(streams[1])
+            await _disconnect(streams[1])
     except _Stopped as stopped:
         attempt.obstacle = stopped.obstacle
     return attempt
 
 
 async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]:
-    """One address of each family."""
+    """One address per address family."""
     host, port = parse_endpoint(endpoint)
     try:
         async with asyncio.timeout(STEP_SECONDS):
@@ -115,7 +115,7 @@ async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]
             ConnectionFailure(
                 Check.NAME,
                 f"the name {host} does not resolve: {reason}",
-                f"correct the endpoint of {peer} in everybody's federation.toml, or the name service of {own}",
+                f"correct the endpoint of {peer} in every member's federation.toml, or the DNS settings of {own}",
                 at_peer=False,
             )
         ) from None
@@ -123,7 +123,7 @@ async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]
 
 
 async def _look_up(host: str, port: int) -> list[Any]:
-    """``getaddrinfo`` in a thread that nobody waits for: it cannot be stopped, and may take a minute."""
+    """``getaddrinfo`` in a thread that can be abandoned, since it cannot be stopped and may take a minute."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -137,7 +137,7 @@ async def _look_up(host: str, port: int) -> list[Any]:
             result = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=work, name="look-up", daemon=True).start()
@@ -164,14 +164,14 @@ async def _connected(endpoint: str, peer: str, addresses: list[tuple[int, Any]])
 
 def _no_connection(endpoint: str, peer: str, error: OSError) -> ConnectionFailure:
     if isinstance(error, ConnectionRefusedError):
-        reason, remedy = "nobody listens there", f"start {peer} there ('vfl party')"
+        reason, remedy = "nothing listens there", f"start {peer} there ('vfl party')"
     else:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
-        remedy = "open the port in the firewalls on the way, those of the caller included"
+        remedy = "open the port in all firewalls along the way, including the caller's"
     return ConnectionFailure(
         Check.CONNECTION,
         f"no connection to {endpoint}: {reason}",
-        f"{remedy}; or correct the endpoint of {peer} in everybody's federation.toml",
+        f"{remedy}; or correct the endpoint of {peer} in every member's federation.toml",
     )
 
 
@@ -188,10 +188,10 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
         raise _Stopped(
             ConnectionFailure(
                 Check.TLS,
-                f"{peer} hangs up on {own}'s certificate: it comes from no CA of tls.ca there, or has expired or is "
-                "not valid yet by the clock there",
-                f"standard error of {peer} has gRPC's reason ('Handshake failed'); compare 'vfl keys show' of both "
-                "certificates and of tls.ca at both ends",
+                f"{peer} hangs up on {own}'s certificate: it is not from a CA in tls.ca there, or it has expired or "
+                "is not yet valid by the clock there",
+                f"see the standard error output of {peer} for gRPC's reason ('Handshake failed'); compare "
+                "'vfl keys show' of both certificates and of tls.ca at both ends",
             )
         )
 
@@ -200,14 +200,14 @@ def _readable(shown: bytes, peer: str) -> x509.Certificate:
     try:
         return certificate_from_der(shown)
     except ValueError as error:
-        remedy = f"have a certificate made for {peer} as 'vfl keys request' asks for"
+        remedy = f"have a certificate issued to {peer} as requested by 'vfl keys request'"
         raise _Stopped(
-            ConnectionFailure(Check.TLS, f"the certificate shown there is malformed: {error}", remedy)
+            ConnectionFailure(Check.TLS, f"the certificate presented there is malformed: {error}", remedy)
         ) from None
 
 
 async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:
-    """Whether the server goes on after the handshake: in TLS 1.3 it looks at the caller's certificate only then."""
+    """Whether the server proceeds after the handshake: in TLS 1.3 it checks the caller's certificate only then."""
     try:
         async with asyncio.timeout(STEP_SECONDS):
             return bool(await reader.read(1))
@@ -215,8 +215,8 @@ async def _is_greeted(reader: asyncio.StreamReader, peer: str) -> bool:
         raise _Stopped(
             ConnectionFailure(
                 Check.TLS,
-                f"{peer} says nothing after the TLS handshake",
-                f"see whether 'vfl party' answers there, and whether the machine of {peer} is overloaded",
+                f"{peer} sends nothing after the TLS handshake",
+                f"check that 'vfl party' answers there, and that the machine of {peer} is not overloaded",
             )
         ) from None
     except OSError:
@@ -228,17 +228,17 @@ def _handshake_errors(server_name: str, peer: str, own: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        remedy = f"it must come from a CA of tls.ca at {own}, be valid now, and carry the DNS name {server_name}"
+        remedy = f"it must come from a CA in tls.ca at {own}, be valid now, and contain the DNS name {server_name}"
         if error.verify_code in _CLOCK_CODES:
-            remedy = f"have a certificate that is valid now made for {peer} ('vfl keys sign'), or correct the clocks"
-        summary = f"{own} refuses the certificate shown there: {error.verify_message}"
+            remedy = f"have a certificate that is valid now issued to {peer} ('vfl keys sign'), or correct the clocks"
+        summary = f"{own} refuses the certificate presented there: {error.verify_message}"
     except TimeoutError:
-        summary = "what answers there does not speak TLS, or is overloaded"
-        remedy = f"start {peer} there, or correct its endpoint in everybody's federation.toml"
+        summary = "whatever answers there does not speak TLS, or is overloaded"
+        remedy = f"start {peer} there, or correct its endpoint in every member's federation.toml"
     except OSError as error:  # SSLError is one
         reason = getattr(error, "reason", None) or error.strerror or "the connection was closed"
         summary = f"the TLS handshake fails: {reason}"
-        remedy = f"both ends need TLS 1.3; see that {peer} itself answers there, and no proxy that ends TLS"
+        remedy = f"both ends need TLS 1.3; check that {peer} itself answers there, not a proxy that terminates TLS"
     else:
         return
     raise _Stopped(ConnectionFailure(Check.TLS, summary, remedy))
@@ -253,13 +253,13 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     try:
         context.load_verify_locations(files.ca)
         context.load_cert_chain(files.certificate, files.key, credentials.passphrase)
-    except OSError:  # between the two moves of a renewal they do not fit
-        remedy = "put certificate and key that belong together in place, and try again"
+    except OSError:  # between the two renames of a renewal they do not match
+        remedy = "install a certificate and a key that belong together, and try again"
         summary = "the caller's own certificate files cannot be loaded"
         raise _Stopped(ConnectionFailure(Check.TLS, summary, remedy, at_peer=False, code=ConfigError.code)) from None
     return context
 
 
-async def _let_go(writer: asyncio.StreamWriter) -> None:
-    writer.transport.abort()  # a farewell would wait for the other end
-    await asyncio.sleep(0)  # in which the socket is closed; wait_closed() never returns after a handshake cut short
+async def _disconnect(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()  # an orderly shutdown would wait for the other end
+    await asyncio.sleep(0)  # lets the socket close; wait_closed() never returns after an interrupted handshake

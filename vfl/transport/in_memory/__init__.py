@@ -1,4 +1,4 @@
-"""The transport of members that live in one process."""
+"""The transport between members in one process."""
 
 from vfl.transport.in_memory.network import Disturbance, InMemoryNetwork
 

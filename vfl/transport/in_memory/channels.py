@@ -1,4 +1,4 @@
-"""How one member calls another in the same process: deliveries to a peer, and calls of the coordinator."""
+"""How one member calls another in the same process: deliveries to a peer, and the coordinator's calls."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class InMemoryPeer:
 
         async def store(end: PartyEnd) -> None:
             stated = self._network.check_address(header, self._caller, self._peer)
-            # What is delivered is the receiver's own: neither may see what the other does with its arrays afterward.
+            # The receiver gets its own copy: neither side may see what the other does with its arrays afterward.
             copied = type(message)(**{name: np.array(array) for name, array in message.tensors().items()})
             with end.inbox.reserve(self._caller, header.total_bytes):
                 _record(
@@ -147,7 +147,7 @@ class InMemoryControl:
         what: str = "",
     ) -> Reply:
         key, salt = call_key(call), fresh_salt()
-        # A log that cannot be written is a reason to stop, not to go on: that is said even where it cannot be recorded.
+        # A log that cannot be written is a reason to stop, not to continue: an abort is sent even if not recorded.
         with contextlib.suppress(*([AuditError] if isinstance(call, m.Abort) else [])):
             _record(self._recorder, lambda: control_record(Direction.SENT, self._party, key, call, salt))
 

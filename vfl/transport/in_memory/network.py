@@ -1,7 +1,7 @@
-"""All members of a federation in one process, without ports: simulations, notebooks, and tests of protocol and faults.
+"""All members of a federation in one process, without ports: for simulations, notebooks, and protocol and fault tests.
 
-Only the bytes are left out. Addresses and headers are made and checked as on the wire, routes are refused by role, both
-ends keep their records, an error crosses as its safe part, and nobody gets hold of another's arrays.
+Only serialization is left out. Addresses and headers are created and checked as on the wire, routes are refused by
+role, both ends keep their records, only the safe part of an error crosses, and members never share arrays.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Reply = TypeVar("Reply")
 
 
 class Disturbance(Protocol):
-    """Stands in the way of calls and deliveries; tests make faults with it."""
+    """Intercepts calls and deliveries, with which tests inject faults."""
 
     async def before(self, caller: str, receiver: str, what: str) -> None:
         """Wait, or raise PeerUnreachable, before ``what`` (a call or a kind of message) reaches the receiver."""
 
     async def after(self, caller: str, receiver: str, what: str) -> None:
-        """The same once the receiver has done it, before the caller knows."""
+        """The same, once the receiver has done it and before the caller knows."""
 
 
 class InMemoryNetwork:
-    """Implements ``vfl.transport.channels.Network`` for every member at once. Of one event loop.
+    """Implements ``vfl.transport.channels.Network`` for all members at once. Belongs to one event loop.
 
     Args:
-        federation: who takes part.
-        disturbance: stands in the way; None where nothing does.
+        federation: the members.
+        disturbance: intercepts calls and deliveries; None for no faults.
     """
 
     def __init__(self, federation: FederationConfig, disturbance: Disturbance | None = None) -> None:
@@ -70,7 +70,7 @@ class InMemoryNetwork:
         stack.callback(self._leave, end)
 
     def _leave(self, end: PartyEnd) -> None:
-        """From now on nobody answers for this party; calls that it is working on break, as with a lost connection."""
+        """Stop answering for this party; calls that it is working on break off, as with a lost connection."""
         if self._ends.get(end.name) is end:
             del self._ends[end.name]
             for call in self._calls.pop(end.name, set()):
@@ -87,10 +87,10 @@ class InMemoryNetwork:
             ) from None
 
     def end_of(self, name: str) -> PartyEnd:
-        """What answers for a party.
+        """The end that answers for a party.
 
         Raises:
-            PeerUnreachable: nothing does.
+            PeerUnreachable: there is none.
         """
         if name not in self._ends:
             raise PeerUnreachable(f"{name} went away or does not answer", remedy=f"start {name} in this process")
@@ -99,11 +99,11 @@ class InMemoryNetwork:
     async def call(
         self, caller: str, receiver: str, what: str, work: Callable[[PartyEnd], Coroutine[Any, Any, Reply]]
     ) -> Reply:
-        """Have ``work`` done at the receiver's end; it breaks when the receiver goes away.
+        """Do ``work`` at the receiver's end; it breaks off when the receiver goes away.
 
         Raises:
-            RemoteError: the safe part of what the work raised.
-            PeerUnreachable: the receiver is not there, or went away.
+            RemoteError: the safe part of the error that the work raised.
+            PeerUnreachable: the receiver is absent, or went away.
         """
         end = self.end_of(receiver)
         task = asyncio.ensure_future(self._at(end, caller, what, work))
@@ -134,10 +134,11 @@ class InMemoryNetwork:
         return reply
 
     def check_address(self, header: Any, sender: str, receiver: str) -> Address:
-        """As a server does: the address that a header states.
+        """The address stated by a header, checked as a server does.
 
         Raises:
-            ProtocolError, AccessDenied: it is malformed, of another sender, or takes a way that it never takes.
+            ProtocolError, AccessDenied: the header is malformed, the sender is no party of the federation, or its role
+                never sends this kind of message to the receiver's role.
         """
         self._access.require_member(sender)
         address = decode_address(header, receiver=receiver)

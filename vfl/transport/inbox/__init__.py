@@ -1,4 +1,4 @@
-"""Messages of peers between their arrival and their use: the inbox, its open runs, and how much room there is."""
+"""Messages from peers between their arrival and their use: the inbox, its open runs, and its quota."""
 
 from vfl.transport.inbox.inbox import Inbox, overdue
 

@@ -1,6 +1,6 @@
-"""Where messages of peers wait until a step takes them: each address once, bounded in bytes, never waited for blindly.
+"""Where messages from peers wait until a step takes them: each address once, bounded in bytes, and with a timeout.
 
-Used from one event loop; every method but :meth:`Inbox.take` is atomic.
+Used from one event loop; every method except :meth:`Inbox.take` is atomic.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Inbox:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all messages that wait to be taken or are being received."""
+        """Total bytes of messages that wait to be taken or are being received."""
         return self._room.bytes
 
     def open_run(self, run: str, attempt: int, senders: Set[str]) -> None:
-        """Accept messages of this attempt of a run from ``senders``; those that came early are adopted.
+        """Accept messages for this attempt of a run from ``senders``, including those that arrived early.
 
-        Opening what is open already changes nothing. An earlier attempt that is still open is discarded.
+        Opening an attempt that is already open changes nothing. An earlier attempt that is still open is discarded.
 
         Raises:
-            ProtocolError: this attempt or a later one is open with other senders, or is over.
+            ProtocolError: this attempt is open with other senders, or is over, or a later one has been opened.
         """
         current = self._runs.get(run)
         if current and (current.attempt, current.senders) == (attempt, senders):
@@ -57,7 +57,7 @@ class Inbox:
         last = current.attempt if current else self._closed_attempts.get(run, -1)
         if attempt <= last:
             raise ProtocolError(
-                f"attempt {attempt} of the run has already run here", remedy="start the run again with a new name"
+                f"attempt {attempt} of the run was already opened here", remedy="start the run again with a new name"
             )
         self.discard_run(run)
         opened = self._runs[run] = OpenRun(attempt, frozenset(senders))
@@ -65,10 +65,10 @@ class Inbox:
         self._adopt_held(run, opened)
 
     def reached(self, key: StepKey) -> None:
-        """The run has come to this step: what was sent for an earlier one and not taken never will be, and is dropped.
+        """The run has reached this step: messages for earlier steps will never be taken and are dropped.
 
-        All parties go through the steps together, so that honest messages are for this step or the next. An attempt
-        that another has replaced says nothing about how far that one is.
+        All parties go through the steps together, so that honest messages are for this step or the next. A step of an
+        attempt that has been replaced says nothing about how far the current attempt is, and is ignored.
         """
         opened = self._runs.get(key.run)
         if opened is not None and opened.attempt == key.attempt and key.step > opened.step:
@@ -86,9 +86,9 @@ class Inbox:
                 _log.warning("dropped an early message", address=str(address))
 
     def discard_run(self, run: str) -> None:
-        """Forget a run: its messages are dropped, whoever waits gets JobAborted, later messages of it are refused.
+        """Forget a run: its messages are dropped, waiting takes raise JobAborted, and its later messages are refused.
 
-        A run that is not open here is left alone.
+        Does nothing for a run that is not open here.
         """
         closed = self._runs.pop(run, None)
         if closed is None:
@@ -99,7 +99,7 @@ class Inbox:
         closed.wake_all()
 
     def fail(self, run: str, error: VflError) -> None:
-        """Every take of this attempt of the run, waiting or later, raises ``error``; so does every put."""
+        """Make every current and later take from this attempt of the run raise ``error``, and every put."""
         failed = self._runs.get(run)
         if failed is None or failed.error is not None:
             return
@@ -112,20 +112,20 @@ class Inbox:
             self._room.leave(address.sender, message_bytes(messages.pop(address)))
 
     def reserve(self, sender: str, count: int) -> AbstractContextManager[None]:
-        """Room for a message of ``count`` bytes of a sender while it is being received.
+        """Reserve room for a sender's message of ``count`` bytes while it is being received.
 
         Raises:
-            ProtocolError: on entering: there is no room.
+            ProtocolError: on entering the context, if there is no room.
         """
         return self._room.reserve(sender, count)
 
     def put(self, address: Address, message: Message) -> None:
-        """Store a received message. The same message again, while the first still waits, is accepted and dropped.
+        """Store a received message. A duplicate that arrives while the first still waits is accepted and dropped.
 
         Raises:
-            ProtocolError: the sender does not belong to the run, the attempt or the step is over, the step is far
+            ProtocolError: the sender does not belong to the run, the attempt or the step is over, the step is too far
                 ahead, the address was already taken or holds a different message, or there is no room.
-            VflError: the error the run failed with.
+            VflError: the error that the run failed with.
         """
         run = self._runs.get(address.key.run)
         last = run.attempt if run else self._closed_attempts.get(address.key.run, -1)
@@ -135,7 +135,7 @@ class Inbox:
             self._hold(address, message)
         else:
             raise ProtocolError(
-                "a message of an attempt that is over was refused",
+                "a message for an attempt that is over was refused",
                 detail=str(address),
                 remedy="start the run again with a new name",
             )
@@ -147,7 +147,7 @@ class Inbox:
             raise run.error
         if not run.step <= address.key.step <= run.step + self.limits.steps_ahead:
             raise ProtocolError(
-                f"{address.sender} sent '{address.kind}' of step {address.key.step}, while the run is at {run.step}",
+                f"{address.sender} sent '{address.kind}' for step {address.key.step}, but the run is at {run.step}",
                 detail=str(address),
                 remedy=f"check that {address.sender} runs the same version of vfl, unchanged",
             )
@@ -166,7 +166,7 @@ class Inbox:
             self._held_bytes += message_bytes(message)
 
     def _store(self, messages: dict[Address, Message], address: Address, message: Message) -> bool:
-        """Whether the message is new; an identical one that is there already is fine."""
+        """Store a message unless an identical one is there; returns whether it is new."""
         if address in messages:
             if not _identical(messages[address], message):
                 raise _duplicate(address)
@@ -176,17 +176,17 @@ class Inbox:
         return True
 
     async def take(self, address: Address, timeout: float, waiting_for: str) -> Message:  # noqa: ASYNC109  # part of the error
-        """The message of an address, waiting for it at most ``timeout`` seconds. Each address can be taken once.
+        """The message at an address, waiting at most ``timeout`` seconds for it. Each address can be taken once.
 
         Args:
-            address: what to wait for.
+            address: the address to wait for.
             timeout: in seconds.
-            waiting_for: what it is needed for, in words, for the error.
+            waiting_for: what the message is needed for, in words, for the error.
 
         Raises:
-            DeadlineExceeded: it did not come in time.
-            InternalError: the run is not open, or the address was taken or is being waited for already.
-            VflError: the error the run failed with.
+            DeadlineExceeded: the message did not arrive in time.
+            InternalError: the run is not open, or the address was already taken or is already being waited for.
+            VflError: the error that the run failed with.
         """
         run = self._run_to_take_from(address)
         if (message := self._take_now(run, address)) is not None:
@@ -201,13 +201,13 @@ class Inbox:
             del run.waiters[address]
         message = self._take_now(run, address)
         if message is None:
-            raise InternalError("a message vanished between its arrival and its use", detail=str(address))
+            raise InternalError("a message disappeared between its arrival and its use", detail=str(address))
         return message
 
     def _run_to_take_from(self, address: Address) -> OpenRun:
         run = self._runs.get(address.key.run)
         if run is None or run.attempt != address.key.attempt or address.sender not in run.senders:
-            raise InternalError("a message was awaited that can never come", detail=f"not open: {address}")
+            raise InternalError("a message was awaited that can never arrive", detail=f"not open: {address}")
         if address in run.waiters or run.was_taken(address):
             raise InternalError("a message was awaited twice", detail=str(address))
         return run
@@ -222,10 +222,10 @@ class Inbox:
 
 
 def overdue(address: Address, seconds: float, waiting_for: str) -> DeadlineExceeded:
-    """The error of a message that was not there in time; ``waiting_for`` says in words what it is needed for."""
+    """The error for a message that did not arrive in time; ``waiting_for`` says in words what it is needed for."""
     return DeadlineExceeded(
         f"{address.sender} did not send '{address.kind}' within {seconds:g} s, needed for {waiting_for}",
-        remedy=f"look into the log of {address.sender}, or allow more time",
+        remedy=f"check the log of {address.sender}, or allow more time",
     )
 
 
@@ -236,7 +236,7 @@ def _identical(first: Message, second: Message) -> bool:
 
 def _duplicate(address: Address) -> ProtocolError:
     return ProtocolError(
-        f"message '{address.kind}' of step {address.key.step} from {address.sender} arrived twice",
+        f"message '{address.kind}' for step {address.key.step} from {address.sender} arrived twice",
         detail=str(address),
         remedy="a repeated step needs a new attempt",
     )

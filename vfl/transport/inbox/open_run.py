@@ -1,4 +1,4 @@
-"""One attempt of a run in the inbox: what has come, what was taken, and who waits."""
+"""One attempt of a run in the inbox: what has arrived, what was taken, and who waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vfl.messages import Message
 
 
 class StepRanges:
-    """A set of step numbers, kept as ranges: constant memory for steps taken in order, however long the run."""
+    """A set of step numbers, stored as ranges: constant memory for steps taken in order, however long the run."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -23,7 +23,7 @@ class StepRanges:
         return at >= 0 and step <= self._ends[at]
 
     def add(self, step: int) -> None:
-        """Take in a step; one that is there already changes nothing."""
+        """Add a step; does nothing if it is already in the set."""
         if step in self:
             return
         at = bisect_right(self._starts, step)
@@ -46,12 +46,12 @@ class OpenRun:
     """One attempt of a run that is open here.
 
     Attributes:
-        attempt: its number.
+        attempt: number of the attempt.
         senders: parties that take part.
-        present: messages that nobody has taken yet.
-        waiters: who waits for a message that has not come yet.
-        error: what the run failed with.
-        step: that the run has come to.
+        present: messages that have not been taken yet.
+        waiters: takes that wait for a message that has not arrived yet.
+        error: the error that the run failed with.
+        step: the step that the run has reached.
     """
 
     attempt: int
@@ -63,11 +63,11 @@ class OpenRun:
     step: int = 0
 
     def was_taken(self, address: Address) -> bool:
-        """Whether the message of an address has been there and was taken."""
+        """Whether the message at an address has arrived and was taken."""
         return address.key.step in self._taken.get((address.sender, address.kind, address.part), ())
 
     def take(self, address: Address) -> Message | None:
-        """The message of an address if it is there; it is not there any more afterwards."""
+        """Remove and return the message at an address, or None if it is not there."""
         message = self.present.pop(address, None)
         if message is not None:
             taken = self._taken.setdefault((address.sender, address.kind, address.part), StepRanges())
@@ -75,12 +75,12 @@ class OpenRun:
         return message
 
     def wake(self, address: Address) -> None:
-        """Whoever waits for the message of an address looks again."""
+        """Let the take that waits for the message at an address check again."""
         waiter = self.waiters.get(address)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def wake_all(self) -> None:
-        """Everyone who waits looks again."""
+        """Let every waiting take check again."""
         for address in self.waiters:
             self.wake(address)

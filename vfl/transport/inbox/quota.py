@@ -1,4 +1,4 @@
-"""How much of a party's memory the messages of its peers may take: all together, and each sender's own."""
+"""How much of a party's memory its peers' messages may take: in total and per sender."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vfl.transport.wire.limits import Limits
 class InboxQuota:
     """Counts messages that wait or are being received.
 
-    Where there are several senders, each may take half, so that one that sends what nobody asked for neither keeps the
+    If there are several senders, each may take at most half, so that a sender of unsolicited messages neither keeps the
     others out nor makes them look like the cause.
 
     Args:
-        limits: bounds on all together.
+        limits: bounds on the total.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -27,21 +27,21 @@ class InboxQuota:
         self._messages: Counter[str] = Counter()
 
     def share_between(self, senders: int) -> None:
-        """From now on, this many senders."""
+        """Set the number of senders."""
         self._several = senders > 1
 
     def check(self, sender: str, count: int) -> None:
-        """Whether one more message of ``count`` bytes fits.
+        """Check that one more message of ``count`` bytes fits.
 
         Raises:
-            ProtocolError: it does not.
+            ProtocolError: it does not fit.
         """
         limits, parts = self._limits, 2 if self._several else 1
         own = (self._bytes[sender] + count) * parts, (self._messages[sender] + 1) * parts
         if own[0] > limits.inbox_bytes or own[1] > limits.inbox_messages:
             raise ProtocolError(
-                f"this party has no room for another message of {sender}",
-                remedy=f"use a smaller batch, or find out why {sender} sends more than is taken",
+                f"this party has no room for another message from {sender}",
+                remedy=f"use a smaller batch, or find out why {sender} sends more than this party takes",
             )
         if self._bytes.total() + count > limits.inbox_bytes or self._messages.total() >= limits.inbox_messages:
             raise ProtocolError(
@@ -50,19 +50,19 @@ class InboxQuota:
             )
 
     def enter(self, sender: str, count: int) -> None:
-        """Count one message of ``count`` bytes; raises as ``check``."""
+        """Count one message of ``count`` bytes; raises like ``check``."""
         self.check(sender, count)
         self._bytes[sender] += count
         self._messages[sender] += 1
 
     def leave(self, sender: str, count: int) -> None:
-        """One message of ``count`` bytes is gone."""
+        """Stop counting one message of ``count`` bytes."""
         self._bytes[sender] -= count
         self._messages[sender] -= 1
 
     @contextmanager
     def reserve(self, sender: str, count: int) -> Iterator[None]:
-        """Room for a message of ``count`` bytes while it is being received; raises as ``check``."""
+        """Reserve room for a message of ``count`` bytes while it is being received; raises like ``check``."""
         self.enter(sender, count)
         try:
             yield
@@ -71,5 +71,5 @@ class InboxQuota:
 
     @property
     def bytes(self) -> int:
-        """Of all messages."""
+        """Total bytes of all messages."""
         return self._bytes.total()

@@ -1,1 +1,1 @@
-"""Connections to a party without a port: passed on by a party that has one, and opened from the inside."""
+"""Connections to a party without a port: relayed by a party that has one, and opened from the inside."""

@@ -1,6 +1,6 @@
-"""A party with a port passes connections on to parties that have none. It sees their TLS bytes and nothing more.
+"""A party with a port relays connections to parties without one. It sees only their TLS bytes.
 
-The party without a port keeps some ``Accept`` calls open (``vfl.transport.relay.tunnel``). A caller's ``Connect`` is
+The party without a port keeps a few ``Accept`` calls open (``vfl.transport.relay.tunnel``). A caller's ``Connect`` is
 joined to one of them, and bytes flow until either side closes.
 """
 
@@ -24,17 +24,17 @@ from vfl.transport.wire.failures import abort_call
 _log = get_logger(__name__)
 
 MAX_WAITING = 16
-"""``Accept`` calls of one party that wait for callers."""
+"""Maximum number of ``Accept`` calls of one party that wait for callers."""
 MAX_JOINED = 64
-"""Connections passed on at once."""
+"""Maximum number of connections relayed at once."""
 _PIECES_AHEAD = 4
-"""Pieces kept for a side that reads slowly; then the other side has to wait."""
+"""Pieces kept for a side that reads slowly, before the other side has to wait."""
 
 Pieces = AsyncGenerator[relay_pb2.Piece, None]
 
 
 class _Joined:
-    """One connection: what each side has sent and the other not yet got. ``None`` is the end."""
+    """One connection: what each side has sent and the other has not yet received. ``None`` marks the end."""
 
     def __init__(self) -> None:
         self.to_party: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES_AHEAD)
@@ -43,11 +43,11 @@ class _Joined:
 
 
 class Relay(relay_pb2_grpc.RelayServicer):
-    """The service of one party with a port.
+    """The relay service of a party with a port.
 
     Args:
-        party: its name.
-        federation: says who is reached through it.
+        party: name of the party.
+        federation: defines which parties are reached through it.
         access: who may call.
     """
 
@@ -59,7 +59,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
         self._joined = 0
 
     async def Accept(self, pieces: Pieces, context: Any) -> Pieces:  # noqa: N802  # name in the .proto
-        """Of a party behind this one: wait for a caller, then carry its connection."""
+        """For a party behind this one: wait for a caller, then carry its connection."""
         waiter: asyncio.Future[_Joined] = asyncio.get_running_loop().create_future()
         try:
             queue = self._queue_of(self._access.require_caller(context, "accepting connections"))
@@ -76,7 +76,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
             _close(joined.to_caller)
 
     async def Connect(self, pieces: Pieces, context: Any) -> Pieces:  # noqa: N802
-        """Of a member that wants to reach a party behind this one."""
+        """For a member that wants to reach a party behind this one."""
         try:
             caller = self._access.require_caller(context, "connections through this party")
             target = await _target(pieces)
@@ -84,7 +84,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
         except VflError as error:
             await abort_call(context, error, self._party)
             return
-        _log.info("connection passed on", caller=caller, to=target)
+        _log.info("relaying a connection", caller=caller, to=target)
         try:
             async with contextlib.aclosing(_carried(pieces, joined.to_party, joined.to_caller, joined)) as carried:
                 async for piece in carried:
@@ -92,23 +92,23 @@ class Relay(relay_pb2_grpc.RelayServicer):
         finally:
             _close(joined.to_party)
             self._joined -= 1
-            _log.info("connection ended", caller=caller, to=target, bytes=joined.bytes)
+            _log.info("relayed connection ended", caller=caller, to=target, bytes=joined.bytes)
 
     def close(self) -> None:
-        """Let no more callers in; connections that are being passed on may end by themselves."""
+        """Admit no more callers; connections that are already relayed may finish."""
         for waiter in (waiter for queue in self._waiting.values() for waiter in queue):
             if not waiter.done():
-                waiter.set_exception(PeerUnreachable("it stops", remedy=f"start {self._party} again"))
+                waiter.set_exception(PeerUnreachable("the relay is stopping", remedy=f"start {self._party} again"))
 
     def _queue_of(self, caller: str | None) -> deque[asyncio.Future[_Joined]]:
         if caller not in self._behind:
             raise AccessDenied(
                 "only parties that are reached through this one may accept connections here",
-                remedy=f"set via = '{self._party}' for that party in federation.toml, the same at every party",
+                remedy=f"set via = '{self._party}' for that party in federation.toml, identically at every party",
             )
         queue = self._waiting[caller]
         if len(queue) >= MAX_WAITING:
-            raise ProtocolError(f"more than {MAX_WAITING} connections are kept open ahead of callers")
+            raise ProtocolError(f"more than {MAX_WAITING} connections are kept open in advance for callers")
         return queue
 
     def _join(self, target: str) -> _Joined:
@@ -117,7 +117,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
                 "that party is not reached through this one", remedy="compare federation.toml at both parties"
             )
         if self._joined >= MAX_JOINED:
-            raise PeerUnreachable(f"{self._party} passes on {MAX_JOINED} connections already", remedy="try again later")
+            raise PeerUnreachable(f"{self._party} already relays {MAX_JOINED} connections", remedy="try again later")
         queue = self._waiting[target]
         while queue:
             waiter = queue.popleft()
@@ -132,7 +132,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
 
 
 async def _caller(queue: deque[asyncio.Future[_Joined]], waiter: asyncio.Future[_Joined]) -> _Joined:
-    """Wait in the queue for a caller. One that has just been joined to a party that is gone hears so."""
+    """Wait in the queue for a caller. If this wait is canceled just as a caller is joined, the caller is notified."""
     queue.append(waiter)
     try:
         return await waiter
@@ -141,7 +141,7 @@ async def _caller(queue: deque[asyncio.Future[_Joined]], waiter: asyncio.Future[
             _close(waiter.result().to_caller)
         raise
     finally:
-        with contextlib.suppress(ValueError):  # it has been taken
+        with contextlib.suppress(ValueError):  # it was taken from the queue
             queue.remove(waiter)
 
 
@@ -151,16 +151,16 @@ async def _target(pieces: Pieces) -> str:
             if piece.WhichOneof("part") == "open":
                 return piece.open.party
             break
-    raise ProtocolError("a connection that names no party was refused")
+    raise ProtocolError("a connection without the name of a party was refused")
 
 
 async def _carried(
     pieces: Pieces, outgoing: asyncio.Queue[bytes | None], incoming: asyncio.Queue[bytes | None], joined: _Joined
 ) -> Pieces:
-    """Take one side's pieces to the other; yield what the other sends, until it closes or either call ends."""
+    """Carry one side's pieces to the other; yield what the other sends, until it closes or either call ends."""
 
     async def feed() -> None:
-        with contextlib.suppress(DecodeError):  # what cannot be read ends this side, or the other would wait for ever
+        with contextlib.suppress(DecodeError):  # unreadable bytes end this side; else the other would wait forever
             async for piece in pieces:
                 if piece.payload:
                     joined.bytes += len(piece.payload)
@@ -173,11 +173,11 @@ async def _carried(
             yield relay_pb2.Piece(payload=payload)
     finally:
         feeding.cancel()
-        await asyncio.gather(feeding, return_exceptions=True)  # what can fail in it is this side's connection alone
+        await asyncio.gather(feeding, return_exceptions=True)  # it can fail only because of this side's connection
 
 
 def _close(queue: asyncio.Queue[bytes | None]) -> None:
-    """Tell the other side that nothing more comes; what it has not read by now it need not read."""
+    """Signal the end to the other side; pieces that it has not read yet may be dropped."""
     while queue.full():
         queue.get_nowait()
     queue.put_nowait(None)

@@ -1,7 +1,7 @@
-"""Both ends of a connection that a relay passes on: the caller's, and that of a party that opens no port itself.
+"""Both ends of a relayed connection: the caller's, and that of a party that opens no port itself.
 
-Either end has a port on loopback: the caller's leads to the relay, the party's is that of its ordinary server. TLS runs
-from the caller to that server, so a connection is protected and checked as if it had been dialled directly.
+Each end has a loopback port: the caller's leads to the relay, the party's is that of its ordinary server. TLS runs
+from the caller to that server, so the connection is protected and checked as if it had been dialed directly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vfl.transport.wire.failures import Call, from_rpc_error, readable
 _log = get_logger(__name__)
 
 ACCEPTS_AHEAD = 4
-"""Connections that a party without a port keeps open ahead of callers."""
+"""Number of connections that a party without a port keeps open in advance for callers."""
 PIECE_BYTES = 256 * 1024
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 """Seconds until the next attempt to reach the relay."""
@@ -51,18 +51,18 @@ async def dialled_endpoint(
 
 
 def _relay_endpoint(relay: PartyEntry, own_name: str) -> str:
-    """The relay dials itself on its own machine: its public address may lead nowhere from there."""
+    """The relay's endpoint; the relay itself uses a local one, as its public address may not work from there."""
     public = relay.endpoint or ""
     listen = parse_endpoint(relay.listen_endpoint, lowest_port=0)
     if relay.name != own_name or listen.port == 0:
         return public
-    here = {"0.0.0.0": _LOOPBACK, "::": "[::1]"}.get(listen.host)  # noqa: S104  # it says so, nothing is bound here
+    here = {"0.0.0.0": _LOOPBACK, "::": "[::1]"}.get(listen.host)  # noqa: S104  # compared with, not bound
     return f"{here}:{listen.port}" if here else relay.listen_endpoint
 
 
 @contextlib.asynccontextmanager
 async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
-    """A port on loopback; each connection to it is one to ``peer``."""
+    """A loopback port; each connection to it is one to ``peer``."""
 
     trouble = _Trouble(f"no connection to {peer} through its relay", client)
 
@@ -89,11 +89,11 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
 async def reachable_through_relay(
     federation: FederationConfig, name: str, port: int, credentials: Credentials | None
 ) -> AsyncIterator[None]:
-    """As long as the context lasts, a party that opens no port is reached through its relay; others need nothing.
+    """Make a party that opens no port reachable through its relay while the context is active; others need nothing.
 
     Args:
         name: this party.
-        port: of its own server on loopback, which is to stop before the context ends.
+        port: loopback port of its own server, which must stop before the context ends.
     """
     via = federation.party(name).via
     if via is None or credentials is None:
@@ -118,10 +118,10 @@ class _Outbound:
         self._client = client
         self._port = port
         self._carrying: set[asyncio.Task[None]] = set()
-        self._trouble = _Trouble("not connected to the relay; trying again", client)
+        self._trouble = _Trouble("not connected to the relay; retrying", client)
 
     async def keep(self) -> None:
-        """Wait for callers, one after the other, until cancelled."""
+        """Wait for callers, one after another, until canceled."""
         wait = _FIRST_RETRY
         while True:
             try:
@@ -139,7 +139,7 @@ class _Outbound:
         """Wait for one caller; its connection is carried while this party waits for the next."""
         call = self._client.accept()
         try:
-            # Raises when the relay ends the call in place of opening a connection.
+            # Raises if the relay ends the call instead of opening a connection.
             readable(await call.read(), self._client.peer_name)
             self._trouble.is_over()
             reader, writer = await asyncio.open_connection(_LOOPBACK, self._port)
@@ -151,7 +151,7 @@ class _Outbound:
         task.add_done_callback(self._carrying.discard)
 
     async def end(self) -> None:
-        """The server has stopped: let what it said last arrive, then drop what is left."""
+        """After the server has stopped, let its last bytes arrive, then drop the connections that are left."""
         if self._carrying:
             await asyncio.wait(self._carrying, timeout=_LAST_BYTES_SECONDS)
         for task in self._carrying:
@@ -162,14 +162,14 @@ class _Outbound:
         try:
             await _pump(call, reader, writer)
         except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
-            _log.info("a connection through the relay broke off", relay=self._client.peer_name, reason=str(error))
+            _log.info("a connection through the relay was lost", relay=self._client.peer_name, reason=str(error))
         finally:
             call.cancel()
             writer.close()
 
 
 class _Trouble:
-    """Tells the operator of trouble with a relay when it begins and when its reason changes, not at every attempt."""
+    """Logs trouble with a relay when it begins and when its reason changes, but not at every attempt."""
 
     def __init__(self, what: str, client: RelayClient) -> None:
         self._what = what
@@ -177,9 +177,9 @@ class _Trouble:
         self._reason = ""
 
     def note(self, error: Exception) -> None:
-        """An attempt failed."""
+        """Note that an attempt failed."""
         if isinstance(error, grpc.aio.AioRpcError):
-            call = Call(self._client.peer_name, self._client.endpoint, "pass connections on", 0.0)
+            call = Call(self._client.peer_name, self._client.endpoint, "relay connections", 0.0)
             error = from_rpc_error(error, call)
         reason = error.summary if isinstance(error, VflError) else str(error)
         if reason != self._reason:
@@ -187,15 +187,15 @@ class _Trouble:
         self._reason = reason
 
     def is_over(self) -> None:
-        """An attempt worked."""
+        """Note that an attempt succeeded."""
         self._reason = ""
 
 
 async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes both ways until one side has closed and the other has had what was sent before that.
+    """Carry bytes both ways until one side has closed and the other has received what was sent before that.
 
     Raises:
-        ProtocolError: the relay sent what cannot be read.
+        ProtocolError: the relay sent something unreadable.
     """
 
     async def send() -> None:

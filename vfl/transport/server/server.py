@@ -1,4 +1,4 @@
-"""The gRPC server of a party: its services, health, reflection, and the port that they answer on."""
+"""The gRPC server of a party: its services, health, reflection, and the port that they share."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class PartyServer:
 
     Args:
         party: this party's name.
-        listen: ``host:port``; port 0 takes a free one.
-        handler: does what the coordinator asks.
-        inbox: gets the messages of the other parties.
-        credentials: this party's certificate and whom it believes; None only with ``insecure-loopback``.
-        federation: who takes part.
+        listen: ``host:port``; port 0 chooses a free one.
+        handler: handles the coordinator's calls.
+        inbox: receives the messages of the other parties.
+        credentials: this party's certificate and trust; None only with ``insecure-loopback``.
+        federation: the members.
         traffic: counts what is received.
-        recorder: is told of what crosses; None where nothing is recorded.
-        doctor: answers members that ask how this party is; None where nobody may.
+        recorder: receives a record of every message; None if nothing is recorded.
+        doctor: answers members that ask for a diagnosis; None if nobody may.
 
     Raises:
-        ConfigError: the credentials do not fit the federation's ``tls.mode``.
+        ConfigError: the credentials do not match the federation's ``tls.mode``.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class PartyServer:
     def _check_credentials(self, federation: FederationConfig) -> None:
         if federation.is_mutual_tls != (self._credentials is not None):
             raise ConfigError(
-                f"tls.mode is '{federation.tls.mode}', which does not fit the certificates given",
-                remedy="set tls.ca, tls.certificate and tls.key in party.toml exactly when tls.mode is 'mutual'",
+                f"tls.mode is '{federation.tls.mode}', which does not match the certificates given",
+                remedy="set tls.ca, tls.certificate and tls.key in party.toml if and only if tls.mode is 'mutual'",
             )
         if self._credentials is None and not parse_endpoint(self._listen, lowest_port=0).is_loopback:
             raise ConfigError(
-                "without TLS a party listens on loopback only",
+                "without TLS a party may listen only on loopback",
                 detail=f"listen = '{self._listen}'",
                 remedy="set tls.mode to 'mutual', or listen on 127.0.0.1",
             )
 
     async def start(self) -> None:
-        """Open the port and answer calls; afterwards ``port`` is the port in use.
+        """Open the port and answer calls; sets ``port`` to the port in use.
 
         Raises:
             ListenError: the port cannot be opened.
@@ -116,7 +116,7 @@ class PartyServer:
         try:
             self.port = self._bind(server)
         except ListenError:
-            await server.stop(None)  # otherwise gRPC complains when it collects the server after the loop has ended
+            await server.stop(None)  # else gRPC complains when the server is garbage-collected after the loop has ended
             raise
         await server.start()
         self._server = server
@@ -133,11 +133,11 @@ class PartyServer:
             raise ListenError(
                 f"{self.party} cannot open port {port}",
                 detail=f"{self._listen}: {error}",
-                remedy=f"stop whatever uses port {port}, or set another 'listen' for {self.party} in federation.toml",
+                remedy=f"stop whatever uses port {port}, or change 'listen' of {self.party} in federation.toml",
             ) from None
 
     async def stop(self, grace: float) -> None:
-        """Report not serving, refuse new calls, and end those still running after ``grace`` seconds."""
+        """Report that it is not serving, refuse new calls, and end those still running after ``grace`` seconds."""
         if self._server is None:
             return
         self._relay.close()

@@ -1,4 +1,4 @@
-"""The two services of a party: control calls of the coordinator, messages of the other parties."""
+"""The two services of a party: control calls from the coordinator, and messages from the other parties."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RequestT = TypeVar("RequestT", bound=m.ControlMessage)
 
 
 class ControlService(control_pb2_grpc.ControlServicer):
-    """Answers the coordinator alone, with what the handler does."""
+    """Passes the coordinator's calls, and nobody else's, to the handler."""
 
     def __init__(
         self, party: str, handler: ControlHandler, access: Access, coordinator: str, recorder: Recorder | None
@@ -99,13 +99,13 @@ class ControlService(control_pb2_grpc.ControlServicer):
     async def _recorded(
         self, call: RequestT, context: Any, method: Callable[[RequestT], Awaitable[m.ControlMessage | None]]
     ) -> m.ControlMessage | None:
-        if self._recorder is None or isinstance(call, m.Heartbeat):  # of no content, and without end
+        if self._recorder is None or isinstance(call, m.Heartbeat):  # no content, no end
             return await method(call)
         key, salt = call_key(call), received_salt(context)
         try:
             self._recorder.record(control_record(Direction.RECEIVED, self._coordinator, key, call, salt))
         except AuditError:
-            if isinstance(call, m.Abort):  # a log that cannot be written is a reason to stop, not to go on
+            if isinstance(call, m.Abort):  # a log that cannot be written is a reason to stop, not to continue
                 await method(call)
             raise
         try:
@@ -120,7 +120,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
 
 class DataService(data_pb2_grpc.DataServicer):
-    """Puts the messages of the other parties into the inbox."""
+    """Puts the messages from the other parties in the inbox."""
 
     def __init__(
         self, party: str, inbox: Inbox, access: Access, traffic: TrafficMeter, recorder: Recorder | None
@@ -176,7 +176,7 @@ class DataService(data_pb2_grpc.DataServicer):
 
 
 async def _parsed(chunks: AsyncIterator[data_pb2.Chunk], seconds: float) -> AsyncIterator[data_pb2.Chunk]:
-    """The same chunks, but no bytes that are none, and no pause: what a caller has begun takes room here."""
+    """The chunks, refusing unreadable bytes and long pauses, since a message that has begun takes room here."""
     waiting = aiter(chunks)
     try:
         while True:
@@ -187,11 +187,11 @@ async def _parsed(chunks: AsyncIterator[data_pb2.Chunk], seconds: float) -> Asyn
         return
     except DecodeError:
         raise ProtocolError(
-            "a message that cannot be read was refused", remedy="check that every party runs the same version of vfl"
+            "an unreadable message was refused", remedy="check that every party runs the same version of vfl"
         ) from None
     except TimeoutError:
         raise ProtocolError(
-            f"a message stopped in the middle for {seconds:g} s", remedy="check the connection of its sender"
+            f"a message stalled for {seconds:g} s while being received", remedy="check the connection of its sender"
         ) from None
 
 

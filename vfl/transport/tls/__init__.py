@@ -1,1 +1,1 @@
-"""TLS of gRPC: what a process shows and demands, and the version. Importing this package does not import grpc."""
+"""TLS for gRPC: what a process presents and requires, and the version. Importing this package does not import grpc."""

@@ -1,4 +1,4 @@
-"""TLS channels and server credentials of gRPC from a process's own certificate files."""
+"""gRPC's TLS channels and server credentials, from a process's own certificate files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vfl.pki.credentials import Credentials
 
 
 def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:
-    """Credentials of a server that admits only callers with a certificate of a CA of ``tls.ca``.
+    """Credentials of a server that admits only callers with a certificate from a CA in ``tls.ca``.
 
-    Every new connection is served with the files as they are then.
+    Every new connection uses the current content of the files.
     """
     served = credentials.generation
 
@@ -37,9 +37,9 @@ def _server_configuration(credentials: Credentials) -> Any:
 
 
 def secure_channel(credentials: Credentials, endpoint: str, peer: str, options: Sequence[tuple[str, Any]]) -> Any:
-    """A connection that shows this process's certificate and proceeds only if the server's is that of ``peer``.
+    """A connection that presents this process's certificate and proceeds only if the server's is that of ``peer``.
 
-    Which host or port is dialed does not matter for that: the server name of the party is what is checked.
+    The host and port do not matter for that, since the party's server name is what is checked.
     """
     pem = credentials.pem
     made = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)

@@ -1,1 +1,1 @@
-"""What crosses a connection: codecs, limits, errors, and the recorder of every message."""
+"""What crosses a connection: codecs, limits, errors, and records of every message."""

@@ -1,4 +1,4 @@
-"""Control messages to their proto messages and back: field by field, under the same names."""
+"""Converts control messages to proto messages and back, field by field, under the same names."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ PROTO_TYPES: dict[type, Any] = {
     m.Diagnose: doctor_pb2.DiagnoseRequest,
     m.Diagnosis: doctor_pb2.DiagnoseReply,
 }
-"""Every dataclass that control calls carry, with its proto message."""
+"""The proto message of every dataclass that control calls carry."""
 
 ControlT = TypeVar("ControlT")
 
 
 def to_proto(value: Any) -> Any:
-    """The proto message of a control dataclass."""
+    """Convert a control dataclass to its proto message."""
     return PROTO_TYPES[type(value)](**{spec.name: _encode(getattr(value, spec.name)) for spec in fields(value)})
 
 
 def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
-    """The control dataclass of a received proto message.
+    """Convert a received proto message to its control dataclass.
 
     Raises:
-        ProtocolError: an enumeration is unset or of a later version, or a nested message is missing.
+        ProtocolError: an enumeration is unset or from a later version, or a nested message is missing.
     """
     hints = get_type_hints(control)
     names = [spec.name for spec in fields(control)]  # type: ignore[arg-type]  # every control type is a dataclass

@@ -1,7 +1,7 @@
-"""Data messages to chunks and back. Nothing is allocated before the header has been checked against the limits.
+"""Converts data messages to chunks and back. Nothing is allocated before the header is checked against the limits.
 
-A message is one header chunk (address, and name, element type and shape of every tensor) and then the bytes of the
-tensors in that order, little-endian and row-major, cut anywhere.
+A message is one header chunk (address; name, element type and shape of every tensor), followed by the bytes of the
+tensors in that order, little-endian and row-major, split at any position.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ WIRE_VERSION = 1
 """Version of the header; a receiver refuses any other."""
 
 _SAME_VERSION = "check that every party runs the same version of vfl"
-_JOB_PATTERN = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
+_RUN_PATTERN = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
 _NAME_PATTERN = re.compile(NAME_PATTERN)
 
 
 def message_bytes(message: Message) -> int:
-    """Bytes of the tensors of a message."""
+    """Number of bytes in the tensors of a message."""
     return sum(array.nbytes for array in message.tensors().values())
 
 
@@ -37,7 +37,7 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
     """The header that announces a message.
 
     Raises:
-        ProtocolError: the message is larger than ``max_message_bytes`` or not of the address's kind.
+        ProtocolError: the message is larger than ``max_message_bytes``, or its kind differs from that of the address.
     """
     total = message_bytes(message)
     if total > max_message_bytes:
@@ -46,7 +46,7 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
             remedy="use a smaller batch",
         )
     if message.kind != address.kind:
-        raise ProtocolError(f"message '{message.kind}' is addressed as something else", detail=str(address))
+        raise ProtocolError(f"message '{message.kind}' is addressed as another kind", detail=str(address))
     return pb.Header(
         protocol_version=WIRE_VERSION,
         run=address.key.run,
@@ -65,12 +65,12 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
 
 
 def wire_bytes(array: Array) -> Array:
-    """The bytes of a tensor as they are sent, uint8; a view where the tensor is laid out so already."""
+    """The bytes of a tensor as they are sent, as uint8; a view if the tensor already has that layout."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
 
 
 def encode_payload(message: Message, chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.Chunk]:
-    """The chunks after the header, made one at a time so that a large message is never copied whole."""
+    """The chunks after the header, created one at a time so that a large message is never copied as a whole."""
     for array in message.tensors().values():
         flat = wire_bytes(array)
         for start in range(0, flat.size, chunk_bytes):
@@ -78,7 +78,7 @@ def encode_payload(message: Message, chunk_bytes: int = CHUNK_BYTES) -> Iterator
 
 
 def decode_address(header: pb.Header, *, receiver: str) -> Address:
-    """Where a message belongs.
+    """The address of a message.
 
     Raises:
         ProtocolError: the header has another version, the kind is unknown, or a name is malformed.
@@ -86,14 +86,14 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
     """
     if header.protocol_version != WIRE_VERSION:
         raise ProtocolError(
-            f"the sender speaks wire version {header.protocol_version}, this party version {WIRE_VERSION}",
+            f"the sender uses wire version {header.protocol_version}, this party version {WIRE_VERSION}",
             remedy=_SAME_VERSION,
         )
     if header.kind not in MESSAGE_TYPES:
         raise ProtocolError(
             "a message of an unknown kind was refused", detail=repr(header.kind[:80]), remedy=_SAME_VERSION
         )
-    names_fit = _JOB_PATTERN.fullmatch(header.run) and _NAME_PATTERN.fullmatch(header.sender)
+    names_fit = _RUN_PATTERN.fullmatch(header.run) and _NAME_PATTERN.fullmatch(header.sender)
     if not names_fit or min(header.step, header.attempt) < 0:
         raise ProtocolError("a message with a malformed address was refused", remedy=_SAME_VERSION)
     if header.receiver != receiver:
@@ -106,14 +106,14 @@ def decode_address(header: pb.Header, *, receiver: str) -> Address:
 
 
 class MessageDecoder:
-    """Receives one message. Arrays of the result are writable and own their memory.
+    """Receives one message. The arrays of the result are writable and own their memory.
 
     Args:
-        header: as received; its kind must already be known (:func:`decode_address`).
+        header: as received; its kind must already have been checked (:func:`decode_address`).
         max_message_bytes: largest total that is accepted.
 
     Raises:
-        ProtocolError: the tensors are not those of the kind, or are larger than allowed.
+        ProtocolError: the tensors are not those of the message kind, or are larger than allowed.
     """
 
     def __init__(self, header: pb.Header, *, max_message_bytes: int) -> None:
@@ -133,26 +133,26 @@ class MessageDecoder:
         for spec, sent in zip(declared, header.tensors, strict=True):
             dtype, shape = spec.metadata["dtype"], tuple(sent.shape)
             if sent.name != spec.name or sent.dtype != dtype.name or len(shape) != spec.metadata["ndim"]:
-                raise self._malformed(f"has other tensors than '{spec.name}', {dtype}, {spec.metadata['ndim']}-d")
-            # Zeros count as ones: numpy cannot index a tensor whose other dimensions are beyond any memory.
+                raise self._malformed(f"lacks the expected tensor '{spec.name}', {dtype}, {spec.metadata['ndim']}-d")
+            # Zeros count as ones: numpy cannot index a tensor whose other dimensions exceed all memory.
             if min(shape, default=0) < 0 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > max_message_bytes:
-                raise self._malformed(f"has a tensor '{spec.name}' of a refused shape")
+                raise self._malformed(f"has a tensor '{spec.name}' whose shape is negative or too large")
             total += math.prod(shape) * dtype.itemsize
             shapes.append(shape)
         if total > max_message_bytes:
             raise self._malformed(f"is larger than the limit of {max_message_bytes} bytes")
         if total != header.total_bytes:
-            raise self._malformed("declares a size that is not that of its tensors")
+            raise self._malformed("declares a size that differs from that of its tensors")
         return shapes
 
     def _malformed(self, what: str) -> ProtocolError:
         return ProtocolError(f"message '{self._type.kind}' {what}", remedy=_SAME_VERSION)
 
     def feed(self, chunk: pb.Chunk) -> None:
-        """Take the next chunk.
+        """Process the next chunk.
 
         Raises:
-            ProtocolError: it is not payload, is empty, or holds more than the header declared.
+            ProtocolError: the chunk is no payload, is empty, or holds more than the header declared.
         """
         if chunk.WhichOneof("part") != "payload" or not chunk.payload:
             raise self._malformed("has a chunk without payload")
@@ -169,7 +169,7 @@ class MessageDecoder:
                 del self._waiting[0]
 
     def finish(self) -> Message:
-        """The whole message.
+        """The complete message.
 
         Raises:
             ProtocolError: bytes are missing.

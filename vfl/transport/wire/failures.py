@@ -1,7 +1,7 @@
-"""Errors across organizations: a VflError becomes a gRPC status and trailing metadata, and back.
+"""Errors across organizations: converts a VflError to a gRPC status with trailing metadata, and back.
 
-Only the code, the party, the summary and the remedy of an error travel; ``detail``, messages of foreign exceptions and
-stack traces stay in the log of the party where it happened.
+Only the code, party, summary and remedy of an error are sent; ``detail``, the messages of other exceptions, and stack
+traces stay in the log of the party where the error happened.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMMARY_KEY = "vfl-summary-bin"
 _REMEDY_KEY = "vfl-remedy-bin"
 
 _MAX_CHARACTERS = 500
-"""Of a text that crosses: gRPC gives all metadata of a call 8 KiB, and UTF-8 takes up to four bytes a character."""
+"""Limit for each text: gRPC allows 8 KiB for all metadata of a call, and UTF-8 takes up to four bytes per character."""
 
 _CODE_PATTERN = re.compile(r"[a-z_]{1,32}")
 _NAME_PATTERN = re.compile(NAME_PATTERN)
@@ -60,7 +60,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
 
 
 class Status(NamedTuple):
-    """What a server answers to a failed call."""
+    """What a server answers to a call that failed."""
 
     code: grpc.StatusCode
     details: str
@@ -68,7 +68,7 @@ class Status(NamedTuple):
 
 
 def to_status(error: VflError, party: str) -> Status:
-    """The status of an error at ``party``; an error relayed from a third party keeps its origin."""
+    """The status for an error at ``party``; an error relayed from a third party keeps its origin."""
     code, summary = error.code, error.summary
     if isinstance(error, RemoteError):
         party, code, summary = error.party, error.remote_code, error.remote_summary
@@ -84,24 +84,24 @@ def to_status(error: VflError, party: str) -> Status:
 
 
 async def abort_call(context: Any, error: Exception, party: str) -> None:
-    """Server side: log the error here, answer the caller with its safe part. Always raises."""
+    """Server side: log the error here, and answer the caller with its safe part. Always raises."""
     if isinstance(error, VflError):
         log = _log.debug if error.will_be_shown else _log.warning
         log("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
     else:
-        _log.error("call failed unforeseen", caller=context.peer(), exc_info=error)
+        _log.error("call failed unexpectedly", caller=context.peer(), exc_info=error)
     await context.abort(*to_status(_known(error), party))
 
 
 def _known(error: Exception) -> VflError:
     if isinstance(error, VflError):
         return error
-    internal = InternalError("an internal error occurred", remedy="look into the log of that party")
+    internal = InternalError("an internal error occurred", remedy="check the log of that party")
     return memory_exhausted(error, "a call") or internal
 
 
 def as_failure(error: Exception, party: str) -> Failure:
-    """What crosses of an error at ``party``, as :func:`abort_call` sends it and the caller gets it."""
+    """The part of an error at ``party`` that crosses, as :func:`abort_call` sends it and the caller receives it."""
     texts = dict(to_status(_known(error), party).metadata)
     return Failure(*(_text(texts[key]) for key in (_PARTY_KEY, _CODE_KEY, _SUMMARY_KEY, _REMEDY_KEY)))
 
@@ -116,23 +116,23 @@ class Call(NamedTuple):
 
 
 def from_rpc_error(error: AioRpcError, call: Call) -> VflError:
-    """Client side: the error to raise for a failed call.
+    """Client side: the error to raise for a call that failed.
 
-    A status with our metadata is an error of the other party's code; one without comes from gRPC itself.
+    A status with our metadata comes from vfl at the other party; one without comes from gRPC itself.
     """
     remote = _remote_error(dict(error.trailing_metadata() or ()), call.peer)
     return remote or _transport_error(error, call)
 
 
 def readable(reply: Reply | None, peer: str) -> Reply:
-    """What a peer answered. gRPC hands out None in place of an answer that it cannot read.
+    """A peer's reply, checked: gRPC returns None for a reply that it cannot parse.
 
     Raises:
-        ProtocolError: it could not be read.
+        ProtocolError: the reply could not be parsed.
     """
     if reply is None:
         raise errors.ProtocolError(
-            f"{peer} sent an answer that cannot be read", remedy=f"check that {peer} runs the same version of vfl"
+            f"{peer} sent an unreadable answer", remedy=f"check that {peer} runs the same version of vfl"
         )
     return reply
 
@@ -157,21 +157,21 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
             return errors.DeadlineExceeded(
                 f"{call.peer} did not complete '{call.what}' within {call.timeout:g} s",
                 detail=detail,
-                remedy=f"look into the log of {call.peer}, or allow more time",
+                remedy=f"check the log of {call.peer}, or allow more time",
             )
         case (
             grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN
         ):
-            # Servers of vfl explain each error of theirs, so the last two are gRPC's own: a connection that broke while
-            # a message was being written.
+            # vfl's servers explain each of their errors, so the last two are gRPC's own: the connection broke while a
+            # message was being written.
             return errors.PeerUnreachable(
                 f"{call.peer} went away or does not answer at {call.endpoint}",
                 detail=detail,
-                remedy=f"start {call.peer} there; check its endpoint in federation.toml and the certificates of both",
+                remedy=f"start {call.peer} there; check its endpoint in federation.toml and both sides' certificates",
             )
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.MismatchError(
-                f"{call.peer} does not know the call '{call.what}'",
+                f"{call.peer} does not support the call '{call.what}'",
                 detail=detail,
                 remedy="check that every party runs the same version of vfl",
             )
@@ -186,5 +186,5 @@ def _text(value: str | bytes | None) -> str:
 
 
 def printable(text: str) -> str:
-    """One bounded line that cannot drive a terminal or forge a line of a log."""
+    """The text as one line of bounded length that cannot control a terminal or forge a line in a log."""
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_CHARACTERS]).encode(errors="replace").decode()

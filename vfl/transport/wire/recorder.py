@@ -1,7 +1,7 @@
-"""Tells a recorder of everything that crosses, as names, shapes, sizes and a digest, never as content.
+"""Records of all messages that cross: names, shapes, sizes and a digest, never content.
 
-The digest is HMAC-SHA-256 under a fresh random salt of each call. The salt travels with the call and is kept nowhere:
-sender and receiver write down the same digest, while who reads it later cannot try guesses of a content with few
+The digest is HMAC-SHA-256 under a fresh random salt for each call. The salt is sent with the call and stored nowhere:
+sender and receiver record the same digest, but nobody who reads it later can confirm guesses of content that has few
 possible values, such as a number of rows.
 """
 
@@ -26,7 +26,7 @@ _NO_STEP = 0
 
 
 class Direction(StrEnum):
-    """Seen from the party that records."""
+    """Direction of a message, as seen by the party that records it."""
 
     SENT = "sent"
     RECEIVED = "received"
@@ -43,13 +43,13 @@ class TensorForm:
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """One message that left or arrived.
+    """One message that was sent or received.
 
     Attributes:
-        bytes: of all tensors; of a control message, of its encoding.
-        part: its number where the content is sent piece by piece, else 0.
-        digest: of the content, see the module.
-        phase: with ``batch``: what a phase call asks for; None for all other messages.
+        bytes: size of all tensors, or of the encoding of a control message.
+        part: number of the part if the content is sent in parts, else 0.
+        digest: digest of the content, see the module.
+        phase: with ``batch``, what a phase call requests; None for all other messages.
     """
 
     direction: Direction
@@ -66,10 +66,10 @@ class MessageRecord:
 
 
 class Recorder(Protocol):
-    """Writes down what crosses. Called from the event loop, before a message leaves and before one is used."""
+    """Records messages. Called from the event loop, before a message is sent and before a received one is used."""
 
     def record(self, crossing: MessageRecord) -> None:
-        """Write down one crossing; what it raises stops the message."""
+        """Record one message; an exception stops the message."""
 
 
 def fresh_salt() -> bytes:
@@ -78,7 +78,7 @@ def fresh_salt() -> bytes:
 
 
 def salt_metadata(salt: bytes) -> tuple[tuple[str, bytes], ...]:
-    """How a salt travels: as metadata of the gRPC call."""
+    """The metadata that carries a salt with a gRPC call."""
     return ((_SALT_KEY, salt),)
 
 
@@ -86,7 +86,7 @@ def received_salt(context: Any) -> bytes:
     """The salt of a call at the server.
 
     Raises:
-        ProtocolError: the caller sent none, so that its log and this one could never be compared.
+        ProtocolError: the caller sent none, so that its log and this one could not be compared.
     """
     salt: bytes | str = dict(context.invocation_metadata() or ()).get(_SALT_KEY, b"")
     if not isinstance(salt, bytes) or len(salt) != SALT_BYTES:
@@ -98,12 +98,12 @@ def received_salt(context: Any) -> bytes:
 
 
 def salted_digest(salt: bytes, kind: str, content_sha256: bytes) -> str:
-    """HMAC-SHA-256 under the salt of kind and SHA-256 of the content, in hexadecimal."""
+    """HMAC-SHA-256 under ``salt`` of the kind and the SHA-256 of the content, in hexadecimal."""
     return hmac.new(salt, kind.encode() + b"\x00" + content_sha256, hashlib.sha256).hexdigest()
 
 
 def message_sha256(message: Message) -> bytes:
-    """SHA-256 of the tensors' bytes as the codec sends them, in their order."""
+    """SHA-256 of the tensors' bytes, in the order and form in which the codec sends them."""
     content = hashlib.sha256()
     for array in message.tensors().values():
         content.update(wire_bytes(array).data)
@@ -113,7 +113,7 @@ def message_sha256(message: Message) -> bytes:
 def data_record(
     direction: Direction, peer: str, address: Address, message: Message, salt: bytes, content_sha256: bytes
 ) -> MessageRecord:
-    """What is recorded of a data message."""
+    """The record of a data message."""
     return MessageRecord(
         direction=direction,
         peer=peer,
@@ -130,7 +130,7 @@ def data_record(
 def control_record(
     direction: Direction, peer: str, key: StepKey, message: ControlMessage, salt: bytes
 ) -> MessageRecord:
-    """What is recorded of a control message, a reply or a failure."""
+    """The record of a control message, a reply or a failure."""
     content = _encoded(message)
     asked = message if isinstance(message, PhaseCall) else None
     return MessageRecord(
@@ -149,7 +149,7 @@ def control_record(
 
 
 def call_key(call: Any) -> StepKey:
-    """Job, step and attempt that a control call and its reply belong to; step 0 where there is none."""
+    """The run, step and attempt that a control call and its reply belong to; step 0 if they belong to no step."""
     return call.key if isinstance(call, (PhaseCall, Checkpoint)) else StepKey(call.run, _NO_STEP, call.attempt)
 
 

@@ -1,4 +1,4 @@
-"""Bytes of tensors that a party sent to and received from each peer, by run."""
+"""Counts the tensor bytes that a party sends to and receives from each peer, by run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TrafficMeter:
         self._received: dict[str, Counter[str]] = {}
 
     def count_sent(self, run: str, peer: str, count: int) -> None:
-        """A message of ``count`` bytes was delivered to ``peer``."""
+        """Count a message of ``count`` bytes that was delivered to ``peer``."""
         self._sent.setdefault(run, Counter())[peer] += count
 
     def count_received(self, run: str, peer: str, count: int) -> None:
-        """A message of ``count`` bytes was accepted from ``peer``."""
+        """Count a message of ``count`` bytes that was accepted from ``peer``."""
         self._received.setdefault(run, Counter())[peer] += count
 
     def by_peer(self, run: str) -> dict[str, Traffic]:
