@@ -83,7 +83,7 @@ HUGE = Limits().max_message_bytes
 WRONG_HEADERS = {
     "an old attempt": ({"attempt": ATTEMPT - 1}, "attempt that is over"),
     "a negative attempt": ({"attempt": -1}, "malformed address"),
-    "a step far in the future": ({"step": 1 << 62}, "telco sent 'forward_share' of step 4611686018427387904"),
+    "a step far in the future": ({"step": 1 << 62}, "telco sent 'forward_share' for step 4611686018427387904"),
     "the step after the next": ({"step": 3}, "but the run is at 1"),
     "a step that is over": ({"step": 0}, "but the run is at 1"),
     "a negative step": ({"step": -1}, "malformed address"),
@@ -105,10 +105,10 @@ WRONG_HEADERS = {
     "a size beyond integers": ({"tensors": _spec(1 << 62, 1 << 62)}, "negative or too large"),
     "an empty tensor of a huge shape": ({"tensors": _spec(0, 1 << 62), "total_bytes": 0}, "negative or too large"),
     "a negative shape": ({"tensors": _spec(-3, -2)}, "negative or too large"),
-    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "has other tensors than"),
+    "a hundred thousand dimensions": ({"tensors": _spec(*[1] * 100_000)}, "lacks the expected tensor"),
     "no tensor": ({"tensors": []}, "wrong number of tensors"),
     "many tensors": ({"tensors": _spec(3, 2) * 10_000}, "wrong number of tensors"),
-    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "has other tensors than"),
+    "another element type": ({"tensors": _spec(3, 2, dtype="object")}, "lacks the expected tensor"),
 }
 
 
@@ -193,7 +193,7 @@ async def test_a_flood_is_bounded_and_stops_the_job_in_the_name_of_its_sender(fe
         with pytest.raises(RemoteError, match="bank: this party has no room for another message from telco"):
             await steps.train(2)
         await steps.abort("protocol", "this party has no room for another message from telco")
-        assert all("of telco" in str(error) for error in await ended(parties))
+        assert all("from telco" in str(error) for error in await ended(parties))
 
 
 async def test_messages_of_jobs_that_do_not_exist_are_bounded(federation, monkeypatch):

@@ -158,7 +158,7 @@ def _owner_of(claims: Claims, federation: FederationConfig) -> Owner:
     if owner is None:
         raise _request_refused("its identity belongs to no member in federation.toml", ", ".join(claims.identities))
     if claims.roles != (str(owner.role),):
-        raise _request_refused(f"its role is not '{owner.role}' as in federation.toml", ", ".join(claims.roles))
+        raise _request_refused(f"its role is not '{owner.role}', the one in federation.toml", ", ".join(claims.roles))
     return owner
 
 

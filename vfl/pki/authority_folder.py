@@ -26,7 +26,9 @@ def write_authority(
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "the directory already contains certificates",
+            detail=str(directory),
+            remedy="choose an empty directory, or remove them",
         )
     authority = Authority.create(federation, days)
     (directory / ISSUED_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ def load_authority(directory: Path, passphrase: PassphraseSource) -> Authority:
 def revoke_in(
     directory: Path, authority: Authority, certificates: Sequence[x509.Certificate]
 ) -> x509.CertificateRevocationList:
-    """Add certificates to the revocation list in a CA's folder; a reader never sees half a list.
+    """Add certificates to the revocation list in a CA's folder; readers never see a partial list.
 
     Raises:
         ConfigError: the list cannot be read, or a certificate is from another CA.

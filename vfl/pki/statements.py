@@ -99,7 +99,7 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
     if name != statement.sender:
         raise CertificateRefused(
             Refusal.WRONG_MEMBER,
-            f"a statement of {statement.sender} is signed by {name}",
+            f"a statement by {statement.sender} is signed by {name}",
             remedy="before you continue, find out who relays messages between the parties",
         )
     trust.check_chain(certificate, intermediates)

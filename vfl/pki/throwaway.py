@@ -39,7 +39,9 @@ def make_federation_certificates(
     """
     if (directory / CA_FILE).exists():
         raise ConfigError(
-            "there are already certificates", detail=str(directory), remedy="choose an empty directory, or remove them"
+            "the directory already contains certificates",
+            detail=str(directory),
+            remedy="choose an empty directory, or remove them",
         )
     directory.mkdir(parents=True, exist_ok=True)
     authority = Authority.create(federation_name, days=int(VALID_DAYS) + 1)

@@ -28,7 +28,7 @@ from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 _log = get_logger(__name__)
 
 _TLS_VERSION = "TLSv1.3"
-_REMEDY = "use the certificate of that party of this federation"
+_REMEDY = "use that party's certificate for this federation"
 _SHOWN = 80
 """Maximum number of characters of an external text in a log."""
 

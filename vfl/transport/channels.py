@@ -26,7 +26,7 @@ class ControlHandler(Protocol):
         """Get ready for a run."""
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to resume from it."""
+        """Load a checkpoint, to resume from it."""
 
     async def align(self, call: m.Align) -> m.Aligned:
         """Exchange keys, check the ids, build the models."""
@@ -74,7 +74,7 @@ class ControlChannel(Protocol):
         """Get ready for a run."""
 
     async def restore(self, call: m.Restore) -> m.Restored:
-        """Take a checkpoint, to resume from it."""
+        """Load a checkpoint, to resume from it."""
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
         """Find the common ids, exchange keys, build the models; or only count the common ids."""

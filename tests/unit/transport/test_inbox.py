@@ -126,7 +126,7 @@ async def test_one_of_several_senders_takes_half_at_most(share):
     inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES, steps_ahead=4))
     inbox.open_run("job-1", 0, {"shop", "telco"})
     inbox.put(*share(step=0))
-    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room for message from shop"):
+    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="room for another message from shop"):
         inbox.put(*share(step=1))
     inbox.put(*share(step=1))
     with pytest.raises(ProtocolError, match="no room for another message from shop"):
@@ -196,10 +196,10 @@ def test_opening_again_is_idempotent_but_never_goes_back(inbox, share):
     inbox.put(*share())
     inbox.open_run("job-1", 0, {"telco", "shop"})
     assert inbox.stored_bytes == SHARE_BYTES
-    with pytest.raises(ProtocolError, match="already run"):
+    with pytest.raises(ProtocolError, match="already opened"):
         inbox.open_run("job-1", 0, {"shop"})
     inbox.discard_run("job-1")
-    with pytest.raises(ProtocolError, match="already run"):
+    with pytest.raises(ProtocolError, match="already opened"):
         inbox.open_run("job-1", 0, {"shop", "telco"})
 
 

@@ -71,7 +71,7 @@ class PeerClient(Connection):
 
 
 class RelayClient(Connection):
-    """Byte streams through a party that passes connections on, see ``vfl.transport.relay.service``."""
+    """Byte streams through a party that relays connections, see ``vfl.transport.relay.service``."""
 
     def accept(self) -> Any:
         """For a party behind the relay: the gRPC stream that waits for one connection and carries it."""

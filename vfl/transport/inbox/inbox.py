@@ -57,7 +57,7 @@ class Inbox:
         last = current.attempt if current else self._closed_attempts.get(run, -1)
         if attempt <= last:
             raise ProtocolError(
-                f"attempt {attempt} of the run has already run here", remedy="start the run again with a new name"
+                f"attempt {attempt} of the run was already opened here", remedy="start the run again with a new name"
             )
         self.discard_run(run)
         opened = self._runs[run] = OpenRun(attempt, frozenset(senders))

@@ -108,7 +108,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
             )
         queue = self._waiting[caller]
         if len(queue) >= MAX_WAITING:
-            raise ProtocolError(f"more than {MAX_WAITING} connections are kept open ahead of callers")
+            raise ProtocolError(f"more than {MAX_WAITING} connections are kept open in advance for callers")
         return queue
 
     def _join(self, target: str) -> _Joined:

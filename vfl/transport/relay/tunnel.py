@@ -25,7 +25,7 @@ from vfl.transport.wire.failures import Call, from_rpc_error, readable
 _log = get_logger(__name__)
 
 ACCEPTS_AHEAD = 4
-"""Connections that a party without a port keeps open ahead of callers."""
+"""Number of connections that a party without a port keeps open in advance for callers."""
 PIECE_BYTES = 256 * 1024
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 """Seconds until the next attempt to reach the relay."""

@@ -120,7 +120,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
 
 class DataService(data_pb2_grpc.DataServicer):
-    """Puts the messages of the other parties into the inbox."""
+    """Puts the messages from the other parties in the inbox."""
 
     def __init__(
         self, party: str, inbox: Inbox, access: Access, traffic: TrafficMeter, recorder: Recorder | None

@@ -46,7 +46,7 @@ def encode_header(address: Address, message: Message, *, receiver: str, max_mess
             remedy="use a smaller batch",
         )
     if message.kind != address.kind:
-        raise ProtocolError(f"message '{message.kind}' is addressed as something else", detail=str(address))
+        raise ProtocolError(f"message '{message.kind}' is addressed as another kind", detail=str(address))
     return pb.Header(
         protocol_version=WIRE_VERSION,
         run=address.key.run,
@@ -133,7 +133,7 @@ class MessageDecoder:
         for spec, sent in zip(declared, header.tensors, strict=True):
             dtype, shape = spec.metadata["dtype"], tuple(sent.shape)
             if sent.name != spec.name or sent.dtype != dtype.name or len(shape) != spec.metadata["ndim"]:
-                raise self._malformed(f"has other tensors than '{spec.name}', {dtype}, {spec.metadata['ndim']}-d")
+                raise self._malformed(f"lacks the expected tensor '{spec.name}', {dtype}, {spec.metadata['ndim']}-d")
             # Zeros count as ones: numpy cannot index a tensor whose other dimensions exceed all memory.
             if min(shape, default=0) < 0 or math.prod(max(n, 1) for n in shape) * dtype.itemsize > max_message_bytes:
                 raise self._malformed(f"has a tensor '{spec.name}' whose shape is negative or too large")

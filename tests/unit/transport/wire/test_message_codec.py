@@ -108,11 +108,11 @@ def _first_tensor(**values):
         (_set(receiver="telco"), MismatchError, "another party arrived at bank"),
         (_set(total_bytes=55), ProtocolError, "size that differs from"),
         (_set(total_bytes=57), ProtocolError, "size that differs from"),
-        (_first_tensor(name="row"), ProtocolError, "other tensors than 'he_public_key'"),
-        (_first_tensor(dtype="float64"), ProtocolError, "other tensors than 'he_public_key'"),
-        (_first_tensor(dtype="uint64"), ProtocolError, "other tensors than 'he_public_key'"),
-        (_first_tensor(shape=[3, 1]), ProtocolError, "other tensors than 'he_public_key'"),
-        (_first_tensor(shape=[]), ProtocolError, "other tensors than 'he_public_key'"),
+        (_first_tensor(name="row"), ProtocolError, "lacks the expected tensor 'he_public_key'"),
+        (_first_tensor(dtype="float64"), ProtocolError, "lacks the expected tensor 'he_public_key'"),
+        (_first_tensor(dtype="uint64"), ProtocolError, "lacks the expected tensor 'he_public_key'"),
+        (_first_tensor(shape=[3, 1]), ProtocolError, "lacks the expected tensor 'he_public_key'"),
+        (_first_tensor(shape=[]), ProtocolError, "lacks the expected tensor 'he_public_key'"),
         (_first_tensor(shape=[-3]), ProtocolError, "negative or too large"),
         (_first_tensor(shape=[1 << 62]), ProtocolError, "negative or too large"),
         (lambda header: header.tensors.pop(), ProtocolError, "wrong number of tensors"),
@@ -184,7 +184,7 @@ def test_a_second_header_is_refused():
 def test_the_sender_refuses_its_own_oversized_or_misaddressed_message():
     with pytest.raises(ProtocolError, match="limit of 55 bytes"):
         codec.encode_header(ADDRESS, keys_message(), receiver="bank", max_message_bytes=55)
-    with pytest.raises(ProtocolError, match="addressed as something else"):
+    with pytest.raises(ProtocolError, match="addressed as another kind"):
         header_of(keys_message(), address_of("forward_share"))
 
 
