@@ -49,7 +49,7 @@ class _VerticalEstimator:
         *,
         id: str | Sequence[str] = "id",  # the word that users look for
         label: str = "label",
-        bottom: Bottom | Mapping[str, Bottom] = "mlp",
+        bottom: Bottom | Mapping[str, Bottom] | None = None,
         widths: int | Mapping[str, int] | None = None,
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
@@ -156,9 +156,9 @@ class _VerticalEstimator:
             return Table(made.frame, id=self.id, label=self.label)
         return made
 
-    def _bottom(self, name: str) -> Bottom:
+    def _bottom(self, name: str) -> Bottom | None:
         if isinstance(self.bottom, Mapping) and "kind" not in self.bottom:
-            chosen: Bottom = self.bottom.get(name, "mlp")
+            chosen: Bottom | None = self.bottom.get(name)
             return chosen
         return self.bottom
 

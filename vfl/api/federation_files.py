@@ -78,7 +78,7 @@ def write_federation(
     """
     folder, parties = Path(folder), (active, *passive)
     names = tuple(party.name for party in parties)
-    content = job.content({party.name: party.table.has_features for party in parties})
+    content = job.content(active, passive)
     federation = loopback_federation(name, names)
     validated(federation, FederationConfig, "the federation")
     for member in (*names, COORDINATOR):

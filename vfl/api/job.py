@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vfl.configuration.toml_files import read_toml, validated
-from vfl.errors import ConfigError
 from vfl.job.config import JobConfig
 
-DEFAULT_WIDTH = 16
+if TYPE_CHECKING:
+    from vfl.api.party import Party
 
 
 class Job:
@@ -22,9 +22,10 @@ class Job:
         seed: public seed of split, batches and initial weights.
         classes: of a multiclass task.
         loss: of a regression, ``"huber"`` or ``"mse"``.
-        widths: bottom width of every party, or by name; an active party without features has none.
-        model, training, interaction, split, ids, ring, timeouts, checkpoints: the tables of job.toml of the same name,
-            as in docs/configuration.md.
+        widths: bottom width of every party whose bottom's kind leaves it open, or by name. Of encodings it follows from
+            the table.
+        model, training, interaction, privacy, split, ids, ring, timeouts, checkpoints: the tables of job.toml of the
+            same name, as in docs/configuration.md.
 
     Raises:
         ConfigError: a value is wrong; it names the key.
@@ -42,6 +43,7 @@ class Job:
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         interaction: Mapping[str, Any] | None = None,
+        privacy: Mapping[str, Any] | None = None,
         split: Mapping[str, Any] | None = None,
         ids: Mapping[str, Any] | None = None,
         ring: Mapping[str, Any] | None = None,
@@ -52,6 +54,7 @@ class Job:
             "model": model,
             "training": training,
             "interaction": interaction,
+            "privacy": privacy,
             "split": split,
             "ids": ids,
             "ring": ring,
@@ -79,7 +82,7 @@ class Job:
         content = read_toml(path)
         validated(content, JobConfig, str(path), directory=path.absolute().parent)
         job = cls.__new__(cls)
-        job._widths = content["model"].pop("widths")
+        job._widths = content.get("model", {}).pop("widths", None)
         content.pop("federation", None)
         job._content = content
         return job
@@ -94,34 +97,24 @@ class Job:
         """The public seed."""
         return int(self._content["seed"])
 
-    def content(self, features: Mapping[str, bool]) -> dict[str, Any]:
-        """The content of job.toml for these parties.
-
-        Args:
-            features: whether each party has any, by name.
-
-        Raises:
-            ConfigError: a party has no width.
-        """
+    def content(self, active: Party, passive: Sequence[Party]) -> dict[str, Any]:
+        """The content of job.toml for these parties. Passive bottoms that train are declared."""
         model = {**self._content.get("model", {})}
-        model.setdefault("widths", {name: self._width(name, has) for name, has in features.items()})
+        widths = {party.name: self._width(party) for party in (active, *passive)}
+        model.setdefault("widths", {name: width for name, width in widths.items() if width is not None})
+        if trainable := [party.name for party in passive if party.trains]:
+            model.setdefault("trainable", trainable)
         return {**self._content, "model": model}
 
     def _check(self) -> None:
-        """What is wrong is said when the job is made, and not in a run; the widths, when it is known whose."""
-        model = {"widths": {"party": DEFAULT_WIDTH}, **self._content.get("model", {})}
-        validated({**self._content, "model": model}, JobConfig, f"job '{self.name}'")
+        """What is wrong is said when the job is made, and not in a run."""
+        validated(self._content, JobConfig, f"job '{self.name}'")
 
-    def _width(self, name: str, has_features: bool) -> int:
-        if not has_features:
-            return 0
+    def _width(self, party: Party) -> int | None:
+        """As stated; None where it follows from the party's table, or is the default."""
         if isinstance(self._widths, Mapping):
-            if name not in self._widths:
-                raise ConfigError(
-                    f"the job has no width for party '{name}'", remedy="add it to 'widths', or give one for all"
-                )
-            return self._widths[name]
-        return DEFAULT_WIDTH if self._widths is None else self._widths
+            return self._widths.get(party.name)
+        return None if not party.table.has_features or party.encodes else self._widths
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, task={self._content['task']['kind']!r}, seed={self.seed})"

@@ -177,15 +177,18 @@ def _load(folders: Mapping[str, Path], bottoms: Mapping[str, Callable[..., nn.Mo
     tensors = {name: load_file(folder / "model.safetensors") for name, folder in folders.items()}
     own = under("own", tensors[active])
     parts = {}
+    inputs_of_top = own["bias"].shape[0]
     for name, folder in folders.items():
         preprocessor = Preprocessor.from_json((folder / "preprocessing.json").read_text("utf-8"))
-        width = job["model"]["widths"][name]
+        width = cards[name]["width"]
         if name == active:
             weights = own["weight"].T
         else:
             shares = [held[name].numpy(), *(s.numpy() for s in load_file(folder / "interaction.safetensors").values())]
             joint = center(np.sum(shares, axis=0, dtype=np.int64), parameters.tau)
             weights = torch.from_numpy(joint * 2.0**-parameters.settings.weight_bits).float()
+            # The first inputs of the top are the active party's alone.
+            weights = torch.nn.functional.pad(weights, (inputs_of_top - weights.shape[1], 0))
         bottom = None
         if width:
             inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)

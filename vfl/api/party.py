@@ -33,9 +33,10 @@ class Party:
     Args:
         name: in lower case, as a part of a DNS name.
         table: with a label at the active party, without one at passive parties.
-        bottom: ``"mlp"``, ``"identity"``, ``"module:callable"``, a table of options such as
-            ``{"kind": "mlp", "hidden": [64]}``, or a class or callable ``bottom(inputs: vfl.BottomInputs, width: int)``
-            that returns a ``torch.nn.Module``.
+        bottom: ``"encodings"`` (frozen, a passive party's default), ``"mlp"`` (trained, the active party's default),
+            ``"identity"``, ``"module:callable"``, a table of options such as ``{"kind": "mlp", "hidden": [64]}``, or a
+            class or callable ``bottom(inputs: vfl.BottomInputs, width: int)`` that returns a ``torch.nn.Module``. What
+            a passive party receives to train its bottom reveals labels: the active party's policy has to allow it.
         policy, optimizer: the tables of party.toml of the same name.
         private_seed: 32 bytes that keep initial weights private and reproducible; a file of it is made where left out.
         device, threads, model_threads: as in party.toml.
@@ -46,7 +47,7 @@ class Party:
         name: str,
         table: Table,
         *,
-        bottom: Bottom = "mlp",
+        bottom: Bottom | None = None,
         policy: Mapping[str, Any] | None = None,
         optimizer: Mapping[str, Any] | None = None,
         private_seed: bytes | None = None,
@@ -58,12 +59,14 @@ class Party:
         self.table = table
         self.private_seed = private_seed
         self.bottom = bottom
-        content, self._factory = _bottom_content(bottom)
-        options = {"policy": policy, "optimizer": optimizer, "threads": threads}
+        content: dict[str, Any] | None = None
+        self._factory: Callable[..., nn.Module] | None = None
+        if bottom is not None:
+            content, self._factory = _bottom_content(bottom)
+        options = {"bottom": content, "policy": policy, "optimizer": optimizer, "threads": threads}
         self._content: dict[str, Any] = {
             "name": name,
             "data": table.content,
-            "bottom": content,
             "device": device,
             "model_threads": model_threads,
             **{key: value for key, value in options.items() if value is not None},
@@ -124,6 +127,18 @@ class Party:
         await serve_async(self, keep_serving=keep_serving, callbacks=callbacks)
 
     # --- for the rest of the package ---
+
+    @property
+    def trains(self) -> bool:
+        """Whether its bottom trains, if it is a passive party."""
+        bottom = self._content.get("bottom", {"kind": "encodings"})
+        return bottom["kind"] not in ("encodings", "identity") and not bottom.get("frozen", False)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether its bottom's width follows from the table."""
+        default = "mlp" if self.table.label is not None else "encodings"
+        return bool(self._content.get("bottom", {"kind": default})["kind"] == "encodings")
 
     def content(self, **paths: Any) -> dict[str, Any]:
         """The content of its party.toml, with these keys in addition."""

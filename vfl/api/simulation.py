@@ -75,16 +75,14 @@ async def simulate_async(
     party_callbacks: Mapping[str, Sequence[Callback]] | None = None,
 ) -> Run:
     """As ``simulate``."""
-    parties = (active, *passive)
     federation = simulated_federation(active, passive)
-    features = {party.name: party.table.has_features for party in parties}
-    config = validated(job.content(features), JobConfig, f"job '{job.name}'")
+    config = validated(job.content(active, passive), JobConfig, f"job '{job.name}'")
     parameters = check_job(config, federation)
     with ExitStack() as stack:
         folder = Path(output) if output else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vfl-")))
         setups = [
             party.setup(config, federation, parameters, folder / party.name, _seed(config.seed, party.name))
-            for party in parties
+            for party in (active, *passive)
         ]
         result = await run_in_memory(
             setups, RunOptions(callbacks=callbacks), InMemoryNetwork(federation), party_callbacks or {}

@@ -86,10 +86,11 @@ def run(
     from vfl.cli.signals import until_signal
     from vfl.coordinator.process import RunOptions
     from vfl.job.config import load_job
+    from vfl.job.plan import Plan
 
     configure_logs(log, verbose=verbose, party="coordinator")
     with reported():
-        epochs = load_job(job).training.epochs
+        epochs = Plan(load_job(job)).counted_epochs
         if report:
             _check_writable(report)
         with ProgressBar(errors_console, epochs) as progress:

@@ -9,10 +9,11 @@ from functools import partial
 from vfl import messages as m
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import RemoteError
-from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, AttemptId, Batch, Phase, Split, StepKey
+from vfl.ids import AttemptId, Batch, Phase, Split, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, Epoch, EvaluationDone, Step
 from vfl.job.config import JobConfig
-from vfl.job.schedule import EpochEnd, Evaluation, Schedule, TrainStep
+from vfl.job.schedule import EVALUATION_PHASES, EpochEnd, Evaluation, Schedule
+from vfl.job.schedule import Step as PlannedStep
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import StepRecord
@@ -65,19 +66,26 @@ class Training:
             await self._keep(0, durable=True)
         for work in schedule:
             match work:
-                case TrainStep() if work.step > done:
-                    await self._train(work)
+                case PlannedStep() if work.step > done:
+                    await self._do(work)
                 case Evaluation() if work.last_step > done:
                     await self._evaluate(work)
                 case EpochEnd() if work.epoch >= len(self._outcome.history):
-                    await self._end_epoch(work)
+                    await self._end_epoch(work, schedule.plan.counted_epochs)
 
-    async def _train(self, work: TrainStep) -> None:
+    async def _do(self, work: PlannedStep) -> None:
         started = time.perf_counter()
-        reports = await self._step_through(TRAINING_PHASES, work.step, work.batch)
-        loss = next(report.metrics["loss"] for report in reports if "loss" in report.metrics)
-        seconds, sent = time.perf_counter() - started, sum(report.bytes_sent for report in reports)
+        reports = await self._step_through(work.phases, work.step, work.batch)
         self._outcome.steps += 1
+        if work.trains:
+            self._trained(work, reports, time.perf_counter() - started)
+        self._step_done(work.step)
+        await self._keep_if_due(work.step)
+        self._outcome.seconds_training += time.perf_counter() - started
+
+    def _trained(self, work: PlannedStep, reports: list[m.PhaseReport], seconds: float) -> None:
+        loss = next(report.metrics["loss"] for report in reports if "loss" in report.metrics)
+        sent = sum(report.bytes_sent for report in reports)
         self._outcome.trained_samples += work.rows
         self._outcome.epoch_steps += 1
         self._outcome.epoch_loss += loss
@@ -96,9 +104,6 @@ class Training:
             )
         )
         self._callbacks.on_step(Step(work.step, batch, work.rows, loss, seconds, sent))
-        self._step_done(work.step)
-        await self._keep_if_due(work.step)
-        self._outcome.seconds_training += time.perf_counter() - started
 
     async def _step_through(self, phases: tuple[Phase, ...], step: int, batch: Batch) -> list[m.PhaseReport]:
         key = StepKey(self._attempt.run, step, self._attempt.number)
@@ -120,7 +125,7 @@ class Training:
     async def _evaluate(self, work: Evaluation) -> None:
         started = time.perf_counter()
         for at, batch in enumerate(work.batches):
-            await self._step_through(INFERENCE_PHASES, work.first_step + at, batch)
+            await self._step_through(EVALUATION_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
         score = m.Score(*self._attempt, work.split, work.epoch)
         metrics = (await self._parties.active.score(score)).metrics
@@ -130,8 +135,8 @@ class Training:
         self._callbacks.on_evaluation(EvaluationDone(work.split, work.epoch, metrics))
         self._scored = {f"{work.split}_{name}": value for name, value in metrics.items()}
 
-    async def _end_epoch(self, work: EpochEnd) -> None:
-        outcome, epochs = self._outcome, self._job.training.epochs
+    async def _end_epoch(self, work: EpochEnd, epochs: int) -> None:
+        outcome = self._outcome
         record = {"epoch": float(work.epoch + 1), "loss": outcome.epoch_loss / outcome.epoch_steps} | self._scored
         outcome.epoch_steps, outcome.epoch_loss, self._scored = 0, 0.0, {}
         outcome.history.append(record)

@@ -48,6 +48,11 @@ class Table:
         return f"Table(rows={len(self)}, numeric={p}, categorical={c}, labels={self.labels is not None})"
 
     @property
+    def has_features(self) -> bool:
+        """Whether there is any column besides ids and labels."""
+        return bool(self.numeric_names or self.categorical_names)
+
+    @property
     def bytes(self) -> int:
         """About what it takes in memory; a text counts as 64 bytes."""
         labels = 0 if self.labels is None else self.labels.nbytes

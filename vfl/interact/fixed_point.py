@@ -29,16 +29,18 @@ def center(values: IntArray, tau: int) -> IntArray:
     return (values << shift) >> shift
 
 
-def quantize(values: FloatArray, fractional_bits: int, generator: np.random.Generator) -> IntArray:
-    """Round to ``fractional_bits`` bits, up or down at random so that the result is unbiased."""
+def quantize(values: FloatArray, fractional_bits: int, generator: np.random.Generator | None) -> IntArray:
+    """Round to ``fractional_bits`` bits: up or down at random, unbiased, or to nearest without a generator."""
     scaled = values.astype(np.float64) * 2.0**fractional_bits
+    if generator is None:
+        return np.rint(scaled).astype(np.int64)
     floor = np.floor(scaled)
     # Compared with the fraction, not added: the sum could round up to the next integer and leave the range.
     return (floor + (generator.random(scaled.shape) < scaled - floor)).astype(np.int64)
 
 
 def quantize_activations(
-    alpha_BD: FloatArray, parameters: Parameters, generator: np.random.Generator, layer: str
+    alpha_BD: FloatArray, parameters: Parameters, generator: np.random.Generator | None, layer: str
 ) -> IntArray:
     """Bottom outputs, which must lie in [-1, 1], as integers of at most 2^f_a.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,7 @@ from vfl.errors import ConfigError, MismatchError
 from vfl.he.layout import LINK_MBIT
 from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
-from vfl.models.config import TaskConfig, TopConfig
+from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig, TopConfig
 from vfl.privacy.lineage import MIN_NOISE, digest
 
 HEARTBEAT_SECONDS = 1.0
@@ -26,6 +26,13 @@ HEARTBEAT_SECONDS = 1.0
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
+
+
+STAGE_RATES = {"binary": 4.0, "multiclass": 4.0, "regression": 1.0}
+"""Learning rates of stagewise training on whitened features of variance 1: about the inverse curvature of each loss."""
+
+STAGE_NOISE = {"binary": 0.3, "multiclass": 0.3, "regression": 0.05}
+"""Default noise on Z by task: where classes are told apart, Z may be far less exact than where a value is predicted."""
 
 
 class OptimizerConfig(Configuration):
@@ -41,21 +48,34 @@ class ModelConfig(Configuration):
 
     Attributes:
         widths: output width of every party's bottom model by party name; 0 for an active party without features.
-        interaction_width: K, the width of Z.
+        interaction_width: K, the width of Z; by default narrow, see ``JobConfig.interaction_width``.
         trainable: passive parties whose bottoms train, and which receive noisy d alpha for it; all others are frozen.
+        own_units: further inputs of the top, which only the active party's own part feeds.
         top: the active party's top model.
     """
 
-    widths: dict[str, Annotated[int, Field(ge=0, le=512)]]
-    interaction_width: Annotated[int, Field(ge=1, le=512)] = 16
+    widths: dict[str, Annotated[int, Field(ge=0, le=512)]] = Field(default_factory=dict)
+    own_units: Annotated[int, Field(ge=0, le=512)] = 4
+    interaction_width: Annotated[int, Field(ge=1, le=512)] | None = None
     trainable: tuple[str, ...] = ()
     top: TopConfig = TopConfig()
 
 
 class TrainingConfig(Configuration):
-    """``[training]``. Validation rows, if any, are scored after every ``evaluate_every`` epochs."""
+    """``[training]``. Validation rows, if any, are scored after every ``evaluate_every`` epochs.
 
-    epochs: Annotated[int, Field(ge=1)] = 10
+    Attributes:
+        method: ``stagewise``, with frozen bottoms only, or ``joint``; see ``vfl.job.plan``. Stagewise where nothing in
+            ``model.trainable`` needs the other.
+        passes: over the training rows in which messages are exchanged and the interaction weights train.
+        local_epochs: of the active party alone, on the noisy outputs that it keeps, after the last pass.
+        batch_size: of joint passes and local epochs.
+        evaluation_batch_size: of everything that is computed without changing a weight for each batch.
+    """
+
+    method: Literal["stagewise", "joint"] | None = None
+    passes: Annotated[int, Field(ge=1, le=4096)] | None = None
+    local_epochs: Annotated[int, Field(ge=0)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     evaluation_batch_size: Annotated[int, Field(ge=1, le=65536)] = 4096
     evaluate_every: Annotated[int, Field(ge=1)] = 1
@@ -71,13 +91,14 @@ class InteractionConfig(Configuration):
     """``[interaction]``. ``plaintext`` computes in the clear; parties refuse it unless their policy allows it.
 
     Attributes:
-        learning_rate: of the interaction weights, per mean gradient of a batch.
+        learning_rate: of the interaction weights, per mean gradient of a batch or, in stagewise training, of a pass. By
+            default 0.5 in joint training, and close to a Newton step on encodings in stagewise training.
         momentum: of the interaction weights; exact, on shares.
     """
 
     protocol: Literal["encrypted", "plaintext"] = "encrypted"
-    learning_rate: Rate = 0.5
-    momentum: Annotated[float, Field(ge=0, le=0.99)] = 0.0
+    learning_rate: Rate | None = None
+    momentum: Annotated[float, Field(ge=0, le=0.95)] = 0.0
     link_mbit: Annotated[int, Field(ge=1)] = LINK_MBIT
 
 
@@ -85,11 +106,11 @@ class PrivacyConfig(Configuration):
     """``[privacy]``: standard deviation of the noise on what parties receive.
 
     Attributes:
-        z_noise: in units of Z; every passive party adds as much.
+        z_noise: in units of Z; every passive party adds as much. By default 0.3, and 0.05 for a regression.
         d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.
     """
 
-    z_noise: Noise = 0.3
+    z_noise: Noise | None = None
     d_alpha_noise: Noise = MIN_NOISE
 
 
@@ -145,6 +166,7 @@ class JobConfig(Configuration):
         "deadlines.absence": "timeouts.reconnect",
         "checkpoints.in_memory_every_steps": "checkpoints.unsynced_every_steps",
         "training.optimiser": "training.optimizer",
+        "training.epochs": "training.passes and training.local_epochs",
         'interaction.protocol = "oracle"': 'interaction.protocol = "plaintext"',
     }
 
@@ -158,9 +180,77 @@ class JobConfig(Configuration):
     interaction: InteractionConfig = InteractionConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     split: SplitConfig = SplitConfig()
-    ring: RingSettings = RingSettings()
+    ring: RingSettings = Field(default_factory=lambda known: _default_ring(known))
     timeouts: TimeoutConfig = TimeoutConfig()
     checkpoints: CheckpointPlan = CheckpointPlan()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> JobConfig:
+        if not self.stagewise:
+            return self
+        if self.model.trainable:
+            raise ValueError('training.method "stagewise" is for frozen bottoms: empty model.trainable, or use "joint"')
+        if self.interaction_width != self.passes * self.logits:
+            raise ValueError(
+                "stagewise training has one column of Z for each pass and logit: leave out model.interaction_width, "
+                f"or set it to {self.passes * self.logits}"
+            )
+        return self
+
+    @property
+    def stagewise(self) -> bool:
+        """Whether columns of Z are trained one stage after the other, see ``vfl.job.plan``."""
+        method = self.training.method or ("joint" if self.model.trainable else "stagewise")
+        return method == "stagewise"
+
+    @property
+    def logits(self) -> int:
+        """Width of the top's output."""
+        return self.task.classes or 1
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training rows in which interaction weights train."""
+        if self.training.passes is not None:
+            return self.training.passes
+        if not self.stagewise:
+            return 10
+        return 2 if self.logits == 1 else 1
+
+    @property
+    def interaction_width(self) -> int:
+        """K, the width of Z: one column for each pass and logit; in joint training 2, or up to 8 with more classes."""
+        if self.model.interaction_width is not None:
+            return self.model.interaction_width
+        if self.stagewise:
+            return self.passes * self.logits
+        return 2 if self.logits == 1 else min(8, self.logits)
+
+    @property
+    def local_epochs(self) -> int:
+        """Epochs of the active party alone after the last pass."""
+        if self.training.local_epochs is not None:
+            return self.training.local_epochs
+        return 12 if self.stagewise else 0
+
+    @property
+    def stage_epochs(self) -> int:
+        """Epochs of the active party alone before each stage: a third of those at the end."""
+        return max(1, self.local_epochs // 3)
+
+    @property
+    def z_noise(self) -> float:
+        """Standard deviation of the noise that every passive party adds, in units of Z."""
+        return STAGE_NOISE[self.task.kind] if self.privacy.z_noise is None else self.privacy.z_noise
+
+    @property
+    def interaction_rate(self) -> float:
+        """Learning rate of the interaction weights."""
+        if self.interaction.learning_rate is not None:
+            return self.interaction.learning_rate
+        if not self.stagewise:
+            return 0.5
+        return STAGE_RATES[self.task.kind] / ENCODING_SCALE**2
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> JobConfig:
@@ -179,13 +269,12 @@ def load_job(path: Path) -> JobConfig:
 
 
 def check_widths(job: JobConfig, federation: FederationConfig) -> None:
-    """Check that ``model.widths`` names exactly the federation's parties and gives each passive party a width.
+    """Check that ``model.widths`` and ``model.trainable`` name parties of the federation, and that no width is wrong.
 
     Raises:
         ConfigError: naming the parties that are wrong.
     """
     widths = job.model.widths
-    missing = [name for name in federation.names if name not in widths]
     unknown = [name for name in widths if name not in federation.names]
     empty = [party.name for party in federation.passives if widths.get(party.name) == 0]
     passive = {party.name for party in federation.passives}
@@ -195,14 +284,13 @@ def check_widths(job: JobConfig, federation: FederationConfig) -> None:
             remedy="name passive parties only; the active party's bottom always trains",
         )
     for names, what in (
-        (missing, "lacks the width of"),
         (unknown, "names parties that are not in federation.toml:"),
         (empty, "has width 0 for passive party"),
     ):
         if names:
             raise ConfigError(
                 f"model.widths of the job {what} {', '.join(names)}",
-                remedy="give model.widths one entry of at least 1 for every party; only the active party may have 0",
+                remedy="state widths of parties of the federation only, of at least 1; the active party may have 0",
             )
 
 
@@ -227,9 +315,9 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
     """
     check_widths(job, federation)
     parameters = Parameters.validated(job.ring)
-    widths = tuple(job.model.widths[party.name] for party in federation.passives)
+    widths = tuple(job.model.widths.get(party.name, DEFAULT_WIDTH) for party in federation.passives)
     rows = job.training.largest_batch
-    check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
+    check_bounds(parameters, rows, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
     return parameters
 
 
@@ -286,3 +374,12 @@ def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _default_ring(known: Mapping[str, Any]) -> RingSettings:
+    """Steps of stagewise training are large, so that W needs fewer fractional bits and Z may have more integer ones."""
+    model, training = known.get("model"), known.get("training")
+    joint = training is not None and training.method == "joint"
+    if joint or (model is not None and model.trainable):
+        return RingSettings()
+    return RingSettings(weight_bits=36)

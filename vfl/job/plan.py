@@ -50,18 +50,18 @@ class Plan:
     """
 
     def __init__(self, job: JobConfig) -> None:
-        training, self.width = job.training, job.interaction_width
+        self.width = job.interaction_width
         self._all = slice(0, self.width)
         local = [PlannedEpoch(EpochKind.LOCAL, slice(0, 0))]
         epochs: list[PlannedEpoch] = []
         if job.stagewise:
-            count = self.width // training.passes
+            count = self.width // job.passes
             for first in range(0, self.width, count):
                 columns = slice(first, first + count)
                 epochs += job.stage_epochs * local
                 epochs += [PlannedEpoch(EpochKind.GRADIENT, columns), PlannedEpoch(EpochKind.RELEASE, columns)]
         else:
-            epochs += training.passes * [PlannedEpoch(EpochKind.JOINT, self._all)]
+            epochs += job.passes * [PlannedEpoch(EpochKind.JOINT, self._all)]
             if job.local_epochs:
                 epochs.append(PlannedEpoch(EpochKind.RELEASE, self._all))
         self.epochs = (*epochs, *(job.local_epochs * local))
@@ -76,6 +76,19 @@ class Plan:
     def columns(self, batch: Batch) -> slice:
         """The columns of Z that a batch is about."""
         return self._all if self.kind(batch) is None else self.epochs[batch.epoch].columns
+
+    def counted(self, number: int) -> int:
+        """How many epochs that train something come before this one."""
+        return sum(epoch.kind is not EpochKind.RELEASE for epoch in self.epochs[:number])
+
+    def local_run(self, number: int) -> tuple[int, int]:
+        """First of the consecutive local epochs to which this one belongs, and how many they are."""
+        first = last = number
+        while first and self.epochs[first - 1].kind is EpochKind.LOCAL:
+            first -= 1
+        while last + 1 < len(self.epochs) and self.epochs[last + 1].kind is EpochKind.LOCAL:
+            last += 1
+        return first, last + 1 - first
 
     @property
     def counted_epochs(self) -> int:

@@ -23,7 +23,7 @@ class PolicyConfig(Configuration):
         allow_unencrypted: take part in jobs with ``interaction.protocol = "plaintext"``.
         min_aligned_rows: refuse to train on fewer common rows.
         min_batch_size: refuse smaller batches, whose sums reveal more about single rows.
-        max_epochs: refuse longer jobs, which use every row more often.
+        max_passes: refuse jobs with more passes, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
         min_z_noise: refuse a job with less noise on Z.
         min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
@@ -34,7 +34,7 @@ class PolicyConfig(Configuration):
     allow_unencrypted: bool = False
     min_aligned_rows: Count = 100
     min_batch_size: Count = 16
-    max_epochs: Count | None = None
+    max_passes: Count | None = None
     max_memory_mb: Count | None = None
     min_z_noise: Noise = MIN_NOISE
     min_d_alpha_noise: Noise = MIN_NOISE
@@ -57,18 +57,18 @@ class PolicyConfig(Configuration):
                     f"its {name} of {size} is below {self.min_batch_size}",
                     f"a lower policy.min_batch_size, or a larger {name} in the job",
                 )
-        if self.max_epochs is not None and job.training.epochs > self.max_epochs:
+        if self.max_passes is not None and job.passes > self.max_passes:
             raise _refusal(
-                f"it runs {job.training.epochs} epochs, more than {self.max_epochs}",
-                "a higher policy.max_epochs, or fewer epochs in the job",
+                f"it has {job.passes} passes over the rows, more than {self.max_passes}",
+                "a higher policy.max_passes, or fewer training.passes in the job",
             )
 
         self._check_outputs(job, role)
 
     def _check_outputs(self, job: JobConfig, role: Role) -> None:
-        if job.privacy.z_noise < self.min_z_noise:
+        if job.z_noise < self.min_z_noise:
             raise _refusal(
-                f"its noise on Z of {job.privacy.z_noise:g} is below {self.min_z_noise:g}",
+                f"its noise on Z of {job.z_noise:g} is below {self.min_z_noise:g}",
                 "a lower policy.min_z_noise, or more privacy.z_noise in the job",
             )
         trainable = job.model.trainable

@@ -67,8 +67,8 @@ class PublicKeys(Message):
     """A party's public keys for this run: for encryption (residues) and for mask agreement (X25519).
 
     Signed with the key of the sender's certificate (DER; intermediate ones in PEM, usually none), over federation, run,
-    attempt, sender, both keys and the state that the sender begins or resumes with. Without certificates
-    (``insecure-loopback``) the last three fields are empty.
+    attempt, sender, both keys, the state that the sender begins or resumes with, and the width of its bottom. Without
+    certificates (``insecure-loopback``) the last three fields are empty.
     """
 
     kind = "public_keys"
@@ -77,6 +77,7 @@ class PublicKeys(Message):
     he_public_key: Array = tensor("uint8", 1)
     agreement_key: Array = tensor("uint8", 1)
     state: Array = tensor("uint8", 1)
+    width: Array = tensor("uint8", 1)
     certificate: Array = tensor("uint8", 1)
     intermediates: Array = tensor("uint8", 1)
     signature: Array = tensor("uint8", 1)

@@ -7,6 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+ENCODING_SCALE = 0.125
+"""Standard deviation of a whitened encoding in units of alpha, whose values stay within [-1, 1]."""
+
+DEFAULT_WIDTH = 16
+"""Output width of a bottom whose width neither the job nor its kind determines."""
+
 Width = Annotated[int, Field(ge=1, le=65536)]
 """Number of units of a layer."""
 

@@ -109,9 +109,24 @@ class PartySetup:
         return self.config.name
 
     @property
-    def width(self) -> int:
-        """Width of this party's bottom model."""
-        return self.job.model.widths[self.name]
+    def bottom(self) -> BottomConfig:
+        """This party's bottom model: by default, encodings at a passive party and a trained one at the active party."""
+        if self.config.bottom is not None:
+            return self.config.bottom
+        return MlpBottom() if self.entry.role is Role.ACTIVE else EncodingsBottom()
+
+    def check_width(self, width: int) -> None:
+        """Check the width of the bottom that was built against the job.
+
+        Raises:
+            ConfigError: the job states another one.
+        """
+        stated = self.job.model.widths.get(self.name, width)
+        if stated != width:
+            raise ConfigError(
+                f"the bottom of party '{self.name}' has width {width}, and the job states {stated}",
+                remedy=f"remove '{self.name}' from model.widths of the job, where the width follows from the table",
+            )
 
     def check_trainable(self, trains: bool) -> None:
         """Check that a passive party's bottom is what the job declares: frozen, unless ``model.trainable`` names it.

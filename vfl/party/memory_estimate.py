@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vfl.he.layout import plan_backward, plan_product
 from vfl.ids import Role
+from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
 from vfl.transport.wire.limits import MEBIBYTE
 
@@ -32,9 +33,9 @@ def estimated_peak(setup: PartySetup, table_bytes: int) -> int:
 def _ciphertexts(setup: PartySetup, role: Role) -> int:
     """Ciphertexts in one step: activations and products, of all passive parties if active, else the party's own."""
     model, rows = setup.job.model, setup.job.training.largest_batch
-    degree, link, out = setup.parameters.degree, setup.job.interaction.link_mbit, model.interaction_width
-    widths = tuple(model.widths[party.name] for party in setup.federation.passives)
-    own = widths if role is Role.ACTIVE else (setup.width,)
+    degree, link, out = setup.parameters.degree, setup.job.interaction.link_mbit, setup.job.interaction_width
+    widths = tuple(model.widths.get(party.name, DEFAULT_WIDTH) for party in setup.federation.passives)
+    own = widths if role is Role.ACTIVE else (model.widths.get(setup.name, DEFAULT_WIDTH),)
     forward = [plan_product(rows, width, out, degree, link) for width in own]
     backward = plan_backward(rows, out, widths, widths, degree, link)
     gradient = backward.blocks.ciphertexts + (backward.rows.ciphertexts if backward.rows else 0)

@@ -1,23 +1,26 @@
 """The same model trained in the clear in one process: by the active party alone, and on everybody's columns pooled.
 
-Same rows, bottoms, top, optimizers, split and batches as the federation; the interaction layer is plain floating point.
+Same rows, bottoms, top, optimizers, split, schedule and batches as the federation; the interaction layer is plain
+floating point, and exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from vfl.data.table import Table
-from vfl.ids import Batch, Split
+from vfl.ids import Split
+from vfl.job.plan import EpochKind
 from vfl.models.bottoms import build_bottom
-from vfl.models.config import BottomInputs
+from vfl.models.config import DEFAULT_WIDTH, BottomInputs
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
-from vfl.party.learning.dataset import Dataset
+from vfl.party.learning.dataset import Dataset, Rows
+from vfl.party.learning.kept_outputs import KeptOutputs, share_of_rate
 from vfl.party.learning.top import TopTrainer
 from vfl.runtime.randomness import derive_seed, training_generator
 
@@ -27,42 +30,51 @@ class _PlainParty:
 
     def __init__(self, setup: PartySetup, common: pl.Series) -> None:
         self.setup = setup
-        table = _load(setup)
+        table = setup.load_table()
         self.dataset = Dataset(table.select(table.ids.is_in(common.implode()).arg_true().to_numpy()), setup.job)
         preprocessor = self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
-        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"))
+        width = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH)
+        training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
+        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), training=training)
         self.bottom = BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
+
+    @property
+    def width(self) -> int:
+        return self.bottom.bottom.width
 
     def seed(self, label: str) -> int:
         return derive_seed(self.setup.own_seed(), self.setup.job.seed, label)
 
-    def alpha(self, batch: Batch) -> Tensor:
-        features = self.dataset.features(self.dataset.batch_rows(batch))
-        return self.bottom.forward(features, training=batch.split is Split.TRAIN)
+    def alpha(self, rows: Rows, *, training: bool) -> Tensor:
+        return self.bottom.forward(self.dataset.features(rows), training=training)
 
 
 class _PlainWeights:
     """Floating-point interaction weights W (D, K) of one party that is not the active one, trained by plain SGD."""
 
-    def __init__(self, party: _PlainParty) -> None:
+    def __init__(self, party: _PlainParty, scale: float) -> None:
         self.party = party
-        model = party.setup.job.model
-        generator = training_generator(party.seed("interaction"))
-        scale = sum(model.widths.values()) ** -0.5
-        initial = generator.normal(0.0, scale, (party.setup.width, model.interaction_width))
+        job = party.setup.job
+        shape = (party.width, job.interaction_width)
+        initial = np.zeros(shape)
+        if not job.stagewise:
+            initial = training_generator(party.seed("interaction")).normal(0.0, scale, shape)
         self._weights = torch.from_numpy(initial).float()
-        self._learning_rate = party.setup.job.interaction.learning_rate
+        self._velocity = torch.zeros(shape)
+        self._job = job
         self._alpha = torch.empty(0)
 
-    def forward(self, batch: Batch) -> Tensor:
-        self._alpha = self.party.alpha(batch)
-        return self._alpha @ self._weights
+    def forward(self, rows: Rows, columns: slice, *, training: bool) -> Tensor:
+        self._alpha = self.party.alpha(rows, training=training)
+        return self._alpha @ self._weights[:, columns]
 
-    def backward(self, d_z_BK: Tensor) -> None:
-        """For the gradient of the mean loss by Z."""
-        d_alpha_BD = d_z_BK @ self._weights.T
-        self._weights -= self._learning_rate * (self._alpha.T @ d_z_BK)
+    def backward(self, d_z_BM: Tensor, columns: slice) -> None:
+        """For the gradient of the mean loss by some columns of Z."""
+        d_alpha_BD = d_z_BM @ self._weights[:, columns].T
+        self._velocity = self._job.interaction.momentum * self._velocity
+        self._velocity[:, columns] += self._alpha.T @ d_z_BM
+        self._weights = self._weights - self._job.interaction_rate * self._velocity
         self.party.bottom.backward(d_alpha_BD)
 
 
@@ -70,48 +82,84 @@ class _PlainModel:
     def __init__(self, active: PartySetup, others: Sequence[PartySetup], common: pl.Series) -> None:
         self.job = active.job
         self.own = _PlainParty(active, common)
-        self.others = [_PlainWeights(_PlainParty(setup, common)) for setup in others]
+        parties = [_PlainParty(setup, common) for setup in others]
+        total_width = self.own.width + sum(party.width for party in parties)
+        self.others = [_PlainWeights(party, total_width**-0.5) for party in parties]
         labels = self.own.dataset.labels
         if labels is None:
             raise RuntimeError("the active party's table is always loaded with labels")
         self.labels = labels
         train_labels = labels[self.own.dataset.rows_of(Split.TRAIN)]
-        self.upper = TopTrainer.build(active, train_labels, self.own.seed("upper"))
+        self.upper = TopTrainer.build(active, train_labels, self.own.seed("upper"), self.own.width, total_width)
+        self.kept = KeptOutputs(len(labels), self.job.interaction_width)
 
-    def z(self, batch: Batch) -> Tensor:
-        rows = len(self.own.dataset.batch_rows(batch))
-        z_BK = torch.zeros(rows, self.job.model.interaction_width)
+    def z(self, rows: Rows, columns: slice, *, training: bool) -> Tensor:
+        z_BM = torch.zeros(len(rows), columns.stop - columns.start)
         for other in self.others:
-            z_BK += other.forward(batch)
-        return z_BK
+            z_BM += other.forward(rows, columns, training=training)
+        return z_BM
 
-    def train_batch(self, batch: Batch) -> float:
-        rows = self.own.dataset.batch_rows(batch)
-        alpha_BD = self.own.alpha(batch) if self.own.setup.width else None
-        loss, d_z_BK = self.upper.train(self.z(batch), alpha_BD, self.labels[rows])
+    def epoch(self, number: int) -> float | None:
+        """Do one epoch of the plan; its mean loss, if it trains something."""
+        dataset = self.own.dataset
+        planned, train_rows = dataset.plan.epochs[number], dataset.rows_of(Split.TRAIN)
+        match planned.kind:
+            case EpochKind.JOINT:
+                batches = [dataset.batch_rows(batch) for batch in dataset.batches(Split.TRAIN, number)]
+                return sum(self._joint_step(rows, planned.columns) for rows in batches) / len(batches)
+            case EpochKind.LOCAL:
+                return self._local_epoch(number)
+            case EpochKind.GRADIENT:
+                alpha_BD = self.own.alpha(train_rows, training=False)
+                loss, d_BM = self.upper.residuals(self.kept.of(train_rows), alpha_BD, self.labels[train_rows])
+                self.z(train_rows, planned.columns, training=False)
+                for other in self.others:
+                    other.backward(torch.from_numpy(d_BM / len(train_rows)).float(), planned.columns)
+                return loss
+            case EpochKind.RELEASE:
+                for split in (Split.TRAIN, Split.VALIDATION):
+                    rows = dataset.rows_of(split)
+                    self.kept.keep(rows, planned.columns, self.z(rows, planned.columns, training=False))
+        return None
+
+    def _joint_step(self, rows: Rows, columns: slice) -> float:
+        alpha_BD = self.own.alpha(rows, training=True)
+        loss, d_z_BK = self.upper.train(self.z(rows, columns, training=True), alpha_BD, self.labels[rows])
         for other in self.others:
-            other.backward(torch.from_numpy(d_z_BK / len(rows)).float())
-        self.own.bottom.backward(self.upper.d_alpha)
-        self.upper.step()
+            other.backward(torch.from_numpy(d_z_BK / len(rows)).float(), columns)
+        self._update(1.0)
         return loss
 
+    def _local_epoch(self, number: int) -> float:
+        first, count = self.own.dataset.plan.local_run(number)
+        train_rows, size = self.own.dataset.rows_of(Split.TRAIN), self.job.training.batch_size
+        order = np.random.default_rng([self.job.seed, number]).permutation(train_rows)
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        total = 0.0
+        for at, rows in enumerate(batches):
+            alpha_BD = self.own.alpha(rows, training=True)
+            loss, _ = self.upper.train(self.kept.of(rows), alpha_BD, self.labels[rows])
+            self._update(share_of_rate((number - first + at / len(batches)) / count))
+            total += loss * len(rows)
+        return total / len(order)
+
+    def _update(self, share: float) -> None:
+        self.own.bottom.backward(self.upper.d_alpha, share)
+        self.upper.step(share)
+
     def test(self) -> dict[str, float]:
-        for batch in self.own.dataset.batches(Split.TEST, self.job.training.epochs):
-            rows = self.own.dataset.batch_rows(batch)
-            self.upper.score(self.z(batch), self.own.alpha(batch), self.labels[rows])
+        rows, columns = self.own.dataset.rows_of(Split.TEST), slice(0, self.job.interaction_width)
+        z_BK, alpha_BD = self.z(rows, columns, training=False), self.own.alpha(rows, training=False)
+        self.upper.score(z_BK, alpha_BD, self.labels[rows])
         return self.upper.metrics()
 
 
 def common_ids(setups: Sequence[PartySetup]) -> pl.Series:
     """The ids that all these parties have, from their tables side by side."""
-    ids, *others = (_load(setup).ids for setup in setups)
+    ids, *others = (setup.load_table().ids for setup in setups)
     for other in others:
         ids = ids.filter(ids.is_in(other.implode()))
     return ids
-
-
-def _load(setup: PartySetup) -> Table:
-    return setup.load_table()
 
 
 def train_plain(
@@ -128,8 +176,5 @@ def train_plain(
         Mean loss of every epoch, and the test metrics.
     """
     model = _PlainModel(active, others, common)
-    losses = []
-    for epoch in range(active.job.training.epochs):
-        batches = model.own.dataset.batches(Split.TRAIN, epoch)
-        losses.append(sum(model.train_batch(batch) for batch in batches) / len(batches))
-    return losses, model.test()
+    losses = [model.epoch(number) for number in range(len(model.own.dataset.plan.epochs))]
+    return [loss for loss in losses if loss is not None], model.test()

@@ -86,7 +86,6 @@ class DemoResult:
         return {
             "name": setup.name,
             "role": str(setup.entry.role),
-            "bottom_width": setup.width,
             "bytes_sent_per_sample": self.bytes_per_sample[setup.name],
             "peak_memory_bytes": self.outcome["peak_memory"][setup.name],
         }

@@ -22,6 +22,12 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
     return make(list(parameters), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Let the next step have this share of the configured learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state between steps, keyed ``{parameter index}.{name}``."""
     kept: dict[int, dict[str, Tensor | None]] = optimizer.state_dict()["state"]
@@ -79,8 +85,11 @@ class BottomTrainer:
         detached: Tensor = alpha_BD.detach()
         return detached
 
-    def backward(self, d_alpha_BD: npt.NDArray[np.float64] | Tensor | None) -> None:
+    def backward(self, d_alpha_BD: npt.NDArray[np.float64] | Tensor | None, share_of_rate: float = 1.0) -> None:
         """Take one optimizer step for the gradient of the mean loss with respect to alpha; no-op for a frozen bottom.
+
+        Args:
+            share_of_rate: what part of the configured learning rate the step has.
 
         Raises:
             ProtocolError: there was no forward pass.
@@ -93,6 +102,7 @@ class BottomTrainer:
         with model_arithmetic():
             self._optimizer.zero_grad()
             self._pending.backward(gradient)  # type: ignore[no-untyped-call]
+            set_rate(self._optimizer, share_of_rate)
             self._optimizer.step()
         self._pending = None
 

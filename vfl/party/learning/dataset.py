@@ -7,11 +7,13 @@ import numpy.typing as npt
 
 from vfl.align.order import canonical_order
 from vfl.data.preprocess import Features, Preprocessor
-from vfl.data.split import epoch_batches, split_rows
+from vfl.data.split import split_rows
 from vfl.data.table import Table
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, Split
 from vfl.job.config import JobConfig
+from vfl.job.plan import Plan
+from vfl.job.schedule import planned_batches
 
 Rows = npt.NDArray[np.int64]
 
@@ -26,8 +28,8 @@ class Dataset:
 
     def __init__(self, table: Table, job: JobConfig) -> None:
         aligned = table.select(canonical_order(table.ids))
-        self._training = job.training
-        self._seed = job.seed
+        self._job = job
+        self.plan = Plan(job)
         self._rows = split_rows(len(aligned), job.split.validation, job.split.test, job.seed)
         self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
         self._features = self.preprocessor.transform(aligned)
@@ -46,7 +48,7 @@ class Dataset:
             ProtocolError: the pass has no batch with this index.
             ConfigError: there is no pass with this number.
         """
-        plan = self._plan(batch.split, batch.epoch)
+        plan = self._batches(batch.split, batch.epoch)
         if not 0 <= batch.index < len(plan):
             raise ProtocolError(
                 f"the coordinator requested a batch that does not exist in the {batch.split} rows",
@@ -57,7 +59,7 @@ class Dataset:
 
     def batches(self, split: Split, epoch: int) -> list[Batch]:
         """All batches of a pass over a split."""
-        return [Batch(split, epoch, index) for index in range(len(self._plan(split, epoch)))]
+        return [Batch(split, epoch, index) for index in range(len(self._batches(split, epoch)))]
 
     def features(self, rows: Rows) -> Features:
         """Preprocessed features of the given rows."""
@@ -67,10 +69,8 @@ class Dataset:
         """Ids of some rows."""
         return [self._ids[row] for row in rows]
 
-    def _plan(self, split: Split, epoch: int) -> list[Rows]:
+    def _batches(self, split: Split, epoch: int) -> list[Rows]:
         if self._planned is None or self._planned[0] != (split, epoch):
-            training = split is Split.TRAIN
-            size = self._training.batch_size if training else self._training.evaluation_batch_size
-            batches = epoch_batches(self._rows[split], size, self._seed, epoch, shuffle=training)
+            batches = planned_batches(self._job, self.plan, self._rows[split], Batch(split, epoch, 0))
             self._planned = ((split, epoch), batches)
         return self._planned[1]

@@ -15,7 +15,7 @@ from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
 from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
-from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, under
+from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, set_rate, under
 
 
 class TopTrainer:
@@ -40,8 +40,12 @@ class TopTrainer:
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
-    def build(cls, setup: PartySetup, train_labels: Labels, seed: int) -> TopTrainer:
+    def build(cls, setup: PartySetup, train_labels: Labels, seed: int, own_width: int, total_width: int) -> TopTrainer:
         """Build for a job and fit the label encoding on the training labels.
+
+        Args:
+            own_width: width of the active party's bottom; 0 without features.
+            total_width: of all bottoms.
 
         Raises:
             DataError: the labels do not match the task.
@@ -49,8 +53,9 @@ class TopTrainer:
         model = setup.job.model
         task = make_task(setup.job.task)
         encoding = task.fit_labels(train_labels)
-        own = _own_part(setup.width, sum(model.widths.values()), model.interaction_width, seed)
-        top = LipschitzTop.build(model.top, model.interaction_width, task.out_width, seed)
+        inputs = model.own_units + setup.job.interaction_width
+        own = _own_part(own_width, total_width, inputs, seed)
+        top = LipschitzTop.build(model.top, inputs, task.out_width, seed)
         return cls(own, top, task, encoding, setup)
 
     @model_arithmetic()
@@ -78,8 +83,24 @@ class TopTrainer:
         return loss.item(), gradient.cpu().double().numpy() * len(labels)
 
     @model_arithmetic()
-    def step(self) -> None:
-        """Update the own part and the top with the gradients of the last ``train``."""
+    def residuals(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
+        """The gradient of the loss with respect to the logits, in evaluation mode; nothing changes.
+
+        Returns:
+            Mean loss, and dL/dlogits per sample (B, out).
+        """
+        self.top.eval()
+        with torch.no_grad():
+            logits = self._logits(z_BK.to(self._device), alpha_BD)
+        leaf = logits.requires_grad_()
+        losses = self.task.loss_per_sample(leaf, self._encoded(labels))
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.mean().item(), gradient.cpu().double().numpy()
+
+    @model_arithmetic()
+    def step(self, share_of_rate: float = 1.0) -> None:
+        """Update the own part and the top with the gradients of the last ``train``, at a share of the learning rate."""
+        set_rate(self._optimizer, share_of_rate)
         self._optimizer.step()
 
     @model_arithmetic()
@@ -126,7 +147,9 @@ class TopTrainer:
 
     def _logits(self, z_BK: Tensor, alpha_BD: Tensor | None) -> Tensor:
         own_BK = self.own.bias if alpha_BD is None else self.own(alpha_BD)
-        logits: Tensor = self.top(z_BK + own_BK)
+        # The first inputs of the top are the own part's alone.
+        padded_BK = torch.nn.functional.pad(z_BK, (own_BK.shape[-1] - z_BK.shape[1], 0))
+        logits: Tensor = self.top(padded_BK + own_BK)
         return logits
 
     def _encoded(self, labels: Labels) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfl.errors import MismatchError
+from vfl.errors import MismatchError, ProtocolError
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
@@ -20,6 +20,9 @@ from vfl.privacy.agreement import AgreementKey, SharedSecret
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
+
+MAX_WIDTH = 512
+"""Largest width of a bottom."""
 
 KEYS_PURPOSE = "vfl/public-keys/2"
 
@@ -64,6 +67,7 @@ class SessionKeys:
     Attributes:
         secret: this party's encryption key pair; None in jobs without encryption.
         peer_encryption: public encryption key of each peer; empty in jobs without encryption.
+        peer_widths: width of each peer's bottom, as it has signed it.
         shared: secret shared with each peer.
     """
 
@@ -77,26 +81,29 @@ class SessionKeys:
         self._agreement = AgreementKey()
         self.secret = SecretKey(parameters) if encrypted else None
         self.peer_encryption: dict[str, PublicKey] = {}
+        self.peer_widths: dict[str, int] = {}
         self.shared: dict[str, SharedSecret] = {}
 
-    def exchange(self, peers: Sequence[str], key: StepKey, state: AgreedState) -> Exchange[None]:
+    def exchange(self, peers: Sequence[str], key: StepKey, state: AgreedState, width: int) -> Exchange[None]:
         """Send this party's public keys to every peer and receive theirs.
 
         Args:
             key: the job and attempt that the keys are for.
             state: what this party begins or resumes with.
+            width: of this party's bottom.
 
         Raises:
             AccessDenied: a peer's keys are not signed by that peer for this job and attempt.
             MismatchError: a peer resumes from another checkpoint, or has other files.
         """
         own = state.encode()
-        yield Send(tuple(peers), self._signed(key, own))
+        yield Send(tuple(peers), self._signed(key, own, width))
         for peer in peers:
             theirs = yield from receive(peer, PublicKeys)
             self._check(theirs, peer, key)
             if theirs.state.tobytes() != own:
                 raise self._other_state(peer, own, theirs.state.tobytes())
+            self.peer_widths[peer] = _width(theirs, peer)
             self.shared[peer] = self._agreement.agree(theirs.agreement_key.tobytes(), self._name, peer)
             if self.secret:
                 encryption = theirs.he_public_key.tobytes()
@@ -112,20 +119,23 @@ class SessionKeys:
             "shares of different checkpoints would give activations away",
         )
 
-    def _signed(self, key: StepKey, state: bytes) -> PublicKeys:
+    def _signed(self, key: StepKey, state: bytes, width: int) -> PublicKeys:
         encryption = self.secret.public.to_bytes() if self.secret else b""
         agreement = self._agreement.public_bytes
-        statement = self._statement(self._name, key, encryption, agreement, state)
+        stated = str(width).encode()
+        statement = self._statement(self._name, key, encryption, agreement, state, stated)
         _log.info("own keys", fingerprint=statement.fingerprint(), signed=self._credentials is not None)
         if self._credentials is None:
-            return PublicKeys(_bytes(encryption), _bytes(agreement), _bytes(state), *(_bytes(b"") for _ in range(3)))
+            return PublicKeys(
+                _bytes(encryption), _bytes(agreement), _bytes(state), _bytes(stated), *(_bytes(b"") for _ in range(3))
+            )
         signed = self._credentials.sign(statement)
-        parts = (encryption, agreement, state, signed.certificate, signed.intermediates, signed.signature)
+        parts = (encryption, agreement, state, stated, signed.certificate, signed.intermediates, signed.signature)
         return PublicKeys(*map(_bytes, parts))
 
     def _check(self, theirs: PublicKeys, peer: str, key: StepKey) -> None:
-        contents = (theirs.he_public_key.tobytes(), theirs.agreement_key.tobytes(), theirs.state.tobytes())
-        statement = self._statement(peer, key, *contents)
+        contents = (theirs.he_public_key, theirs.agreement_key, theirs.state, theirs.width)
+        statement = self._statement(peer, key, *(part.tobytes() for part in contents))
         if self._credentials is not None:
             parts = (theirs.certificate, theirs.intermediates, theirs.signature)
             self._credentials.verify(statement, Signature(*(part.tobytes() for part in parts)))
@@ -136,6 +146,16 @@ class SessionKeys:
 
     def _statement(self, sender: str, key: StepKey, *contents: bytes) -> Statement:
         return Statement(KEYS_PURPOSE, self._federation, key.run, key.attempt, sender, contents)
+
+
+def _width(theirs: PublicKeys, peer: str) -> int:
+    text = theirs.width.tobytes()
+    if not text.isdigit() or len(text) > 3 or int(text) > MAX_WIDTH:
+        raise ProtocolError(
+            f"{peer} states no width of its bottom from 0 to {MAX_WIDTH}",
+            remedy="check that every party runs the same version of vfl",
+        )
+    return int(text)
 
 
 def _bytes(content: bytes) -> np.ndarray:

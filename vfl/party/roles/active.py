@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,10 +18,13 @@ from vfl.interact.fixed_point import IntArray, quantize_gradient, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
 from vfl.job.callbacks import Ready
+from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
+from vfl.models.seeding import seeded
 from vfl.party.learning.bottom import prefixed, under
+from vfl.party.learning.kept_outputs import KeptOutputs, Rows, share_of_rate
 from vfl.party.learning.snapshots import interaction_weights, load
 from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.common import PartyContext
@@ -27,6 +32,9 @@ from vfl.party.roles.saving import save_active
 from vfl.party.roles.worker import LoadedRows
 
 _UPPER = "upper"
+_KEPT = "kept"
+METRIC_DECIMALS = 4
+"""Metrics leave this party rounded: exact ones of few rows tell labels."""
 
 
 class ActiveParty:
@@ -35,6 +43,7 @@ class ActiveParty:
     def __init__(self, state: PartyContext) -> None:
         self._state = state
         self._upper: TopTrainer
+        self._kept: KeptOutputs
         self._interaction: ActiveInteraction
         self._alpha: Tensor | None = None
         self._z: IntArray | None = None
@@ -43,8 +52,12 @@ class ActiveParty:
             Phase.BOTTOM_FORWARD: self._bottom_forward,
             Phase.INTERACTION_FORWARD: self._interaction_forward,
             Phase.TOP: self._top,
+            Phase.RESIDUALS: self._residuals,
             Phase.INTERACTION_BACKWARD: self._interaction_backward,
+            Phase.WEIGHT_STEP: self._weight_step,
             Phase.BOTTOM_BACKWARD: self._bottom_backward,
+            Phase.KEEP: self._keep,
+            Phase.LOCAL_EPOCH: self._local_epoch,
             Phase.SCORE: self._score,
         }
 
@@ -62,11 +75,13 @@ class ActiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
-        await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         aligned = await state.build()
+        await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         self._upper = await asyncio.to_thread(self._make_upper)
+        self._kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)
         if state.restored is not None:
             load(self._upper, under(_UPPER, state.restored.tensors))
+            self._kept.load_state(under(_KEPT, state.restored.tensors))
         return aligned
 
     @model_arithmetic()
@@ -75,7 +90,7 @@ class ActiveParty:
         if dataset.labels is None:
             raise RuntimeError("the active party has no labels")
         train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
-        return TopTrainer.build(state.setup, train_labels, state.seed("upper"))
+        return TopTrainer.build(state.setup, train_labels, state.seed("upper"), state.width, sum(state.widths.values()))
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
@@ -88,7 +103,8 @@ class ActiveParty:
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
         common = self._state.snapshot(step, self._interaction.state())
-        return Snapshot(step, {**common.tensors, **prefixed(_UPPER, self._upper.state())}, common.facts)
+        own = {**prefixed(_UPPER, self._upper.state()), **prefixed(_KEPT, self._kept.state())}
+        return Snapshot(step, {**common.tensors, **own}, common.facts)
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
@@ -100,14 +116,15 @@ class ActiveParty:
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``."""
-        return await self._phases[phase](key, batch) or {}
+        metrics = await self._phases[phase](key, batch) or {}
+        return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
         self._alpha = await asyncio.to_thread(self._state.alpha, key, batch)
 
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         rows = len(self._state.dataset.batch_rows(batch))
-        exchange = self._interaction.forward(key, rows)
+        exchange = self._interaction.forward(key, rows, self._state.dataset.plan.columns(batch))
         self._z = await self._state.mail.run(exchange, key, "the interaction's forward pass")
 
     async def _top(self, key: StepKey, batch: Batch) -> dict[str, float]:
@@ -128,26 +145,72 @@ class ActiveParty:
         real = z_to_real(z_BK, self._state.setup.parameters)
         return torch.from_numpy(real).to(torch.float32)
 
-    def _labels(self, batch: Batch) -> np.ndarray:
+    def _labels(self, batch: Batch) -> npt.NDArray[np.float64]:
+        return self._labels_of(self._state.dataset.batch_rows(batch))
+
+    def _labels_of(self, rows: Rows) -> npt.NDArray[np.float64]:
         labels = self._state.dataset.labels
         if labels is None:
             raise RuntimeError("the active party has no labels")
-        return labels[self._state.dataset.batch_rows(batch)]
+        return labels[rows]
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         d_z_BK, self._d_z = self._d_z, None
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase ran before the top phase")
-        exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), self._state.kernel)
+        columns = self._state.dataset.plan.columns(batch)
+        exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), columns)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
+
+    async def _weight_step(self, key: StepKey, batch: Batch) -> None:
+        await asyncio.to_thread(self._interaction.step, self._state.kernel)
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(self._update)
 
-    def _update(self) -> None:
+    def _update(self, share_of_rate: float = 1.0) -> None:
         if self._state.bottom is not None:
-            self._state.bottom.backward(self._upper.d_alpha)
-        self._upper.step()
+            self._state.bottom.backward(self._upper.d_alpha, share_of_rate)
+        self._upper.step(share_of_rate)
+
+    # --- stagewise training ---
+
+    async def _residuals(self, key: StepKey, batch: Batch) -> dict[str, float]:
+        return await asyncio.to_thread(self._find_residuals, key, batch)
+
+    def _find_residuals(self, key: StepKey, batch: Batch) -> dict[str, float]:
+        """The gradient of the loss of what this party has so far, by logits: what the next columns of Z are to fit."""
+        state, rows = self._state, self._state.dataset.batch_rows(batch)
+        loss, gradient_BM = self._upper.residuals(self._kept.of(rows), self._alpha, self._labels(batch))
+        self._d_z = quantize_gradient(gradient_BM, state.setup.parameters, state.generator("rounding", key.step))
+        return {"loss": loss}
+
+    async def _keep(self, key: StepKey, batch: Batch) -> None:
+        dataset = self._state.dataset
+        self._kept.keep(dataset.batch_rows(batch), dataset.plan.columns(batch), self._real_z())
+
+    async def _local_epoch(self, key: StepKey, batch: Batch) -> dict[str, float]:
+        return {"loss": await asyncio.to_thread(self._train_locally, batch)}
+
+    def _train_locally(self, batch: Batch) -> float:
+        """One epoch of everything that this party has, on the outputs that it keeps; the mean loss.
+
+        The learning rate falls over consecutive local epochs, and the order of the rows is this party's own.
+        """
+        state, dataset = self._state, self._state.dataset
+        first, count = dataset.plan.local_run(batch.epoch)
+        order = state.generator("local epoch", batch.epoch).permutation(dataset.batch_rows(batch))
+        size = state.setup.job.training.batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        total = 0.0
+        for at, rows in enumerate(batches):
+            rate = share_of_rate((batch.epoch - first + at / len(batches)) / count)
+            with seeded(state.seed(f"layers that draw at random, local epoch {batch.epoch}, batch {at}")):
+                alpha_BD = state.bottom.forward(dataset.features(rows), training=True) if state.bottom else None
+            loss, _ = self._upper.train(self._kept.of(rows), alpha_BD, self._labels_of(rows))
+            self._update(rate)
+            total += loss * len(rows)
+        return total / len(order)
 
     async def _score(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
@@ -160,9 +223,18 @@ class ActiveParty:
         """See ``RoleWorker``."""
         return self._state.batch_rows(batch)
 
-    async def score(self) -> dict[str, float]:
+    async def score(self, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``."""
-        return await asyncio.to_thread(self._upper.metrics)
+        return await asyncio.to_thread(self._find_metrics, batch)
+
+    def _find_metrics(self, batch: Batch) -> dict[str, float]:
+        dataset = self._state.dataset
+        if dataset.plan.kind(replace(batch, split=Split.TRAIN)) is EpochKind.LOCAL and batch.split is not Split.TEST:
+            rows = dataset.rows_of(batch.split)
+            bottom = self._state.bottom
+            alpha_BD = bottom.forward(dataset.features(rows), training=False) if bottom else None
+            self._upper.score(self._kept.of(rows), alpha_BD, self._labels_of(rows))
+        return {name: round(value, METRIC_DECIMALS) for name, value in self._upper.metrics().items()}
 
     async def save(self, run: str) -> float:
         """See ``RoleWorker``."""

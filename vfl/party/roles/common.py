@@ -22,11 +22,12 @@ from vfl.interact.fixed_point import IntArray, update_kernel
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
 from vfl.job.config import training_statement
+from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import build_bottom, probe_bottom
-from vfl.models.config import BottomInputs
+from vfl.models.config import DEFAULT_WIDTH, BottomInputs
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
@@ -98,7 +99,7 @@ class PartyContext:
     def kernel(self, rows: int) -> tuple[int, ...]:
         """The public integer factors of a gradient summed over so many rows, by its age in steps."""
         job = self.setup.job.interaction
-        return update_kernel(job.learning_rate, job.momentum, rows, self.setup.parameters)
+        return update_kernel(self.setup.job.interaction_rate, job.momentum, rows, self.setup.parameters)
 
     async def load(self) -> LoadedRows:
         """Read the table.
@@ -123,7 +124,7 @@ class PartyContext:
         """
         async with self._alignment(key) as alignment:
             rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
-        return Aligned(rows, 0, 0, 0, self.setup.width)
+        return Aligned(rows, 0, 0, 0, 0)
 
     async def find_common_ids(self, key: StepKey) -> None:
         """Keep only the rows whose ids all parties have. The ids are revealed only if every party accepts their number.
@@ -173,7 +174,18 @@ class PartyContext:
 
     def exchange_keys(self, key: StepKey) -> Exchange[None]:
         """Exchange public keys with all peers, and check that they begin or resume with the same state."""
-        return self.keys.exchange(self.setup.peers, key, self._agreed)
+        return self.keys.exchange(self.setup.peers, key, self._agreed, self.width)
+
+    @property
+    def width(self) -> int:
+        """Width of this party's bottom; 0 where it has none."""
+        return 0 if self.bottom is None else self.bottom.bottom.width
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width of every party's bottom, as each has signed it for its peers."""
+        known = {**self.keys.peer_widths, self.setup.name: self.width}
+        return {name: known[name] for name in self.setup.federation.names if name in known}
 
     async def build(self) -> Aligned:
         """Order, split and preprocess the aligned rows; build and probe the bottom.
@@ -188,8 +200,9 @@ class PartyContext:
     def _build(self) -> Aligned:
         setup = self.setup
         self.dataset = Dataset(self._loaded, setup.job)
-        if setup.width:
+        if self._loaded.has_features and setup.job.model.widths.get(setup.name) != 0:
             self.bottom = self._build_bottom()
+        setup.check_width(self.width)
         if self.restored is not None:
             restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
@@ -198,13 +211,15 @@ class PartyContext:
             train_rows=counts[Split.TRAIN],
             validation_rows=counts[Split.VALIDATION],
             test_rows=counts[Split.TEST],
-            width=setup.width,
+            width=self.width,
         )
 
     def _build_bottom(self) -> BottomTrainer:
         setup, preprocessor = self.setup, self.dataset.preprocessor
         inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
-        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"), setup.given.bottom)
+        width = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH)
+        training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
+        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), setup.given.bottom, training=training)
         probe_bottom(bottom, setup.name)
         setup.check_trainable(bottom.trainable)
         return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
@@ -212,7 +227,7 @@ class PartyContext:
     def ready(self) -> Ready:
         """See ``RoleWorker``."""
         training = len(self.dataset.rows_of(Split.TRAIN))
-        steps = len(self.dataset.batches(Split.TRAIN, 0))
+        steps = max(len(self.dataset.batches(Split.TRAIN, epoch)) for epoch in range(len(self.dataset.plan.epochs)))
         done = 0 if self.restored is None else self.restored.step
         return Ready(len(self._loaded), training, steps, self.setup.job.model.trainable, done)
 
@@ -226,20 +241,20 @@ class PartyContext:
         Raises:
             ParameterError: the analytic bounds do not hold for the resulting layouts.
         """
-        setup = self.setup
-        model = setup.job.model
+        setup, widths = self.setup, self.widths
         active = setup.federation.active.name
         shape = InteractionShape(
             active=active,
-            widths={party.name: model.widths[party.name] for party in setup.federation.passives},
-            out_width=model.interaction_width,
-            own_width=model.widths[active],
-            gradient_receivers=frozenset(model.trainable),
+            widths={party.name: widths[party.name] for party in setup.federation.passives},
+            out_width=setup.job.interaction_width,
+            own_width=widths[active],
+            gradient_receivers=frozenset(setup.job.model.trainable),
+            stagewise=setup.job.stagewise,
             link_mbit=setup.job.interaction.link_mbit,
         )
         rows = setup.job.training.largest_batch
-        widths = tuple(shape.widths.values())
-        check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
+        passive = tuple(shape.widths.values())
+        check_bounds(setup.parameters, rows, passive, shape.out_width, shape.gradient_widths, shape.link_mbit)
         return shape
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
@@ -251,7 +266,7 @@ class PartyContext:
             return None
         features = self.dataset.features(self.dataset.batch_rows(batch))
         with seeded(self.seed(f"layers that draw at random, step {key.step}")):
-            return self.bottom.forward(features, training=batch.split is Split.TRAIN)
+            return self.bottom.forward(features, training=self.dataset.plan.kind(batch) is EpochKind.JOINT)
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state that both roles have after a step, with this side's interaction weights."""

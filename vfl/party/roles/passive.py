@@ -35,6 +35,7 @@ class PassiveParty:
             Phase.BOTTOM_FORWARD: self._bottom_forward,
             Phase.INTERACTION_FORWARD: self._interaction_forward,
             Phase.INTERACTION_BACKWARD: self._interaction_backward,
+            Phase.WEIGHT_STEP: self._weight_step,
             Phase.BOTTOM_BACKWARD: self._bottom_backward,
         }
 
@@ -52,8 +53,9 @@ class PassiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
+        aligned = await state.build()
         await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
-        return await state.build()
+        return aligned
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
@@ -71,7 +73,7 @@ class PassiveParty:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
         generator = state.generator("interaction")
-        releases = state.releases(state.setup.job.privacy.z_noise)
+        releases = state.releases(state.setup.job.z_noise)
         secret = state.keys.secret
         if secret is None:
             return PlaintextPassive(name, shape, parameters, generator, releases)
@@ -92,29 +94,36 @@ class PassiveParty:
     def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
         alpha_BD = state.alpha(key, batch)
-        if alpha_BD is None:
+        if alpha_BD is None or state.bottom is None:
             raise RuntimeError("the passive party has no bottom")
-        generator = state.generator("rounding", key.step)
+        # A frozen bottom has one output for each row, which is rounded once and for all.
+        generator = state.generator("rounding", key.step) if state.bottom.bottom.trainable else None
         layer = f"the bottom model of {state.setup.name}"
         return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 
+    def _activations(self) -> IntArray:
+        if self._alpha is None:
+            raise RuntimeError("an interaction phase ran before the bottom's forward phase")
+        return self._alpha
+
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
-        alpha_BD, self._alpha = self._alpha, None
-        if alpha_BD is None:
-            raise RuntimeError("the interaction's forward phase ran before the bottom's")
-        labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD)
-        exchange = self._interaction.forward(key, alpha_BD, labels)
+        alpha_BD, columns = self._activations(), self._state.dataset.plan.columns(batch)
+        labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD, columns)
+        exchange = self._interaction.forward(key, alpha_BD, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
-        setup = self._state.setup
-        rows = len(self._state.dataset.batch_rows(batch))
-        exchange = self._interaction.backward(key, self._state.kernel)
+        setup, alpha_BD = self._state.setup, self._activations()
+        self._alpha = None
+        exchange = self._interaction.backward(key, alpha_BD, self._state.dataset.plan.columns(batch))
         d_alpha_BD = await self._state.mail.run(exchange, key, "the interaction's backward pass")
         if d_alpha_BD is not None:
             layer = f"the bottom model of {setup.name}"
-            # Gradients are sent per sample; the bottom trains on the mean loss.
-            self._d_alpha = d_alpha_to_real(d_alpha_BD, setup.parameters, layer) / rows
+            # Gradients cross per sample; the bottom trains on the mean loss.
+            self._d_alpha = d_alpha_to_real(d_alpha_BD, setup.parameters, layer) / alpha_BD.shape[0]
+
+    async def _weight_step(self, key: StepKey, batch: Batch) -> None:
+        await asyncio.to_thread(self._interaction.step, self._state.kernel)
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
         d_alpha_BD, self._d_alpha = self._d_alpha, None
@@ -129,7 +138,7 @@ class PassiveParty:
         """See ``RoleWorker``."""
         return self._state.batch_rows(batch)
 
-    async def score(self) -> dict[str, float]:
+    async def score(self, batch: Batch) -> dict[str, float]:
         """A passive party has no labels and publishes nothing."""
         return {}
 

@@ -64,7 +64,8 @@ def _save(
     card = {
         "job": state.setup.job.model_dump(mode="json", exclude={"federation"}),
         "party": state.setup.name,
-        "bottom": state.setup.config.bottom.model_dump(mode="json"),
+        "width": state.width,
+        "bottom": state.setup.bottom.model_dump(mode="json"),
     }
     interaction = {name: torch.from_numpy(value.copy()) for name, value in shares.items()}
     files = {

@@ -47,8 +47,8 @@ class RoleWorker(Protocol):
     def batch_rows(self, batch: Batch) -> int:
         """Number of rows in a batch."""
 
-    async def score(self) -> dict[str, float]:
-        """Metrics of all batches scored since the last call."""
+    async def score(self, batch: Batch) -> dict[str, float]:
+        """Metrics of this batch's split: of all batches scored since the last call, or of outputs that are kept."""
 
     async def save(self, run: str) -> float:
         """Save this party's part of the model; return the certified Lipschitz constant (0 at a passive party)."""

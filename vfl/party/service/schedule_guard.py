@@ -43,15 +43,17 @@ class ScheduleGuard:
         Raises:
             PolicyRefusal: another call is due.
         """
-        self._accept(Due(self._last_step, None, Batch(split, epoch, 0)))
+        step = self._due.step if self._due else self._last_step
+        self._accept(Due(step, None, Batch(split, epoch, 0)))
 
     def checkpoint(self, step: int) -> None:
-        """Accept a checkpoint after the step that was done last.
+        """Accept a checkpoint between the step that was done last and the next one.
 
         Raises:
             PolicyRefusal: another step was done last, or one has only begun.
         """
-        if self._within_step or step != self._last_step:
+        before_next = self._due is None or step < self._due.step
+        if self._within_step or not (self._last_step <= step and before_next):
             raise self._refusal(f"a checkpoint of step {step}")
 
     def finish(self) -> None:

@@ -15,9 +15,10 @@ from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore
 from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
-from vfl.ids import Role, StepKey
+from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
+from vfl.job.plan import Plan
 from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
@@ -78,7 +79,8 @@ class PartyService:
         self._attempt: Attempt | None = None
         self._store: CheckpointStore | None = None
         self._roles = RoleFactory(setup, clients, inbox, credentials)
-        self._steps = StepReports(self._callbacks, setup.job.training.epochs)
+        self._plan = Plan(setup.job)
+        self._steps = StepReports(self._callbacks, self._plan)
         self.lifetime = Lifetime(setup.job.timeouts, lambda: self._attempt, self._ended, keep_serving=keep_serving)
 
     @property
@@ -108,7 +110,7 @@ class PartyService:
 
     def _begin_attempt(self, call: m.Prepare) -> None:
         interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
-        self._steps = StepReports(self._callbacks, self._setup.job.training.epochs)
+        self._steps = StepReports(self._callbacks, self._plan)
         if interrupted is not None:
             reason = {"reason": str(interrupted.error)} if interrupted.error else {}
             _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
@@ -190,7 +192,7 @@ class PartyService:
 
         async def work(attempt: Attempt) -> m.Scored:
             attempt.schedule.score(call.split, call.epoch)
-            metrics = await attempt.role.score()
+            metrics = await attempt.role.score(Batch(call.split, call.epoch, 0))
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
             self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
             return m.Scored(metrics=metrics)
