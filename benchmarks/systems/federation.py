@@ -120,7 +120,7 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
         seed=1,
         widths=shape.width,
         model={"interaction_width": shape.out_width},
-        training={"epochs": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
+        training={"passes": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
         interaction={"protocol": protocol, "learning_rate": 0.1},
         split={"validation": 0.0, "test": 0.0},
     )

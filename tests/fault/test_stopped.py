@@ -27,7 +27,7 @@ def test_training_goes_on_and_a_moment_costs_nothing(quiet, tmp_path):
 
 
 def test_with_the_default_deadlines_a_dead_party_is_noticed_within_ten_seconds(tmp_path):
-    federation = small_federation(tmp_path / "disturbed", training={"epochs": 1000})
+    federation = small_federation(tmp_path / "disturbed", training={"passes": 1000})
     del federation.job["timeouts"]["heartbeat"]
     with SupervisedRun(federation.write()) as running:
         running.start()
@@ -39,7 +39,7 @@ def test_with_the_default_deadlines_a_dead_party_is_noticed_within_ten_seconds(t
 
 
 def test_a_party_that_is_gone_while_it_loads_its_table_is_noticed_as_soon(tmp_path):
-    federation = small_federation(tmp_path / "disturbed", training={"epochs": 1}).write()
+    federation = small_federation(tmp_path / "disturbed", training={"passes": 1}).write()
     with SupervisedRun(federation) as running:
         running.through([Fault(CLINIC, "prepare", Kind.STOP)])
         assert f"{CLINIC} did not answer for {SILENCE:g} s" in running.output(COORDINATOR)

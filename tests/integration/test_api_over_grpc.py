@@ -44,7 +44,7 @@ def make_job(epochs=2):
         seed=3,
         widths=4,
         model={"interaction_width": 4, "top": {"hidden": [8]}},
-        training={"epochs": epochs, "batch_size": 64},
+        training={"passes": epochs, "batch_size": 64},
         split={"validation": 0.1, "test": 0.2},
     )
 

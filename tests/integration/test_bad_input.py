@@ -76,7 +76,7 @@ def _labels_at_passive(federation):
 
 
 def _other_job(federation):
-    federation.other_job(CLINIC)["training"]["epochs"] = 3
+    federation.other_job(CLINIC)["training"]["passes"] = 3
 
 
 def _custom_bottom(name):

@@ -23,7 +23,7 @@ class Trained:
 def _federation(folder, passive):
     folder.mkdir()
     federation = Federation(folder, passive)
-    federation.job["training"]["epochs"] = 3 - len(passive)
+    federation.job["training"]["passes"] = 3 - len(passive)
     return federation
 
 

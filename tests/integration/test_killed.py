@@ -12,7 +12,7 @@ CLINIC = "clinic"
 @pytest.fixture
 def training(federation):
     """A job in its training, with short patience for whoever is absent."""
-    federation.job["training"]["epochs"] = 1000
+    federation.job["training"]["passes"] = 1000
     federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 4.0}
     with Processes(federation.write()) as processes:
         processes.start()

@@ -108,7 +108,7 @@ async def test_multiclass(federation):
 async def test_regression(federation):
     federation.tables[ACTIVE] = federation.tables[ACTIVE].with_columns(defaulted=1000 + 50 * _score(federation))
     federation.job["task"] = {"kind": "regression"}
-    federation.job["training"]["epochs"] = 4
+    federation.job["training"]["passes"] = 4
     run = await _finished(federation)
     assert set(run.outcome.test) >= {"rmse", "mae", "r2"}
     assert 0 < run.outcome.test["r2"] <= 1

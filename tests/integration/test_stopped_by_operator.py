@@ -13,7 +13,7 @@ CHECKPOINT = r"(committing )?the (first checkpoint|checkpoint of step \d+)"
 
 @pytest.fixture
 def long_job(federation) -> Federation:
-    federation.job["training"]["epochs"] = 1000
+    federation.job["training"]["passes"] = 1000
     return federation.write()
 
 

@@ -15,9 +15,9 @@ EPOCHS = 15
 def two_jobs(folder):
     """A federation whose parties have two party files each: ``party.toml`` and ``other.toml``, for different jobs."""
     federation = Federation(folder)
-    federation.job["training"]["epochs"] = EPOCHS
+    federation.job["training"]["passes"] = EPOCHS
     other = copy.deepcopy(federation.job) | {"name": "other", "seed": 12}
-    other["training"]["epochs"] = 2
+    other["training"]["passes"] = 2
     other["model"]["interaction_width"] = 3
     federation.write()
     for name in (*federation.names, COORDINATOR):

@@ -194,7 +194,7 @@ def _federation(folder: Path, steps: int) -> Federation:
     epochs = -(-steps // STEPS_PER_EPOCH)
     federation = small_federation(
         folder,
-        training={"epochs": epochs, "evaluate_every": epochs},
+        training={"passes": epochs, "evaluate_every": epochs},
         checkpoints={"unsynced_every_steps": 20, "every_steps": 500},
         timeouts={"heartbeat": 8.0, "reconnect": 300.0},
     )

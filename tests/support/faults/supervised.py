@@ -241,7 +241,7 @@ def small_federation(folder: Path, passive: tuple[str, ...] = ("clinic",), **job
     """A federation that trains 60 steps in some seconds, with a checkpoint every three; ``job`` changes its tables."""
     folder.mkdir(parents=True, exist_ok=True)
     federation = Federation(folder, passive, rows=120)
-    federation.job["training"] |= {"epochs": 12, "batch_size": 16}
+    federation.job["training"] |= {"passes": 12, "batch_size": 16}
     federation.job["checkpoints"] = {"unsynced_every_steps": 3, "every_steps": 9}
     federation.job["timeouts"] |= {"heartbeat": SILENCE, "reconnect": 90.0}
     for table, values in job.items():

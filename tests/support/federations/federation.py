@@ -52,6 +52,7 @@ class Federation:
         self.job_at: dict[str, dict[str, Any]] = {}
         self.coordinator: dict[str, Any] = {}
         self.parties = {name: _party(name) for name in self.names}
+        self.parties[ACTIVE]["policy"]["allow_trainable"] = list(passive)
         self.tables = make_tables(self.names, rows)
 
     def put_behind(self, name: str, relay: str) -> Self:
@@ -287,8 +288,13 @@ def _job(names: tuple[str, ...]) -> dict[str, Any]:
         "name": "job",
         "seed": 11,
         "task": {"kind": "binary"},
-        "model": {"interaction_width": 4, "widths": dict.fromkeys(names, 4), "top": {"hidden": [8]}},
-        "training": {"epochs": 2, "batch_size": 32, "optimizer": {"name": "adam", "learning_rate": 0.01}},
+        "model": {
+            "interaction_width": 4,
+            "widths": dict.fromkeys(names, 4),
+            "trainable": list(names[1:]),
+            "top": {"hidden": [8]},
+        },
+        "training": {"passes": 2, "batch_size": 32, "optimizer": {"name": "adam", "learning_rate": 0.01}},
         "interaction": {"protocol": "encrypted", "learning_rate": 0.5},
         "split": {"validation": 0.1, "test": 0.25},
         "timeouts": {"connect": 90.0, "progress": 90.0, "reconnect": 60.0},

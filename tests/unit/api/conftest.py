@@ -37,6 +37,6 @@ def job() -> vfl.Job:
         seed=3,
         widths=4,
         model={"interaction_width": 4, "top": {"hidden": [8]}},
-        training={"epochs": 2, "batch_size": 64},
+        training={"passes": 2, "batch_size": 64},
         split={"validation": 0.1, "test": 0.2},
     )

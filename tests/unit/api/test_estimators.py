@@ -13,7 +13,7 @@ SMALL = {"model": {"interaction_width": 4, "top": {"hidden": [8]}}, "widths": 4}
 
 
 def test_a_classifier_fits_and_predicts_in_the_order_of_the_active_party(frames):
-    model = vfl.VerticalClassifier(label="default", training={"epochs": 15, "batch_size": 64}, seed=1, **SMALL)
+    model = vfl.VerticalClassifier(label="default", training={"passes": 15, "batch_size": 64}, seed=1, **SMALL)
     assert model.fit(frames) is model
     assert model.classes_.tolist() == [0, 1]
     proba = model.predict_proba(frames)
@@ -30,18 +30,18 @@ def test_a_classifier_fits_and_predicts_in_the_order_of_the_active_party(frames)
 def test_a_regressor_and_three_classes(frames):
     values = frames["bank"].with_columns(pl.col("income").alias("limit") * 3 + 10)
     tables = {"bank": values.drop("default"), "telco": frames["telco"]}
-    regressor = vfl.VerticalRegressor(label="limit", training={"epochs": 20, "batch_size": 64}, **SMALL).fit(tables)
+    regressor = vfl.VerticalRegressor(label="limit", training={"passes": 20, "batch_size": 64}, **SMALL).fit(tables)
     assert regressor.predict(tables).shape == (240,)
     assert regressor.score(tables) > 0.5
     classes = values.with_columns((pl.col("limit").rank() / 81).floor().cast(pl.Int64).alias("limit"))
     tables = {"bank": classes, "telco": frames["telco"]}
-    classifier = vfl.VerticalClassifier(label="limit", training={"epochs": 1}, **SMALL).fit(tables)
+    classifier = vfl.VerticalClassifier(label="limit", training={"passes": 1}, **SMALL).fit(tables)
     assert classifier.predict_proba(tables).shape == (240, 3)
     assert set(classifier.predict(tables)) <= {0, 1, 2}
 
 
 def test_parameters_follow_scikit_learn():
-    model = vfl.VerticalClassifier(seed=5, training={"epochs": 2})
+    model = vfl.VerticalClassifier(seed=5, training={"passes": 2})
     assert model.get_params()["seed"] == 5
     copied = clone(model)
     assert copied is not model
@@ -56,7 +56,7 @@ def test_parameters_follow_scikit_learn():
 
 
 def test_what_cannot_be_fitted_or_predicted_says_why(frames):
-    model = vfl.VerticalClassifier(label="default", training={"epochs": 1}, **SMALL)
+    model = vfl.VerticalClassifier(label="default", training={"passes": 1}, **SMALL)
     with pytest.raises(ConfigError, match="not fitted yet"):
         model.predict(frames)
     with pytest.raises(DataError, match="0 tables have the label column 'label'"):

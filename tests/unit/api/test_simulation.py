@@ -80,7 +80,7 @@ def test_another_seed_gives_other_weights(parties, job, tmp_path):
     bank, telco = parties()
     vfl.simulate(job, active=bank, passive=[telco], output=tmp_path / "a")
     other = vfl.Job("credit", task="binary", seed=4, widths=4, model={"interaction_width": 4, "top": {"hidden": [8]}},
-                    training={"epochs": 2, "batch_size": 64}, split={"validation": 0.1, "test": 0.2})  # fmt: skip
+                    training={"passes": 2, "batch_size": 64}, split={"validation": 0.1, "test": 0.2})  # fmt: skip
     vfl.simulate(other, active=bank, passive=[telco], output=tmp_path / "b")
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert any(a[key].tobytes() != b[key].tobytes() for key in a)
@@ -112,7 +112,7 @@ class Bottom(nn.Sequential):
 def test_a_bottom_is_a_class_a_callable_or_a_name(frames, job, bottom):
     numeric = frames["telco"].drop("plan")
     if bottom == "identity":
-        job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 1}, training={"epochs": 1})
+        job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 1}, training={"passes": 1})
     else:
         numeric = frames["telco"]
     bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
@@ -236,7 +236,7 @@ def test_a_bottom_that_breaks_its_contract_names_its_party(parties, job):
 
 def test_a_job_that_is_wrong_is_refused_when_it_is_made():
     with pytest.raises(ConfigError, match="job 'credit'"):
-        vfl.Job("credit", task="binary", training={"epochs": 0})
+        vfl.Job("credit", task="binary", training={"passes": 0})
     with pytest.raises(ConfigError) as raised:
         vfl.Job("credit", task="binary", timeouts={"silence": 8})
     assert "timeouts.silence: unknown key" in str(raised.value)

@@ -172,7 +172,7 @@ async def test_a_name_that_does_not_resolve_is_a_problem_of_the_caller(federatio
 
 
 async def test_another_job_file_at_a_party_is_reported_with_its_tables(federation):
-    federation.other_job(CLINIC)["training"]["epochs"] = 3
+    federation.other_job(CLINIC)["training"]["passes"] = 3
     async with parties_in_process(federation.write()):
         findings = await from_coordinator(federation)
     assert (COORDINATOR, CLINIC, Check.JOB, CLINIC) in marked(findings)

@@ -40,7 +40,7 @@ def test_a_job_above_the_ceiling_is_refused_with_both_numbers():
 
 
 def test_a_process_stays_below_its_estimate_and_one_that_has_less_refuses_the_job(federation):
-    federation.job["training"]["epochs"] = 1
+    federation.job["training"]["passes"] = 1
     with Processes(federation.write()) as processes:
         outcome = processes.succeed()
     for name in federation.names:

@@ -125,7 +125,7 @@ async def test_every_parameter_moves_by_the_gradient_of_the_joined_model(tmp_pat
     without_noise(monkeypatch)
     federation = Federation(tmp_path, PASSIVE)
     federation.job["task"] = {"kind": kind} | ({"classes": 3} if kind == "multiclass" else {})
-    federation.job["training"] = {"epochs": 1, "batch_size": ROWS, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
+    federation.job["training"] = {"passes": 1, "batch_size": ROWS, "optimizer": {"name": "sgd", "learning_rate": 1.0}}
     federation.job["interaction"] = {"protocol": protocol, "learning_rate": RATE}
     for party in federation.parties.values():
         party["policy"]["allow_unencrypted"] = True
