@@ -80,7 +80,7 @@ def _packed(per: int) -> RowPacking:
 def run(request):
     """With one encryption of the gradient for both products, and with one for each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InteractionShape, "backward_layout", lambda self, rows, parameters: request.param)
+        patch.setattr(InteractionShape, "backward_layout", lambda self, rows, columns, parameters: request.param)
         yield _recorded()
 
 
@@ -119,7 +119,7 @@ def test_shares_are_uniform(run, kind, name):
 
 
 def _backward_layout() -> BackwardLayout:
-    return SHAPE.backward_layout(ROWS, PARAMETERS)
+    return SHAPE.backward_layout(ROWS, OUT_WIDTH, PARAMETERS)
 
 
 def _returned(run) -> list[tuple[str, HiddenCiphertexts, RowPacking | ReductionPacking]]:
@@ -133,7 +133,7 @@ def _returned(run) -> list[tuple[str, HiddenCiphertexts, RowPacking | ReductionP
 
 def _packing(run, receiver, message) -> RowPacking | ReductionPacking:
     if isinstance(message, MaskedActivationProduct):
-        return SHAPE.forward_layout(receiver, ROWS, PARAMETERS).product
+        return SHAPE.forward_layout(receiver, ROWS, OUT_WIDTH, PARAMETERS).product
     sender = next(sender for sender, _, sent in run.transcript.sent if sent is message)
     backward = _backward_layout()
     if isinstance(message, MaskedGradientProduct):
@@ -264,8 +264,8 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
     masks: dict[str, np.ndarray] = {}
     masked_product = EncryptedActive._masked_product
 
-    def remember(self, name, rows):
-        masks[name] = yield from masked_product(self, name, rows)
+    def remember(self, name, rows, columns):
+        masks[name] = yield from masked_product(self, name, rows, columns)
         return masks[name]
 
     monkeypatch.setattr(EncryptedActive, "_masked_product", remember)
@@ -276,8 +276,11 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
         alpha = {name: rng.integers(-1024, 1025, (ROWS * 3, width)) for name, width in WIDTHS.items()}
         key, transcript = StepKey("job", 0, attempt), Transcript()
         ids = numbered(ROWS * 3)
-        sides = {n: side.forward(key, alpha[n], side.labels(ids, alpha[n])) for n, side in layer.passive.items()}
-        z = run_exchanges({"active": layer.active.forward(key, ROWS * 3), **sides}, transcript)["active"]
+        sides = {
+            n: side.forward(key, alpha[n], side.labels(ids, alpha[n], layer.columns), layer.columns)
+            for n, side in layer.passive.items()
+        }
+        z = run_exchanges({"active": layer.active.forward(key, ROWS * 3, layer.columns), **sides}, transcript)["active"]
         shares = {s: m.sh_z_BK for s, _, m in transcript.sent if isinstance(m, ForwardShare)}
         result.contributions.append({n: center(shares[n] - masks[n], PARAMETERS.tau) for n in shares})
         result.z.append(z)

@@ -331,14 +331,14 @@ async def test_a_build_that_sends_activations_in_the_clear_is_noticed(tmp_path, 
     forward = encrypted_passive.EncryptedPassive.forward
     receive_all = EncryptedActive.forward
 
-    def telling(self, key, alpha_BD, labels):
+    def telling(self, key, alpha_BD, labels, columns):
         yield Send((self._shape.active,), m.ClearActivations(alpha_BD, np.zeros_like(alpha_BD)))
-        yield from forward(self, key, alpha_BD, labels)
+        yield from forward(self, key, alpha_BD, labels, columns)
 
-    def listening(self, key, rows):
+    def listening(self, key, rows, columns):
         for name in self._shape.passive:
             yield from encrypted_active.receive(name, m.ClearActivations)
-        return (yield from receive_all(self, key, rows))
+        return (yield from receive_all(self, key, rows, columns))
 
     monkeypatch.setattr(encrypted_passive.EncryptedPassive, "forward", telling)
     monkeypatch.setattr(EncryptedActive, "forward", listening)

@@ -34,30 +34,58 @@ class Layer:
     passive: dict[str, PassiveInteraction]
     keys: dict[str, SecretKey] = field(default_factory=dict)
     attempt: int = 0
+    alpha: Mapping[str, IntArray] = field(default_factory=dict)
 
     def setup(self, transcript: Transcript | None = None) -> None:
         run_exchanges({"active": self.active.setup(), **{n: p.setup() for n, p in self.passive.items()}}, transcript)
+
+    @property
+    def columns(self) -> slice:
+        """All columns of Z."""
+        return slice(0, self.shape.out_width)
 
     def forward(
         self,
         step: int,
         alpha: Mapping[str, IntArray],
         transcript: Transcript | None = None,
-        row_ids: Sequence[bytes] | None = None,
+        columns: slice | None = None,
     ) -> IntArray:
-        key = StepKey("job", step, self.attempt)
+        key, columns = StepKey("job", step, self.attempt), columns or self.columns
+        self.alpha = alpha
         rows = next(iter(alpha.values())).shape[0]
-        ids = numbered(rows) if row_ids is None else row_ids
-        sides = {n: p.forward(key, alpha[n], p.labels(ids, alpha[n])) for n, p in self.passive.items()}
-        return run_exchanges({"active": self.active.forward(key, rows), **sides}, transcript)["active"]
+        sides = {
+            n: p.forward(key, alpha[n], p.labels(numbered(rows), alpha[n], columns), columns)
+            for n, p in self.passive.items()
+        }
+        return run_exchanges({"active": self.active.forward(key, rows, columns), **sides}, transcript)["active"]
 
     def backward(
-        self, step: int, d_z: IntArray, multiplier: int | Kernel, transcript: Transcript | None = None
+        self,
+        step: int,
+        d_z: IntArray,
+        multiplier: int | Kernel,
+        transcript: Transcript | None = None,
+        columns: slice | None = None,
     ) -> dict[str, IntArray | None]:
-        key = StepKey("job", step, self.attempt)
+        """The gradient of a step by the activations of the latest forward pass, and the step itself."""
+        results = self.gradient(step, self.alpha, d_z, transcript, columns)
         kernel = multiplier if callable(multiplier) else constant(multiplier)
-        sides = {n: p.backward(key, kernel) for n, p in self.passive.items()}
-        exchanges = {"active": self.active.backward(key, d_z, numbered(len(d_z)), kernel), **sides}
+        for side in (self.active, *self.passive.values()):
+            side.step(kernel)
+        return results
+
+    def gradient(
+        self,
+        step: int,
+        alpha: Mapping[str, IntArray],
+        d_z: IntArray,
+        transcript: Transcript | None = None,
+        columns: slice | None = None,
+    ) -> dict[str, IntArray | None]:
+        key, columns = StepKey("job", step, self.attempt), columns or self.columns
+        sides = {n: p.backward(key, alpha[n], columns) for n, p in self.passive.items()}
+        exchanges = {"active": self.active.backward(key, d_z, numbered(len(d_z)), columns), **sides}
         results = run_exchanges(exchanges, transcript)
         return {n: results[n] for n in self.passive}
 

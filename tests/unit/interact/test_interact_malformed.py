@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from support.layers.interaction import PARAMETERS, constant, encrypted_layer, make_shape, numbered, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, numbered, oracle_layer
 
 from vfl.errors import ProtocolError
 from vfl.he.arithmetic.bits import packed_words
@@ -36,13 +36,13 @@ _STEPS = count()
 N, L, RETURNED, BITS = PARAMETERS.degree, len(PARAMETERS.primes), 3, PARAMETERS.settings.prime_bits
 WORDS = packed_words(N, BITS)
 SHAPE = make_shape({"bank": WIDTH}, OUT_WIDTH)
-FORWARD = SHAPE.forward_layout("bank", ROWS, PARAMETERS).product
+FORWARD = SHAPE.forward_layout("bank", ROWS, OUT_WIDTH, PARAMETERS).product
 SOURCE = RowPacking(ROWS, OUT_WIDTH, N, 32, OUT_WIDTH, 32)
 GRADIENT, WEIGHT = product_layout(SOURCE, WIDTH).product, reduction_layout(SOURCE, WIDTH).product
 ALPHA = np.ones((ROWS, WIDTH), dtype=np.int64)
 D_Z = np.ones((ROWS, OUT_WIDTH), dtype=np.int64)
 LABELS = numbered(ROWS)
-ONE = constant(1)
+COLUMNS = slice(0, OUT_WIDTH)
 COMMITTED = GradientCommitment(np.zeros(32, dtype=np.uint8))
 
 
@@ -64,7 +64,7 @@ def apart(packing, monkeypatch):
 
 
 def _pack_backward(monkeypatch, layout: BackwardLayout) -> None:
-    monkeypatch.setattr(InteractionShape, "backward_layout", lambda self, rows, parameters: layout)
+    monkeypatch.setattr(InteractionShape, "backward_layout", lambda self, rows, columns, parameters: layout)
 
 
 def _key() -> StepKey:
@@ -95,7 +95,7 @@ def _ring(*shape: int) -> np.ndarray:
 
 
 def _backward(active):
-    return active.backward(_key(), D_Z, numbered(ROWS), ONE)
+    return active.backward(_key(), D_Z, numbered(ROWS), COLUMNS)
 
 
 def _answer(exchange, *messages: Message) -> None:
@@ -143,13 +143,13 @@ def _words_id(words: np.ndarray) -> str:
 
 @pytest.mark.parametrize("words", BAD_FRESH, ids=_words_id)
 def test_active_refuses_malformed_activations(layer, words):
-    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(words, _seeds()))
+    _refused(layer.active.forward(_key(), ROWS, COLUMNS), "bank", EncryptedActivations(words, _seeds()))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, OUT_WIDTH), (ROWS, OUT_WIDTH + 1), (OUT_WIDTH, ROWS), (0, 0)])
 def test_active_refuses_malformed_forward_shares(layer, shape):
     messages = EncryptedActivations(_words(), _seeds()), ForwardShare(_ring(*shape))
-    _refused(layer.active.forward(_key(), ROWS), "bank", *messages)
+    _refused(layer.active.forward(_key(), ROWS, COLUMNS), "bank", *messages)
 
 
 @pytest.mark.parametrize("at", range(13))
@@ -157,7 +157,7 @@ def test_both_refuse_malformed_products(layer, at):
     passive = layer.passive["bank"]
     bad = _bad_products(MaskedActivationProduct, FORWARD)
     assert len(bad) == 13
-    error = _refused(passive.forward(_key(), ALPHA, LABELS), "active", bad[at])
+    error = _refused(passive.forward(_key(), ALPHA, LABELS, COLUMNS), "active", bad[at])
     assert "'masked_activation_product'" in error.summary
     bad_rows, bad_weights = _bad_products(MaskedGradientProduct, GRADIENT), _bad_products(MaskedWeightGradient, WEIGHT)
     error = _refused(_backward(layer.active), "bank", bad_rows[at])
@@ -174,7 +174,7 @@ def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
     before = passive.shares()["bank"].copy()
-    error = _refused(passive.backward(_key(), ONE), "active", COMMITTED, EncryptedGradientRows(words, _seeds()))
+    error = _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, EncryptedGradientRows(words, _seeds()))
     assert "'encrypted_gradient_rows'" in error.summary
     np.testing.assert_array_equal(passive.shares()["bank"], before)
 
@@ -184,24 +184,24 @@ def test_passive_refuses_malformed_gradients_packed_for_the_other_product(layer,
     passive = layer.passive["bank"]
     _forward_done(passive)
     rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(words, _seeds())
-    error = _refused(passive.backward(_key(), ONE), "active", COMMITTED, rows, blocks)
+    error = _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, rows, blocks)
     assert "'encrypted_gradient_blocks'" in error.summary
 
 
 @pytest.mark.parametrize("seeds", BAD_SEEDS, ids=lambda s: str(s.shape))
 def test_both_refuse_malformed_seeds(layer, apart, seeds):
-    _refused(layer.active.forward(_key(), ROWS), "bank", EncryptedActivations(_words(), seeds))
+    _refused(layer.active.forward(_key(), ROWS, COLUMNS), "bank", EncryptedActivations(_words(), seeds))
     passive = layer.passive["bank"]
     _forward_done(passive)
-    _refused(passive.backward(_key(), ONE), "active", COMMITTED, EncryptedGradientRows(_words(), seeds))
+    _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, EncryptedGradientRows(_words(), seeds))
     _forward_done(passive)
     rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(_words(), seeds)
-    assert "seeds of shape" in _refused(passive.backward(_key(), ONE), "active", COMMITTED, rows, blocks).summary
+    assert "seeds of shape" in _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, rows, blocks).summary
 
 
 def _forward_done(passive) -> None:
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA, LABELS), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
+        _answer(passive.forward(_key(), ALPHA, LABELS, COLUMNS), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
@@ -209,7 +209,7 @@ def test_passive_refuses_malformed_activation_gradients(layer, shape):
     passive = layer.passive["bank"]
     _forward_done(passive)
     messages = EncryptedGradientRows(_words(), _seeds()), MaskedActivationGradient(_ring(*shape))
-    _refused(passive.backward(_key(), ONE), "active", COMMITTED, *messages)
+    _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, *messages)
 
 
 @pytest.mark.parametrize("shape", [(WIDTH + 1, OUT_WIDTH), (OUT_WIDTH, WIDTH), (0, 0)])
@@ -223,7 +223,7 @@ def test_passive_refuses_malformed_commitments(layer, length):
     _forward_done(passive)
     before = passive.state()
     with pytest.raises(ProtocolError, match="32 bytes"):
-        _answer(passive.backward(_key(), ONE), GradientCommitment(np.zeros(length, dtype=np.uint8)))
+        _answer(passive.backward(_key(), ALPHA, COLUMNS), GradientCommitment(np.zeros(length, dtype=np.uint8)))
     for name, value in passive.state().items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -233,40 +233,23 @@ def test_a_message_of_another_kind_is_refused(layer):
     wrong = ClearWeights(_ring(1, 1))
     for exchange, sender in (
         (layer.active.setup(), "bank"),
-        (layer.active.forward(_key(), ROWS), "bank"),
+        (layer.active.forward(_key(), ROWS, COLUMNS), "bank"),
         (_backward(layer.active), "bank"),
-        (passive.forward(_key(), ALPHA, LABELS), "active"),
+        (passive.forward(_key(), ALPHA, LABELS, COLUMNS), "active"),
     ):
         assert "sent another message" in _refused(exchange, sender, wrong).summary
-
-
-def test_a_backward_pass_needs_its_forward_pass():
-    passive = encrypted_layer(SHAPE).passive["bank"]
-    with pytest.raises(ProtocolError, match="step 4"):
-        next(passive.backward(StepKey("job", 4, 0), ONE))
-    active = oracle_layer(SHAPE).active
-    with pytest.raises(ProtocolError, match="step 4"):
-        _answer(active.backward(StepKey("job", 4, 0), D_Z, numbered(ROWS), ONE))
-
-
-def test_one_forward_pass_serves_one_backward_pass(layer):
-    passive = layer.passive["bank"]
-    _forward_done(passive)
-    exchange = passive.backward(_key(), ONE)
-    assert isinstance(next(exchange), Receive)
-    with pytest.raises(ProtocolError):
-        next(passive.backward(_key(), ONE))
 
 
 def test_oracle_refuses_other_shapes():
     layer = oracle_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
     _refused(
-        layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH))
+        layer.active.forward(_key(), ROWS, COLUMNS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH))
     )
     noise = _ring(ROWS, OUT_WIDTH + 1)
-    _refused(layer.active.forward(_key(), ROWS), "bank", ClearActivations(_ring(ROWS, WIDTH), noise))
+    _refused(layer.active.forward(_key(), ROWS, COLUMNS), "bank", ClearActivations(_ring(ROWS, WIDTH), noise))
     passive = layer.passive["bank"]
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA, LABELS))
-    _refused(passive.backward(_key(), ONE), "active", COMMITTED, ClearActivationGradient(_ring(ROWS, WIDTH + 1)))
+        _answer(passive.forward(_key(), ALPHA, LABELS, COLUMNS))
+    wrong = ClearActivationGradient(_ring(ROWS, WIDTH + 1))
+    _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, wrong)
