@@ -26,7 +26,6 @@ from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import build_bottom, probe_bottom
-from vfl.models.config import BottomInputs
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
@@ -202,9 +201,10 @@ class PartyContext:
         )
 
     def _build_bottom(self) -> BottomTrainer:
-        setup, preprocessor = self.setup, self.dataset.preprocessor
-        inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
-        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"), setup.given.bottom)
+        setup, inputs = self.setup, self.dataset.preprocessor.inputs
+        training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
+        given = setup.given.bottom
+        bottom = build_bottom(setup.config.bottom, inputs, setup.width, self.seed("bottom"), given, training)
         probe_bottom(bottom, setup.name)
         setup.check_trainable(bottom.trainable)
         return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
