@@ -25,7 +25,7 @@ from vfl.errors import ConfigError, DataError
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.interact.fixed_point import center
 from vfl.models.bottoms import Bottom, build_bottom
-from vfl.models.config import BottomConfig, BottomInputs, TaskConfig
+from vfl.models.config import BottomConfig, TaskConfig
 from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.models.top import linear_without_init
 from vfl.party.learning.bottom import under
@@ -191,9 +191,8 @@ def _load(folders: Mapping[str, Path], bottoms: Mapping[str, Callable[..., nn.Mo
             weights = torch.nn.functional.pad(weights, (inputs_of_top - weights.shape[1], 0))
         bottom = None
         if width:
-            inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
             config = _BOTTOMS.validate_python(cards[name]["bottom"])
-            bottom = build_bottom(config, inputs, width, 0, bottoms.get(name))
+            bottom = build_bottom(config, preprocessor.inputs, width, 0, bottoms.get(name))
             bottom.load_state_dict(under("bottom", tensors[name]))
             bottom.eval()
         parts[name] = _Part(preprocessor, bottom, weights)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from vfl.data.table import Table
 from vfl.errors import DataError
+from vfl.models.config import BottomInputs
 
 CLIP_STD = 8.0
 """Standardized values beyond this many standard deviations are cut off: one outlier must not saturate a model."""
@@ -23,7 +24,8 @@ class Features:
     """Model inputs of n rows.
 
     Attributes:
-        numeric: (n, p') float32, all finite and within ±8: standardized columns, then missing-indicators (0 or 1).
+        numeric: (n, p') float32, all finite and within ±8: standardized columns, then missing-indicators (0 or 1) of
+            some of them, see ``Preprocessor.inputs``.
         categorical: (n, c) int64 codes, each below the cardinality of its column; 0 is unknown or missing.
     """
 
@@ -110,6 +112,16 @@ class Preprocessor(_Fitted):
     def cardinalities(self) -> tuple[int, ...]:
         """Number of codes of each categorical column, code 0 included."""
         return tuple(len(vocabulary.categories) + 1 for vocabulary in self.categorical)
+
+    @property
+    def inputs(self) -> BottomInputs:
+        """What a bottom model is built for."""
+        return BottomInputs(
+            self.numeric_width,
+            self.cardinalities,
+            tuple(position for position, scale in enumerate(self.numeric) if scale.has_missing),
+            (*(scale.name for scale in self.numeric), *(vocabulary.name for vocabulary in self.categorical)),
+        )
 
     def transform(self, table: Table) -> Features:
         """Standardize, fill in the training mean where a value is missing, and encode; any rows, seen or not.

@@ -31,6 +31,13 @@ def model_arithmetic() -> Iterator[None]:
     if count is None:
         yield
         return
+    with torch_threads(count):
+        yield
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within the block, torch uses this many threads; no other party of the process computes meanwhile."""
     with torch_lock:
         before = torch.get_num_threads()
         if before != count:

@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from vfl.errors import ModelError
-from vfl.models.config import BottomConfig, BottomInputs, CnnBottom, CustomBottom, IdentityBottom, MlpBottom
+from vfl.models.config import (
+    BottomConfig,
+    BottomInputs,
+    CnnBottom,
+    CustomBottom,
+    EncodingsBottom,
+    IdentityBottom,
+    MlpBottom,
+)
 from vfl.models.custom import build_custom
+from vfl.models.encodings import EncodingsNetwork, TrainingFeatures, fit_encodings
 from vfl.models.networks import CnnNetwork, IdentityNetwork, MlpNetwork
 from vfl.models.seeding import seeded
 
@@ -28,7 +37,7 @@ class Bottom(nn.Module):
     Args:
         module: the network; called with ``numeric`` alone where there are no categorical columns.
         inputs: the columns it expects.
-        width: d.
+        width: d; that of encodings follows from what they were fitted to, whatever is given here.
         frozen: parameters stay as they are, and the network stays in evaluation mode.
     """
 
@@ -36,10 +45,15 @@ class Bottom(nn.Module):
         super().__init__()
         self.module = module
         self.inputs = inputs
-        self.width = width
+        self._width = width
         if frozen:
             module.requires_grad_(False)
         self.train()
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.module.width if isinstance(self.module, EncodingsNetwork) else self._width
 
     @property
     def trainable(self) -> bool:
@@ -119,19 +133,26 @@ class Bottom(nn.Module):
 
 
 def build_bottom(
-    config: BottomConfig, inputs: BottomInputs, width: int, seed: int, factory: Callable[..., Any] | None = None
+    config: BottomConfig,
+    inputs: BottomInputs,
+    width: int,
+    seed: int,
+    factory: Callable[..., Any] | None = None,
+    training: TrainingFeatures | None = None,
 ) -> Bottom:
     """Build a party's bottom model on the CPU.
 
     Args:
         config: which model.
         inputs: the party's columns after preprocessing.
-        width: d, the number of values a row is mapped to.
+        width: d, the number of values a row is mapped to; encodings have their own.
         seed: the same seed gives the same weights; torch's global generator is left as it was.
         factory: of a custom bottom, in place of the one that ``config`` names.
+        training: features that encodings are fitted to; without them, they are empty until a saved state is loaded.
 
     Raises:
         ModelError: the model does not fit the columns or the width, or a custom factory failed.
+        DataError: encodings cannot be fitted, as no column varies.
         ConfigError: a custom factory cannot be found.
     """
     with seeded(seed):
@@ -142,6 +163,11 @@ def build_bottom(
                 return Bottom(CnnNetwork(config, inputs, width), inputs, width)
             case IdentityBottom():
                 return Bottom(IdentityNetwork(config, inputs, width), inputs, width)
+            case EncodingsBottom():
+                network = (
+                    EncodingsNetwork(config, inputs) if training is None else fit_encodings(config, inputs, training)
+                )
+                return Bottom(network, inputs, network.width)
             case CustomBottom():
                 return Bottom(build_custom(config, inputs, width, factory), inputs, width, frozen=config.frozen)
 

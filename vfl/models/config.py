@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -28,11 +29,16 @@ class BottomInputs:
     Attributes:
         numeric_width: number of numeric columns p; the numeric input is a float32 tensor (B, p).
         cardinalities: for each categorical column its number of codes n_j; the categorical input is an int64
-            tensor (B, c) whose column j holds codes 0..n_j - 1.
+            tensor (B, c) whose column j holds codes 0..n_j - 1; code 0 is unknown or missing.
+        indicated: the last of the numeric columns are missing-indicators: for each, in order, the position of the
+            numeric column whose missing values it marks with 1.
+        names: names of the numeric columns without indicators, then of the categorical ones; empty if not known.
     """
 
     numeric_width: int
     cardinalities: tuple[int, ...] = ()
+    indicated: tuple[int, ...] = ()
+    names: tuple[str, ...] = dataclass_field(default=(), repr=False)
 
 
 class MlpBottom(_Config):
@@ -62,6 +68,31 @@ class IdentityBottom(_Config):
     scale: float = Field(default=0.25, gt=0)
 
 
+class EncodingsBottom(_Config):
+    """Frozen bottom for tables: columns as cells in [0, 1], fitted to the training rows, then whitened.
+
+    Its width follows from the table.
+
+    Attributes:
+        bins: at most this many cells for a numeric column, between quantiles of its values.
+        one_hot: a categorical column of at most this many categories gets a cell for each; others are hashed.
+        buckets: cells of a hashed column.
+        max_width: with more cells, first the bins and then the buckets become fewer.
+        whiten: decorrelate the cells and give them the same variance, except that ``ridge``, in units of the mean
+            eigenvalue of their covariance, keeps small components small.
+        clip: standard deviations of a whitened component that become 1; larger values are clamped.
+    """
+
+    kind: Literal["encodings"] = "encodings"
+    bins: int = Field(default=8, ge=1, le=64)
+    one_hot: int = Field(default=32, ge=1, le=512)
+    buckets: int = Field(default=32, ge=2, le=512)
+    max_width: int = Field(default=512, ge=1, le=512)
+    whiten: bool = True
+    ridge: float = Field(default=1e-3, ge=0, le=1e3)
+    clip: float = Field(default=8.0, gt=0)
+
+
 class CustomBottom(_Config):
     """A party's own bottom: ``factory(inputs: BottomInputs, width: int, **options) -> torch.nn.Module``.
 
@@ -76,7 +107,9 @@ class CustomBottom(_Config):
     frozen: bool = False
 
 
-BottomConfig = Annotated[MlpBottom | CnnBottom | IdentityBottom | CustomBottom, Field(discriminator="kind")]
+BottomConfig = Annotated[
+    MlpBottom | CnnBottom | IdentityBottom | EncodingsBottom | CustomBottom, Field(discriminator="kind")
+]
 """Any bottom model, told apart by ``kind``."""
 
 

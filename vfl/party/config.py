@@ -22,7 +22,7 @@ from vfl.he.parameters import Parameters
 from vfl.ids import Role
 from vfl.job.config import JobConfig, OptimizerConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
-from vfl.models.config import BottomConfig, MlpBottom
+from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
 
@@ -46,7 +46,7 @@ class PartyConfig(Configuration):
     name: Name
     job: LocalPath
     data: DataConfig
-    bottom: BottomConfig = MlpBottom()
+    bottom: BottomConfig | None = None
     policy: PolicyConfig = PolicyConfig()
     tls: TlsFiles | None = None
     private_seed: LocalPath = Path("private_seed")

@@ -174,7 +174,9 @@ def test_passive_refuses_malformed_gradients(layer, words):
     passive = layer.passive["bank"]
     _forward_done(passive)
     before = passive.shares()["bank"].copy()
-    error = _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, EncryptedGradientRows(words, _seeds()))
+    error = _refused(
+        passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, EncryptedGradientRows(words, _seeds())
+    )
     assert "'encrypted_gradient_rows'" in error.summary
     np.testing.assert_array_equal(passive.shares()["bank"], before)
 
@@ -196,12 +198,17 @@ def test_both_refuse_malformed_seeds(layer, apart, seeds):
     _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, EncryptedGradientRows(_words(), seeds))
     _forward_done(passive)
     rows, blocks = EncryptedGradientRows(_words(), _seeds()), EncryptedGradientBlocks(_words(), seeds)
-    assert "seeds of shape" in _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, rows, blocks).summary
+    assert (
+        "seeds of shape"
+        in _refused(passive.backward(_key(), ALPHA, COLUMNS), "active", COMMITTED, rows, blocks).summary
+    )
 
 
 def _forward_done(passive) -> None:
     with pytest.raises(StopIteration):
-        _answer(passive.forward(_key(), ALPHA, LABELS, COLUMNS), MaskedActivationProduct(_first(FORWARD), _second(FORWARD)))
+        _answer(
+            passive.forward(_key(), ALPHA, LABELS, COLUMNS), MaskedActivationProduct(_first(FORWARD), _second(FORWARD))
+        )
 
 
 @pytest.mark.parametrize("shape", [(ROWS + 1, WIDTH), (ROWS, WIDTH + 1), (WIDTH, ROWS), (0, 0)])
@@ -244,7 +251,9 @@ def test_oracle_refuses_other_shapes():
     layer = oracle_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
     _refused(
-        layer.active.forward(_key(), ROWS, COLUMNS), "bank", ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH))
+        layer.active.forward(_key(), ROWS, COLUMNS),
+        "bank",
+        ClearActivations(_ring(ROWS + 1, WIDTH), _ring(ROWS, OUT_WIDTH)),
     )
     noise = _ring(ROWS, OUT_WIDTH + 1)
     _refused(layer.active.forward(_key(), ROWS, COLUMNS), "bank", ClearActivations(_ring(ROWS, WIDTH), noise))

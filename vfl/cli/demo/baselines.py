@@ -16,7 +16,7 @@ from torch import Tensor
 from vfl.ids import Split
 from vfl.job.plan import EpochKind
 from vfl.models.bottoms import build_bottom
-from vfl.models.config import DEFAULT_WIDTH, BottomInputs
+from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset, Rows
@@ -32,11 +32,11 @@ class _PlainParty:
         self.setup = setup
         table = setup.load_table()
         self.dataset = Dataset(table.select(table.ids.is_in(common.implode()).arg_true().to_numpy()), setup.job)
-        preprocessor = self.dataset.preprocessor
-        inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
         width = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH)
         training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
-        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), training=training)
+        bottom = build_bottom(
+            setup.bottom, self.dataset.preprocessor.inputs, width, self.seed("bottom"), training=training
+        )
         self.bottom = BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
 
     @property

@@ -27,7 +27,7 @@ from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import build_bottom, probe_bottom
-from vfl.models.config import DEFAULT_WIDTH, BottomInputs
+from vfl.models.config import DEFAULT_WIDTH
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
@@ -215,11 +215,10 @@ class PartyContext:
         )
 
     def _build_bottom(self) -> BottomTrainer:
-        setup, preprocessor = self.setup, self.dataset.preprocessor
-        inputs = BottomInputs(preprocessor.numeric_width, preprocessor.cardinalities)
-        width = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH)
+        setup, inputs = self.setup, self.dataset.preprocessor.inputs
         training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
-        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), setup.given.bottom, training=training)
+        width, given = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH), setup.given.bottom
+        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), given, training)
         probe_bottom(bottom, setup.name)
         setup.check_trainable(bottom.trainable)
         return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
