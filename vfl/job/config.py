@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -174,13 +174,13 @@ class JobConfig(Configuration):
     federation: LocalPath = Path("federation.toml")
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: TaskConfig
-    model: ModelConfig
+    model: ModelConfig = ModelConfig()
     ids: IdRules = IdRules()
     training: TrainingConfig = TrainingConfig()
     interaction: InteractionConfig = InteractionConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     split: SplitConfig = SplitConfig()
-    ring: RingSettings = Field(default_factory=lambda known: _default_ring(known))
+    ring: RingSettings | None = None
     timeouts: TimeoutConfig = TimeoutConfig()
     checkpoints: CheckpointPlan = CheckpointPlan()
 
@@ -202,6 +202,12 @@ class JobConfig(Configuration):
         """Whether columns of Z are trained one stage after the other, see ``vfl.job.plan``."""
         method = self.training.method or ("joint" if self.model.trainable else "stagewise")
         return method == "stagewise"
+
+    @property
+    def ring_settings(self) -> RingSettings:
+        """The ring as stated. Without it, stagewise training, whose steps are large, has fewer fractional bits in W, so
+        that Z has more integer ones."""
+        return self.ring or (RingSettings(weight_bits=36) if self.stagewise else RingSettings())
 
     @property
     def logits(self) -> int:
@@ -314,7 +320,7 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
         ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
     """
     check_widths(job, federation)
-    parameters = Parameters.validated(job.ring)
+    parameters = Parameters.validated(job.ring_settings)
     widths = tuple(job.model.widths.get(party.name, DEFAULT_WIDTH) for party in federation.passives)
     rows = job.training.largest_batch
     check_bounds(parameters, rows, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
@@ -375,11 +381,3 @@ def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
-
-def _default_ring(known: Mapping[str, Any]) -> RingSettings:
-    """Steps of stagewise training are large, so that W needs fewer fractional bits and Z may have more integer ones."""
-    model, training = known.get("model"), known.get("training")
-    joint = training is not None and training.method == "joint"
-    if joint or (model is not None and model.trainable):
-        return RingSettings()
-    return RingSettings(weight_bits=36)

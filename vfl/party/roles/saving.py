@@ -60,9 +60,9 @@ def _save(
     shares: Mapping[str, IntArray],
     texts: Mapping[str, str],
 ) -> Path:
-    directory = state.setup.config.output / run
+    directory, job = state.setup.config.output / run, state.setup.job
     card = {
-        "job": state.setup.job.model_dump(mode="json", exclude={"federation"}),
+        "job": job.model_dump(mode="json", exclude={"federation"}) | {"ring": job.ring_settings.model_dump()},
         "party": state.setup.name,
         "width": state.width,
         "bottom": state.setup.bottom.model_dump(mode="json"),
