@@ -120,7 +120,7 @@ class AuditTrail:
 
     def _new_file(self, run: str) -> int:
         if not RUN_NAME.fullmatch(run):
-            raise ProtocolError("the name of the run cannot name an audit log", detail=repr(run))
+            raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             for number in range(1, _SAME_NAME):
