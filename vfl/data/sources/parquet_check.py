@@ -30,8 +30,8 @@ def why_unreadable(path: Path) -> str:
         capture_output=True,
         env=helper_environment(),
     )
-    said = done.stdout.decode(errors="replace").strip()
-    return "" if done.returncode == 0 else said or "the reader process crashed"
+    output = done.stdout.decode(errors="replace").strip()
+    return "" if done.returncode == 0 else output or "the reader process crashed"
 
 
 def main() -> int:
