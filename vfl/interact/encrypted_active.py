@@ -109,11 +109,11 @@ class EncryptedActive:
         for name in self._shape.passive:
             step_DK = multiplier * (yield from self._masked_d_w(name, layout.blocks))
             updated[name] = center(updated[name] - step_DK, self._parameters.tau)
-        # All shares change together at the end, so a step that fails before leaves every share unchanged.
+        # All shares change together at the end, so a step that fails earlier leaves every share unchanged.
         self._share_v = updated
 
     def _send_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> Exchange[None]:
-        """B1: Enc(d_z), the packing for d_z U^T first: it leads to the longest work at a party."""
+        """B1: Enc(d_z), the packing for d_z U^T first: it starts the longest computation at a party."""
         rows, blocks = layout.rows, None if layout.shared else layout.blocks
         self._owner.expect(sum(packing.ciphertexts for packing in (rows, blocks) if packing is not None))
         if rows is not None:

@@ -111,7 +111,7 @@ class EncryptedPassive:
             reply = yield from receive(active, MaskedActivationGradient)
             check_share(reply.sh_d_alpha_BD, alpha_q_BD.shape, p.tau, active, "a masked activation gradient")
             d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
-        # The share changes last, so a step that fails before leaves it unchanged.
+        # The share changes last, so a step that fails earlier leaves it unchanged.
         self._share_u = center(self._share_u + multiplier * mask_d_w_DK, p.tau)
         return d_alpha_BD
 
