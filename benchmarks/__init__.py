@@ -1,1 +1,1 @@
-"""Benchmarks side by side against peers, as ratios of one run. Start with ``scripts/bench.sh``; see README.md here."""
+"""Benchmarks side by side against peers, as ratios within one run. Run ``scripts/bench.sh``; see README.md here."""

@@ -20,14 +20,14 @@ from vfl.cli.logs import LogFormat, configure_logs
 
 Benchmark = Callable[[Effort], Findings]
 TABLE_WIDTH = 160
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 
 
 def measure(effort: Effort, data: Path | None, only: list[str], progress: Console, *, million: bool) -> Findings:
-    """Run the chosen benchmarks one after the other.
+    """Run the selected benchmarks in order.
 
     Raises:
-        typer.BadParameter: there is no benchmark of such a name.
+        typer.BadParameter: there is no benchmark with that name.
     """
     benchmarks: dict[str, Benchmark] = {
         "kernels": kernels.run,
@@ -50,7 +50,7 @@ def measure(effort: Effort, data: Path | None, only: list[str], progress: Consol
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats, rows and steps; under three minutes.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write everything to this file, and plots beside it.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything to this file, and plots next to it.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with the default_credit tables.")] = None,
     only: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """Rows of a batch, width d of every bottom, width K of the interaction layer; written rows x d x K."""
+    """Rows per batch, width d of every bottom, width K of the interaction layer; written rows x d x K."""
 
     rows: int
     width: int
@@ -19,7 +19,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class SystemCase:
-    """A job over real processes: this many steps encrypted and in the clear, and the target in samples/s if any."""
+    """A job with real processes: number of steps encrypted and in the clear, and the target in samples/s, if any."""
 
     shape: Shape
     steps: int
@@ -29,7 +29,7 @@ class SystemCase:
 
 @dataclass(frozen=True)
 class Sweeps:
-    """Values that grow, one axis at a time, from ``base``."""
+    """Values to vary, one axis at a time, from ``base``."""
 
     base: Shape
     rows: tuple[int, ...]
@@ -44,13 +44,13 @@ class Effort:
     """Sizes and repeats of one run.
 
     Attributes:
-        kernel: shape of the kernels, of the single step and of the first system case.
-        ckks_rows: rows that the CKKS peer multiplies at once.
-        paillier_rows: rows that the Paillier peer computes; its cost per sample follows from them.
-        paillier_outputs: masked weight gradients that it computes, of d * K.
-        alignment_ids: ids of each of two parties.
+        kernel: shape for the kernels, the single step and the first system case.
+        ckks_rows: rows that the CKKS peer multiplies in one product.
+        paillier_rows: rows that the Paillier peer computes; its cost per sample is derived from them.
+        paillier_outputs: how many of the d * K weight gradients it masks.
+        alignment_ids: number of ids of each of the two parties.
         system: the last case also shows whether memory stays flat over a few steps.
-        flat_steps: steps of the kernel shape over which memory has to stay flat; 0 leaves that out.
+        flat_steps: steps of the kernel shape over which memory must stay flat; 0 skips this.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Kill every role once in the middle of a demo, start it again, and compare the weights with an undisturbed run's.
+"""Kill every role once in the middle of a demo, restart it, and compare the weights with those of an undisturbed run.
 
 python -m benchmarks.killed_demo --dataset default_credit --data DIRECTORY [--json FILE]
 """
@@ -26,13 +26,13 @@ from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup
 
 SEED, OVERLAP = 3, 0.9
-"""Those of ``vfl demo``."""
+"""The values that ``vfl demo`` uses."""
 PAUSE_SECONDS = 1.5
-"""From the end of an epoch into the middle of the next."""
+"""Wait after the end of an epoch, to be in the middle of the next."""
 
 
 def run(demo: FederationFiles, kill_after: dict[str, int]) -> tuple[dict[str, Any], float]:
-    """Run a demo, killing each of these in the epoch after this one. The coordinator's report, and seconds in all."""
+    """Run a demo, killing each process in the epoch after its number. Returns the coordinator's report and seconds."""
     started = time.monotonic()
     with FederationProcesses(demo, {"OMP_NUM_THREADS": "1"}) as processes:
         for name in (*demo.parties, COORDINATOR):
@@ -58,7 +58,7 @@ def _start(processes: FederationProcesses, name: str) -> None:
 
 
 def _wait_for_epoch(processes: FederationProcesses, epoch: int) -> None:
-    """Until the coordinator has logged that this one is over."""
+    """Wait until the coordinator has logged the end of this epoch."""
     while f"epoch {epoch}/" not in processes.log(COORDINATOR).read_text(encoding="utf-8"):
         if processes.exit_code(COORDINATOR) is not None:
             raise RuntimeError(f"the run ended before epoch {epoch}\n{processes.tails()}")
@@ -66,7 +66,7 @@ def _wait_for_epoch(processes: FederationProcesses, epoch: int) -> None:
 
 
 def weights(demo: FederationFiles) -> dict[str, np.ndarray]:
-    """All weights of the joint model: of bottoms and top as they are, of the interaction as sums of their shares."""
+    """All weights of the joint model: of bottoms and top unchanged, of the interaction as sums of their shares."""
     job, _, _ = load_job_setup(demo.job)
     found: dict[str, np.ndarray] = {}
     for name in demo.parties:
@@ -79,14 +79,14 @@ def weights(demo: FederationFiles) -> dict[str, np.ndarray]:
 
 
 def different(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> list[str]:
-    """Names of tensors that are not equal, bit for bit."""
+    """Names of tensors that are not bit-for-bit equal."""
     return sorted(
         key for key in first.keys() | second.keys() if not np.array_equal(first.get(key, 0), second.get(key, 0))
     )
 
 
 def main() -> None:
-    """See the module."""
+    """See the module docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default="default_credit")
     parser.add_argument("--data", type=Path)

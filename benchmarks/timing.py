@@ -1,4 +1,4 @@
-"""Timing of things that are compared with one another: in turns, so that a disturbance hits all of them alike."""
+"""Timing of alternatives: in turns, so that a disturbance affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Timing:
 
     @property
     def best(self) -> float:
-        """The repeat that was disturbed least."""
+        """The least disturbed repeat."""
         return min(self.seconds)
 
     @property
     def note(self) -> str:
-        """How the number came about, for the table."""
+        """How the number was obtained, for the table."""
         return f"best of {len(self.seconds)}, slowest {max(self.seconds) / self.best:.2f} times that"
 
 

@@ -1,1 +1,1 @@
-"""Sections (a), (b) and (d): arithmetic of all parties in one process, beside that of other schemes."""
+"""Sections (a), (b) and (d): arithmetic of all parties in one process, compared with other schemes."""

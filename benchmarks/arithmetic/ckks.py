@@ -1,4 +1,4 @@
-"""TenSEAL's CKKS `mm`, the peer of the matrix kernel, used in the way that suits it best."""
+"""TenSEAL's CKKS `mm`, the peer of the matrix kernel, used in the way that is best for it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _MODULUS_BITS = [60, 40, 60]
 class CkksProduct:
     """Enc(X) W with rows along the slots: one ciphertext per column, so that the product needs no rotation.
 
-    N = 8192 at 128-bit security, and the shortest modulus that leaves one multiplication at 40 bits of scale. It is
-    approximate, its weights have 40 bits where ours have 58, and its result is neither masked nor re-randomized.
+    N = 8192 at 128-bit security, and the shortest modulus that allows one multiplication at 40 bits of scale. It is
+    approximate, its weights have 40 bits instead of 58, and its result is neither masked nor re-randomized.
     """
 
     def __init__(self, x_BD: npt.NDArray[np.float64], w_DK: npt.NDArray[np.float64]) -> None:
@@ -33,5 +33,5 @@ class CkksProduct:
         return self._x.mm(self._w)
 
     def decrypted(self) -> npt.NDArray[np.float64]:
-        """The product in the clear (B, K), to check it."""
+        """The decrypted product (B, K), to check it."""
         return np.asarray(self.run().decrypt().tolist())[:, 0, :]

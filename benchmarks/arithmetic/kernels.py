@@ -21,7 +21,7 @@ from vfl.interact.fixed_point import center
 from vfl.runtime.randomness import uniform_ring
 
 LIMBS = 2
-"""Halves of the weights: the kernel makes one float64 product for each of them and each prime."""
+"""Halves of the weights: the kernel computes one float64 product for each half and prime."""
 
 
 def run(effort: Effort) -> Findings:
@@ -82,7 +82,7 @@ class ReductionKernel:
 
 
 class PlainProducts:
-    """The float64 products that the matrix kernel consists of, without everything around them."""
+    """Only the float64 products of the matrix kernel, without the rest of its work."""
 
     def __init__(self, layout: ProductLayout) -> None:
         source, product = layout.source, layout.product
@@ -97,11 +97,11 @@ class PlainProducts:
         self._square = torch.rand(side, side, dtype=torch.float64)
 
     def run(self) -> None:
-        """The same products: shapes, number, and threads."""
+        """The same products, in shape, number and threads."""
         spread(lambda index: torch.matmul(self._w[index], self._x[index // LIMBS]), range(self._count))
 
     def run_square(self) -> None:
-        """One square product of as many operations by all cores, the best case of BLAS."""
+        """One square product with the same number of operations on all cores, the best case for BLAS."""
         with torch_threads(cores()):
             torch.matmul(self._square, self._square)
 

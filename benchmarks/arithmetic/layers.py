@@ -1,6 +1,6 @@
-"""Interaction layers of several parties in one process, and exchanges between them with the time and bytes of each.
+"""Interaction layers of several parties in one process, and the time and bytes of each exchange between them.
 
-The parties run in turns, never at once, so the seconds of a step are the sum of everybody's arithmetic.
+The parties run in turns, never at the same time, so the seconds of a step are the sum of all parties' arithmetic.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.transport.wire.data_codec import message_bytes
 
 ExchangeDriver = dict[tuple[str, str, str, int], deque[Message]]
-"""Messages that wait: by receiver, sender, kind and part."""
+"""Waiting messages, by receiver, sender, kind and part."""
 
 PARAMETERS = Parameters.validated(RingSettings())
 ACTIVE = "active"
@@ -43,17 +43,17 @@ PHASES = {
     "masked_weight_gradient": "B2",
     "masked_activation_gradient": "B3",
 }
-"""The protocol's phases by the kind of their message; another kind counts under its own name."""
+"""The protocol's phases, by kind of message; other kinds count under their own name."""
 PHASE_NAMES = tuple(dict.fromkeys(PHASES.values()))
 
 
 @dataclass(frozen=True)
 class Work:
-    """A stretch of one party's arithmetic. What leads to a message belongs to that message's phase, what follows the
-    last message of a party to the phase of the message it received last.
+    """A section of one party's arithmetic. What leads to a message belongs to that message's phase, what follows the
+    last message of a party to the phase of the message that it received last.
 
     Attributes:
-        sent: bytes of the message at its end, over all receivers; 0 where there is none.
+        sent: bytes of the message at its end, over all receivers; 0 if there is none.
     """
 
     party: str
@@ -77,7 +77,7 @@ class StepLog:
         return sum(work.sent for work in self._of(phase, party))
 
     def messages(self, phase: str) -> int:
-        """Messages made, however many receivers each has."""
+        """Number of messages, regardless of how many receivers each has."""
         return sum(work.sent > 0 for work in self._of(phase, None))
 
     def _of(self, phase: str | None, party: str | None) -> Iterable[Work]:
@@ -115,19 +115,19 @@ def _phase(message: Message) -> str:
 
 
 def run_exchanges(exchanges: Mapping[str, Exchange[Any]], log: StepLog) -> dict[str, Any]:
-    """Run one exchange per party until all return; the result of each by party name."""
+    """Run one exchange per party until all return; returns their results by party name."""
     sides = {name: _Side(name, exchange, log) for name, exchange in exchanges.items()}
     mail: ExchangeDriver = {}
     for side in sides.values():
         side.resume(None)
     while any(side.request for side in sides.values()):
         if not any(_advance(name, side, mail) for name, side in sides.items()):
-            raise RuntimeError("the exchanges wait for one another")
+            raise RuntimeError("the exchanges are deadlocked")
     return {name: side.result for name, side in sides.items()}
 
 
 def _advance(name: str, side: _Side, mail: ExchangeDriver) -> bool:
-    """Do what a party asks for, if that is possible now."""
+    """Do what a party requests, if that is possible now."""
     match side.request:
         case Send(to, message, part):
             for receiver in to:
@@ -165,7 +165,7 @@ class EncryptedLayer:
         )
 
     def step(self) -> StepLog:
-        """One forward and one backward pass, with pools that were filled before it."""
+        """One forward and one backward pass, with pools filled beforehand."""
         alpha, d_z_BK = self._inputs
         self._step += 1
         for pools in self._pools:
@@ -180,7 +180,7 @@ class EncryptedLayer:
         return log
 
     def fastest_step(self, repeats: int) -> StepLog:
-        """The quickest of several steps, after one that is not counted."""
+        """The fastest of several steps, after one that is not counted."""
         self.step()
         return min((self.step() for _ in range(repeats)), key=StepLog.seconds)
 

@@ -2,8 +2,8 @@
 
 Shares, masks and messages are ours (as in BlindFL, SIGMOD 2022, and FATE 2 SSHE), so the same operations are counted:
 the forward pass sends Enc(alpha) and returns Enc(alpha) V + r; the backward pass sends Enc(delta) and returns
-Enc(delta) U^T + rho and alpha^T Enc(delta) + phi. What is returned gets a freshly encrypted mask, which re-randomizes
-it, too. FATE leaves randomness out by default and is faster for it.
+Enc(delta) U^T + rho and alpha^T Enc(delta) + phi. What is returned gets a freshly encrypted mask, which also
+re-randomizes it. FATE omits the randomness by default, which makes it faster.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ MASK_BITS = 128
 
 @dataclass
 class PaillierCost:
-    """Seconds of one core.
+    """Seconds on one core.
 
     Attributes:
-        per_sample: by phase; what every row of the batch costs.
-        per_output: masking and decrypting one of the d * K weight gradients, once in a step whatever its rows.
+        per_sample: cost of each row of the batch, by phase.
+        per_output: cost of masking and decrypting one of the d * K weight gradients, once per step for any batch size.
     """
 
     per_sample: dict[str, float] = field(default_factory=dict)
     per_output: float = 0.0
 
     def step_per_sample(self, outputs: int, batch: int) -> float:
-        """Seconds per sample of a whole step, ``batch`` rows sharing the cost of the weight gradients."""
+        """Seconds per sample of a whole step; ``batch`` rows share the cost of the weight gradients."""
         return sum(self.per_sample.values()) + outputs * self.per_output / batch
 
 
@@ -51,9 +51,9 @@ class PaillierStep:
     """One step on a few rows.
 
     Args:
-        bits: of the key.
-        rows: computed in full.
-        outputs: weight gradients, of width * out_width, that are masked and decrypted; all are multiplied out.
+        bits: size of the key.
+        rows: number of rows, computed in full.
+        outputs: how many of the width * out_width weight gradients are masked and decrypted; all are multiplied out.
     """
 
     def __init__(self, bits: int, rows: int, width: int, out_width: int, outputs: int) -> None:
@@ -120,7 +120,7 @@ def _each(function: Callable[[Any], Any], values: Objects) -> Objects:
 
 
 def _product(ciphertexts_RI: Objects, plain_IO: IntArray) -> Objects:
-    """Enc(X) W: a power for every product and a multiplication for every sum."""
+    """Enc(X) W: an exponentiation for each product and a multiplication for each sum."""
     return np.asarray(ciphertexts_RI @ plain_IO.astype(object), dtype=object)
 
 

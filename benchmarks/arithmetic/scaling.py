@@ -29,11 +29,11 @@ class Growth:
 
     @property
     def series(self) -> dict[str, object]:
-        """For the plot."""
+        """Data for the plot."""
         return {"values": list(self.values), "costs": self.costs, "unit": self.unit, "exponent": self.exponent}
 
     def row(self, what: str) -> Row:
-        """The exponent, with first and last cost."""
+        """The exponent, with the first and last cost."""
         first, last = self.costs[0], self.costs[-1]
         note = f"{self.values[0]} to {self.values[-1]}: {first:.3g} to {last:.3g} {self.unit}, {len(self.costs)} points"
         return Row("d", f"{what}: exponent over {self.axis}", self.exponent, "", note=note)
@@ -74,7 +74,7 @@ def _parties(counts: Sequence[int], shape: Shape, repeats: int) -> tuple[list[Gr
 
 
 def _party_rows(counts: Sequence[int], logs: Sequence[StepLog], shape: Shape) -> list[Row]:
-    """The last count of parties against the first."""
+    """The largest number of parties compared with the smallest."""
     few, many = logs[0], logs[-1]
     times = counts[-1] / counts[0]
     words = f"{counts[-1]} passive parties, {shape}"
@@ -84,10 +84,10 @@ def _party_rows(counts: Sequence[int], logs: Sequence[StepLog], shape: Shape) ->
             note="at most linear growth"),
         Row("d", f"encryption of the gradient with {words}", float(many.messages("B1")), "messages/step",
             f"with {counts[0]}", float(few.messages("B1")), target=at_most(1),
-            note="the same ciphertexts go to all; their arithmetic stands in the next row"),
+            note="the same ciphertexts go to all; their arithmetic is in the next row"),
         Row("d", f"arithmetic of encrypting the gradient with {words}", many.seconds("B1", ACTIVE) * 1e3, "ms/step",
             f"with {counts[0]}", few.seconds("B1", ACTIVE) * 1e3,
-            target=at_most(1.15), note="paid once, whatever the number of parties"),
+            target=at_most(1.15), note="paid once, regardless of the number of parties"),
         Row("d", f"size of the encrypted gradient with {words}", many.sent("B1") / counts[-1] / 1e3, "KB/receiver",
             f"with {counts[0]}", few.sent("B1") / counts[0] / 1e3),
     ]  # fmt: skip

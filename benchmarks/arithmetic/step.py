@@ -1,4 +1,4 @@
-"""(b) One encrypted step phase by phase, beside the same step with Paillier's scheme."""
+"""(b) One encrypted step phase by phase, compared with the same step in Paillier's scheme."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALL_THAT_A_STEP_NEEDS = 2**30
 
 
 def run(effort: Effort) -> Findings:
-    """Section (b) without plain split learning, which needs processes and is with ``system``."""
+    """Section (b) without plain split learning, which needs processes and is part of ``system``."""
     log = EncryptedLayer(effort.kernel).fastest_step(effort.repeats)
     findings = Findings(_phase_rows(log, effort))
     phases = [row.what.split(",")[0].removeprefix("phase ") for row in findings.rows]
@@ -39,7 +39,7 @@ def _pools_row(without: StepLog, effort: Effort) -> Row:
     return Row(
         "b", f"encrypted step, {effort.kernel}, pools filled while waiting", filled.seconds() * 1e3, "ms",
         "without pools", without.seconds() * 1e3,
-        note="arithmetic left for both parties once messages arrive; pools pay off where waiting is idle",
+        note="arithmetic left for both parties once messages arrive; pools pay off if waiting is idle time",
     )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def _paillier_row(log: StepLog, effort: Effort) -> Row:
     outputs = min(effort.paillier_outputs, shape.width * shape.out_width)
     step = PaillierStep(effort.paillier_bits, effort.paillier_rows, shape.width, shape.out_width, outputs)
     cost = step.measure()
-    # As if its work were spread over all cores without loss, and its weight gradients over our large batch.
+    # As if its work scaled perfectly over all cores, and its weight gradients were spread over our large batch.
     theirs = cost.step_per_sample(shape.width * shape.out_width, shape.rows) / cores()
     return Row(
         "b", f"encrypted step, {shape}, arithmetic only", log.seconds() / shape.rows * 1e3, "ms/sample",
@@ -62,6 +62,6 @@ def _paillier_note(cost: PaillierCost, effort: Effort, outputs: int) -> str:
     of = effort.kernel.width * effort.kernel.out_width
     return (
         f"Paillier: {effort.paillier_rows} row(s) on one core ({phases} s per row), divided by {cores()} cores as if "
-        f"without loss; masking and decrypting {of} weight gradients extrapolated from {outputs} and divided by "
-        f"{effort.kernel.rows} rows; ours: both parties in turns, threads on all cores"
+        f"they scaled perfectly; masking and decrypting {of} weight gradients extrapolated from {outputs} and divided "
+        f"by {effort.kernel.rows} rows; ours: both parties in turns, threads on all cores"
     )

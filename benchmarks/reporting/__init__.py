@@ -1,1 +1,1 @@
-"""What was measured and on what: rows with their targets, the table, the JSON file, and the plots."""
+"""Results and the machine they were measured on: rows with targets, the table, the JSON file and the plots."""

@@ -1,4 +1,4 @@
-"""What the numbers were measured on and with."""
+"""The machine and the versions that the numbers were measured with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cores() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch's own operations use this many threads inside the context."""
+    """Let torch's own operations use this many threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -36,7 +36,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def cores_like_a_party() -> Iterator[None]:
-    """Threads as a party's process uses them: over ciphertexts rather than inside torch's operations."""
+    """Use threads as a party's process does: across ciphertexts rather than inside torch's operations."""
     with torch_threads(1), computing(cores(), "cpu"):
         yield
 

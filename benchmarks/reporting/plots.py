@@ -12,7 +12,7 @@ from benchmarks.arithmetic.layers import PHASES
 
 
 def write(series: dict[str, Any], stem: Path) -> list[Path]:
-    """Write one PNG for every known series, named ``stem`` and the series; return the files."""
+    """Write one PNG for each known series, named after ``stem`` and the series; return the files."""
     drawings: dict[str, Callable[[Any], Figure]] = {"phases": _phases, "scaling": _scaling, "bytes": _bytes}
     files = []
     for name, draw in drawings.items():

@@ -25,7 +25,7 @@ _MET = {True: "[green]yes[/green]", False: "[bold red]no[/bold red]", None: ""}
 
 
 def show(console: Console, findings: Findings, machine: dict[str, Any]) -> None:
-    """Print a table for each section, and its notes below it."""
+    """Print a table for each section, with its notes below."""
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     for section, title in SECTIONS.items():
         rows = [row for row in findings.rows if row.section == section]
@@ -84,7 +84,7 @@ def _summary(findings: Findings) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands grouped, never in scientific notation where it can be helped."""
+    """Three significant digits, thousands grouped; scientific notation only if unavoidable."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def write_json(path: Path, findings: Findings, machine: dict[str, Any], effort: str, seconds: float) -> None:
-    """Everything that was found, with the machine it was found on."""
+    """Write all results, with a description of the machine."""
     content = {
         "machine": machine,
         "effort": effort,
@@ -105,5 +105,5 @@ def write_json(path: Path, findings: Findings, machine: dict[str, Any], effort: 
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity and no NaN; a number that is neither becomes null."""
+    """JSON has no infinity or NaN: non-finite numbers become null."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

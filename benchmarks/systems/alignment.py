@@ -1,4 +1,4 @@
-"""(f) Private set intersection of two parties' ids over real processes, beside openmined-psi in one process."""
+"""(f) Private set intersection of two parties' ids over real processes, compared with openmined-psi in one process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vfl.job.config import load_job_setup
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
 PEER_FOLDER = Path(__file__).resolve().parents[2] / ".venv-openmined"
-"""openmined-psi pins an old protobuf, so it gets an environment of its own."""
+"""openmined-psi pins an old protobuf, so it gets its own environment."""
 MILLION = 1_000_000
 TARGET_IDS, TARGET_SECONDS, TARGET_RATIO = 100_000, 5.0, 3.0
 
@@ -42,7 +42,7 @@ print(json.dumps({"seconds": time.perf_counter() - started, "common": len(common
 
 
 def run(effort: Effort, *, million: bool = False, peer: bool = True) -> Findings:
-    """Count the common ids of two parties that share nine tenths; with ``million`` also of a million ids each.
+    """Count the common ids of two parties that share nine tenths; with ``million``, also for a million ids each.
 
     Raises:
         RuntimeError: an intersection has the wrong size.
@@ -51,7 +51,7 @@ def run(effort: Effort, *, million: bool = False, peer: bool = True) -> Findings
     outcome = _align(count)
     seconds, findings = outcome.seconds_alignment, Findings()
     target = at_most(TARGET_SECONDS) if count == TARGET_IDS else None
-    note = f"once; real processes over mutual TLS, helpers' start included; {cores()} cores for both parties together"
+    note = f"once; real processes over mutual TLS, including helper startup; {cores()} cores for both parties together"
     findings.rows.append(Row("f", f"alignment of {count:,} x {count:,} ids", seconds, "s", target=target, note=note))
     if peer:
         findings.add(_beside_peer(count, seconds))
@@ -67,7 +67,7 @@ def _align(count: int) -> RunResult:
             _write_ids(federation.party(name).parent / "table.csv", start, count, labeled=name == ACTIVE)
         outcome = asyncio.run(_count(federation))
     if outcome.rows != count - count // 10:
-        raise RuntimeError(f"{outcome.rows} common ids were found, there are {count - count // 10}")
+        raise RuntimeError(f"{outcome.rows} common ids were found instead of {count - count // 10}")
     return outcome
 
 
@@ -91,7 +91,7 @@ def _million_rows() -> list[Row]:
     what = f"alignment of {MILLION:,} x {MILLION:,} ids"
     memory = [
         Row("f", f"{what}, peak memory of {name}", peak / 1e9, "GB",
-            note="of the party's process with libraries and table; each helper takes about 30 MB more")
+            note="of the party's process, including libraries and table; each helper takes about 30 MB more")
         for name, peak in outcome.peak_memory.items()
     ]  # fmt: skip
     return [Row("f", what, outcome.seconds_alignment, "s", note="once"), *memory]
@@ -106,7 +106,7 @@ def _beside_peer(count: int, seconds: float) -> Findings:
     except (OSError, subprocess.CalledProcessError) as error:
         output = getattr(error, "stderr", None) or str(error)
         return Findings(skipped=[f"{PEER}: cannot be installed or run: {output.strip().splitlines()[-1]}"])
-    note = "the peer's two sides take turns in one process, as it has no network and uses one core; no start-up counted"
+    note = "the peer's two sides take turns in one process, without network, on one core; startup not counted"
     row = Row("f", f"alignment of {count:,} x {count:,} ids", seconds, "s", PEER, measured, Ratio.FASTER,
               at_least(TARGET_RATIO), note)  # fmt: skip
     return Findings([row])

@@ -1,4 +1,4 @@
-"""Federations on this machine: their files, a process for every party, the coordinator in this process."""
+"""Federations on this machine: their files, a process for each party, the coordinator in this process."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FEATURES = 8
 
 @dataclass
 class SystemRun:
-    """What one job over real processes showed.
+    """Measurements of one run with real processes.
 
     Attributes:
         steps: rows and seconds of every training step, as the coordinator sees them.
-        resident: resident bytes of every party after every step; empty where /proc is not there.
+        resident: resident bytes of every party after every step; empty if there is no /proc.
     """
 
     outcome: RunResult
@@ -39,12 +39,12 @@ class SystemRun:
 
     @property
     def counted_steps(self) -> int:
-        """Steps behind ``samples_per_second``."""
+        """Number of steps that ``samples_per_second`` is computed from."""
         return max(1, len(self.steps) - 1)
 
     @property
     def samples_per_second(self) -> float:
-        """Over all steps but the first, which warms up; all of a step is counted."""
+        """Over all steps except the first, which is a warm-up; the complete step is counted."""
         counted = self.steps[1:] or self.steps
         return sum(rows for rows, _ in counted) / sum(seconds for _, seconds in counted)
 
@@ -58,7 +58,7 @@ def run_federation(federation: FederationFiles) -> SystemRun:
     """Run the federation's job with one process per party.
 
     Raises:
-        VflError: what stopped the job.
+        VflError: the error that stopped the run.
     """
     with party_processes(federation) as processes:
         recorder = _Recorder(federation.parties, processes)
@@ -68,7 +68,7 @@ def run_federation(federation: FederationFiles) -> SystemRun:
 
 @dataclass
 class _Recorder(vfl.Callback):
-    """Keeps the duration of every step and the memory of every party after it."""
+    """Records the duration of every step and the memory of every party after it."""
 
     parties: tuple[str, ...]
     processes: FederationProcesses
@@ -92,7 +92,7 @@ def _resident_bytes(pid: int) -> int | None:
 
 @contextmanager
 def party_processes(federation: FederationFiles) -> Iterator[FederationProcesses]:
-    """A process for every party, ended with the context."""
+    """A process for each party, ended with the context."""
     with FederationProcesses(federation) as processes:
         processes.start(*federation.parties)
         try:
@@ -102,7 +102,7 @@ def party_processes(federation: FederationFiles) -> Iterator[FederationProcesses
 
 
 def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> FederationFiles:
-    """A federation of two parties with random tables of ``steps`` full batches an epoch, all of them for training."""
+    """A federation of two parties with random tables of ``steps`` full batches per epoch, all for training."""
     parties = {}
     for name in (ACTIVE, PASSIVE):
         (folder / name).mkdir(parents=True)

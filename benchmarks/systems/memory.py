@@ -1,4 +1,4 @@
-"""(e) Bytes per sample in each direction, and memory: its peak, and whether it stays flat over many steps."""
+"""(e) Bytes per sample in each direction, and memory: the peak, and whether it stays flat over many steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.systems.federation import ACTIVE, PASSIVE, SystemRun
 MAX_BYTES = 2600.0
 MAX_MEMORY_GB = 1.5
 MAX_GROWTH = 0.03
-"""Growth of resident memory that still counts as flat: allocators give some of what they take back late."""
+"""Growth of resident memory that still counts as flat: allocators return some memory late."""
 
 
 def traffic_rows(run: SystemRun, shape: Shape, *, has_target: bool) -> list[Row]:
@@ -25,16 +25,16 @@ def traffic_rows(run: SystemRun, shape: Shape, *, has_target: bool) -> list[Row]
 
 
 def peak_rows(run: SystemRun, shape: Shape) -> list[Row]:
-    """Largest resident set of each party's process, libraries included."""
+    """Largest resident set of each party's process, including libraries."""
     return [
         Row("e", f"peak memory of {name}, {shape}", peak / 1e9, "GB", target=at_most(MAX_MEMORY_GB),
-            note=f"{run.outcome.steps} steps; of the process, libraries included")
+            note=f"{run.outcome.steps} steps; of the process, including libraries")
         for name, peak in run.outcome.peak_memory.items()
     ]  # fmt: skip
 
 
 def growth(resident: list[int]) -> float:
-    """Median of the last fifth over that of the second fifth, less 1: what is before is still being allocated."""
+    """Median of the last fifth divided by that of the second fifth, minus 1; the first fifth is still allocating."""
     fifth = len(resident) // 5
     if not fifth:
         raise ValueError("fewer than five steps do not show whether memory grows")
@@ -42,10 +42,10 @@ def growth(resident: list[int]) -> float:
 
 
 def flatness_rows(run: SystemRun, shape: Shape) -> list[Row]:
-    """Growth of resident memory over the steps of a run, by party; none where it could not be observed."""
+    """Growth of resident memory over the steps of a run, by party; no rows if it could not be observed."""
     return [
         Row("e", f"growth of the memory of {name} over {len(resident)} steps, {shape}", 100 * growth(resident), "%",
             target=at_most(100 * MAX_GROWTH),
-            note="median of the last fifth of the steps against the second fifth, resident")
+            note="resident; median of the last fifth of the steps compared with the second fifth")
         for name, resident in run.resident.items()
     ]  # fmt: skip

@@ -19,17 +19,17 @@ from vfl.errors import ConfigError
 from vfl.party.config import PartySetup, load_party
 
 BATCHES_OF_LONG_RUN = 10
-"""An epoch's; small tables, so that what is measured is the steps."""
+"""Batches per epoch; the tables are small, so that the steps are what is measured."""
 
 CREDIT = "default_credit"
 MORE_EPOCHS = 10
-"""Behind the cost of one epoch of centralized training, which is too short to be measured alone."""
+"""Additional epochs for the cost of one epoch of centralized training, which is too short to measure alone."""
 SHARED = "all processes share this machine's cores"
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A job encrypted and in the clear."""
+    """The same job encrypted and in the clear."""
 
     encrypted: SystemRun
     clear: SystemRun
@@ -44,7 +44,7 @@ class _Pair:
 
 
 def run(effort: Effort, data: Path | None) -> Findings:
-    """Everything of section (c), the rest of (b), and (e), which looks at the same runs."""
+    """Everything of section (c), the rest of (b), and (e), which uses the same runs."""
     findings = Findings(series={"bytes": {}, "resident": {}})
     for case in effort.system:
         pair = _run_case(case)
@@ -63,7 +63,7 @@ def run(effort: Effort, data: Path | None) -> Findings:
 def run_long(effort: Effort) -> Findings:
     """Whether memory stays flat over many large steps."""
     if not effort.flat_steps:
-        return Findings(skipped=["memory over many large steps: takes long, is part of the full run"])
+        return Findings(skipped=["memory over many large steps: takes long, only part of the full run"])
     with tempfile.TemporaryDirectory() as folder:
         epochs = max(1, effort.flat_steps // BATCHES_OF_LONG_RUN)
         federation = write_synthetic(Path(folder), effort.kernel, BATCHES_OF_LONG_RUN, "encrypted", epochs)
@@ -85,7 +85,7 @@ def _case_rows(case: SystemCase, pair: _Pair, *, is_first: bool) -> list[Row]:
     speed = Row(
         "c", f"encrypted training, {case.shape}", pair.encrypted.samples_per_second, "samples/s",
         target=at_least(case.target) if case.target else None,
-        note=f"{pair.encrypted.counted_steps} steps after one to warm up; {SHARED}",
+        note=f"{pair.encrypted.counted_steps} steps after one warm-up step; {SHARED}",
     )  # fmt: skip
     rows = [speed, pair.row("b", f"encrypted training, {case.shape}", has_target=is_first)]
     rows += traffic_rows(pair.encrypted, case.shape, has_target=is_first)
@@ -97,7 +97,7 @@ def _case_rows(case: SystemCase, pair: _Pair, *, is_first: bool) -> list[Row]:
 
 def _credit(effort: Effort, data: Path | None) -> Findings:
     if data is None:
-        return Findings(skipped=[f"an epoch of {CREDIT}: say where its tables are with --data DIR"])
+        return Findings(skipped=[f"an epoch of {CREDIT}: specify the folder of its tables with --data DIR"])
     with tempfile.TemporaryDirectory() as folder:
         try:
             federation = write_demo_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0)
@@ -116,7 +116,7 @@ def _credit_rows(federation: FederationFiles, epochs: int) -> list[Row]:
     central = _plain_seconds([load_party(federation.party(name)) for name in federation.parties])
     ours, oracle = (run.outcome.seconds_training / epochs for run in (encrypted, clear))
     what = f"an epoch of {CREDIT} ({encrypted.outcome.train_rows} rows)"
-    note = f"{epochs} epoch(s), warm-up included; {SHARED}"
+    note = f"{epochs} epoch(s), including warm-up; {SHARED}"
     return [
         Row("c", f"{what}, encrypted", ours, "s", "plain split learning, same transport", oracle, note=note),
         Row("c", f"{what}, encrypted", ours, "s", "centralized torch, one process", central, note=note),
@@ -125,7 +125,7 @@ def _credit_rows(federation: FederationFiles, epochs: int) -> list[Row]:
 
 
 def _plain_seconds(setups: list[PartySetup]) -> float:
-    """Seconds of one epoch on pooled columns: what more epochs add, so that loading and scoring are left out."""
+    """Seconds of one epoch on pooled columns: what additional epochs cost, which excludes loading and scoring."""
     _train(setups, 1)  # imports and warms up
     few, many = (seconds_of(partial(_train, setups, epochs)) for epochs in (1, 1 + MORE_EPOCHS))
     return (many - few) / MORE_EPOCHS

@@ -112,11 +112,11 @@ def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
     ended, watcher = resume(stopped)
     error = ended.errors[COORDINATOR]
     assert error.code == "checkpoint"
-    assert "none that all parties still have whole" in error.summary
+    assert "none that all parties still have intact" in error.summary
     told = watcher.told("a checkpoint cannot be used")
     assert {event["reason"] for event in told} == {"clinic: a checkpoint is damaged"}
     assert ended.errors[CLINIC].code == "checkpoint"
-    assert "none that all parties still have whole" in ended.errors[ACTIVE].summary
+    assert "none that all parties still have intact" in ended.errors[ACTIVE].summary
 
 
 def test_checkpoints_of_another_party_are_refused_by_name(stopped, logs):
@@ -125,7 +125,7 @@ def test_checkpoints_of_another_party_are_refused_by_name(stopped, logs):
         shutil.copytree(theirs, own)
     ended, _ = resume(stopped)
     assert ended.errors[COORDINATOR].code == "checkpoint"
-    assert "none that all parties still have whole" in ended.errors[COORDINATOR].summary
+    assert "none that all parties still have intact" in ended.errors[COORDINATOR].summary
     assert "a checkpoint belongs to another party" in logged(logs)
 
 

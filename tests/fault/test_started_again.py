@@ -76,7 +76,7 @@ def test_a_coordinator_that_was_taken_for_dead_does_not_disturb_its_successor(qu
         running.signal(COORDINATOR, signal.SIGCONT)
         codes = running.wait()
         assert (codes.pop(COORDINATOR), set(codes.values())) == (10, {0})
-        assert "another coordinator has gone on with the run" in running.output(COORDINATOR)
+        assert "another coordinator has taken over the run" in running.output(COORDINATOR)
         with RunStore(running.federation.path(COORDINATOR, "runs.sqlite")) as store:
             (record,) = store.runs()
             assert (record.state, record.error) == (RunState.FINISHED, "")

@@ -98,10 +98,10 @@ def _unencrypted(federation):
 CASES = {
     "a missing file": Case(_missing_file, "the configured table does not exist", "correct 'path'", 3, "table.csv"),
     "a missing column": Case(
-        _missing_column, "the configured table lacks configured columns", "correct the names", 3, "clinic_income"
+        _missing_column, "configured columns are missing from the table", "correct the names", 3, "clinic_income"
     ),
     "text in a numeric column": Case(
-        _not_numeric, "a numeric column holds values that are not numbers", "correct the values", 3, "clinic_x1"
+        _not_numeric, "a numeric column contains values that are not numbers", "correct the values", 3, "clinic_x1"
     ),
     "repeated ids": Case(
         _repeated_ids, "the id column has repeated values", "keep one row for each id", 3, "1 of 241 rows"
@@ -128,14 +128,14 @@ CASES = {
     ),
     "a bottom of another width": Case(
         _custom_bottom("wrong_width"),
-        "the bottom model's output of party 'clinic' does not have the agreed shape",
+        "the output of the bottom model of party 'clinic' does not have the agreed shape",
         "as many units as this party's width in job.toml",
         5,
         "expected (rows, 4)",
     ),
     "a bottom without bounds": Case(
         _custom_bottom("unbounded"),
-        "the bottom model's output of party 'clinic' is not within [-1, 1]",
+        "the output of the bottom model of party 'clinic' is not within [-1, 1]",
         "torch.nn.Tanh()",
         5,
         "the largest |value| is",

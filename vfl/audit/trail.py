@@ -112,7 +112,7 @@ class AuditTrail:
 
         Raises:
             ProtocolError: the name of the run cannot be a file name.
-            AuditError: the file cannot be created. A party without a log takes no job.
+            AuditError: the file cannot be created. A party without a log accepts no job.
         """
         self._file = self._new_file(run)
         self._run = run
@@ -125,12 +125,12 @@ class AuditTrail:
 
     def _new_file(self, run: str) -> int:
         if not RUN_NAME.fullmatch(run):
-            raise ProtocolError("the name of the run cannot name an audit log", detail=repr(run))
+            raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             for number in range(1, _SAME_NAME):
-                again = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
-                path = self._directory / f"{run}.{self._terms.party}{again}.jsonl"
+                suffix = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
+                path = self._directory / f"{run}.{self._terms.party}{suffix}.jsonl"
                 try:
                     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 except FileExistsError:

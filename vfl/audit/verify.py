@@ -139,8 +139,8 @@ class Walk:
         if not result.records:
             result.found("there is no record")
         if result.closed and result.intact:
-            told = (result.closed.bytes_sent, result.closed.bytes_received)
-            if told != (self._bytes["sent"], self._bytes["received"]):
+            stated = (result.closed.bytes_sent, result.closed.bytes_received)
+            if stated != (self._bytes["sent"], self._bytes["received"]):
                 result.found("the closing record states numbers of bytes other than those of the records before it")
         if self._noted_head not in (None, result.head):
             what = "was continued after it" if self._head_seen else "does not contain it: it was truncated or rewritten"

@@ -1,4 +1,4 @@
-"""Where a party keeps its checkpoints, how many, and the key they are encrypted with."""
+"""Where a party keeps its checkpoints, how many it keeps, and the key that encrypts them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class CheckpointConfig(Configuration):
     """``[checkpoints]`` of party.toml.
 
     Attributes:
-        directory: where this party keeps its part of the state of a job, one directory for each run.
-        keep: how many of the checkpoints that survive a power cut.
-        key_file: file of mode 0600 with the key they are encrypted with, 64 hexadecimal digits.
+        directory: where this party keeps its part of the state of its runs, one subdirectory per run.
+        keep: how many checkpoints that survive a power cut are kept per run.
+        key_file: file of mode 0600 with the key that encrypts them, 64 hexadecimal digits.
         key_variable: environment variable with that key.
     """
 
-    # Also as a default inside another file's model, the path is made relative to that file.
+    # The path is resolved against the configuration file, even as a default inside another model.
     model_config = ConfigDict(revalidate_instances="always")
 
     directory: LocalPath = Path("checkpoints")

@@ -1,7 +1,7 @@
-"""The directory of one run's checkpoints of one party: which are there, put one in place, remove what is not needed.
+"""The directory with one party's checkpoints of one run: lists them, puts one in place, removes those not needed.
 
-A checkpoint is made aside and renamed into place, and renamed aside before it is removed. Whatever stops the process,
-what has the name of a checkpoint is a complete one.
+A checkpoint is written under a temporary name and renamed into place, and renamed again before it is removed. So a
+directory with the name of a checkpoint is always complete, however the process was stopped.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _TOKEN_BYTES = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """A directory that is called like a checkpoint.
+    """A directory with the name of a checkpoint.
 
     Attributes:
         prepared: not committed yet.
-        manifest: None if it cannot be read; ``problem`` says why then.
-        identity: of the manifest as it is there.
+        manifest: None if it cannot be read; ``problem`` then says why.
+        identity: identity of the manifest as found.
     """
 
     path: Path
@@ -47,12 +47,12 @@ class Entry:
 
     @property
     def age(self) -> tuple[int, int]:
-        """Grows from each checkpoint to the one made after it: a later attempt begins again at an earlier step."""
+        """Increases with every new checkpoint; the attempt comes first, as a later one resumes at an earlier step."""
         return self.attempt, self.step
 
     @property
     def durable(self) -> bool:
-        """Whether it was flushed to the disk."""
+        """Whether it was flushed to disk."""
         return self.manifest is not None and self.manifest.durable
 
     @property
@@ -70,8 +70,8 @@ class CheckpointDirectory:
     """One party's checkpoints of one run, as directories.
 
     Args:
-        path: made when the first checkpoint is placed.
-        party: whose they are; what belongs to another is left alone.
+        path: created when the first checkpoint is placed.
+        party: the owner; checkpoints of other parties are not touched.
     """
 
     def __init__(self, path: Path, party: str) -> None:
@@ -80,10 +80,10 @@ class CheckpointDirectory:
         self._aside_name = re.compile(rf"\.{re.escape(party)}-[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
 
     def entries(self) -> list[Entry]:
-        """What is there, readable or not.
+        """All entries, readable or not.
 
         Raises:
-            OSError: the directory cannot be read. One that is not there has no entries.
+            OSError: the directory cannot be read. A missing directory has no entries.
         """
         return [self._entry(*match.groups()) for name in self._names() if (match := _NAME.fullmatch(name))]
 
@@ -103,10 +103,10 @@ class CheckpointDirectory:
         return replace(entry, manifest=manifest, identity=identity)
 
     def place(self, manifest: Manifest, state: bytes) -> None:
-        """Put a new checkpoint there, prepared; flushed to the disk before this returns if its manifest says durable.
+        """Add a new checkpoint, prepared; if its manifest says durable, it is flushed to disk before this returns.
 
         Raises:
-            OSError: it cannot be written; nothing of it is left then.
+            OSError: it cannot be written; in that case nothing of it is left.
         """
         make_directories(self.path)
         self.sweep()
@@ -129,7 +129,7 @@ class CheckpointDirectory:
                 flush(directory)
 
     def promote(self, entry: Entry) -> None:
-        """Make a prepared one committed.
+        """Turn a prepared checkpoint into a committed one.
 
         Raises:
             OSError: it cannot be renamed.
@@ -141,7 +141,7 @@ class CheckpointDirectory:
             flush(self.path)
 
     def prune(self, identity: CheckpointId, keep: int) -> None:
-        """Remove what ``superseded`` names. What cannot be removed is left, and the log says so."""
+        """Remove what ``superseded`` returns. What cannot be removed stays, and a warning is logged."""
         try:
             for entry in superseded([e for e in self.entries() if self._is_own(e)], identity, keep):
                 remove_aside(entry.path, self._aside())
@@ -149,10 +149,10 @@ class CheckpointDirectory:
             _log.warning("an old checkpoint cannot be removed", reason=str(error))
 
     def sweep(self) -> None:
-        """Remove what this party left aside when it was stopped.
+        """Remove temporary directories that this party left behind when it was stopped.
 
         Raises:
-            OSError: it cannot be removed.
+            OSError: one cannot be removed.
         """
         for name in self._names():
             if self._aside_name.fullmatch(name):
@@ -166,11 +166,11 @@ class CheckpointDirectory:
 
 
 def superseded(entries: Sequence[Entry], identity: CheckpointId, keep: int) -> list[Entry]:
-    """Which checkpoints are not needed once ``identity`` is committed everywhere. Nothing made after it is among them.
+    """Which checkpoints are not needed once ``identity`` is committed everywhere. None of them is newer than it.
 
-    Of those committed, the last ``keep`` durable ones stay, and the last two others that are newer than these. Those
-    at a later step of an earlier attempt do not count: the run went back to before them. A prepared one goes, unless
-    it is durable and no durable one has been committed since.
+    Of the committed checkpoints, the last ``keep`` durable ones are kept, and the last two others that are newer than
+    those. Checkpoints of an earlier attempt at a later step do not count: the run went back to before them. A prepared
+    checkpoint is not needed, unless it is durable and no durable one has been committed since.
     """
     now = (identity.attempt, identity.step)
     valid = [e for e in entries if not e.prepared and not (e.attempt < identity.attempt and e.step >= identity.step)]

@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself: whose it is, of which job and step, and what its state has to hash to.
+"""The description stored with a checkpoint: its party, job and step, and the SHA-256 of its state.
 
-The coordinator gets the SHA-256 of a manifest and nothing else of it. The manifest has a random salt, so that equal
-weights have unequal digests and guesses of weights cannot be tested.
+The coordinator gets the SHA-256 of a manifest and nothing else from it. The manifest has a random salt, so equal
+weights have different digests and guesses of weights cannot be tested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vfl.ids import CheckpointId
 from vfl.runtime.durable_files import read_file
 
 FORMAT = 1
-"""Grows when the files change so that an older vfl could not read them."""
+"""Incremented when the files change in a way that older versions of vfl cannot read."""
 MANIFEST_FILE = "manifest.json"
 SALT_BYTES = 16
 MAX_BYTES = 1 << 16
@@ -33,11 +33,11 @@ class Manifest(BaseModel):
 
     Attributes:
         run: name of the run.
-        job_digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
-        durable: flushed to the disk before it was called written.
-        state_sha256: of the state file as it lies there.
+        job_digest: digest of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
+        durable: flushed to disk before it was reported as written.
+        state_sha256: digest of the state file as stored.
         salt: random, hexadecimal.
-        version: of the package that wrote it.
+        version: version of the package that wrote it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -57,30 +57,30 @@ class Manifest(BaseModel):
     version: str
 
     def to_bytes(self) -> bytes:
-        """As it is written, and hashed."""
+        """The manifest as it is written and hashed."""
         return (json.dumps(self.model_dump(mode="json"), indent=1) + "\n").encode()
 
     def identity(self, content: bytes) -> CheckpointId:
-        """How the coordinator names the checkpoint whose manifest has these bytes."""
+        """The coordinator's identifier of the checkpoint whose manifest has these bytes."""
         return CheckpointId(self.step, self.attempt, hashlib.sha256(content).hexdigest())
 
     @property
     def associated(self) -> bytes:
-        """All of it but the state's digest: what the encryption of the state is bound to."""
+        """Everything except the state's digest: what the encryption of the state is bound to."""
         fields = self.model_dump(mode="json", exclude={"state_sha256"})
         return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
     @property
     def state_file(self) -> str:
-        """Name of the file beside it."""
+        """Name of the state file next to the manifest."""
         return self.state_name + (".aesgcm" if self.encrypted else "")
 
 
 def read_manifest(directory: Path) -> tuple[Manifest, CheckpointId]:
-    """The manifest of a checkpoint, and the identity that its bytes give.
+    """The manifest of a checkpoint, and the identity computed from its bytes.
 
     Raises:
-        CheckpointError: it is not there, damaged, or written by a newer vfl.
+        CheckpointError: it is missing, damaged, or written by a newer vfl.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -103,7 +103,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, CheckpointId]:
 
 
 def _check_format(content: bytes, path: Path) -> None:
-    """Before anything else: a newer format may look quite different."""
+    """Checked before anything else: a newer format may look quite different."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -115,5 +115,5 @@ def _check_format(content: bytes, path: Path) -> None:
         raise CheckpointError(
             "a checkpoint was written by a newer vfl",
             detail=f"{path} has format {number}, this version reads up to {FORMAT}",
-            remedy="install the version of vfl with which the run began",
+            remedy="install the version of vfl that the run began with",
         )

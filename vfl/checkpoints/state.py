@@ -1,6 +1,6 @@
 """The content of a checkpoint as bytes: tensors and texts as safetensors, encrypted at rest if there is a key.
 
-Nothing in it is code. Its size and the size of its header are bounded before anything is made of it.
+It contains no code. Its size and the size of its header are checked before it is parsed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vfl.errors import CheckpointError, ConfigError
 from vfl.pki.keyfiles import read_private
 
 MAX_STATE_BYTES = (1 << 31) - (1 << 20)
-"""Bytes of a checkpoint's state at most; one call of AES-GCM takes no more than 2 GiB."""
+"""Maximum size of a checkpoint's state in bytes; one call of AES-GCM takes at most 2 GiB."""
 MAX_HEADER_BYTES = 1 << 26
-"""Bytes of the safetensors header at most, with names, shapes and all texts."""
+"""Maximum size of the safetensors header in bytes, including names, shapes and all texts."""
 KEY_BYTES = 32
 ENCRYPTION_BYTES = 28
-"""What encryption adds: a nonce of 12 bytes before, a tag of 16 after."""
+"""Bytes that encryption adds: a 12-byte nonce before, a 16-byte tag after."""
 
 _NONCE_BYTES = 12
 _LENGTH_BYTES = 8
@@ -36,38 +36,38 @@ def encode_state(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) 
     """Tensors of any shape, on any device, and texts, as one safetensors file. Tensors may share memory.
 
     Raises:
-        CheckpointError: a tensor cannot be stored, or all is too large.
+        CheckpointError: a tensor cannot be stored, or the result is too large.
     """
     try:
         copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-        # Empty metadata makes some versions of the library write a header that is no JSON.
+        # With empty metadata, some versions of the library write a header that is not JSON.
         content = save(copies, metadata=dict(facts) or None)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            "the state of this party's model has something that a checkpoint cannot store",
+            "the state of this party's model contains something that a checkpoint cannot store",
             detail=str(error),
             remedy="use dense tensors of ordinary types in the bottom model",
         ) from error
     if len(content) > MAX_STATE_BYTES - ENCRYPTION_BYTES or _header_bytes(content) > MAX_HEADER_BYTES:
         raise CheckpointError(
             "the state of this party's model is too large for a checkpoint",
-            detail=f"{len(content)} bytes of at most {MAX_STATE_BYTES}",
+            detail=f"{len(content)} bytes, at most {MAX_STATE_BYTES} are allowed",
             remedy="use a smaller bottom model",
         )
     return content
 
 
 def decode_state(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What ``encode_state`` was given; tensors on the CPU.
+    """The arguments of ``encode_state``, with tensors on the CPU.
 
     Raises:
-        CheckpointError: the bytes are not such a file.
+        CheckpointError: the bytes are not a valid state.
     """
     size = _header_bytes(content)
     if size > min(MAX_HEADER_BYTES, len(content) - _LENGTH_BYTES):
-        raise damaged("the header of the safetensors file is longer than it may be")
+        raise damaged("the header of the safetensors file is too long")
     try:
-        # The library gives no metadata of a file in memory.
+        # The library cannot read the metadata of a file in memory.
         facts = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + size]).get(_METADATA, {})
         return load(content), facts
     except (SafetensorError, KeyError, ValueError, RuntimeError, AttributeError, RecursionError) as error:
@@ -79,11 +79,11 @@ def _header_bytes(content: bytes) -> int:
 
 
 def damaged(detail: str) -> CheckpointError:
-    """The error of a checkpoint whose files are not what was written."""
+    """The error for a checkpoint whose files are not as they were written."""
     return CheckpointError(
         "a checkpoint is damaged",
         detail=detail,
-        remedy="remove it; the run goes on from an earlier one that all parties have, or starts anew",
+        remedy="remove it; the run then resumes from an earlier one that all parties have, or starts over",
     )
 
 
@@ -91,10 +91,10 @@ def damaged(detail: str) -> CheckpointError:
 
 
 def load_key(file: Path | None, variable: str | None) -> bytes | None:
-    """The key that checkpoints are encrypted with; None where none is configured.
+    """The key that encrypts checkpoints; None if none is configured.
 
     Raises:
-        ConfigError: it is named but not there, readable by others, or not 64 hexadecimal digits.
+        ConfigError: it is configured but missing, readable by others, or not 64 hexadecimal digits.
     """
     if file is not None:
         text = read_private(file, "the key file of the checkpoints").decode("ascii", errors="replace")
@@ -109,9 +109,9 @@ def load_key(file: Path | None, variable: str | None) -> bytes | None:
     if len(key) != KEY_BYTES:
         where = str(file) if file is not None else f"environment variable {variable}"
         raise ConfigError(
-            "the key of the checkpoints is not 64 hexadecimal digits",
+            "the checkpoint key is not 64 hexadecimal digits",
             detail=where,
-            remedy="write one there, for instance the output of 'openssl rand -hex 32'",
+            remedy="put a key there, for instance the output of 'openssl rand -hex 32'",
         )
     return key
 
@@ -123,15 +123,15 @@ def encrypt(key: bytes, content: bytes, associated: bytes) -> bytes:
 
 
 def decrypt(key: bytes, content: bytes, associated: bytes) -> bytes:
-    """What ``encrypt`` was given.
+    """The content that ``encrypt`` encrypted.
 
     Raises:
-        CheckpointError: another key, another ``associated``, or changed bytes.
+        CheckpointError: the key or ``associated`` is different, or bytes were changed.
     """
     try:
         return AESGCM(key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], associated)
     except (InvalidTag, ValueError) as error:
         raise CheckpointError(
             "a checkpoint was encrypted with another key",
-            remedy="give the key with which the run began in 'checkpoints.key_file' or 'checkpoints.key_variable'",
+            remedy="set 'checkpoints.key_file' or 'checkpoints.key_variable' to the key that the run began with",
         ) from error

@@ -1,9 +1,9 @@
-"""A party's checkpoints on disk: its own part of a job's state, written by all parties in two phases.
+"""A party's checkpoints on disk: its own part of a run's state, written by all parties in two phases.
 
 Every party writes (the checkpoint is *prepared*), then the coordinator decides, and every party commits (ADR 0022)::
 
-    DIRECTORY/RUN/00000120-0/                  step 120, made in attempt 0, committed
-    DIRECTORY/RUN/00000140-0.prepared/         written, and not committed here yet
+    DIRECTORY/RUN/00000120-0/                  step 120, written in attempt 0, committed
+    DIRECTORY/RUN/00000140-0.prepared/         written, not committed here yet
         manifest.json  state.safetensors       or state.safetensors.aesgcm
 """
 
@@ -42,12 +42,12 @@ _log = get_logger("vfl.checkpoints")
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose checkpoints these are, and of what.
+    """The run and party that checkpoints belong to.
 
     Attributes:
         run: name of this run of the job.
-        digest: of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
-        party: whose part of the state.
+        digest: digest of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
+        party: whose part of the state it is.
     """
 
     run: str
@@ -57,10 +57,10 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One party's part of the state of a job.
+    """One party's part of the state of a run.
 
     Attributes:
-        step: the last one that it holds.
+        step: the last step that it includes.
         tensors: by name, of any shape.
         facts: texts, for instance JSON.
     """
@@ -74,17 +74,17 @@ class CheckpointStore:
     """One party's checkpoints of one run. May be used from several threads.
 
     Args:
-        config: where, how many, and the key.
-        origin: of which run; checkpoints of any other are refused.
+        config: directory, number to keep, and key.
+        origin: the run and party; checkpoints of any other are refused.
 
     Raises:
-        CheckpointError: the name of the run cannot name a directory.
-        ConfigError: the key is configured and cannot be used.
+        CheckpointError: the name of the run cannot be a directory name.
+        ConfigError: a key is configured but cannot be used.
     """
 
     def __init__(self, config: CheckpointConfig, origin: Origin) -> None:
         if not RUN_NAME.fullmatch(origin.run):
-            raise CheckpointError("the name of the run cannot name a directory", detail=repr(origin.run))
+            raise CheckpointError("the name of the run cannot be a directory name", detail=repr(origin.run))
         self._origin = origin
         self._keep = config.keep
         self._key = load_key(config.key_file, config.key_variable)
@@ -95,12 +95,12 @@ class CheckpointStore:
         """Write a checkpoint; it is prepared, not committed. One prepared for the same step and attempt is replaced.
 
         Args:
-            snapshot: what it holds.
-            attempt: in which it is made.
-            durable: flush it to the disk before this returns. Without, it survives a killed process, not a power cut.
+            snapshot: its content.
+            attempt: the current attempt.
+            durable: flush it to disk before this returns. Otherwise it survives a killed process, but not a power cut.
 
         Raises:
-            CheckpointError: it cannot be written; nothing of it is left then.
+            CheckpointError: it cannot be written; in that case nothing of it is left.
         """
         manifest, content = self._pack(snapshot, attempt, durable=durable)
         with self._lock:
@@ -112,7 +112,7 @@ class CheckpointStore:
         return manifest.identity(manifest.to_bytes())
 
     def commit(self, identity: CheckpointId) -> None:
-        """Make a prepared checkpoint a committed one, and remove what is not needed any more. Again does no harm.
+        """Commit a prepared checkpoint, and remove those that are no longer needed. Idempotent.
 
         Raises:
             CheckpointError: this party has no such checkpoint, or cannot rename it.
@@ -120,7 +120,7 @@ class CheckpointStore:
         with self._lock:
             found = self._find(identity)
             if found.identity != identity:
-                raise found.problem or damaged(f"{found.path}: not the manifest that is to be committed")
+                raise found.problem or damaged(f"{found.path}: not the manifest to be committed")
             if found.prepared:
                 try:
                     self._directory.promote(found)
@@ -129,9 +129,9 @@ class CheckpointStore:
             self._directory.prune(identity, self._keep)
 
     def held(self) -> tuple[CheckpointId, ...]:
-        """Checkpoints of this run, prepared ones included, by step and attempt, the last first.
+        """Checkpoints of this run, including prepared ones, by step and attempt, newest first.
 
-        Their states have the right size; only ``load`` reads them.
+        Only the sizes of their states are checked; ``load`` reads them.
 
         Raises:
             CheckpointError: the directory cannot be read.
@@ -140,17 +140,17 @@ class CheckpointStore:
         for entry in self._entries():
             problem = self._problem_of(entry)
             if problem is not None:
-                _log.warning("a checkpoint is passed over", reason=problem.summary, detail=problem.detail)
+                _log.warning("a checkpoint is ignored", reason=problem.summary, detail=problem.detail)
             elif entry.identity is not None:
                 found.append(entry.identity)
         return tuple(sorted(found, key=lambda identity: (identity.step, identity.attempt), reverse=True))
 
     def load(self, identity: CheckpointId) -> Snapshot:
-        """Read a checkpoint, prepared or committed, after every byte of it has been checked against ``identity``.
+        """Read a checkpoint, prepared or committed; every byte of it is checked against ``identity``.
 
         Raises:
-            CheckpointError: it is not there; is damaged; belongs to another run, party or job file; was written by a
-                newer vfl; is encrypted with another key, or is not encrypted although a key is configured.
+            CheckpointError: it is missing or damaged; belongs to another run, party or job file; was written by a newer
+                vfl; is encrypted with another key, or is not encrypted although a key is configured.
         """
         found = self._find(identity)
         if found.manifest is None:
@@ -183,18 +183,18 @@ class CheckpointStore:
         return unsealed.model_copy(update={"state_sha256": hashlib.sha256(content).hexdigest()}), content
 
     def _read_state(self, path: Path, manifest: Manifest) -> bytes:
-        """The state in the clear, of the size and digest that the manifest says."""
+        """The decrypted state, with the size and digest that the manifest states."""
         if self._key is None and manifest.encrypted:
             raise CheckpointError(
                 "a checkpoint is encrypted and this party has no key",
                 detail=str(path),
-                remedy="set 'checkpoints.key_file' or 'checkpoints.key_variable' to the key with which the run began",
+                remedy="set 'checkpoints.key_file' or 'checkpoints.key_variable' to the key that the run began with",
             )
         if self._key is not None and not manifest.encrypted:
             raise CheckpointError(
-                "a checkpoint is not encrypted although this party has a key for them",
+                "a checkpoint is not encrypted although this party has a key",
                 detail=str(path),
-                remedy="take the key out of 'checkpoints' to go on with this run, or start a new one",
+                remedy="remove the key from 'checkpoints' to resume this run, or start a new one",
             )
         try:
             content = read_file(path / manifest.state_file, manifest.state_bytes)
@@ -203,7 +203,7 @@ class CheckpointStore:
         except OSError as error:
             raise _not_readable(error) from error
         if content is None or len(content) != manifest.state_bytes:
-            raise damaged(f"{path / manifest.state_file} is not of {manifest.state_bytes} bytes")
+            raise damaged(f"{path / manifest.state_file} does not have {manifest.state_bytes} bytes")
         if hashlib.sha256(content).hexdigest() != manifest.state_sha256:
             raise damaged(f"{path / manifest.state_file}: SHA-256 differs from the manifest's")
         return content if self._key is None else decrypt(self._key, content, manifest.associated)
@@ -217,7 +217,7 @@ class CheckpointStore:
             raise _not_readable(error) from error
 
     def _problem_of(self, entry: Entry) -> CheckpointError | None:
-        """Why a checkpoint cannot be one of this run, as far as that shows without reading its state."""
+        """Why a checkpoint cannot be used for this run, as far as is evident without reading its state."""
         if entry.manifest is None:
             return entry.problem or damaged(str(entry.path))
         try:
@@ -227,13 +227,13 @@ class CheckpointStore:
         return None if entry.is_whole else damaged(f"{entry.path}: its name or the size of its state is wrong")
 
     def _find(self, identity: CheckpointId) -> Entry:
-        """Of two with the same step and attempt, prepared and committed, the one with the digest."""
+        """If a prepared and a committed one have this step and attempt, the one with the right digest."""
         named = [e for e in self._entries() if (e.step, e.attempt) == (identity.step, identity.attempt)]
         if not named:
             raise CheckpointError(
                 f"this party has no checkpoint of step {identity.step}, attempt {identity.attempt}",
                 detail=str(self._directory.path),
-                remedy="put back its 'checkpoints.directory', go on from another checkpoint, or start a new run",
+                remedy="restore its 'checkpoints.directory', resume from another checkpoint, or start a new run",
             )
         return next((entry for entry in named if entry.identity == identity), named[0])
 
@@ -242,8 +242,8 @@ class CheckpointStore:
             if entry.manifest is not None and entry.manifest.party != self._origin.party:
                 raise CheckpointError(
                     "another party keeps its checkpoints in the same directory",
-                    detail=f"{entry.path} is of {entry.manifest.party}",
-                    remedy="give each party a 'checkpoints.directory' of its own",
+                    detail=f"{entry.path} belongs to {entry.manifest.party}",
+                    remedy="give each party its own 'checkpoints.directory'",
                 )
 
     def _check_owner(self, manifest: Manifest, path: Path) -> None:
@@ -254,8 +254,8 @@ class CheckpointStore:
             if theirs != own:
                 raise CheckpointError(
                     f"a checkpoint belongs to another {what}",
-                    detail=f"{path} is of {theirs}, not of {own}",
-                    remedy="put back the directory that this party wrote in this run",
+                    detail=f"{path} belongs to {theirs}, not to {own}",
+                    remedy="restore the directory that this party wrote in this run",
                 )
 
     def _check_job_files(self, manifest: Manifest) -> None:
@@ -264,7 +264,7 @@ class CheckpointStore:
         differing = ", ".join(differing_tables(self._origin.digest, manifest.job_digest)) or "its tables"
         raise CheckpointError(
             f"the job file or federation file has changed since a checkpoint was written, in: {differing}",
-            remedy="put back the files with which the run began, or start a new run",
+            remedy="restore the files that the run began with, or start a new run",
         )
 
 

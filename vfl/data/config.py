@@ -1,4 +1,4 @@
-"""Where a party's table lies and what its columns mean: the data part of ``party.toml``."""
+"""Where a party's table is and what its columns mean: ``[data]`` of ``party.toml``, ``[ids]`` of ``job.toml``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class ColumnKind(StrEnum):
 
 
 class IdRules(Configuration):
-    """``[ids]`` of job.toml: how ids are written before they are compared; the same at every party.
+    """``[ids]`` of job.toml: how ids are normalized before they are compared; the same at every party.
 
-    In this order: text is stripped of surrounding white space, ``white_space``, ``case``, Unicode NFC, ``type``. A row
-    of which an id column is empty is left out and counted.
+    The rules apply in this order: surrounding white space is stripped, then ``white_space``, ``case``, Unicode NFC,
+    ``type``. Rows with an empty id column are skipped and counted.
 
     Attributes:
-        columns: how many columns make an id, in the order that every party lists them; joined with their lengths.
-        type: ``integer`` reads decimal digits, so that "007", "+7" and "7" are one id; ``string`` keeps them apart.
-        case: ``lower`` makes "Ab" and "aB" one id.
-        white_space: ``remove`` takes away white space inside an id, too: "AB 12" and "AB12" are one id.
+        columns: how many columns form an id; joined with their lengths, in the order in which each party lists them.
+        type: ``integer`` reads decimal digits, so "007", "+7" and "7" are the same id; ``string`` keeps them distinct.
+        case: with ``lower``, "Ab" and "aB" are the same id.
+        white_space: ``remove`` also removes white space inside an id: "AB 12" and "AB12" are the same id.
     """
 
     columns: Annotated[int, Field(ge=1, le=16)] = 1
@@ -39,17 +39,17 @@ class IdRules(Configuration):
 
 
 class DataConfig(BaseModel):
-    """A table and its columns. Column names are compared without surrounding white space, as headers are.
+    """A table and its columns. Surrounding white space is ignored in column names, here and in headers.
 
     Attributes:
         path: the file.
-        format: ``auto`` goes by the file's suffix: ``.csv``, ``.parquet`` or ``.pq``.
-        id_column: the ids that the parties have in common, written as the job's ``[ids]`` says; a list where several
-            columns make an id.
+        format: ``auto`` determines it by the file's suffix: ``.csv``, ``.parquet`` or ``.pq``.
+        id_column: the ids on which the parties' tables are matched, normalized by the job's ``[ids]``; a list if
+            several columns form an id.
         label_column: what is predicted; only at the active party.
-        columns: the features and their kinds, in the order wanted; columns not named are left out. Without it every
+        columns: the features and their kinds, in the desired order; other columns are ignored. If omitted, every
             column other than id, label and ``drop`` is a feature: text and booleans categorical, numbers numeric.
-        drop: columns that are not read; each has to exist.
+        drop: columns to ignore; each must exist.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -63,7 +63,7 @@ class DataConfig(BaseModel):
 
     @property
     def id_columns(self) -> tuple[str, ...]:
-        """The columns that make an id, in order."""
+        """The columns that form an id, in order."""
         return (self.id_column,) if isinstance(self.id_column, str) else self.id_column
 
     @model_validator(mode="after")
@@ -74,5 +74,5 @@ class DataConfig(BaseModel):
         repeated = sorted({name for name in uses if uses.count(name) > 1})
         if repeated:
             names = ", ".join(f"'{name}'" for name in repeated)
-            raise ValueError(f"a column has one use only (id, label, feature or dropped), but used more often: {names}")
+            raise ValueError(f"a column can have only one use (id, label, feature, drop); more than one for: {names}")
         return self

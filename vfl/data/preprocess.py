@@ -16,7 +16,7 @@ from vfl.errors import DataError
 from vfl.models.config import BottomInputs
 
 CLIP_STD = 8.0
-"""Standardized values beyond this many standard deviations are cut off: one outlier must not saturate a model."""
+"""Standardized values are clipped to this many standard deviations, so one outlier cannot saturate a model."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,7 @@ class Features:
 
 def _strictly_ascending(values: tuple[str, ...]) -> tuple[str, ...]:
     if any(low >= high for low, high in pairwise(values)):
-        raise ValueError("categories have to be sorted and different from each other")
+        raise ValueError("categories must be sorted and distinct")
     return values
 
 
@@ -55,7 +55,7 @@ class _Fitted(BaseModel):
 
 
 class NumericScale(_Fitted):
-    """Scale of a numeric column: ``(value - mean) / std``, and whether training rows lacked values."""
+    """Scale of a numeric column, ``(value - mean) / std``, and whether values were missing in the training rows."""
 
     name: str
     mean: FiniteFloat
@@ -71,9 +71,9 @@ class Vocabulary(_Fitted):
 
 
 class Preprocessor(_Fitted):
-    """What was learnt from the training rows.
+    """Preprocessing fitted on the training rows.
 
-    It holds values of the table (means, categories), so it stays at the party, in its own checkpoint.
+    It contains values of the table (means, categories), so it stays at the party, in its own checkpoint.
     """
 
     version: Literal[1] = 1
@@ -82,17 +82,17 @@ class Preprocessor(_Fitted):
 
     @classmethod
     def fit(cls, table: Table, rows: npt.NDArray[np.int64]) -> Preprocessor:
-        """Learn scales and vocabularies.
+        """Fit scales and vocabularies.
 
         Args:
             table: n rows.
-            rows: positions of the training rows; nothing is learnt from the others.
+            rows: positions of the training rows; the others have no influence.
 
         Raises:
             DataError: no training rows, or values too large to be averaged.
         """
         if len(rows) == 0:
-            raise DataError("there are no training rows to learn the preprocessing from", remedy="provide more rows")
+            raise DataError("there are no training rows to fit the preprocessing on", remedy="provide more rows")
         training = table.select(rows)
         scales = [
             _fit_scale(name, column) for name, column in zip(table.numeric_names, training.numeric.T, strict=True)
@@ -105,12 +105,12 @@ class Preprocessor(_Fitted):
 
     @property
     def numeric_width(self) -> int:
-        """p': numeric columns plus missing-indicators."""
+        """p': numeric columns plus missing indicators."""
         return len(self.numeric) + sum(scale.has_missing for scale in self.numeric)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Number of codes of each categorical column, code 0 included."""
+        """Number of codes of each categorical column, including code 0."""
         return tuple(len(vocabulary.categories) + 1 for vocabulary in self.categorical)
 
     @property
@@ -124,10 +124,10 @@ class Preprocessor(_Fitted):
         )
 
     def transform(self, table: Table) -> Features:
-        """Standardize, fill in the training mean where a value is missing, and encode; any rows, seen or not.
+        """Standardize, replace missing values by the training mean, and encode. Works for any rows, seen or not.
 
         Raises:
-            DataError: the table's feature columns are not those of the fit.
+            DataError: the feature columns differ from those that it was fitted on.
         """
         self._check_columns(table)
         numeric = np.zeros((len(table), self.numeric_width), dtype=np.float32)
@@ -143,7 +143,7 @@ class Preprocessor(_Fitted):
         return Features(torch.from_numpy(numeric), torch.from_numpy(codes))
 
     def to_json(self) -> str:
-        """Text from which ``from_json`` makes an equal preprocessor, to the last bit."""
+        """Text from which ``from_json`` creates an equal preprocessor, bit for bit."""
         return self.model_dump_json()
 
     @classmethod
@@ -151,7 +151,7 @@ class Preprocessor(_Fitted):
         """Read what ``to_json`` wrote.
 
         Raises:
-            DataError: anything else.
+            DataError: the text is not valid.
         """
         try:
             return cls.model_validate_json(text)
@@ -161,7 +161,7 @@ class Preprocessor(_Fitted):
             raise DataError(
                 "the stored preprocessing cannot be read",
                 detail="; ".join(places[:5]),
-                remedy="use the checkpoint as it was written, with the version of vfl that wrote it",
+                remedy="use the unmodified checkpoint with the version of vfl that wrote it",
             ) from None
 
     def _check_columns(self, table: Table) -> None:
@@ -173,7 +173,7 @@ class Preprocessor(_Fitted):
             expected = tuple(column.name for column in fitted)
             if found != expected:
                 raise DataError(
-                    "the feature columns are not those that the preprocessing was learnt from",
+                    "the feature columns differ from those that the preprocessing was fitted on",
                     detail=f"{kind} columns are {list(found)}, expected {list(expected)}",
                     remedy="export the same columns in the same order, or declare them and their kinds in 'columns'",
                 )
@@ -184,13 +184,13 @@ def _fit_scale(name: str, column: npt.NDArray[np.float64]) -> NumericScale:
     has_missing = len(present) < len(column)
     if len(present) == 0:
         return NumericScale(name=name, mean=0.0, std=1.0, has_missing=True)
-    if present.min() == present.max():  # rounding may leave a constant column a tiny deviation, which would blow up
+    if present.min() == present.max():  # rounding could give a tiny deviation, which would blow up the values
         return NumericScale(name=name, mean=float(present[0]), std=1.0, has_missing=has_missing)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, std = float(present.mean()), float(present.std())
     if not (np.isfinite(mean) and np.isfinite(std)):
         raise DataError(
-            "a numeric column holds values too large to be standardized",
+            "a numeric column contains values that are too large to standardize",
             detail=f"column '{name}': mean or standard deviation is beyond the range of a double",
             remedy="rescale the column",
         )
@@ -198,6 +198,6 @@ def _fit_scale(name: str, column: npt.NDArray[np.float64]) -> NumericScale:
 
 
 def _standardize(column: npt.NDArray[np.float64], scale: NumericScale) -> npt.NDArray[np.float64]:
-    with np.errstate(over="ignore"):  # an overflow is cut off as any outlier
+    with np.errstate(over="ignore"):  # an overflow is clipped like any outlier
         standardized = np.clip((column - scale.mean) / scale.std, -CLIP_STD, CLIP_STD)
     return np.where(np.isnan(column), 0.0, standardized)

@@ -1,4 +1,4 @@
-"""The ids of a table's rows, written by the rules that all parties of a job share."""
+"""The ids of a table's rows, normalized by the rules that all parties of a job share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _INTEGER = r"^([+-]?)0*([0-9]+)$"
 
 
 def read_ids(source: Source, columns: tuple[str, ...], rules: IdRules) -> pl.Series:
-    """The id of each row as text, null where one of its columns is empty.
+    """The id of each row as text, null if one of its columns is empty.
 
-    Several columns are joined as ``length:value`` each, the length in UTF-8 bytes, so that ("ab", "c") and ("a", "bc")
-    stay two ids. An id may be of any length: only its hash is worked with.
+    Several columns are joined as ``length:value`` each, the length in UTF-8 bytes, so ("ab", "c") and ("a", "bc") stay
+    distinct. An id may have any length: only its hash is used.
 
     Raises:
-        ConfigError: the table has another number of id columns than the job says.
-        DataError: a type that has no canonical text; with ``type = "integer"``, values that are no whole numbers.
+        ConfigError: the number of id columns differs from the one in the job.
+        DataError: a type without a canonical text form; with ``type = "integer"``, values that are not whole numbers.
     """
     if len(columns) != rules.columns:
         raise ConfigError(
@@ -37,17 +37,17 @@ def read_ids(source: Source, columns: tuple[str, ...], rules: IdRules) -> pl.Ser
 
 
 def check_unique(ids: pl.Series, source: Source) -> None:
-    """Refuse ids that stand for several rows.
+    """Refuse ids that occur in several rows.
 
     Raises:
-        DataError: with counts, and no id.
+        DataError: an id is repeated; the error has counts but no ids.
     """
     if surplus := ids.len() - ids.n_unique():
         raise DataError(
             "the id column has repeated values",
             detail=f"{source.path}: {surplus} of {ids.len()} rows repeat the id of another row, "
-            "once ids are written as the job says",
-            remedy="keep one row for each id; look at [ids] of job.toml if the ids differ in case or white space only",
+            "after normalization by [ids] of job.toml",
+            remedy="keep one row for each id; check [ids] of job.toml if ids differ only in case or white space",
         )
 
 
@@ -73,7 +73,7 @@ def _integers(source: Source, name: str, text: pl.Series) -> pl.Series:
     bad = ~text.str.contains(_INTEGER).fill_null(True)
     if bad.any():
         raise DataError(
-            "the id column holds values that are no whole numbers, as the job says they are",
+            "the id column contains values that are not whole numbers, which the job requires",
             detail=f"{source.path}, column '{name}': {bad.sum()} of {text.len()} values, "
             f"first in {source.unit} {source.positions[int(bad.to_numpy().argmax())]}",
             remedy='correct the ids, or agree on ids.type = "string" in job.toml',

@@ -1,11 +1,11 @@
 """Which rows belong to training, validation and test, and the batches of an epoch; the same at every party.
 
-Every party derives both from numbers that all of them have: the count of aligned rows and the job's seed. So the order
-is known to every party, by design, and is no secret.
+Every party derives both from numbers that all of them have: the number of aligned rows and the job's seed. By design,
+the order is known to every party and is not a secret.
 
-Random orders come from the raw output of the Philox generator, sorted. NumPy keeps the outputs of its bit generators
-and of ``SeedSequence`` fixed for ever, but not those of ``permutation`` and ``shuffle``, and parties may run different
-versions of it.
+Random orders come from the raw output of the Philox generator, sorted. NumPy guarantees stable output of its bit
+generators and of ``SeedSequence``, but not of ``permutation`` and ``shuffle``, and parties may run different versions
+of NumPy.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _SEED_LIMIT = 2**64
 
 
 def split_rows(n: int, validation: float, test: float, seed: int) -> dict[Split, IndexArray]:
-    """Divide the rows 0..n-1 at random; validation and test are rounded half up, training gets the rest.
+    """Split the rows 0..n-1 at random; validation and test sizes are rounded half up, training gets the rest.
 
-    The division cannot be stratified by label: passive parties have no labels, and a division that depended on them
-    would tell labels. A rare class may thus be uneven between the parts.
+    The split cannot be stratified by label: passive parties have no labels, and a split that depended on them would
+    reveal labels. A rare class may therefore be distributed unevenly.
 
     Args:
-        n: count of aligned rows.
+        n: number of aligned rows.
         validation: share of the rows in [0, 1).
         test: share of the rows in [0, 1).
         seed: the job's seed, 0 <= seed < 2^64.
@@ -43,7 +43,7 @@ def split_rows(n: int, validation: float, test: float, seed: int) -> dict[Split,
 
     Raises:
         ConfigError: shares or seed out of range.
-        DataError: training, or a part with a share above 0, would be without rows.
+        DataError: the training part, or a part with a share above 0, would have no rows.
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ConfigError(
@@ -63,7 +63,7 @@ def split_rows(n: int, validation: float, test: float, seed: int) -> dict[Split,
     empty = [part.value for part, rows in parts.items() if needed[part] and len(rows) == 0]
     if empty:
         raise DataError(
-            f"there are too few aligned rows ({n}): none is left for {' and '.join(empty)}",
+            f"there are too few aligned rows ({n}): none are left for {' and '.join(empty)}",
             remedy="provide more rows, or change the shares of validation and test",
         )
     return parts
@@ -77,16 +77,16 @@ def epoch_batches(rows: IndexArray, batch_size: int, seed: int, epoch: int, shuf
         batch_size: rows of a full batch.
         seed: the job's seed, 0 <= seed < 2^64.
         epoch: counted from 0; every epoch has its own order.
-        shuffle: True for training: random order, and an incomplete last batch of less than half the batch size is left
-            out for this epoch, as its few rows would weigh too much in a step. False for evaluation: all rows in the
-            order given.
+        shuffle: True for training: random order, and a last batch of less than half the batch size is skipped in this
+            epoch, because its few rows would have too much weight in a step. False for evaluation: all rows in the
+            given order.
 
     Returns:
-        Arrays of row positions, all of ``batch_size`` but perhaps the last.
+        Arrays of row positions, each with ``batch_size`` rows except possibly the last.
 
     Raises:
         ConfigError: batch size, seed or epoch out of range.
-        DataError: training rows do not fill half a batch.
+        DataError: the training rows do not fill half a batch.
     """
     if batch_size < 1:
         raise ConfigError("the batch size is below 1", detail=f"it is {batch_size}", remedy="set it to at least 1")
@@ -105,7 +105,7 @@ def epoch_batches(rows: IndexArray, batch_size: int, seed: int, epoch: int, shuf
 
 
 def _random_order(n: int, seed: int, *domain: int) -> IndexArray:
-    """Random permutation of 0..n-1. ``domain`` separates uses of one seed: equal seeds, unrelated orders."""
+    """Random permutation of 0..n-1. ``domain`` separates uses of one seed: their orders are unrelated."""
     if not (0 <= seed < _SEED_LIMIT and all(0 <= part < 2**32 for part in domain)):
         raise ConfigError(
             "the seed or the epoch is out of range",

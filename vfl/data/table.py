@@ -20,16 +20,16 @@ from vfl.runtime.progress import piece_finished
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """n rows of a party. Its repr tells sizes only, as rows must not reach a log.
+    """n rows of a party. Its repr shows only sizes, because rows must not reach a log.
 
     Attributes:
-        ids: n canonical ids as text, each once.
+        ids: n distinct canonical ids as text.
         numeric: (n, p) float64, NaN where missing, never infinite.
         numeric_names: p column names.
         categorical: (n, c) of str, None where missing.
         categorical_names: c column names.
         labels: (n,) float64, all finite; None at a passive party.
-        dropped: rows of the file that have no id and are left out.
+        dropped: number of rows that were skipped because they have no id.
     """
 
     ids: pl.Series
@@ -54,17 +54,17 @@ class Table:
 
     @property
     def bytes(self) -> int:
-        """About what it takes in memory; a text counts as 64 bytes."""
+        """Approximate memory use; a text counts as 64 bytes."""
         labels = 0 if self.labels is None else self.labels.nbytes
         return int(self.ids.estimated_size()) + self.numeric.nbytes + 64 * self.categorical.size + labels
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all rows in their order and the names of the columns, in hexadecimal."""
+        """SHA-256 of all rows in order and of the column names, in hexadecimal."""
         sha256 = hashlib.sha256()
         texts = (*self.numeric_names, *self.categorical_names, *self.ids, *self.categorical.ravel())
         for text in texts:
-            # Told apart by their lengths; what is missing differs from every text.
+            # The length separates values; a missing value differs from every text.
             encoded = b"" if text is None else str(text).encode()
             sha256.update((-1 if text is None else len(encoded)).to_bytes(8, "little", signed=True) + encoded)
         for values in (self.numeric, self.labels):
@@ -92,22 +92,22 @@ def load_table(
     needs_features: bool | None = None,
     frame: pl.DataFrame | None = None,
 ) -> Table:
-    """Read a party's table and check it whole. Rows without an id are left out and counted.
+    """Read a party's table and check all of it. Rows without an id are skipped and counted.
 
-    In CSV the empty cell is missing; where a number is expected so are NA, N/A, NaN, null and none. Blank lines are
+    In CSV an empty cell is a missing value; in numeric columns so are NA, N/A, NaN, null and none. Blank lines are
     skipped.
 
     Args:
         config: file and columns.
-        rules: how ids are written; the defaults where left out.
+        rules: how ids are normalized; the defaults if omitted.
         needs_label: True at the active party, which may have no features at all.
-        needs_features: by default where no label is needed.
-        frame: the rows, where they are in memory; then ``config.path`` only names them in errors.
+        needs_features: by default, True if no label is needed.
+        frame: the rows, if they are in memory; ``config.path`` then only identifies them in errors.
 
     Raises:
-        ConfigError: a label column is configured where none belongs, or none where one is needed; unknown format.
-        DataError: unreadable or empty file; missing columns; no ids at all or repeated ones; values that do not
-            fit their column; labels that are missing or no finite numbers; no features at a passive party.
+        ConfigError: a label column is configured but not allowed, or needed but not configured; unknown format.
+        DataError: unreadable or empty file; missing columns; no ids or repeated ids; values that do not fit their
+            column; labels that are missing or not finite numbers; no features at a passive party.
     """
     _check_label_column(config, needs_label)
     source = read_source(config) if frame is None else frame_source(frame, config.path)
@@ -121,7 +121,7 @@ def load_table(
         raise DataError(
             "the table of a passive party has no feature columns",
             detail=f"{source.path} has the columns {_listed(source)}",
-            remedy="export feature columns, or name them in 'columns'",
+            remedy="export feature columns, or list them in 'columns'",
         )
     numeric_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.NUMERIC)
     categorical_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.CATEGORICAL)
@@ -150,7 +150,7 @@ def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Sourc
     if not present.any():
         raise DataError(
             "no row of the table has an id",
-            detail=f"{source.path}: {', '.join(config.id_columns)} of all {ids.len()} rows empty",
+            detail=f"{source.path}: {', '.join(config.id_columns)} empty in all {ids.len()} rows",
             remedy="correct data.id_column in party.toml, or export the table with its ids",
         )
     source, ids = source.where(present), ids.filter(present)
@@ -163,13 +163,13 @@ def _check_label_column(config: DataConfig, needs_label: bool) -> None:
         raise ConfigError(
             "the active party's table has no label column configured",
             detail=f"{config.path}: 'label_column' is not set",
-            remedy="set 'label_column' to the column that is to be predicted",
+            remedy="set 'label_column' to the column to predict",
         )
     if not needs_label and config.label_column is not None:
         raise ConfigError(
-            "a label column is configured where none is used",
+            "a label column is configured, but only the active party may have one",
             detail=f"{config.path}: 'label_column' is '{config.label_column}'",
-            remedy="remove 'label_column', and name the column in 'drop' if the table has it",
+            remedy="remove 'label_column', and list the column in 'drop' if the table has it",
         )
 
 
@@ -179,7 +179,7 @@ def _check_columns_exist(config: DataConfig, source: Source) -> None:
     missing = [name for name in wanted if name not in source.frame.columns]
     if missing:
         raise DataError(
-            "the configured table lacks configured columns",
+            "configured columns are missing from the table",
             detail=f"{source.path} has no {', '.join(map(repr, missing))}; it has the columns {_listed(source)}",
             remedy="correct the names in the configuration or in the header; a CSV file needs commas between fields",
         )
@@ -198,7 +198,7 @@ def _labels(source: Source, name: str) -> npt.NDArray[np.float64]:
         labels = Column.of(source, name).to_numeric()
     except DataError as error:
         raise DataError(
-            "the label column holds values that are no finite numbers",
+            "the label column contains values that are not finite numbers",
             detail=error.detail,
             remedy="write labels as numbers: 0 and 1, classes as 0, 1, 2, ..., or the quantity itself",
         ) from None

@@ -135,13 +135,13 @@ def note_refusal(notes: FindingLog, error: VflError) -> None:
 
 
 def _judge_version(notes: FindingLog, _: Prober, answer: Answer) -> None:
-    peer, said = notes.target, answer.diagnosis
+    peer, report = notes.target, answer.diagnosis
     both = f"{notes.source} runs vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}; {peer} runs vfl "
-    both += f"{said.package_version}, protocol {said.protocol_version}"
+    both += f"{report.package_version}, protocol {report.protocol_version}"
     remedy = "install the same version of vfl everywhere"
-    if said.protocol_version != PROTOCOL_VERSION:
+    if report.protocol_version != PROTOCOL_VERSION:
         notes.problem(Check.VERSION, both, side=peer, remedy=remedy, code=MismatchError.code)
-    elif said.package_version != PACKAGE_VERSION:
+    elif report.package_version != PACKAGE_VERSION:
         notes.warning(Check.VERSION, both, side=peer, remedy=remedy)
     else:
         notes.ok(Check.VERSION, f"both run vfl {PACKAGE_VERSION}, protocol {PROTOCOL_VERSION}")
@@ -179,7 +179,7 @@ def _judge_state(notes: FindingLog, _: Prober, answer: Answer) -> None:
     peer = notes.target
     match answer.diagnosis.activity:
         case Activity.WAITING:
-            notes.ok(Check.STATE, f"{peer} waits for a job")
+            notes.ok(Check.STATE, f"{peer} is waiting for a job")
         case Activity.BUSY:
             remedy = "wait until that run is over, or stop it"
             what = f"{peer} is busy with a run and would refuse another"

@@ -140,7 +140,7 @@ def seeded_from_wire(
     sender: str,
     what: str,
 ) -> torch.Tensor:
-    """Fresh ciphertexts (C, 2, L, N) from a peer's first polynomials and seeds, checked likewise.
+    """Fresh ciphertexts (C, 2, L, N) from a peer's first polynomials and seeds, checked in the same way.
 
     Raises:
         ProtocolError: wrong shape, or a residue not below its prime; names the sender.

@@ -135,7 +135,7 @@ class EncryptedActive:
         yield Send((name,), MaskedActivationGradient(center(exact_BD + noise_BD, p.tau)))
 
     def _send_gradient(self, layout: BackwardLayout, d_z_BK: IntArray) -> Exchange[None]:
-        """B1: Enc(d_z), the packing for d_z U^T first: it leads to the longest work at a party."""
+        """B1: Enc(d_z), the packing for d_z U^T first: it starts the longest computation at a party."""
         rows, blocks = layout.rows, None if layout.shared else layout.blocks
         self._owner.expect(sum(packing.ciphertexts for packing in (rows, blocks) if packing is not None))
         if rows is not None:

@@ -1,6 +1,6 @@
 """Fixed point: reals to integers of Z_t and back, with range checks instead of silent wrapping.
 
-Arithmetic uses int64, which wraps modulo 2^64; as t = 2^tau divides 2^64, reducing afterwards is exact.
+Arithmetic uses int64, which wraps modulo 2^64; as t = 2^tau divides 2^64, reducing afterward is exact.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Slab:
 
 
 def slabs(layout: ProductLayout) -> Iterator[Slab]:
-    """A product split by rows, so that one slab is computed while others are sent. Messages are numbered on."""
+    """A product split by rows, so one slab is computed while others are sent. Message numbers run through all slabs."""
     source = product = 0
     for rows, run in layout.slabs(PART_CIPHERTEXTS):
         parts = Parts(run.product.ciphertexts, product)

@@ -1,4 +1,4 @@
-"""How many of torch's threads a party's models use, without a lasting change to the process they run in."""
+"""The number of torch threads that a party's models use, without a lasting change to the process they run in."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _threads: ContextVar[int | None] = ContextVar("_threads", default=None)
 
 
 def use_model_threads(count: int) -> None:
-    """From now on ``model_arithmetic`` in this task, and in what it starts, uses so many threads."""
+    """From now on ``model_arithmetic`` uses this many threads, in this task and in the tasks and threads it starts."""
     _threads.set(count)
 
 
 @contextmanager
 def model_arithmetic() -> Iterator[None]:
-    """Forward and backward passes of a party's models run inside.
+    """Context in which a party's models run their forward and backward passes.
 
-    The number of threads decides in which order torch adds up, and so the last bits of a sum: the same job gives the
-    same weights only with the same number. Torch's setting is the whole process's, so it is restored afterward, and one
-    party of a process computes at a time.
+    The number of threads determines the order in which torch adds, and so the last bits of a sum: the same job gives
+    the same weights only with the same number of threads. Torch's setting applies to the whole process, so it is
+    restored afterward, and only one party of a process computes at a time.
     """
     count = _threads.get()
     if count is None:

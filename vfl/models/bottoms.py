@@ -1,4 +1,4 @@
-"""Bottom models: a party's features to alpha, and the contract that the interaction layer relies on.
+"""Bottom models, which map a party's features to alpha, and the contract that the interaction layer relies on.
 
 Shape suffixes: B rows of the batch, D width of the bottom's output; p numeric and c categorical columns.
 """
@@ -35,7 +35,7 @@ class Bottom(nn.Module):
     """A bottom model f_i with its contract: (B, p) and (B, c) to alpha (B, d), every value in [-1, 1].
 
     Args:
-        module: the network; called with ``numeric`` alone where there are no categorical columns.
+        module: the network; called with ``numeric`` only if there are no categorical columns.
         inputs: the columns it expects.
         width: d; that of encodings follows from what they were fitted to, whatever is given here.
         frozen: parameters stay as they are, and the network stays in evaluation mode.
@@ -57,11 +57,11 @@ class Bottom(nn.Module):
 
     @property
     def trainable(self) -> bool:
-        """Whether any parameter takes a gradient; if not, no activation gradient is ever sent to this party."""
+        """Whether any parameter requires a gradient; if not, this party is never sent an activation gradient."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
     def train(self, mode: bool = True) -> Bottom:
-        """Training mode, except that a bottom without trainable parameters always computes as in evaluation."""
+        """Set training mode, except that a bottom without trainable parameters always stays in evaluation mode."""
         super().train(mode and self.trainable)
         return self
 
@@ -70,7 +70,7 @@ class Bottom(nn.Module):
 
         Args:
             numeric: (B, p) float.
-            categorical: (B, c) int64 codes; (B, 0) where there are none.
+            categorical: (B, c) int64 codes; (B, 0) if there are no categorical columns.
 
         Returns:
             alpha (B, d); see ``check_output`` for its contract.
@@ -81,8 +81,8 @@ class Bottom(nn.Module):
         expected = (self.inputs.numeric_width, len(self.inputs.cardinalities))
         if (numeric.shape[1], categorical.shape[1]) != expected:
             raise ModelError(
-                "the bottom model was built for other columns than it is given",
-                detail=f"built for {expected}, given {(numeric.shape[1], categorical.shape[1])} numeric and "
+                "the bottom model was built for different columns",
+                detail=f"built for {expected}, got {(numeric.shape[1], categorical.shape[1])} numeric and "
                 "categorical columns",
                 remedy="use the columns and preprocessing that the model was trained with",
             )
@@ -95,7 +95,7 @@ class Bottom(nn.Module):
         Args:
             alpha_BD: the output to check.
             name: the party's name, for the message.
-            rows: B, where the caller knows it.
+            rows: B, if the caller knows it.
 
         Raises:
             ModelError: not floating point (B, d), not finite, or outside [-1, 1].
@@ -106,14 +106,14 @@ class Bottom(nn.Module):
                 name,
                 "does not have the agreed shape and type",
                 f"expected (rows, {self.width}) floating point, got {tuple(alpha_BD.shape)} {alpha_BD.dtype}",
-                "end the bottom with a layer of as many units as this party's width in job.toml",
+                "end the bottom with a layer that has as many units as this party's width in job.toml",
             )
         largest = alpha_BD.detach().abs().max().item() if alpha_BD.numel() else 0.0
         if not torch.isfinite(alpha_BD).all():
             raise self._broken(
                 name,
                 "is not finite",
-                "it holds NaN or infinity",
+                "it contains NaN or infinity",
                 "lower this party's learning rate, and check the features for missing or extreme values",
             )
         if largest > 1.0:
@@ -128,7 +128,7 @@ class Bottom(nn.Module):
         layer, module = list(self.module.named_modules())[-1]
         where = f"last layer '{layer or 'module'}' ({type(module).__name__}) of the model set by [bottom] in party.toml"
         return ModelError(
-            f"the bottom model's output of party '{name}' {what}", detail=f"{where}: {detail}", remedy=remedy
+            f"the output of the bottom model of party '{name}' {what}", detail=f"{where}: {detail}", remedy=remedy
         )
 
 
@@ -173,17 +173,18 @@ def build_bottom(
 
 
 def probe_bottom(bottom: Bottom, name: str) -> None:
-    """Run a few made-up rows through a copy of the bottom, so that a broken model is refused before the job starts.
+    """Run a few random rows through a copy of the bottom, so that a broken model is refused before the run starts.
 
-    The rows reach well beyond standardized features. The bottom itself, its buffers and torch's global generator are
-    left as they were.
+    The rows cover a wider range than standardized features. The bottom itself, its buffers and torch's global
+    generator are left unchanged.
 
     Args:
-        bottom: the model to try, in training and in evaluation mode.
+        bottom: the model to test, in training and in evaluation mode.
         name: the party's name, for the message.
 
     Raises:
-        ModelError: it raises, breaks the output contract, or its output does not depend on its trainable parameters.
+        ModelError: it raises an exception or breaks the output contract, or its output does not depend on its trainable
+            parameters.
     """
     trial = copy.deepcopy(bottom)
     with seeded(0):
@@ -194,7 +195,7 @@ def probe_bottom(bottom: Bottom, name: str) -> None:
             trial.check_output(alpha_BD, name, rows=_PROBE_ROWS)
             if trial.trainable and not alpha_BD.requires_grad:
                 raise ModelError(
-                    f"the bottom model's output of party '{name}' does not depend on its trainable parameters",
+                    f"the output of the bottom model of party '{name}' does not depend on its trainable parameters",
                     remedy="remove detach() and no_grad() from the model, or set [bottom] frozen = true in party.toml",
                 )
 
@@ -214,6 +215,6 @@ def _attempt(bottom: Bottom, name: str, numeric: Tensor, categorical: Tensor) ->
         raise ModelError(
             f"the bottom model of party '{name}' fails on a batch",
             detail=f"{type(error).__name__}: {error}",
-            remedy="check that the model set by [bottom] in party.toml takes (rows, numeric columns) floats, and "
-            "(rows, categorical columns) codes where the table has categorical columns",
+            remedy="check that the model set by [bottom] in party.toml takes (rows, numeric columns) floats and, if "
+            "the table has categorical columns, (rows, categorical columns) codes",
         ) from error

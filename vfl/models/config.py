@@ -24,7 +24,7 @@ class _Config(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class BottomInputs:
-    """What a party's preprocessing hands to its bottom model.
+    """What a party's preprocessing passes to its bottom model.
 
     Attributes:
         numeric_width: number of numeric columns p; the numeric input is a float32 tensor (B, p).
@@ -61,7 +61,7 @@ class CnnBottom(_Config):
 class IdentityBottom(_Config):
     """Frozen bottom without parameters: the numeric columns times ``scale``, clamped to [-1, 1].
 
-    The default keeps standardized columns unclamped up to four standard deviations.
+    With the default, standardized columns are not clamped within four standard deviations.
     """
 
     kind: Literal["identity"] = "identity"
@@ -96,9 +96,9 @@ class EncodingsBottom(_Config):
 class CustomBottom(_Config):
     """A party's own bottom: ``factory(inputs: BottomInputs, width: int, **options) -> torch.nn.Module``.
 
-    The module is called as ``module(numeric)``, or as ``module(numeric, categorical)`` where the party has categorical
-    columns, and returns (B, width) with every value in [-1, 1]. ``frozen`` keeps its parameters as the factory made
-    them, for instance trained beforehand on the party's own data.
+    The module is called as ``module(numeric)``, or as ``module(numeric, categorical)`` if the party has categorical
+    columns, and returns (B, width) with every value in [-1, 1]. ``frozen`` keeps its parameters as the factory
+    created them, for instance pretrained on the party's own data.
     """
 
     kind: Literal["custom"] = "custom"
@@ -114,7 +114,7 @@ BottomConfig = Annotated[
 
 
 class TopConfig(_Config):
-    """The top model: hidden widths, and the Lipschitz constant (L2 to L2) that the map from Z to logits keeps."""
+    """The top model: hidden widths, and a bound on the Lipschitz constant (L2 to L2) of the map from Z to logits."""
 
     hidden: tuple[Width, ...] = (32, 32)
     lipschitz: float = Field(default=1.0, gt=0)
@@ -126,13 +126,13 @@ class TopConfig(_Config):
         if odd:
             raise ValueError(
                 f"hidden widths of the top model must be even, because its activation sorts pairs of units: "
-                f"use {odd[0] + 1} in place of {odd[0]}"
+                f"use {odd[0] + 1} instead of {odd[0]}"
             )
         return hidden
 
 
 class TaskConfig(_Config):
-    """What is predicted. ``classes`` belongs to multiclass only, ``loss`` to regression only (Huber when left out)."""
+    """What is predicted. ``classes`` applies only to multiclass, ``loss`` only to regression (Huber if omitted)."""
 
     kind: Literal["binary", "multiclass", "regression"]
     classes: int | None = None

@@ -1,6 +1,6 @@
 """A party's own bottom model, loaded from ``module:callable``.
 
-The factory is named in the party's own configuration only; nothing that another organization sends can choose it.
+Only the party's own configuration names the factory; nothing that another organization sends can affect the choice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def build_custom(
 
 
 def load_factory(path: str) -> Callable[..., Any]:
-    """What ``module:callable`` names.
+    """The callable that ``module:callable`` names.
 
     Raises:
         ConfigError: the module cannot be imported, or has no such callable.

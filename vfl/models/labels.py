@@ -1,6 +1,6 @@
-"""Raw labels as the active party's table holds them, and the numbers that a loss is computed from.
+"""Encodes the raw labels of the active party's table as the numbers that a loss is computed from.
 
-An encoding is fitted on the training part alone and saved with the model; it stays at the active party.
+An encoding is fitted only on the training part and saved with the model; it stays at the active party.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LabelEncoding(BaseModel, ABC):
         """Raw labels (B,) to int64 classes or float32 values (B,).
 
         Raises:
-            DataError: labels are missing, not numeric for a regression, or were not seen when fitting.
+            DataError: labels are missing, are not numeric in a regression, or did not occur in the training part.
         """
 
     def to_json(self) -> str:
@@ -57,7 +57,7 @@ class LabelEncoding(BaseModel, ABC):
 
 def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values or any(low >= high for low, high in pairwise(values)):
-        raise ValueError("classes have to be sorted and distinct, and at least one")
+        raise ValueError("classes must be sorted and distinct, with at least one")
     return values
 
 
@@ -100,11 +100,11 @@ _ANY_ENCODING: TypeAdapter[ClassEncoding | ScaleEncoding] = TypeAdapter(
 def fit_labels(config: TaskConfig, labels: Labels) -> LabelEncoding:
     """Fit the encoding of a task on the labels (B,) of the training part.
 
-    Classes are the sorted distinct labels; labels that are already 0..classes-1 keep their numbers even if the
-    training part lacks some of them.
+    Classes are the sorted distinct labels; labels that are already 0..classes-1 keep their numbers even if
+    some do not occur in the training part.
 
     Raises:
-        DataError: labels are missing, constant, or do not fit the task.
+        DataError: labels are missing or constant, or do not fit the task.
     """
     if config.kind == "regression":
         return _fit_scale(_numeric(labels))
@@ -121,15 +121,15 @@ def fit_labels(config: TaskConfig, labels: Labels) -> LabelEncoding:
         return ClassEncoding(values=tuple(range(classes)))
     if len(distinct) != classes:
         raise DataError(
-            f"the training part does not hold as many distinct labels as the {config.kind} task has classes",
+            f"the training part does not have as many distinct labels as the {config.kind} task has classes",
             detail=f"{len(distinct)} distinct labels for {classes} classes: {shown(distinct)}",
-            remedy="in [task] of job.toml set kind and classes to what the label column holds, or correct the column",
+            remedy="set kind and classes in [task] of job.toml to match the label column, or correct the column",
         )
     return ClassEncoding(values=tuple(distinct.tolist()))
 
 
 def clean_labels(labels: Labels) -> Labels:
-    """Labels (B,) as int64 where all are whole numbers, else float64 or text.
+    """Labels (B,) as int64 if all are whole numbers, otherwise float64 or text.
 
     Raises:
         DataError: a label is missing, or labels are of mixed or unsupported types.
@@ -184,9 +184,9 @@ def _missing(detail: str) -> DataError:
 
 def _unknown(unknown: Labels) -> DataError:
     return DataError(
-        "labels occur that the training part does not hold",
+        "some labels do not occur in the training part",
         detail=shown(np.unique(unknown)),
-        remedy="correct these labels, or change the split so that the training part holds every class",
+        remedy="correct these labels, or change the split so that the training part contains every class",
     )
 
 

@@ -1,6 +1,6 @@
-"""Metrics of a scored split, by torchmetrics. What is not defined (a single class, no rows) is NaN, without a warning.
+"""Metrics of a scored split, by torchmetrics. An undefined metric (a single class, no rows) is NaN, without a warning.
 
-Everything is computed in float64, so that confident logits do not tie after the sigmoid.
+Everything is computed in float64, so confident logits do not tie after the sigmoid.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def binary_metrics(logits_B: Tensor, labels_B: Tensor) -> Metrics:
 
 
 def multiclass_metrics(logits_BC: Tensor, labels_B: Tensor) -> Metrics:
-    """Accuracy, mean log loss, and the one-against-rest area under the ROC curve averaged over all classes.
+    """Accuracy, mean log loss, and the one-vs-rest area under the ROC curve averaged over all classes.
 
     Args:
         logits_BC: (B, C).

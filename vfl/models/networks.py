@@ -15,7 +15,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class MlpNetwork(nn.Module):
-    """Numeric columns beside one embedding per categorical column, then Linear and activation, Linear, Tanh."""
+    """Numeric columns and one embedding per categorical column, then Linear and activation, Linear, Tanh."""
 
     def __init__(self, config: MlpBottom, inputs: BottomInputs, width: int) -> None:
         super().__init__()
@@ -24,8 +24,7 @@ class MlpNetwork(nn.Module):
         if not widths[0]:
             raise ModelError(
                 "a bottom model needs at least one column",
-                remedy="list feature columns in [data] of party.toml, or leave out [bottom] at an active party without "
-                "features",
+                remedy="list feature columns in [data] of party.toml, or omit [bottom] at an active party without any",
             )
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
@@ -52,7 +51,7 @@ class CnnNetwork(nn.Module):
                 "the image shape of the 'cnn' bottom does not match the number of numeric columns",
                 detail=f"shape {config.shape} has {math.prod(config.shape)} pixels, "
                 f"the table has {inputs.numeric_width} numeric columns",
-                remedy="in [bottom] of party.toml set shape = [channels, height, width] with one column per pixel",
+                remedy="in [bottom] of party.toml, set shape = [channels, height, width] with one column per pixel",
             )
         channels, *size = config.shape
         layers: list[nn.Module] = [nn.Unflatten(1, config.shape)]
@@ -94,5 +93,5 @@ def _refuse_categorical(inputs: BottomInputs, kind: str) -> None:
         raise ModelError(
             f"the '{kind}' bottom takes numeric columns only",
             detail=f"the table has {len(inputs.cardinalities)} categorical column(s)",
-            remedy="in party.toml drop the categorical columns or use [bottom] kind = 'mlp', which embeds them",
+            remedy="in party.toml, drop the categorical columns or set [bottom] kind = 'mlp', which embeds them",
         )

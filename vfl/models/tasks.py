@@ -1,7 +1,7 @@
 """Tasks: what is predicted, the loss whose gradient starts the backward pass, and how a split is scored.
 
-The gradient of the loss by the logits is bounded per sample (``gradient_bound``, L2); times the top model's Lipschitz
-constant it bounds dL/dZ, and so what the passive parties' gradients can tell about one label.
+The gradient of the loss with respect to the logits is bounded per sample (``gradient_bound``, L2). Times the top's
+Lipschitz constant, it bounds dL/dZ, and so what the passive parties' gradients can reveal about one label.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from vfl.models.metrics import Metrics, binary_metrics, multiclass_metrics, regr
 
 
 class Task(ABC):
-    """One task; make it with ``make_task``.
+    """One task; create it with ``make_task``.
 
     Attributes:
-        config: what it was made from.
+        config: the configuration it was created from.
         out_width: number of logits per row.
         primary_metric: name of the metric that reports put first; higher is better.
         gradient_bound: largest L2 norm of dL/dlogits of one sample, or None if there is none.
@@ -38,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of every row, not averaged.
+        """Loss of each row, not averaged.
 
         Args:
             logits: (B, out).
@@ -48,17 +48,17 @@ class Task(ABC):
             (B,).
 
         Raises:
-            ModelError: the shapes do not belong together.
+            ModelError: the shapes do not match.
         """
 
     @abstractmethod
     def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
-        """Metrics of a whole split by name; NaN where one is not defined, such as the AUC of a single class.
+        """Metrics of a whole split by name; NaN if one is undefined, such as the AUC of a single class.
 
         Args:
             logits: (B, out).
             labels: (B,) encoded labels.
-            encoding: the task's label encoding; with it regression errors are in the labels' own unit.
+            encoding: the task's label encoding; if given, regression errors are in the labels' own unit.
         """
 
     def fit_labels(self, labels: Labels) -> LabelEncoding:
@@ -83,7 +83,7 @@ class Task(ABC):
 
     def _label_remedy(self, distinct: Labels) -> str:
         if len(distinct) > self.config.class_count:
-            return "set [task] kind and classes in job.toml to what the label column holds, or correct the column"
+            return "set kind and classes in [task] of job.toml to match the label column, or correct the column"
         if distinct.dtype.kind == "i" and distinct[0] == 1 and distinct[-1] == self.config.class_count:
             return "the labels count from 1: subtract 1, or encode them with fit_labels"
         return "encode the labels with fit_labels, which numbers the sorted distinct values from 0"
@@ -91,10 +91,10 @@ class Task(ABC):
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
         if logits.ndim != 2 or logits.shape[1] != self.out_width or labels.shape != logits.shape[:1]:
             raise ModelError(
-                "logits and labels do not belong together",
+                "logits and labels do not match",
                 detail=f"expected logits (rows, {self.out_width}) and labels (rows,), got {tuple(logits.shape)} and "
                 f"{tuple(labels.shape)}",
-                remedy=f"give the top model {self.out_width} output(s), and score as many labels as rows",
+                remedy=f"give the top model {self.out_width} output(s), and pass one label per row",
             )
 
 
@@ -148,7 +148,7 @@ class RegressionTask(Task):
         return loss(logits.squeeze(1), labels.to(logits.dtype), reduction="none")
 
     def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
-        """rmse, mae, r2, in the labels' own unit where ``encoding`` is given."""
+        """rmse, mae, r2, in the labels' own unit if ``encoding`` is given."""
         self._check_shapes(logits, labels)
         predicted, actual = logits.detach().squeeze(1).double(), labels.double()
         if isinstance(encoding, ScaleEncoding):

@@ -2,9 +2,9 @@
 
 Linear layers whose singular values are all close to one, alternating with GroupSort2, keep gradients from vanishing at
 a Lipschitz constant of one: Anil, Lucas, Grosse, "Sorting out Lipschitz function approximation", ICML 2019. The Björck
-projection and the activation are deel-torchlip's. Its ``SpectralLinear`` is not used as it stands because it keeps
-running estimates in buffers: every training forward changes them, so that a repeated step computes something else,
-evaluation lags one update behind, and a large update can make the projection diverge.
+projection and the activation are deel-torchlip's. Its ``SpectralLinear`` is not used because it keeps running estimates
+in buffers: every forward pass in training changes them, so a repeated step gives a different result, evaluation lags
+one update behind, and a large update can make the projection diverge.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vfl.models.config import TopConfig
 from vfl.models.seeding import seeded
 
 _FLOAT32_MARGIN = 4e-6
-"""Relative shrink of each layer, above the float32 rounding of the projection, so that no norm exceeds its target."""
+"""Each layer is shrunk by this fraction, more than the projection's float32 rounding, so no norm exceeds its target."""
 
 
 class SpectralBjorck(nn.Module):
-    """Parametrization: a weight to the nearby matrix with all singular values just under ``norm``.
+    """Parametrization that maps a weight to a nearby matrix with all singular values just under ``norm``.
 
-    The exact spectral norm scales the weight into the region where the Björck iteration converges and never passes one.
-    It has no state: the result depends on the weight alone, in training and in evaluation.
+    Dividing by the exact spectral norm brings the weight into the region where the Björck iteration converges and
+    never exceeds one. There is no state: the result depends only on the weight, in training and in evaluation.
     """
 
     def __init__(self, norm: float) -> None:
@@ -66,10 +66,10 @@ class LipschitzTop(nn.Module):
         """Build a top model on the CPU.
 
         Args:
-            config: hidden widths and the Lipschitz constant, shared out evenly among the layers.
+            config: hidden widths and the Lipschitz constant, divided evenly among the layers.
             in_width: K.
             out_width: number of logits.
-            seed: the same seed gives the same weights; torch's global generator is left as it was.
+            seed: the same seed gives the same weights; torch's global generator is left unchanged.
         """
         widths = [in_width, *config.hidden, out_width]
         norm = config.lipschitz ** (1.0 / (len(widths) - 1))
@@ -85,7 +85,7 @@ class LipschitzTop(nn.Module):
         return logits
 
     def export(self) -> nn.Sequential:
-        """A copy with plain ``nn.Linear`` layers that hold the effective weights; it computes the same logits."""
+        """A copy with plain ``nn.Linear`` layers that contain the effective weights; it computes the same logits."""
         return nn.Sequential(*(_plain(layer) for layer in self.layers))
 
 
@@ -98,7 +98,7 @@ def _linear(fan_in: int, fan_out: int, norm: float) -> nn.Linear:
 
 
 def linear_without_init(fan_in: int, fan_out: int) -> nn.Linear:
-    """A layer whose weights are to be set: nothing is drawn from torch's generator, which is the host program's."""
+    """A layer whose weights are set later: nothing is drawn from torch's generator, which the host program owns."""
     layer: nn.Linear = skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
     return layer
 

@@ -1,4 +1,4 @@
-"""How far one run is, as its coordinator keeps it: what has been committed, and what has been measured since."""
+"""The coordinator's journal of one run: what has been committed, and what has been measured since."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class RunJournal:
     """One run in a store of runs.
 
     Args:
-        store: where it was begun.
+        store: the store in which the run was begun.
         run: its name.
 
     Attributes:
-        outcome: what the run has to show so far.
+        outcome: the results of the run so far.
         kept_durably_at: when the last durable checkpoint was begun, on the monotonic clock; an interruption of the run
-            does not put the next one off.
+            does not postpone the next one.
     """
 
     def __init__(self, store: RunStore, run: str) -> None:
@@ -40,14 +40,14 @@ class RunJournal:
 
     @property
     def attempt(self) -> int:
-        """The last one that began; 0 before the first."""
+        """The latest attempt that has begun; 0 before the first."""
         return max(self._store.get(self._run).attempt, 0)
 
     @property
     def superseded(self) -> bool:
-        """Whether another coordinator has gone on with the run, so that this one must leave it alone.
+        """Whether another coordinator has taken over the run, so this one must not touch it.
 
-        Not where the record cannot be read: parties must hear of that, too.
+        False if the record cannot be read: parties must be informed of that, too.
         """
         try:
             return self._store.get(self._run).attempt != self._own_attempt
@@ -55,10 +55,10 @@ class RunJournal:
             return False
 
     def check_own(self) -> None:
-        """Whether the run is still this coordinator's.
+        """Check that the run still belongs to this coordinator.
 
         Raises:
-            ProtocolError: another one has gone on with it.
+            ProtocolError: another coordinator has taken over the run.
         """
         if self.superseded:
             raise superseded_coordinator()
@@ -69,28 +69,28 @@ class RunJournal:
         return self._store.last_checkpoint(self._run)
 
     def next_attempt(self) -> int:
-        """A number that no attempt of the run has had, wherever its coordinator was stopped.
+        """A number that no attempt of the run has had, no matter when its coordinator was stopped.
 
         Raises:
-            ProtocolError: another coordinator has gone on with the run.
+            ProtocolError: another coordinator has taken over the run.
         """
         self.check_own()
         self._own_attempt = self._store.next_attempt(self._run)
         return self._own_attempt
 
     def record(self, step: StepRecord) -> None:
-        """A step is done; it is kept with the next checkpoint, as without one it does not count."""
+        """Record a finished step. It is stored with the next checkpoint; without one it does not count."""
         self._steps.append(step)
 
     def note(self, kind: str, text: str, **facts: str | float) -> None:
-        """Keep an event for ``vfl runs show``."""
+        """Store an event for ``vfl runs show``."""
         self._store.event(self._run, kind, text, **facts)
 
     def commit(self, step: int, parties: Mapping[str, CheckpointId], *, durable: bool) -> None:
-        """All parties have written this checkpoint: from now on the run can go back to it.
+        """Record that all parties have written this checkpoint: from now on the run can go back to it.
 
         Raises:
-            ProtocolError: another coordinator has gone on with the run.
+            ProtocolError: another coordinator has taken over the run.
         """
         checkpoint = CommittedCheckpoint(step, self._own_attempt, durable, parties, self.outcome.to_json())
         self._store.commit(self._run, checkpoint, self._steps)
@@ -103,10 +103,10 @@ class RunJournal:
                 yield checkpoint
 
     def go_back(self, checkpoint: CommittedCheckpoint) -> int:
-        """Forget what came after a checkpoint; how many training steps that were.
+        """Forget what came after a checkpoint; return how many training steps were lost.
 
         Raises:
-            ProtocolError: another coordinator has gone on with the run.
+            ProtocolError: another coordinator has taken over the run.
         """
         before, recoveries = self.outcome.steps, self.outcome.recoveries
         self._store.roll_back(self._run, checkpoint.step, self._own_attempt)
@@ -116,15 +116,15 @@ class RunJournal:
         return max(before - self.outcome.steps, 0)
 
     def begin_anew(self) -> int:
-        """Forget everything where there is no checkpoint yet; how many training steps that were.
+        """Forget everything if there is no checkpoint yet; return how many training steps were lost.
 
         Raises:
-            CheckpointError: there are checkpoints, but none that all parties have whole.
+            CheckpointError: there are checkpoints, but none that all parties have intact.
         """
         if self._store.checkpoints(self._run):
             raise CheckpointError(
-                "the run has checkpoints, but none that all parties still have whole",
-                remedy="put the directories of 'checkpoints' of all parties back, or start a new run",
+                "the run has checkpoints, but none that all parties still have intact",
+                remedy="restore 'checkpoints.directory' at all parties, or start a new run",
             )
         before, self._steps = self.outcome, []
         self.outcome = RunResult(
@@ -138,25 +138,25 @@ class RunJournal:
         return before.steps
 
     def save(self) -> None:
-        """All parties have saved: nothing is repeated from here on.
+        """Record that all parties have saved their models: nothing is repeated from here on.
 
         Raises:
-            ProtocolError: another coordinator has gone on with the run.
+            ProtocolError: another coordinator has taken over the run.
         """
         self.check_own()
         self._store.end(self._run, RunState.SAVED, outcome=self.outcome.to_json())
 
     def finish(self) -> None:
-        """The run is over."""
+        """Record that the run is over."""
         self._store.end(self._run, RunState.FINISHED, outcome=self.outcome.to_json())
 
     def stop(self, error: VflError | None) -> None:
-        """The run has been stopped by an error, or by its operator."""
+        """Record that the run was stopped by an error, or by its operator."""
         if not self.saved and not self.superseded:
             state = RunState.FAILED if error else RunState.STOPPED
             self._store.end(self._run, state, error=error.summary if error else "stopped by its operator")
 
 
 def failed_at_checkpoint(error: VflError) -> bool:
-    """Whether a party could not write or use a checkpoint of its own: another one may do."""
+    """Whether a party could not write or use its own checkpoint: another checkpoint may work."""
     return isinstance(error, RemoteError) and error.remote_code == CheckpointError.code

@@ -1,4 +1,4 @@
-"""What stands in the coordinator's record of its runs, for ``vfl runs`` and for whoever goes on with a run."""
+"""Reads the coordinator's record of its runs, for ``vfl runs`` and for resuming a run."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vfl.run_records.schema import create_or_check, readable
 RecordT = TypeVar("RecordT")
 
 BUSY_SECONDS = 10.0
-"""How long to wait for another process that writes to the same file."""
+"""How long to wait for another process that is writing to the same file."""
 _SHOWN_NAMES = 5
 
 _RUN = "SELECT run, job, federation, digest, job_file, state, attempt, step, started, updated, error FROM runs"
 
 
 class RunReader:
-    """The record of all runs of one coordinator, to read. May be used from several threads, and by several processes.
+    """Read access to the record of all runs of one coordinator. Safe for several threads and several processes.
 
     Args:
-        path: SQLite file of mode 0600; made if it is not there.
+        path: SQLite file of mode 0600; created if it does not exist.
 
     Raises:
-        CheckpointError: it cannot be opened, is no such record, is damaged, or was written by a newer vfl. Every
-            method raises it, too, when the file cannot be read.
+        CheckpointError: it cannot be opened, is not a record of runs, is damaged, or was written by a newer vfl. Every
+            method also raises this when the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class RunReader:
     # --- runs ---
 
     def get(self, run: str) -> RunRecord:
-        """What is known of a run.
+        """What is recorded about a run.
 
         Raises:
             ConfigError: there is no such run.
@@ -74,22 +74,22 @@ class RunReader:
             names = ", ".join(record.run for record in self.runs()[:_SHOWN_NAMES])
             raise ConfigError(
                 "no such run",
-                detail=f"{run} is not in {self._path}; the last ones are: {names or 'none'}",
-                remedy="take a name that 'vfl runs' shows",
+                detail=f"{run} is not in {self._path}; the latest are: {names or 'none'}",
+                remedy="choose a name that 'vfl runs' lists",
             )
         return found[0]
 
     def runs(self) -> list[RunRecord]:
-        """All runs, the last one first."""
+        """All runs, newest first."""
         return self._read(RunRecord.of, f"{_RUN} ORDER BY rowid DESC")
 
     def latest_unfinished(self, job: str) -> RunRecord | None:
-        """The run of a job that began last, if it is not finished. The clock has no say in which that is."""
+        """The latest run of a job, if it is not finished. Which one is the latest does not depend on the clock."""
         latest = self._read(RunRecord.of, f"{_RUN} WHERE job = ? ORDER BY rowid DESC LIMIT 1", job)
         return next((record for record in latest if record.state is not RunState.FINISHED), None)
 
     def outcome(self, run: str) -> str:
-        """What ``end`` was given, empty before.
+        """The outcome passed to ``end``; empty before that.
 
         Raises:
             ConfigError: there is no such run.
@@ -100,7 +100,7 @@ class RunReader:
     # --- checkpoints, steps and events ---
 
     def checkpoints(self, run: str) -> list[CommittedCheckpoint]:
-        """Checkpoints that all parties had, by step, the last one first."""
+        """Checkpoints that all parties had, by step, newest first."""
         query = "SELECT step, attempt, durable, parties, progress FROM checkpoints WHERE run = ? ORDER BY step DESC"
         return self._read(CommittedCheckpoint.of, query, run)
 
@@ -118,7 +118,7 @@ class RunReader:
         return self._read(lambda row: StepRecord(*row), query, run)
 
     def epochs(self, run: str) -> list[EpochRecord]:
-        """What the recorded training steps of each epoch come to, in order."""
+        """Totals of the recorded training steps of each epoch, in order."""
         query = (
             "SELECT epoch, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent) FROM steps"
             " WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
@@ -126,7 +126,7 @@ class RunReader:
         return self._read(lambda row: EpochRecord(*row), query, run)
 
     def events(self, run: str) -> list[Event]:
-        """What happened, in order."""
+        """All events, in order."""
         query = "SELECT time, kind, text, facts FROM events WHERE run = ? ORDER BY number"
         return self._read(Event.of, query, run)
 
@@ -136,6 +136,6 @@ class RunReader:
 
 
 def _make_file(path: Path) -> None:
-    """SQLite gives its other files the mode of this one."""
+    """Create the file with mode 0600; SQLite gives its other files the same mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -1,4 +1,4 @@
-"""What a run has to show so far. Part of every checkpoint, so that it goes on with the run."""
+"""The results of a run so far. They are part of every checkpoint, so they continue when the run resumes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recovery:
-    """One interruption that the run went on after. ``seconds`` from the interruption to the first new step."""
+    """One interruption after which the run resumed. ``seconds`` is from the interruption to the first new step."""
 
     reason: str
     where: str
@@ -22,10 +22,10 @@ class RunResult:
     """Times in seconds, traffic in bytes. Steps that were lost and repeated count once.
 
     Attributes:
-        steps_kept_durably: training steps that the last durable checkpoint has, or would have if it could be written.
-        epoch_steps: training steps of the epoch that has begun.
+        steps_kept_durably: training steps up to the last durable checkpoint, even if it could not be written.
+        epoch_steps: training steps so far in the current epoch.
         epoch_loss: sum of their losses.
-        history: of every epoch: its mean loss and what was scored after it.
+        history: mean loss of each epoch and the metrics computed after it.
     """
 
     run: str
@@ -50,7 +50,7 @@ class RunResult:
     recoveries: list[Recovery] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """Text from which ``from_json`` makes an equal outcome."""
+        """Text from which ``from_json`` creates an equal result."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the coordinator's record of its runs consists of."""
+"""The rows of the coordinator's record of its runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, Self
 from vfl.ids import CheckpointId
 
 KEPT_VOLATILE = 2
-"""Checkpoints that are kept, here and by parties, although a power cut may take them: newer than the last durable."""
+"""Checkpoints kept, here and by parties, although a power cut may destroy them: newer than the last durable one."""
 
 KEPT_DURABLE = 32
-"""Checkpoints that survive a power cut which are kept here; parties keep ``checkpoints.keep``, three by default."""
+"""Checkpoints that survive a power cut and are kept here; parties keep ``checkpoints.keep``, three by default."""
 
 Row = tuple[Any, ...]
 """One row of a table of the record."""
 
 
 class RunState(StrEnum):
-    """How it stands with a run. One that says RUNNING may have been killed."""
+    """State of a run. A run recorded as RUNNING may have been killed."""
 
     RUNNING = "running"
     SAVED = "saved"
@@ -36,12 +36,12 @@ class RunRecord:
 
     Attributes:
         run: its name.
-        digest: of the files that all parties agreed on.
+        digest: digest of the files that all parties agreed on.
         job_file: path of job.toml at the coordinator.
-        attempt: the last one that began; -1 before the first.
-        step: the last one that all parties have a checkpoint of; 0 before the first.
-        started: seconds since 1970; ``updated`` likewise, when this record changed last.
-        error: why it failed or stopped, in words.
+        attempt: the latest attempt that has begun; -1 before the first.
+        step: the latest step for which all parties have a checkpoint; 0 before the first.
+        started: seconds since 1970; so is ``updated``, when this record last changed.
+        error: why it failed or stopped, as text.
     """
 
     run: str
@@ -61,7 +61,7 @@ class RunRecord:
         """The record in a row of table ``runs``.
 
         Raises:
-            ValueError: the row is none that vfl wrote.
+            ValueError: the row was not written by vfl.
         """
         run, job, federation, digest, job_file, state, *rest = row
         return cls(run, job, federation, digest, job_file, RunState(state), *rest)
@@ -69,13 +69,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step that was done: what it worked on, and what came of it.
+    """One finished step: what it processed, and its results.
 
     Attributes:
-        split: of which rows; ``epoch`` and ``batch`` say which of these.
-        loss: mean over the rows; none in evaluation.
+        split: which split its rows belong to; ``epoch`` and ``batch`` identify them.
+        loss: mean over the rows; None in evaluation.
         seconds: how long it took.
-        bytes_sent: by all parties.
+        bytes_sent: total of all parties.
     """
 
     step: int
@@ -91,7 +91,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The training steps of one epoch together; ``loss`` is the mean of their losses."""
+    """Totals of the training steps of one epoch; ``loss`` is the mean of their losses."""
 
     epoch: int
     steps: int
@@ -107,7 +107,7 @@ class CommittedCheckpoint:
     Attributes:
         durable: it survives a power cut at any party.
         parties: every party's part of it.
-        progress: JSON text of what the coordinator needs to go on from it.
+        progress: JSON text with what the coordinator needs to resume from it.
     """
 
     step: int
@@ -121,7 +121,7 @@ class CommittedCheckpoint:
         """The checkpoint in a row of table ``checkpoints``.
 
         Raises:
-            ValueError: the row is none that vfl wrote.
+            ValueError: the row was not written by vfl.
         """
         step, attempt, durable, parties, progress = row
         try:
@@ -145,7 +145,7 @@ class Event:
         """The event in a row of table ``events``.
 
         Raises:
-            ValueError: the row is none that vfl wrote.
+            ValueError: the row was not written by vfl.
         """
         time, kind, text, facts = row
         return cls(time, kind, text, json.loads(facts))

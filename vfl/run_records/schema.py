@@ -1,4 +1,4 @@
-"""Tables of the coordinator's record of runs, and what can be wrong with the file."""
+"""Tables of the coordinator's record of runs, and errors of its file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vfl.errors import CheckpointError
 from vfl.runtime.durable_files import not_writable
 
 SCHEMA = 1
-"""Grows when the tables change."""
+"""Incremented when the tables change."""
 APPLICATION = int.from_bytes(b"vflr", "big")
-"""Marks the file as ours, in its header (https://sqlite.org/pragma.html#pragma_application_id)."""
+"""Identifies the file as ours, in its header (https://sqlite.org/pragma.html#pragma_application_id)."""
 
 _SETTING = "runs.database"
 _WHAT = "the record of runs"
@@ -34,11 +34,11 @@ _TABLES = (
 
 
 def create_or_check(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in an empty file; see whether another one is ours.
+    """Create the tables in an empty file; check that any other file is ours.
 
     Raises:
-        CheckpointError: it is something else, or was written by a newer vfl.
-        sqlite3.Error: it cannot be read or written.
+        CheckpointError: the file is not a record of runs, or was written by a newer vfl.
+        sqlite3.Error: the file cannot be read or written.
     """
     application, schema = _marks(connection)
     if not application and not schema:
@@ -49,7 +49,7 @@ def create_or_check(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION:
         raise CheckpointError(
             "the file is not a record of runs",
-            detail=f"{path} is a database of something else",
+            detail=f"{path} is a database of another application",
             remedy=f"name another file in '{_SETTING}'",
         )
     if schema > SCHEMA:
@@ -79,29 +79,29 @@ def _create_if_empty(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in words what is wrong with the file.
+    """Translate errors of the file into errors that users can act on.
 
     Raises:
-        CheckpointError: for an error of SQLite or of the disk, or a row that vfl did not write.
+        CheckpointError: SQLite or the disk reports an error, or vfl did not write a row.
     """
     try:
         yield
     except sqlite3.Error as error:
-        raise _in_words(error, path) from error
+        raise _explained(error, path) from error
     except OSError as error:
         raise not_writable(error, _WHAT, _SETTING) from error
     except ValueError as error:
         raise _damaged(f"{path}: {error}") from error
 
 
-def _in_words(error: sqlite3.Error, path: Path) -> CheckpointError:
+def _explained(error: sqlite3.Error, path: Path) -> CheckpointError:
     detail = f"{path}: {error}"
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the primary code of an extended one
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return CheckpointError(
                 f"{_WHAT} is in use by another process",
                 detail=detail,
-                remedy=f"end the other process, or name another file in '{_SETTING}'",
+                remedy=f"stop the other process, or name another file in '{_SETTING}'",
             )
         case sqlite3.SQLITE_FULL:
             return CheckpointError(
@@ -121,7 +121,7 @@ def _in_words(error: sqlite3.Error, path: Path) -> CheckpointError:
 
 def _damaged(detail: str) -> CheckpointError:
     return CheckpointError(
-        f"{_WHAT} is damaged, or is something else",
+        f"{_WHAT} is damaged, or the file is something else",
         detail=detail,
-        remedy=f"put back a copy, or name another file in '{_SETTING}'; a run that it holds cannot go on without it",
+        remedy=f"restore a copy, or name another file in '{_SETTING}'; its runs cannot be resumed without it",
     )

@@ -1,7 +1,7 @@
-"""What a coordinator writes into the record of its runs, in SQLite: which checkpoint all parties have, what happened.
+"""Writes a coordinator's record of its runs, in SQLite: which checkpoints all parties have, and what happened.
 
-A checkpoint counts from the moment it stands here: ``RunStore.commit`` is the commit point of the two phases in which
-the parties write it (ADR 0022, ADR 0023). Nothing here comes from a table of a party: metrics, times and counts only.
+A checkpoint counts once it is recorded here: ``RunStore.commit`` is the commit point of the two phases in which the
+parties write it (ADR 0022, ADR 0023). Nothing here comes from a party's table: only metrics, times and counts.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class RunsConfig(Configuration):
     """``[runs]`` of coordinator.toml.
 
     Attributes:
-        database: SQLite file with the coordinator's record of its runs, on a local disk; made on first use.
+        database: SQLite file with the coordinator's record of its runs, on a local disk; created on first use.
     """
 
-    # Also as a default inside another file's model, the path is made relative to that file.
+    # The path is resolved against the configuration file, even as a default inside another model.
     model_config = ConfigDict(revalidate_instances="always")
 
     database: LocalPath = Path("runs.sqlite")
 
 
 class RunStore(RunReader):
-    """The record of all runs of one coordinator. May be used from several threads, and by several processes.
+    """The record of all runs of one coordinator. Safe for several threads and several processes.
 
     Args:
-        path: SQLite file of mode 0600; made if it is not there.
+        path: SQLite file of mode 0600; created if it does not exist.
 
     Raises:
-        CheckpointError: it cannot be opened, is no such record, is damaged, or was written by a newer vfl. Every
-            method raises it, too, when the file cannot be read or written.
+        CheckpointError: it cannot be opened, is not a record of runs, is damaged, or was written by a newer vfl. Every
+            method also raises this when the file cannot be read or written.
     """
 
     # --- runs ---
@@ -64,11 +64,11 @@ class RunStore(RunReader):
             run: its name, for instance ``credit-1a2b3c4d``.
             job: name of the job.
             federation: name of the federation.
-            digest: of the files that all parties agree on, see ``vfl.job.config.job_digest``.
-            job_file: path of job.toml, to tell how to go on.
+            digest: digest of the files that all parties agree on, see ``vfl.job.config.job_digest``.
+            job_file: path of job.toml, to show how to resume the run.
 
         Raises:
-            CheckpointError: there is a run of that name.
+            CheckpointError: a run with that name exists.
         """
         now = time.time()
         values = (run, job, federation, digest, job_file, RunState.RUNNING, now, now)
@@ -79,10 +79,10 @@ class RunStore(RunReader):
                 values,
             ).rowcount
         if not added:
-            raise CheckpointError("there is a run of that name already", detail=run, remedy="choose another name")
+            raise CheckpointError("a run with that name already exists", detail=run, remedy="choose another name")
 
     def next_attempt(self, run: str) -> int:
-        """Number of a new attempt, 0 first; never handed out again, even after a power cut. The run is running now.
+        """Number of a new attempt, starting at 0 and never reused, even after a power cut. Marks the run as running.
 
         Raises:
             ConfigError: there is no such run, or it is finished.
@@ -102,8 +102,8 @@ class RunStore(RunReader):
         Args:
             run: its name.
             state: FINISHED, FAILED, STOPPED or SAVED.
-            error: why, in words.
-            outcome: what it has to show, as JSON.
+            error: why, as text.
+            outcome: its results, as JSON.
 
         Raises:
             ConfigError: there is no such run.
@@ -116,15 +116,15 @@ class RunStore(RunReader):
     # --- checkpoints and steps ---
 
     def commit(self, run: str, checkpoint: CommittedCheckpoint, steps: Sequence[StepRecord]) -> None:
-        """Record that all parties have a checkpoint, and the steps since the one before; all of it or nothing.
+        """Record that all parties have a checkpoint, and the steps since the previous one, in one transaction.
 
-        One of the same step and an earlier attempt is replaced. Of those that do not survive a power cut, the last two
-        stay, if they are newer than the last one that does: parties keep no more. Of those that do, the last
-        ``KEPT_DURABLE`` stay. Flushed to the disk before this returns if the checkpoint itself was.
+        A checkpoint of the same step and an earlier attempt is replaced. Of those that do not survive a power cut, the
+        last two are kept if they are newer than the last one that does: parties keep no more. Of those that do, the
+        last ``KEPT_DURABLE`` are kept. Flushed to disk before this returns if the checkpoint itself was.
 
         Raises:
             ConfigError: there is no such run.
-            ProtocolError: the run is in a later attempt: another coordinator has gone on with it.
+            ProtocolError: the run is in a later attempt: another coordinator has taken over the run.
         """
         self.get(run)
         parties = json.dumps({name: astuple(identity) for name, identity in checkpoint.parties.items()})
@@ -151,11 +151,11 @@ class RunStore(RunReader):
         """Forget steps and checkpoints after ``step``; return how many recorded steps were lost.
 
         Args:
-            attempt: that goes back.
+            attempt: the attempt that goes back.
 
         Raises:
             ConfigError: there is no such run.
-            ProtocolError: the run is in a later attempt: another coordinator has gone on with it.
+            ProtocolError: the run is in a later attempt: another coordinator has taken over the run.
         """
         self.get(run)
         with self._writing() as do:
@@ -168,13 +168,13 @@ class RunStore(RunReader):
     # --- events ---
 
     def event(self, run: str, kind: str, text: str, **facts: Any) -> None:
-        """Record that something happened, for a person to read later.
+        """Record an event, for a person to read later.
 
         Args:
-            run: to which.
+            run: its name.
             kind: one word, for instance ``failure`` or ``recovery``.
-            text: in words.
-            facts: values that JSON can hold.
+            text: description.
+            facts: values that JSON can represent.
 
         Raises:
             ConfigError: there is no such run.
@@ -188,7 +188,7 @@ class RunStore(RunReader):
 
     @contextmanager
     def _writing(self, *, durable: bool = True) -> Iterator[Any]:
-        """One transaction; gives the connection's ``execute``. Without ``durable`` a power cut may undo it whole."""
+        """One transaction; yields the connection's ``execute``. Without ``durable``, a power cut may undo all of it."""
         with self._lock, readable(self._path):
             do = self._connection.execute
             do(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -209,8 +209,8 @@ def _check_latest(do: Callable[..., Any], run: str, attempt: int) -> None:
 
 
 def superseded_coordinator() -> ProtocolError:
-    """What a coordinator ends with that another one has replaced."""
+    """The error with which a coordinator ends after another one has replaced it."""
     return ProtocolError(
-        "another coordinator has gone on with the run",
-        remedy="let only one coordinator run the job; the other one's log says how far it is",
+        "another coordinator has taken over the run",
+        remedy="run only one coordinator for the job; the other one's log shows its progress",
     )

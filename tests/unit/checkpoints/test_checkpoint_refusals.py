@@ -135,7 +135,7 @@ def test_one_that_is_not_there(store_config):
 
 @pytest.mark.parametrize("job", ["../job", "a/b", ".hidden", "", "x" * 200])
 def test_a_name_that_would_lead_elsewhere_is_refused(store_config, job):
-    with pytest.raises(CheckpointError, match="cannot name a directory"):
+    with pytest.raises(CheckpointError, match="cannot be a directory name"):
         CheckpointStore(store_config, Origin(job, "", "clinic"))
 
 

@@ -161,7 +161,7 @@ def test_no_training_rows_is_an_error():
 )
 def test_other_columns_than_those_of_the_fit_are_refused(other):
     preprocessor = Preprocessor.fit(make_table({"a": [1.0, 2.0], "b": [1.0, 2.0]}), rows_of(0, 1))
-    with pytest.raises(DataError, match="feature columns are not those"):
+    with pytest.raises(DataError, match="feature columns differ from those"):
         preprocessor.transform(other)
 
 

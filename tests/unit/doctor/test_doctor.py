@@ -106,7 +106,7 @@ async def test_a_partys_view_has_its_table_its_port_and_the_others(federation):
     own = {f.check: f.summary for f in findings if f.source == f.target}
     assert "240 rows" in own[Check.TABLE]
     assert "in use by this party's own process" in own[Check.LISTEN]
-    assert own[Check.STATE] == "clinic waits for a job"
+    assert own[Check.STATE] == "clinic is waiting for a job"
     assert pairs(findings) == {(CLINIC, ACTIVE), (CLINIC, SHOP)}
 
 

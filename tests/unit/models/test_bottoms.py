@@ -87,7 +87,7 @@ def test_a_model_that_does_not_fit_the_columns_is_refused_with_a_remedy(config, 
 
 def test_other_columns_than_built_for_are_refused():
     bottom = build_bottom(MlpBottom(), MIXED, WIDTH, seed=0)
-    with pytest.raises(ModelError, match="built for other columns") as caught:
+    with pytest.raises(ModelError, match="built for different columns") as caught:
         bottom(*batch(BottomInputs(4, (3,))))
     assert "(4, 2)" in caught.value.detail
 

@@ -77,7 +77,7 @@ def test_labels_that_cannot_be_fitted_are_refused(config, labels, message):
     [((1, 2, 3), [1, 4]), ((1, 2, 3), [0]), ((1, 3), [2]), (("a", "b"), ["c"]), (("a", "b"), [1]), ((0, 1), ["0"])],
 )
 def test_labels_unseen_in_training_are_refused(fitted, labels):
-    with pytest.raises(DataError, match="training part does not hold") as caught:
+    with pytest.raises(DataError, match="do not occur in the training part") as caught:
         ClassEncoding(values=fitted).encode(np.asarray(labels))
     assert str(labels[-1]) in caught.value.detail
 

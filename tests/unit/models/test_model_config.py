@@ -44,7 +44,7 @@ def test_malformed_bottoms_are_refused(raw):
 
 
 def test_odd_hidden_widths_of_the_top_are_refused_with_a_remedy():
-    with pytest.raises(ValidationError, match=r"must be even.*use 34 in place of 33"):
+    with pytest.raises(ValidationError, match=r"must be even.*use 34 instead of 33"):
         TopConfig(hidden=(32, 33))
 
 

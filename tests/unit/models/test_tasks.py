@@ -72,9 +72,9 @@ def test_the_bound_is_attained(task):
 def test_shapes_that_would_broadcast_silently_are_refused(task):
     logits, labels = sample(task, 6, 1.0)
     for bad in ((logits, labels[:, None]), (logits, labels[:1]), (logits.flatten(), labels)):
-        with pytest.raises(ModelError, match="do not belong together"):
+        with pytest.raises(ModelError, match="do not match"):
             task.loss_per_sample(*bad)
-        with pytest.raises(ModelError, match="do not belong together"):
+        with pytest.raises(ModelError, match="do not match"):
             task.metrics(*bad)
 
 

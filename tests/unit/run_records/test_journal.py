@@ -38,7 +38,7 @@ def _two(store):
 )
 def test_a_superseded_coordinator_changes_nothing(store, change):
     first, second = _two(store)
-    with pytest.raises(ProtocolError, match="another coordinator has gone on with the run"):
+    with pytest.raises(ProtocolError, match="another coordinator has taken over the run"):
         change(first)
     assert (store.get(RUN).attempt, store.get(RUN).state, store.checkpoints(RUN)) == (1, RunState.RUNNING, [])
     change(second)

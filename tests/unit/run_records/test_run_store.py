@@ -111,7 +111,7 @@ def test_a_later_attempt_replaces_a_checkpoint_and_steps(store):
 
 def test_a_coordinator_that_was_replaced_commits_nothing(store):
     first, second = store.next_attempt(RUN), store.next_attempt(RUN)
-    with pytest.raises(ProtocolError, match="another coordinator has gone on"):
+    with pytest.raises(ProtocolError, match="another coordinator has taken over"):
         store.commit(RUN, checkpoint(2, first), [step_record(2)])
     assert not store.checkpoints(RUN)
     assert not store.steps(RUN)
@@ -192,7 +192,7 @@ def test_names_that_are_not_there(store):
     ):
         with pytest.raises(ConfigError, match="no such run"):
             call()
-    with pytest.raises(CheckpointError, match="name already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         begin(store)
 
 

@@ -1,4 +1,4 @@
-"""Reading files: a file becomes a frame with unique, stripped column names, and each row knows where it came from."""
+"""Reads a file into a frame with unique, stripped column names, and records the position of each row in the file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SUFFIXES: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "p
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Source:
-    """A file as read, before its columns are given a meaning.
+    """A file as read, before its columns are interpreted.
 
     Attributes:
         path: the file, for messages to the local operator.
         frame: n rows; from CSV all columns are text.
-        positions: (n,) where each row stands in the file, counted from 1.
+        positions: (n,) position of each row in the file, counted from 1.
         unit: what ``positions`` counts. A quoted line break inside a CSV value is not counted as a line.
     """
 
@@ -42,8 +42,8 @@ def read_source(config: DataConfig) -> Source:
     """Read the whole file.
 
     Raises:
-        ConfigError: the format is ``auto`` and the suffix is none that is known.
-        DataError: the file is missing, unreadable, malformed or without rows, or its column names are unusable.
+        ConfigError: the format is ``auto`` and the suffix is unknown.
+        DataError: the file is missing, unreadable, malformed or has no rows, or its column names are unusable.
     """
     path = config.path
     file_format = _format_of(config)
@@ -54,7 +54,7 @@ def read_source(config: DataConfig) -> Source:
         raise DataError(
             "the configured table cannot be read",
             detail=f"{path}: {error.strerror or type(error).__name__}",
-            remedy="let the user that runs vfl read the file",
+            remedy="make the file readable for the user that runs vfl",
         ) from error
     if source.frame.height == 0:
         raise _empty(path)
@@ -62,7 +62,7 @@ def read_source(config: DataConfig) -> Source:
 
 
 def column_names_of(config: DataConfig) -> list[str]:
-    """The column names of a file, of which little more is read.
+    """The column names of a file; little else is read.
 
     Raises:
         ConfigError, DataError: see ``read_source``.
@@ -86,7 +86,7 @@ def _check_is_file(path: Path) -> None:
         raise DataError(
             "the configured table does not exist",
             detail=f"{path} is {'not a file' if path.exists() else 'missing'}",
-            remedy="correct 'path' in the configuration of the data",
+            remedy="correct 'path' in the data configuration",
         )
 
 
@@ -105,7 +105,7 @@ def _format_of(config: DataConfig) -> Literal["csv", "parquet"]:
 
 def _read_csv(path: Path) -> Source:
     try:
-        # The header is read as a row: polars would rename repeated names without a word.
+        # The header is read as a row: polars would silently rename repeated names.
         raw = pl.read_csv(path, has_header=False, infer_schema=False, glob=False)
     except pl.exceptions.NoDataError:
         raise _empty(path) from None
@@ -129,7 +129,7 @@ def _read_parquet(path: Path) -> Source:
 
 
 def frame_source(raw: pl.DataFrame, path: Path) -> Source:
-    """Rows with typed columns, as Parquet files and frames in memory have them.
+    """A source with typed columns, from a Parquet file or a frame in memory.
 
     Raises:
         DataError: there are no rows, or the column names are unusable.
@@ -143,7 +143,7 @@ def frame_source(raw: pl.DataFrame, path: Path) -> Source:
 
 
 def _stripped(texts: pl.Expr) -> pl.Expr:
-    """Text without surrounding white space; nothing left counts as missing."""
+    """Text without surrounding white space; empty text counts as missing."""
     return texts.str.strip_chars().replace("", None)
 
 
@@ -152,7 +152,7 @@ def _column_names(path: Path, header: list[str]) -> list[str]:
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise DataError(
-            "the configured table has several columns of the same name",
+            "the configured table has several columns with the same name",
             detail=f"{path}: {', '.join(repeated)}",
             remedy="give every column its own name",
         )
@@ -185,5 +185,5 @@ def _malformed_csv(path: Path, reason: str) -> DataError:
     return DataError(
         "the configured table is not a well-formed CSV file",
         detail=f"{path}: a line has more fields than the header, or a quotation mark is not closed",
-        remedy="export the table again with commas between fields and quotation marks around text that holds commas",
+        remedy="export the table again with commas between fields and quotation marks around text that contains commas",
     )

@@ -1,4 +1,4 @@
-"""Frames and arrays of other libraries as polars frames, without importing those libraries."""
+"""Converts frames and arrays of other libraries to polars frames, without importing those libraries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _converted(source: Any, names: Sequence[str] | None) -> pl.DataFrame:
     if isinstance(source, np.ndarray):
         return _from_array(source, names)
     if names is not None:
-        raise TypeError("'names' belongs to a NumPy array; other sources name their columns themselves")
+        raise TypeError("'names' applies only to NumPy arrays; other sources have their own column names")
     if isinstance(source, pl.LazyFrame):
         return source.collect()
     if isinstance(source, pl.DataFrame):
@@ -56,7 +56,7 @@ def _from_array(array: np.ndarray, names: Sequence[str] | None) -> pl.DataFrame:
 
 
 def _from_pandas(name: str, column: Any) -> pl.Series:
-    """By way of NumPy or Python values: pandas hands over Arrow data only where pyarrow is installed."""
+    """Converted through NumPy or Python values: pandas provides Arrow data only if pyarrow is installed."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
         return pl.Series(name, column.to_numpy())
     missing = column.isna().to_numpy()

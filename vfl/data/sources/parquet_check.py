@@ -1,7 +1,7 @@
-"""A helper process that reads a Parquet file; its exit code is 0 if that works.
+"""A helper process that tries to read a Parquet file; it exits with 0 on success.
 
-The reader believes the lengths in a file. A corrupted one can make it ask for more memory than there is, upon which the
-process ends at once, with nothing that could be caught (ADR 0021).
+The reader trusts the lengths in a file. A corrupted length can make it request more memory than there is, which ends
+the process immediately, without an exception that could be caught (ADR 0021).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import polars as pl
 from vfl.runtime.helper_processes import helper_environment
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What polars raises for a corrupted file. A panic is no ``Exception``, and would end the process, too."""
+"""What polars raises for a corrupted file. A panic is not an ``Exception``, and would also end the process."""
 
 
 def why_unreadable(path: Path) -> str:
-    """Read a file in a helper process; empty if that works, else the reason.
+    """Read a file in a helper process. Returns the reason if that fails, otherwise an empty text.
 
     Raises:
         OSError: the helper cannot be started.
@@ -30,12 +30,12 @@ def why_unreadable(path: Path) -> str:
         capture_output=True,
         env=helper_environment(),
     )
-    said = done.stdout.decode(errors="replace").strip()
-    return "" if done.returncode == 0 else said or "the reader gave up on it"
+    output = done.stdout.decode(errors="replace").strip()
+    return "" if done.returncode == 0 else output or "the reader process crashed"
 
 
 def main() -> int:
-    """Read the file named on the command line; say on standard output why that does not work."""
+    """Read the file named on the command line; on failure, write the reason to standard output."""
     try:
         pl.read_parquet(sys.argv[1], glob=False)
     except (OSError, *UNREADABLE) as error:

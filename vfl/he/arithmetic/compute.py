@@ -39,7 +39,7 @@ _current: ContextVar[_Compute] = ContextVar("_current")
 
 @contextmanager
 def computing(threads: int, device: str) -> Iterator[None]:
-    """Inside, and in the tasks and threads of ``asyncio.to_thread`` that are started inside, compute like this.
+    """Compute with these settings within the block, and in tasks and ``asyncio.to_thread`` threads started there.
 
     Args:
         threads: how many ``spread`` uses; 1 works in the calling thread.
