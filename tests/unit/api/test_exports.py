@@ -7,7 +7,7 @@ import sys
 import vfl
 
 EXPORTS = {
-    "BottomInputs": ["numeric_width", "cardinalities"],
+    "BottomInputs": ["numeric_width", "cardinalities", "indicated", "names"],
     "Callback": [],
     "CheckpointDone": ["step"],
     "Epoch": ["epoch", "epochs", "record"],

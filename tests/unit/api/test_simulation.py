@@ -122,6 +122,17 @@ def test_a_bottom_is_a_class_a_callable_or_a_name(frames, job, bottom):
     assert len(run.model.predict({"bank": bank.table, "telco": telco.table})) == 240
 
 
+def test_encodings_are_fitted_in_a_run_and_saved_with_the_model(frames, tmp_path):
+    job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 9}, training={"epochs": 3})
+    bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
+    telco = vfl.Party("telco", vfl.Table(frames["telco"], id="id"), bottom="encodings")
+    run = vfl.simulate(job, active=bank, passive=[telco], output=tmp_path)
+    tables = {"bank": bank.table, "telco": telco.table}
+    folders = {name: next((tmp_path / name).rglob("model.json")).parent for name in tables}
+    loaded = vfl.JointModel.load(folders)
+    np.testing.assert_array_equal(loaded.predict_proba(tables), run.model.predict_proba(tables))
+
+
 def test_an_active_party_may_have_labels_only(frames, job):
     bank = vfl.Party("bank", vfl.Table(frames["bank"].select("id", "default"), id="id", label="default"))
     telco = vfl.Party("telco", vfl.Table(frames["telco"], id="id"))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
 from vfl.errors import DataError
+from vfl.models.config import BottomInputs
 
 nan = float("nan")
 
@@ -104,6 +105,13 @@ def test_missing_values_become_the_mean_and_an_indicator_is_appended():
     numeric = preprocessor.transform(table).numeric
     assert numeric[:, 0].tolist() == [-1.0, 0.0, 1.0]
     assert numeric[:, 2].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_a_bottom_is_told_which_column_an_indicator_belongs_to():
+    table = make_table({"a": [1.0, 2.0, 3.0], "b": [0.0, nan, 4.0], "d": [nan, nan, nan]}, {"c": ["u", None, "v"]})
+    preprocessor = Preprocessor.fit(table, rows_of(0, 1, 2))
+    assert preprocessor.inputs == BottomInputs(5, (3,), indicated=(1, 2), names=("a", "b", "d", "c"))
+    assert "'a'" not in repr(preprocessor.inputs)
 
 
 def test_column_without_any_training_value_is_zero():

@@ -3,7 +3,16 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from vfl.models.config import BottomConfig, CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
+from vfl.models.config import (
+    BottomConfig,
+    CnnBottom,
+    CustomBottom,
+    EncodingsBottom,
+    IdentityBottom,
+    MlpBottom,
+    TaskConfig,
+    TopConfig,
+)
 
 BOTTOMS = TypeAdapter(BottomConfig)
 
@@ -14,6 +23,7 @@ BOTTOMS = TypeAdapter(BottomConfig)
         ({"kind": "mlp", "hidden": [16, 8]}, MlpBottom(hidden=(16, 8))),
         ({"kind": "cnn", "shape": [1, 8, 8]}, CnnBottom(shape=(1, 8, 8))),
         ({"kind": "identity"}, IdentityBottom(scale=0.25)),
+        ({"kind": "encodings", "ridge": 0}, EncodingsBottom(bins=8, max_width=512, whiten=True, ridge=0.0, clip=8.0)),
         (
             {"kind": "custom", "factory": "acme.models:make", "options": {"depth": 2}, "frozen": True},
             CustomBottom(factory="acme.models:make", options={"depth": 2}, frozen=True),
@@ -34,6 +44,11 @@ def test_kind_selects_the_bottom(raw, expected):
         {"kind": "cnn", "shape": [1, 8, 8], "channels": []},
         {"kind": "identity", "scale": -1.0},
         {"kind": "identity", "scale": float("nan")},
+        {"kind": "encodings", "bins": 0},
+        {"kind": "encodings", "max_width": 513},
+        {"kind": "encodings", "buckets": 1},
+        {"kind": "encodings", "ridge": -1e-9},
+        {"kind": "encodings", "clip": 0},
         {"kind": "custom", "factory": "no_colon"},
         {"kind": "custom", "factory": "../path:make"},
     ],

@@ -45,7 +45,8 @@ class EncodingsNetwork(nn.Module):
     of a missing value are 0.
 
     A new network is empty: ``fit_encodings`` or ``load_state_dict`` provides its arrays, whose sizes follow from the
-    table. It always computes on the CPU in float64; its arrays do not move to other devices or types.
+    table. It always computes on the CPU in float64; its arrays do not move to other devices or types. They hold values
+    of training rows (the edges of bins), so they stay at the party, like the preprocessing.
 
     Attributes:
         column: (V,) numeric column of each value cell.
@@ -145,7 +146,7 @@ class EncodingsNetwork(nn.Module):
         found = {name: state_dict[prefix + name] for name in _ARRAYS if prefix + name in state_dict}
         for name, value in found.items():
             if (value.dtype, value.ndim) == _ARRAYS[name]:
-                setattr(self, name, torch.empty_like(value, device="cpu"))
+                setattr(self, name, torch.empty(value.shape, dtype=value.dtype))
         before = len(error_msgs)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if len(error_msgs) == before and len(found) == len(_ARRAYS):
