@@ -31,6 +31,9 @@ MAX_TERMS = 1000
 MIN_STRIDE = 32
 """Shortest group of rows: the matrix kernel builds matrices of (N / stride)^2."""
 
+_MAX_BLOCKS = 128
+"""Most blocks of rows that are considered, unless the degree is too small for so few."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProductLayout:
@@ -204,6 +207,24 @@ def reduction_layout(source: RowPacking, features: int) -> ReductionLayout:
     return ReductionLayout(source, product)
 
 
+def sizes_that_differ(smallest: int, largest: int, degree: int) -> Iterator[int]:
+    """Numbers of rows, one from each class with the same layouts but for ``rows``; decreasing, from ``largest``.
+
+    A layout depends on the rows through the number of blocks at each stride that is considered: powers of two of which
+    the shortest, s, has at most ``_MAX_BLOCKS`` blocks. So all sizes between two multiples of s have the same layouts.
+
+    Args:
+        largest: at most ``_MAX_BLOCKS * degree / 2``.
+    """
+    if largest * 2 > _MAX_BLOCKS * degree:
+        raise ValueError(f"a batch of {largest} rows is too large for ring degree {degree}")
+    rows = largest
+    while rows >= smallest:
+        yield rows
+        shortest = max(MIN_STRIDE, _power_of_two(-(-rows // _MAX_BLOCKS)))
+        rows = (rows - 1) // shortest * shortest
+
+
 def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
     if rows < 1 or columns < 1:
         raise ParameterError(
@@ -211,7 +232,7 @@ def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
             remedy="every batch needs at least one row and every bottom a width of at least one",
         )
     stride = max(MIN_STRIDE, min(degree, _power_of_two(rows)))
-    while stride >= MIN_STRIDE and -(-rows // stride) <= 2 * max(64, rows // degree):
+    while stride >= MIN_STRIDE and -(-rows // stride) <= max(_MAX_BLOCKS, 2 * (rows // degree)):
         per = 1
         while per * stride <= degree and per <= _power_of_two(columns):
             yield RowPacking(rows, columns, degree, stride, per, stride)

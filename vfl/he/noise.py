@@ -9,21 +9,8 @@ import math
 from dataclasses import dataclass
 
 from vfl.errors import ParameterError
-from vfl.he.layout import (
-    LINK_MBIT,
-    BackwardLayout,
-    ProductLayout,
-    ReductionLayout,
-    plan_backward,
-    plan_product,
-    product_layout,
-    reduction_layout,
-)
+from vfl.he.layout import ProductLayout, ReductionLayout
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
-from vfl.he.rounding import REDUCIBLE, matrix_magnitude, transform_error, zero_product_error
-
-MAX_ROUNDING = 0.25
-"""Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""
 
 FRESH_NOISE = MAX_ERROR + 0.5
 """Symmetric encryption: one error coefficient, and the rounding of q m / t."""
@@ -87,55 +74,3 @@ def _flooding_room(parameters: Parameters, unflooded: float, level: int) -> int:
     budget = parameters.modulus(level) / (2 * parameters.t) - rounding
     noise = budget * math.prod(parameters.primes[level:]) - unflooded
     return min(MAX_FLOODING_BITS, math.floor(math.log2(noise))) if noise > 1 else 0
-
-
-def check_bounds(
-    parameters: Parameters,
-    rows: int,
-    widths: tuple[int, ...],
-    out_width: int,
-    gradient_widths: tuple[int, ...] | None = None,
-    link_mbit: int = LINK_MBIT,
-) -> None:
-    """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
-
-    ``gradient_widths`` are the widths of those whose bottoms train; all of them if omitted. ``link_mbit`` is the
-    speed for which layouts are chosen.
-
-    Layouts depend on the batch mostly through the next power of two, so powers of two are checked; any other
-    dependence stays within the factor of two that the limits allow.
-
-    Raises:
-        ParameterError: an analytic bound does not hold.
-    """
-    if (error := zero_product_error(parameters)) >= MAX_ROUNDING:
-        raise ParameterError(
-            f"encryption is not provably exact with these primes (rounding bound {error:.2g})",
-            remedy="use fewer ring.prime_bits or a smaller ring.degree",
-        )
-    trained = widths if gradient_widths is None else gradient_widths
-    for size in (1 << bits for bits in range((rows - 1).bit_length() + 1)):
-        backward = plan_backward(size, out_width, widths, trained, parameters.degree, link_mbit)
-        for width in widths:
-            _check_product(parameters, plan_product(size, width, out_width, parameters.degree, link_mbit))
-            _check_backward(parameters, backward, width)
-
-
-def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int) -> None:
-    if backward.rows is not None:
-        _check_product(parameters, product_layout(backward.rows, width))
-    reduction = reduction_layout(backward.blocks, width)
-    reduction_hiding(parameters, reduction)
-    if (error := transform_error(parameters, reduction)) >= MAX_ROUNDING:
-        raise ParameterError(
-            f"the weight-gradient kernel is not provably exact at this size (rounding bound {error:.2g})",
-            remedy="use a smaller batch_size or fewer activation_bits",
-        )
-
-
-def _check_product(parameters: Parameters, layout: ProductLayout) -> None:
-    product_hiding(parameters, layout)
-    if matrix_magnitude(parameters, layout) > REDUCIBLE:
-        raise ParameterError(
-            "the matrix kernel is not provably exact at this width", remedy="use a smaller bottom width"
-        )

@@ -14,8 +14,8 @@ from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_fe
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
+from vfl.he.bounds import Workload, check_bounds
 from vfl.he.layout import LINK_MBIT
-from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
 
@@ -199,8 +199,12 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
     check_widths(job, federation)
     parameters = Parameters.validated(job.ring)
     widths = tuple(job.model.widths[party.name] for party in federation.passives)
-    rows = job.training.largest_batch
-    check_bounds(parameters, rows, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
+    training = job.training
+    # The sizes of the last batches follow from the alignment, when every party checks them again.
+    work = Workload.before_alignment(
+        training.epochs, training.batch_size, training.evaluation_batch_size, parameters.degree
+    )
+    check_bounds(parameters, work, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
     return parameters
 
 

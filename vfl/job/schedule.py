@@ -3,12 +3,14 @@ from."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vfl.data.split import epoch_batches
+from vfl.he.bounds import Workload
 from vfl.ids import Batch, Split
 from vfl.job.config import JobConfig
 
@@ -86,3 +88,23 @@ class Schedule:
         rows = np.arange(self._rows[split], dtype=np.int64)
         plan = epoch_batches(rows, size, self._job.seed, epoch, shuffle=split is Split.TRAIN)
         return [(Batch(split, epoch, index), len(batch)) for index, batch in enumerate(plan)]
+
+
+def workload(job: JobConfig, rows: Mapping[Split, int]) -> Workload:
+    """How often a schedule has batches of each size, without making it: that sorts all rows for every epoch.
+
+    Args:
+        rows: aligned rows of every split.
+    """
+    training = job.training
+    trained: Counter[int] = Counter()
+    full, rest = divmod(rows[Split.TRAIN], training.batch_size)
+    trained[training.batch_size] = full * training.epochs
+    if 2 * rest >= training.batch_size:
+        trained[rest] += training.epochs
+    scored: Counter[int] = Counter()
+    for split, times in ((Split.VALIDATION, -(-training.epochs // training.evaluate_every)), (Split.TEST, 1)):
+        full, rest = divmod(rows[split], training.evaluation_batch_size)
+        scored[training.evaluation_batch_size] += full * times
+        scored[rest] += times
+    return Workload(*({size: n for size, n in sizes.items() if size and n} for sizes in (trained, scored)))

@@ -15,12 +15,13 @@ from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
-from vfl.he.noise import check_bounds
+from vfl.he.bounds import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
+from vfl.job.schedule import workload
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
@@ -250,9 +251,9 @@ class PartyContext:
             gradient_receivers=gradient_receivers,
             link_mbit=setup.job.interaction.link_mbit,
         )
-        rows = setup.job.training.largest_batch
+        work = workload(setup.job, {split: len(self.dataset.rows_of(split)) for split in Split})
         widths = tuple(shape.widths.values())
-        check_bounds(setup.parameters, rows, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
+        check_bounds(setup.parameters, work, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
         return shape
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
