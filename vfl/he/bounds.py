@@ -6,26 +6,31 @@ where a size is not known yet, at one size of each class with the same layouts (
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vfl.errors import ParameterError
 from vfl.he.layout import (
     LINK_MBIT,
-    BackwardLayout,
     ProductLayout,
+    ReductionLayout,
     plan_backward,
     plan_product,
     product_layout,
     reduction_layout,
     sizes_that_differ,
 )
-from vfl.he.noise import product_hiding, reduction_hiding
-from vfl.he.parameters import Parameters
+from vfl.he.noise import product_distance, reduction_distance
+from vfl.he.parameters import FLOODING_BITS, Parameters
 from vfl.he.rounding import REDUCIBLE, matrix_magnitude, transform_error, zero_product_error
 
 MAX_ROUNDING = 0.25
 """Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""
+
+REPETITIONS = 16
+"""A job's noise is counted so many times: failures repeat parts of the work, with new ciphertexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def check_bounds(
     gradient_widths: tuple[int, ...] | None = None,
     link_mbit: int = LINK_MBIT,
 ) -> None:
-    """Check noise and float exactness for every batch of the job, for every passive party's width.
+    """Check that every batch is computed exactly and decrypts, and that the noise of the whole job is hidden.
 
     Args:
         widths: bottom widths of the passive parties.
@@ -76,14 +81,19 @@ def check_bounds(
             f"encryption is not provably exact with these primes (rounding bound {error:.2g})",
             remedy="use fewer ring.prime_bits or a smaller ring.degree",
         )
-    for trained in _possible(widths) if gradient_widths is None else (gradient_widths,):
-        for rows in work.training:
-            backward = plan_backward(rows, out_width, widths, trained, parameters.degree, link_mbit)
-            for width in set(widths):
-                _check_backward(parameters, backward, width)
-    for rows in {*work.training, *work.scoring}:
-        for width in set(widths):
-            _check_product(parameters, plan_product(rows, width, out_width, parameters.degree, link_mbit))
+    distance = _forward_distance(parameters, work, widths, out_width, link_mbit)
+    # Before it is known which bottoms train, the least of what may be counts, as for the number of batches.
+    distance += min(
+        _backward_distance(parameters, work, widths, out_width, trained, link_mbit)
+        for trained in (_possible(widths) if gradient_widths is None else (gradient_widths,))
+    )
+    if distance * REPETITIONS > 2.0**-FLOODING_BITS:
+        bits = math.floor(-math.log2(distance * REPETITIONS))
+        raise ParameterError(
+            f"flooding does not hide the noise of the whole job: within a statistical distance of 2^-{bits}, "
+            f"2^-{FLOODING_BITS} is needed",
+            remedy="use more ring.primes (7 of 30 bits at degree 8192), a larger ring.degree, or fewer epochs",
+        )
 
 
 def _possible(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -91,22 +101,54 @@ def _possible(widths: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [(), *((width,) for width in sorted(set(widths)))]
 
 
-def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int) -> None:
-    if backward.rows is not None:
-        _check_product(parameters, product_layout(backward.rows, width))
-    reduction = reduction_layout(backward.blocks, width)
-    reduction_hiding(parameters, reduction)
-    if (error := transform_error(parameters, reduction)) >= MAX_ROUNDING:
+def _forward_distance(
+    parameters: Parameters, work: Workload, widths: tuple[int, ...], out_width: int, link_mbit: int
+) -> float:
+    """Check every Enc(alpha) V; the statistical distance of their noise over the job."""
+    total = 0.0
+    for rows in {*work.training, *work.scoring}:
+        times = work.training.get(rows, 0) + work.scoring.get(rows, 0)
+        for width, parties in Counter(widths).items():
+            layout = plan_product(rows, width, out_width, parameters.degree, link_mbit)
+            total += times * parties * _checked_product(parameters, layout)
+    return total
+
+
+def _backward_distance(
+    parameters: Parameters,
+    work: Workload,
+    widths: tuple[int, ...],
+    out_width: int,
+    gradient_widths: tuple[int, ...],
+    link_mbit: int,
+) -> float:
+    """Check every alpha^T Enc(delta) and Enc(delta) U^T; the statistical distance of their noise over the job."""
+    total = 0.0
+    for rows, times in work.training.items():
+        backward = plan_backward(rows, out_width, widths, gradient_widths, parameters.degree, link_mbit)
+        for width, parties in Counter(widths).items():
+            total += times * parties * _checked_reduction(parameters, reduction_layout(backward.blocks, width))
+        for width, parties in Counter(gradient_widths).items():
+            if backward.rows is not None:
+                total += times * parties * _checked_product(parameters, product_layout(backward.rows, width))
+    return total
+
+
+def _checked_reduction(parameters: Parameters, layout: ReductionLayout) -> float:
+    """The statistical distance of a batch; raises ParameterError if it is not exact."""
+    if (error := transform_error(parameters, layout)) >= MAX_ROUNDING:
         raise ParameterError(
-            f"the weight-gradient kernel is not provably exact for batches of {backward.blocks.rows} rows "
+            f"the weight-gradient kernel is not provably exact for batches of {layout.source.rows} rows "
             f"(rounding bound {error:.2g})",
             remedy="use a smaller batch_size or fewer activation_bits",
         )
+    return reduction_distance(parameters, layout)
 
 
-def _check_product(parameters: Parameters, layout: ProductLayout) -> None:
-    product_hiding(parameters, layout)
+def _checked_product(parameters: Parameters, layout: ProductLayout) -> float:
+    """The statistical distance of a batch; raises ParameterError if it is not exact."""
     if matrix_magnitude(parameters, layout) > REDUCIBLE:
         raise ParameterError(
             "the matrix kernel is not provably exact at this width", remedy="use a smaller bottom width"
         )
+    return product_distance(parameters, layout)

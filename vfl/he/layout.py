@@ -15,13 +15,13 @@ from vfl.he.packing import ReductionPacking, RowPacking
 LINK_MBIT = 1000
 """Assumed speed of the connection between two parties, in Mbit/s, unless the job sets it."""
 
-_FRESH_SECONDS = 2.0e-3
-_RETURNED_SECONDS = 4.5e-3
-_MULTIPLICATION_SECONDS = 2.4e-9  # one weight times one coefficient: all primes, halves, both polynomials
-_TRANSFORM_SECONDS = 1.2e-3  # all residues of one ciphertext
+_FRESH_SECONDS = 2.3e-3
+_RETURNED_SECONDS = 5.3e-3
+_MULTIPLICATION_SECONDS = 2.8e-9  # one weight times one coefficient: all primes, halves, both polynomials
+_TRANSFORM_SECONDS = 1.4e-3  # all residues of one ciphertext
 _FEATURE_SECONDS = 5e-5
-_SUM_SECONDS = 2e-4  # one ciphertext times one polynomial, transformed
-_FRESH_POLYNOMIALS = 6  # residues modulo one prime
+_SUM_SECONDS = 2.3e-4  # one ciphertext times one polynomial, transformed
+_FRESH_POLYNOMIALS = 7  # residues modulo one prime
 _RETURNED_PRIMES = 3
 _RESIDUE_BITS = 30
 
@@ -98,7 +98,7 @@ class BackwardLayout:
 class Costs:
     """Seconds that a layout takes: arithmetic of both sides and transfer.
 
-    The constants were measured on one core of the reference machine (benchmarks/) with six 30-bit primes. A wrong
+    The constants were measured on one core of the reference machine (benchmarks/), for seven 30-bit primes. A wrong
     estimate only costs time; all parties must use the same constants.
     """
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.errors import ParameterError
-from vfl.he.bounds import MAX_ROUNDING, Workload, check_bounds
+from vfl.he.bounds import MAX_ROUNDING, REPETITIONS, Workload, check_bounds
 from vfl.he.layout import MAX_TERMS, plan_backward, plan_product, reduction_layout, sizes_that_differ
-from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.noise import product_distance, reduction_distance
+from vfl.he.parameters import FLOODING_BITS, Parameters, RingSettings
 from vfl.he.rounding import transform_error
 
 PARAMETERS = Parameters.validated(RingSettings())
@@ -23,7 +24,7 @@ def _one(rows: int) -> Workload:
 
 @pytest.mark.parametrize(
     ("parameters", "rows", "widths", "link_mbit", "bound"),
-    [(PARAMETERS, 51_064, (512, 8), 10_000, 0.39), (FINER, 46_282, (512, 8), 10, 0.69)],
+    [(PARAMETERS, 51_064, (512, 8), 10_000, 0.39), (FINER, 46_282, (512, 8), 10, 0.29)],
 )
 def test_sizes_between_powers_of_two_are_checked_themselves(parameters, rows, widths, link_mbit, bound):
     """Powers of two around them are within the bound; checks at these alone accepted both."""
@@ -119,3 +120,48 @@ def test_shapes_beyond_the_bounds_are_refused():
     few_primes = Parameters.validated(RingSettings(primes=5))
     with pytest.raises(ParameterError, match="needs flooding of"):
         check_bounds(few_primes, _one(64), (8,), 8)
+
+
+DEFAULT_CREDIT = Workload({512: 15 * 41}, {4096: 17, 1000: 17})
+
+
+def test_six_primes_do_not_hide_the_noise_of_a_whole_job():
+    """Each of its ciphertexts is hidden with a margin of more than 40 bits; all of them together are not."""
+    six = Parameters.validated(RingSettings(primes=6))
+    check_bounds(six, Workload({64: 1}, {}), (4,), 4)
+    with pytest.raises(ParameterError, match=r"whole job: within a statistical distance of 2\^-24, 2\^-40") as caught:
+        check_bounds(six, DEFAULT_CREDIT, (32,), 16, (32,))
+    assert "7 of 30 bits" in caught.value.remedy
+    check_bounds(PARAMETERS, DEFAULT_CREDIT, (32,), 16, (32,))
+
+
+def test_the_distance_adds_up_over_batches_parties_epochs_and_scoring():
+    """One more than the largest job of each kind is refused."""
+
+    def accepted(epochs: int, parties: int, scored: int) -> bool:
+        try:
+            check_bounds(PARAMETERS, Workload({512: epochs}, {512: scored}), (32,) * parties, 16, ())
+        except ParameterError:
+            return False
+        return True
+
+    forward = plan_product(512, 32, 16, DEGREE)
+    backward = reduction_layout(plan_backward(512, 16, (32,), (), DEGREE).blocks, 32)
+    once, gradient = product_distance(PARAMETERS, forward), reduction_distance(PARAMETERS, backward)
+    assert forward.product.ciphertexts * forward.product.positions.size == 512 * 16
+    most = int(2.0**-FLOODING_BITS / REPETITIONS / once)
+    assert most > 10**6
+    assert accepted(0, 1, most)
+    assert not accepted(0, 1, most + 2)
+    assert accepted(0, 4, most // 4)
+    assert not accepted(0, 5, most // 4)
+    trained = int(2.0**-FLOODING_BITS / REPETITIONS / (once + gradient))
+    assert accepted(trained, 1, 0)
+    assert not accepted(trained, 1, most - trained + 2)
+
+
+def test_before_the_alignment_only_the_certain_work_counts():
+    six = Parameters.validated(RingSettings(primes=6))
+    check_bounds(six, Workload.before_alignment(1, 64, 4096, DEGREE), (4,), 4)
+    with pytest.raises(ParameterError, match="whole job"):
+        check_bounds(six, Workload.before_alignment(10**6, 64, 4096, DEGREE), (4,), 4)
