@@ -33,6 +33,11 @@ REPETITIONS = 16
 """A job's noise is counted so many times: failures repeat parts of the work, with new ciphertexts."""
 
 
+def possible_training_sizes(batch_size: int) -> range:
+    """Rows that a training batch may have: a last one of less than half the size is left out (``data.split``)."""
+    return range(-(-batch_size // 2), batch_size + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """The batches of a job: how many of each size there are at least. 0 stands for a size that may occur.
@@ -47,11 +52,8 @@ class Workload:
 
     @classmethod
     def before_alignment(cls, epochs: int, batch_size: int, scoring_size: int, degree: int) -> Workload:
-        """All sizes that some number of aligned rows leads to; certain is only one batch in every epoch.
-
-        A last training batch of less than half the size is left out (``data.split``); one of scoring is not.
-        """
-        least = -(-batch_size // 2)
+        """All sizes that some number of aligned rows leads to; certain is only one batch in every epoch."""
+        least = possible_training_sizes(batch_size).start
         training = dict.fromkeys((*sizes_that_differ(least, batch_size, degree), least), 0)
         scoring = dict.fromkeys(sizes_that_differ(1, scoring_size, degree), 0)
         return cls(training | {least: epochs}, scoring)
@@ -92,7 +94,7 @@ def check_bounds(
         raise ParameterError(
             f"flooding does not hide the noise of the whole job: within a statistical distance of 2^-{bits}, "
             f"2^-{FLOODING_BITS} is needed",
-            remedy="use more ring.primes (7 of 30 bits at degree 8192), a larger ring.degree, or fewer epochs",
+            remedy="use more ring.primes (7 of 30 bits at degree 8192), a smaller ring.tau, or fewer epochs",
         )
 
 

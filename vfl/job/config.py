@@ -14,7 +14,8 @@ from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_fe
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
-from vfl.he.bounds import Workload, check_bounds
+from vfl.he.arithmetic.updates import check_rates
+from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.layout import LINK_MBIT
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import TaskConfig, TopConfig
@@ -205,6 +206,7 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
         training.epochs, training.batch_size, training.evaluation_batch_size, parameters.degree
     )
     check_bounds(parameters, work, widths, job.model.interaction_width, link_mbit=job.interaction.link_mbit)
+    check_rates(job.interaction.learning_rate, 0.0, possible_training_sizes(training.batch_size), parameters)
     return parameters
 
 

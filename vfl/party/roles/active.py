@@ -12,7 +12,7 @@ from torch import Tensor
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.fixed_point import IntArray, quantize_gradient, update_multiplier, z_to_real
+from vfl.interact.fixed_point import IntArray, check_step, quantize_gradient, update_multiplier, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
 from vfl.job.callbacks import Ready
@@ -34,6 +34,7 @@ class ActiveParty:
     def __init__(self, state: PartyContext) -> None:
         self._state = state
         self._upper: TopTrainer
+        self._shape: InteractionShape
         self._interaction: ActiveInteraction
         self._alpha: Tensor | None = None
         self._z: IntArray | None = None
@@ -78,7 +79,8 @@ class ActiveParty:
 
     async def begin(self, key: StepKey, gradient_receivers: frozenset[str]) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape(gradient_receivers))
+        self._shape = self._state.interaction_shape(gradient_receivers)
+        self._interaction = self._make_interaction(self._shape)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -141,6 +143,8 @@ class ActiveParty:
             raise RuntimeError("the interaction's backward phase came before the top phase")
         setup = self._state.setup
         multiplier = update_multiplier(setup.job.interaction.learning_rate, d_z_BK.shape[0], setup.parameters)
+        rate, widths = setup.job.interaction.learning_rate, self._shape.widths.values()
+        check_step(d_z_BK, rate, sum(widths), setup.parameters, trains=bool(self._shape.gradient_widths))
         exchange = self._interaction.backward(key, d_z_BK, multiplier)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
 

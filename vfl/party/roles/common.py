@@ -15,6 +15,7 @@ from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
+from vfl.he.arithmetic.updates import check_rates
 from vfl.he.bounds import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, Phase, Split, StepKey
@@ -254,6 +255,7 @@ class PartyContext:
         work = workload(setup.job, {split: len(self.dataset.rows_of(split)) for split in Split})
         widths = tuple(shape.widths.values())
         check_bounds(setup.parameters, work, widths, shape.out_width, shape.gradient_widths, shape.link_mbit)
+        check_rates(setup.job.interaction.learning_rate, 0.0, work.training, setup.parameters)
         return shape
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
