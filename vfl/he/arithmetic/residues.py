@@ -30,9 +30,19 @@ def centered(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
 
 def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
+    return nonnegative(nearest_zero(values, primes), primes)
+
+
+def nearest_zero(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+    """The same integers modulo the primes as float64 of absolute value at most (q + 1) / 2; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only if the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
-    center = nearest.mul_(-primes).add_(values).to(torch.int64)
+    return nearest.mul_(-primes).add_(values)
+
+
+def nonnegative(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+    """What ``nearest_zero`` returns, (..., L, N), as residues in int64."""
+    center = values.to(torch.int64)
     return center.add_((center >> 63).bitwise_and_(primes))
 
 
