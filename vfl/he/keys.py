@@ -20,7 +20,7 @@ from vfl.errors import ProtocolError
 from vfl.he.arithmetic.checksum import Point
 from vfl.he.arithmetic.compute import spread
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
-from vfl.he.arithmetic.residues import centered, nearest_zero, nonnegative, prime_column, reduced
+from vfl.he.arithmetic.residues import centered, nearest_zero, nonnegative, prime_column
 from vfl.he.arithmetic.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.parameters import Parameters
 from vfl.he.seal import SealSecret
@@ -142,19 +142,23 @@ class SecretKey:
 
         def encrypt_one(index: int) -> None:
             a = uniform_residues(seeds[index].tobytes(), p.primes, p.degree)
-            first[index] = reduced(errors(1, p.degree) - self._times_secret(a, primes), primes)
+            first[index] = nonnegative(self._times_secret(a, errors(1, p.degree).to(torch.float64), primes), primes)
 
         spread(encrypt_one, range(count))
         return SeededCiphertexts(first, seeds)
 
-    def _times_secret(self, polynomial: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-        """A polynomial (l, N) of residues times s, in integers up to 2^29 N in float64; checked."""
+    def _times_secret(self, polynomial: torch.Tensor, error: torch.Tensor | None, primes: torch.Tensor) -> torch.Tensor:
+        """A polynomial (l, N) of residues times s, or an error (1, N) minus that, as ``nearest_zero`` returns it."""
         values, point = centered(polynomial, primes).to(torch.float64), self._point
         product = inverse_transform(transform(values) * self._spectrum)
-        both = torch.stack((point.residue_sums(values), point.residue_sums(nearest_zero(product, primes))))
-        factor_L, found_L = point.residue_values(both)
-        point.require_equal(found_L, factor_L * self._secret_at_point[: len(factor_L)], "a product with a secret key")
-        return product
+        factor_L = point.residue_values(point.residue_sums(values))
+        expected_L = factor_L * self._secret_at_point[: len(factor_L)]
+        if error is not None:
+            product = error - product
+            expected_L = point.small_values(point.small_sums(error[0])) - expected_L
+        result = nearest_zero(product, primes)
+        point.require_equal(point.residue_values(point.residue_sums(result)), expected_L, "a product with a secret key")
+        return result
 
     def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
         """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
@@ -180,8 +184,7 @@ class SecretKey:
         where = torch.from_numpy(positions)
 
         def decrypt_one(index: int) -> None:
-            product = self._times_secret(second[index], primes)[:, where]
-            phase = reduced(product.add_(first[index]), primes)
+            phase = self._times_secret(second[index], None, primes)[:, where].add_(first[index]).to(torch.int64)
             out[index, positions] = _scaled_down(p, phase.mul_(inverses).remainder_(primes), primes).numpy()
 
         spread(decrypt_one, range(first.shape[0]))

@@ -1,6 +1,6 @@
 """Arithmetic on ciphertext polynomials as residues modulo the data primes: int64 tensors (..., L, N).
 
-Everything except ``reduced`` is integer arithmetic below 2^63; everything is exact.
+Everything except ``nearest_zero`` is integer arithmetic below 2^63; everything is exact.
 """
 
 from __future__ import annotations
@@ -28,13 +28,8 @@ def centered(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     return residues - primes * (residues > primes // 2)
 
 
-def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
-    return nonnegative(nearest_zero(values, primes), primes)
-
-
 def nearest_zero(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """The same integers modulo the primes as float64 of absolute value at most (q + 1) / 2; exact."""
+    """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, at most q / 2 + 4; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only if the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
     return nearest.mul_(-primes).add_(values)

@@ -13,9 +13,10 @@ from vfl.he.arithmetic.residues import (
     centered,
     drop_primes,
     flooding_noise,
+    nearest_zero,
+    nonnegative,
     prime_column,
     reduce_in_place,
-    reduced,
     scaled_plaintext,
 )
 from vfl.he.layout import MAX_TERMS
@@ -67,7 +68,10 @@ def _check_reduced(values: list[int]) -> None:
     rows = torch.tensor(values, dtype=torch.float64).expand(len(PARAMETERS.primes), -1)
     assert [int(v) for v in rows[0].tolist()] == values
     expected = [[value % prime for value in values] for prime in PARAMETERS.primes]
-    assert reduced(rows, prime_column(PARAMETERS, len(PARAMETERS.primes))).tolist() == expected
+    primes = prime_column(PARAMETERS, len(PARAMETERS.primes))
+    center = nearest_zero(rows, primes)
+    assert bool((center.abs() <= primes // 2 + 4).all())
+    assert nonnegative(center, primes).tolist() == expected
 
 
 def test_reduced_is_exact_next_to_multiples_and_at_the_ends_of_its_range():
