@@ -10,13 +10,14 @@ Shapes: B rows, D features, K outputs, C ciphertexts, L primes, N degree, M = N 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from vfl.he.arithmetic.checksum import IntArray, Point
 from vfl.he.arithmetic.compute import kernel_device, spread, zeros
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
 from vfl.he.arithmetic.residues import centered, prime_column, reduce_in_place
@@ -28,9 +29,7 @@ PIECE_BYTES = 64 * 2**20
 """Memory of one piece of kernel arithmetic, excluding operands and result; each thread works on one piece at a time."""
 
 
-def times_matrix(
-    parameters: Parameters, layout: ProductLayout, ct_x: torch.Tensor, w_DK: npt.NDArray[np.int64]
-) -> torch.Tensor:
+def times_matrix(parameters: Parameters, layout: ProductLayout, ct_x: torch.Tensor, w_DK: IntArray) -> torch.Tensor:
     """Enc(X W) from Enc(X) and a plain W in Z_t (centered representatives).
 
     With Y = X^stride the plaintext polynomial of an output group has coefficients only at powers of Y, so the product
@@ -86,7 +85,7 @@ def _column_pieces(blocks: int, stride: int, height: int) -> Iterator[tuple[slic
             yield slice(block, block + at_once), slice(row, row + rows)
 
 
-def _toeplitz(layout: ProductLayout, w_DK: npt.NDArray[np.int64], cells: int) -> torch.Tensor:
+def _toeplitz(layout: ProductLayout, w_DK: IntArray, cells: int) -> torch.Tensor:
     """Matrix (output groups * M, input groups * M) that multiplies by the plaintext polynomials of W.
 
     Output column k of its group and input column i of its group correspond to power k * per_in - i of Y.
@@ -118,7 +117,7 @@ def _limbs(value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def transposed_times(
-    parameters: Parameters, layout: ReductionLayout, x_BD: npt.NDArray[np.int64], ct_y: torch.Tensor
+    parameters: Parameters, layout: ReductionLayout, x_BD: IntArray, ct_y: torch.Tensor
 ) -> torch.Tensor:
     """Enc(X^T Y) from a plain X with small entries (|x| <= 2^activation_bits) and Enc(Y).
 
@@ -137,23 +136,48 @@ def transposed_times(
     y = ct_y.view(source.blocks, source.groups, 2 * level, degree)
     out = zeros((source.groups, product.feature_groups, 2 * level, degree), torch.int64)
     at_once = max(1, PIECE_BYTES // (8 * product.feature_groups * degree))
+    point = Point(parameters.primes[:level], degree, kernel_device())
 
-    def multiply(blocks: slice, features: torch.Tensor, unit: tuple[int, int]) -> None:
+    def multiply(blocks: slice, features: torch.Tensor, unit: tuple[int, int]) -> _Sums:
         group, row = unit
         prime = torch.tensor(parameters.primes[row % level], device=kernel_device())
         limbs = torch.stack(_limbs(centered(y[blocks, group, row].to(kernel_device()), prime)), dim=1)
         low, high = inverse_transform(_sum_over_blocks(features, transform(limbs))).unbind(1)
-        combined = _combined(torch.cat((low, high)), parameters.primes[row % level]).to(out.device, torch.int64)
-        out[group, :, row] += combined
+        combined = _combined(torch.cat((low, high)), parameters.primes[row % level])
+        out[group, :, row] += combined.to(out.device, torch.int64)
+        return point.small_sums_at(limbs, row % level), point.residue_sums_at(combined, row % level)
 
     for start in range(0, source.blocks, at_once):
         blocks = slice(start, min(source.blocks, start + at_once))
-        features = _feature_spectra(layout, x_BD, blocks)
-        spread(partial(multiply, blocks, features), itertools.product(range(source.groups), range(2 * level)))
+        features, at_point = _feature_spectra(layout, x_BD, blocks, point)
+        units = itertools.product(range(source.groups), range(2 * level))
+        _check_sums(point, at_point, spread(partial(multiply, blocks, features), units))
         # Keeps the sum over many pieces within the range of residues.
         if source.blocks > at_once:
             out.remainder_(prime_column(parameters, level).repeat(2, 1))
     return out.view(product.ciphertexts, 2, level, degree)
+
+
+_Sums = tuple[torch.Tensor, torch.Tensor]
+"""What ``checksum`` needs of a factor and a product: sums of the limbs (blocks, 2, C), of the result (G, 2, C)."""
+
+
+def _check_sums(point: Point, features: IntArray, sums: Sequence[_Sums]) -> None:
+    """Compare the sums over blocks of all products with their factors at a random point.
+
+    Args:
+        features: values of the plaintext polynomials, (blocks, G, L).
+        sums: of the ciphertexts' groups, polynomials and primes, in this order.
+    """
+    level = features.shape[-1]
+    limbs, results = (torch.stack(each).view(-1, level, *each[0].shape) for each in zip(*sums, strict=True))
+    low, high = np.moveaxis(point.small_values(limbs.permute(0, 2, 3, 1, 4)), 2, 0)  # (pairs, blocks, L) each
+    values = point.reduced(low + (high << HALF_LIMB))
+    expected = np.zeros((len(values), *features.shape[1:]), dtype=np.int64)
+    for block, features_GL in enumerate(features):
+        expected += point.reduced(values[:, block, None] * features_GL)
+    found = point.residue_values(results.permute(0, 2, 1, 3, 4))
+    point.require_equal(found, expected, "a product with encrypted gradients")
 
 
 def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
@@ -167,21 +191,24 @@ def _sum_over_blocks(features: torch.Tensor, spectrum: torch.Tensor) -> torch.Te
     return total
 
 
-def _feature_spectra(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], blocks: slice) -> torch.Tensor:
-    """Transformed plaintext polynomials (blocks, feature groups, N/2) of these blocks of X."""
+def _feature_spectra(
+    layout: ReductionLayout, x_BD: IntArray, blocks: slice, point: Point
+) -> tuple[torch.Tensor, IntArray]:
+    """Transformed plaintext polynomials (blocks, G, N/2) of these blocks of X, and their values (blocks, G, L)."""
     shape = blocks.stop - blocks.start, layout.product.feature_groups, layout.source.degree // 2
     spectra = zeros(shape, torch.complex128, kernel_device())
 
     # One block at a time: computing a spectrum takes several times its memory.
-    def fill(index: int) -> None:
-        polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD, blocks.start + index))
-        spectra[index] = transform(polynomials.to(kernel_device()))
+    def fill(index: int) -> torch.Tensor:
+        polynomials = torch.from_numpy(_feature_polynomials(layout, x_BD, blocks.start + index)).to(kernel_device())
+        spectra[index] = transform(polynomials)
+        return point.small_sums(polynomials)
 
-    spread(fill, range(shape[0]))
-    return spectra
+    sums = spread(fill, range(shape[0]))
+    return spectra, point.small_values(torch.stack(sums))
 
 
-def _feature_polynomials(layout: ReductionLayout, x_BD: npt.NDArray[np.int64], block: int) -> npt.NDArray[np.float64]:
+def _feature_polynomials(layout: ReductionLayout, x_BD: IntArray, block: int) -> npt.NDArray[np.float64]:
     """Plaintext polynomials (feature groups, N) of one block of X."""
     source, product = layout.source, layout.product
     per = product.features_per_ciphertext

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import torch
 
 from vfl.errors import ProtocolError
+from vfl.he.arithmetic.checksum import Point
 from vfl.he.arithmetic.compute import spread
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
-from vfl.he.arithmetic.residues import centered, prime_column, reduced
+from vfl.he.arithmetic.residues import centered, nearest_zero, nonnegative, prime_column
 from vfl.he.arithmetic.sampling import errors, fresh_seeds, ternary, uniform_residues
 from vfl.he.parameters import Parameters
 from vfl.he.seal import SealSecret
@@ -66,6 +67,8 @@ class PublicKey:
         self._key = key
         primes = prime_column(parameters, len(parameters.primes))
         self._spectrum = transform(centered(key, primes).to(torch.float64))
+        self._point = Point(parameters.primes, parameters.degree)
+        self._key_at_point = self._point.residue_values(self._point.residue_sums(key.to(torch.float64)))
 
     @classmethod
     def from_bytes(cls, parameters: Parameters, data: bytes, owner: str) -> PublicKey:
@@ -96,12 +99,23 @@ class PublicKey:
         out = torch.empty((count, 2, level, p.degree), dtype=torch.int64)
 
         def encrypt_one(index: int) -> None:
-            product = inverse_transform(self._spectrum * transform(ternary(1, p.degree)))
-            product += errors(2, 1, p.degree)
-            out[index] = reduced(product, primes)
+            small = torch.cat((ternary(1, p.degree), errors(2, 1, p.degree).view(2, -1).to(torch.float64)))
+            product = inverse_transform(self._spectrum * transform(small[:1]))
+            product += small[1:].unsqueeze(1)
+            zero = nearest_zero(product, primes)
+            self._check(small, zero)
+            out[index] = nonnegative(zero, primes)
 
         spread(encrypt_one, range(count))
         return out
+
+    def _check(self, small: torch.Tensor, zero: torch.Tensor) -> None:
+        """Compare an encryption of zero (2, L, N) with the u, e0 and e1 (3, N) that it is made of."""
+        point = self._point
+        values_3L = point.small_values(point.small_sums(small))
+        found_2L = point.residue_values(point.residue_sums(zero))
+        expected_2L = point.reduced(self._key_at_point * values_3L[0]) + values_3L[1:]
+        point.require_equal(found_2L, expected_2L, "an encryption of zero")
 
 
 class SecretKey:
@@ -110,7 +124,10 @@ class SecretKey:
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
         self._seal = SealSecret(parameters)
-        self._spectrum = transform(torch.from_numpy(self._seal.coefficients().astype(np.float64)))
+        secret = torch.from_numpy(self._seal.coefficients().astype(np.float64))
+        self._spectrum = transform(secret)
+        self._point = Point(parameters.primes, parameters.degree)
+        self._secret_at_point = self._point.small_values(self._point.small_sums(secret))
         self.public = PublicKey(parameters, self.encrypt_zeros(1).expanded(parameters)[0])
 
     def __reduce__(self) -> str:
@@ -125,11 +142,23 @@ class SecretKey:
 
         def encrypt_one(index: int) -> None:
             a = uniform_residues(seeds[index].tobytes(), p.primes, p.degree)
-            product = inverse_transform(transform(centered(a, primes).to(torch.float64)) * self._spectrum)
-            first[index] = reduced(errors(1, p.degree) - product, primes)
+            first[index] = nonnegative(self._times_secret(a, errors(1, p.degree).to(torch.float64), primes), primes)
 
         spread(encrypt_one, range(count))
         return SeededCiphertexts(first, seeds)
+
+    def _times_secret(self, polynomial: torch.Tensor, error: torch.Tensor | None, primes: torch.Tensor) -> torch.Tensor:
+        """A polynomial (l, N) of residues times s, or an error (1, N) minus that, as ``nearest_zero`` returns it."""
+        values, point = centered(polynomial, primes).to(torch.float64), self._point
+        product = inverse_transform(transform(values) * self._spectrum)
+        factor_L = point.residue_values(point.residue_sums(values))
+        expected_L = factor_L * self._secret_at_point[: len(factor_L)]
+        if error is not None:
+            product = error - product
+            expected_L = point.small_values(point.small_sums(error[0])) - expected_L
+        result = nearest_zero(product, primes)
+        point.require_equal(point.residue_values(point.residue_sums(result)), expected_L, "a product with a secret key")
+        return result
 
     def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
         """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
@@ -155,9 +184,7 @@ class SecretKey:
         where = torch.from_numpy(positions)
 
         def decrypt_one(index: int) -> None:
-            spectrum = transform(centered(second[index], primes).to(torch.float64)) * self._spectrum
-            product = inverse_transform(spectrum)[:, where]
-            phase = reduced(product.add_(first[index]), primes)
+            phase = self._times_secret(second[index], None, primes)[:, where].add_(first[index]).to(torch.int64)
             out[index, positions] = _scaled_down(p, phase.mul_(inverses).remainder_(primes), primes).numpy()
 
         spread(decrypt_one, range(first.shape[0]))

@@ -15,13 +15,13 @@ from vfl.he.packing import ReductionPacking, RowPacking
 LINK_MBIT = 1000
 """Assumed speed of the connection between two parties, in Mbit/s, unless the job sets it."""
 
-_FRESH_SECONDS = 2.0e-3
-_RETURNED_SECONDS = 4.5e-3
-_MULTIPLICATION_SECONDS = 2.4e-9  # one weight times one coefficient: all primes, halves, both polynomials
-_TRANSFORM_SECONDS = 1.2e-3  # all residues of one ciphertext
+_FRESH_SECONDS = 2.3e-3
+_RETURNED_SECONDS = 5.3e-3
+_MULTIPLICATION_SECONDS = 2.8e-9  # one weight times one coefficient: all primes, halves, both polynomials
+_TRANSFORM_SECONDS = 1.4e-3  # all residues of one ciphertext
 _FEATURE_SECONDS = 5e-5
-_SUM_SECONDS = 2e-4  # one ciphertext times one polynomial, transformed
-_FRESH_POLYNOMIALS = 6  # residues modulo one prime
+_SUM_SECONDS = 2.3e-4  # one ciphertext times one polynomial, transformed
+_FRESH_POLYNOMIALS = 7  # residues modulo one prime
 _RETURNED_PRIMES = 3
 _RESIDUE_BITS = 30
 
@@ -30,6 +30,9 @@ MAX_TERMS = 1000
 
 MIN_STRIDE = 32
 """Shortest group of rows: the matrix kernel builds matrices of (N / stride)^2."""
+
+_MAX_BLOCKS = 128
+"""Most blocks of rows that are considered, unless the degree is too small for so few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class BackwardLayout:
 class Costs:
     """Seconds that a layout takes: arithmetic of both sides and transfer.
 
-    The constants were measured on one core of the reference machine (benchmarks/) with six 30-bit primes. A wrong
+    The constants were measured on one core of the reference machine (benchmarks/), for seven 30-bit primes. A wrong
     estimate only costs time; all parties must use the same constants.
     """
 
@@ -204,6 +207,24 @@ def reduction_layout(source: RowPacking, features: int) -> ReductionLayout:
     return ReductionLayout(source, product)
 
 
+def sizes_that_differ(smallest: int, largest: int, degree: int) -> Iterator[int]:
+    """Numbers of rows, one from each class with the same layouts but for ``rows``; decreasing, from ``largest``.
+
+    A layout depends on the rows through the number of blocks at each stride that is considered: powers of two of which
+    the shortest, s, has at most ``_MAX_BLOCKS`` blocks. So all sizes between two multiples of s have the same layouts.
+
+    Args:
+        largest: at most ``_MAX_BLOCKS * degree / 2``.
+    """
+    if largest * 2 > _MAX_BLOCKS * degree:
+        raise ValueError(f"a batch of {largest} rows is too large for ring degree {degree}")
+    rows = largest
+    while rows >= smallest:
+        yield rows
+        shortest = max(MIN_STRIDE, _power_of_two(-(-rows // _MAX_BLOCKS)))
+        rows = (rows - 1) // shortest * shortest
+
+
 def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
     if rows < 1 or columns < 1:
         raise ParameterError(
@@ -211,7 +232,7 @@ def _row_packings(rows: int, columns: int, degree: int) -> Iterator[RowPacking]:
             remedy="every batch needs at least one row and every bottom a width of at least one",
         )
     stride = max(MIN_STRIDE, min(degree, _power_of_two(rows)))
-    while stride >= MIN_STRIDE and -(-rows // stride) <= 2 * max(64, rows // degree):
+    while stride >= MIN_STRIDE and -(-rows // stride) <= max(_MAX_BLOCKS, 2 * (rows // degree)):
         per = 1
         while per * stride <= degree and per <= _power_of_two(columns):
             yield RowPacking(rows, columns, degree, stride, per, stride)

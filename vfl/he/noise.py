@@ -7,30 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vfl.errors import ParameterError
-from vfl.he.layout import (
-    LINK_MBIT,
-    BackwardLayout,
-    ProductLayout,
-    ReductionLayout,
-    plan_backward,
-    plan_product,
-    product_layout,
-    reduction_layout,
-)
+from vfl.he.layout import ProductLayout, ReductionLayout
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters
-from vfl.he.rounding import REDUCIBLE, matrix_magnitude, transform_error, zero_product_error
-
-MAX_ROUNDING = 0.25
-"""Floating-point results must be provably nearer than this to the integers they stand for; 1/2 would be exact."""
 
 FRESH_NOISE = MAX_ERROR + 0.5
 """Symmetric encryption: one error coefficient, and the rounding of q m / t."""
 
 
-MAX_FLOODING_BITS = 119
-"""More than any current modulus has room for; keeps the noise within four random words."""
+MAX_FLOODING_BITS = 149
+"""Keeps the noise within five random words; the default modulus has room for one bit more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,89 +41,68 @@ def zero_encryption_noise(parameters: Parameters) -> float:
 
 def product_hiding(parameters: Parameters, layout: ProductLayout) -> Hiding:
     """Hiding of Enc(X) W for any W in Z_t. Raises ParameterError when the noise bound does not hold."""
-    worst = layout.terms * 2.0 ** (parameters.tau - 1) * FRESH_NOISE
-    return _hiding(parameters, worst, "the product with the interaction weights")
+    return _hiding(parameters, _product_noise(parameters, layout), "the product with the interaction weights")
 
 
 def reduction_hiding(parameters: Parameters, layout: ReductionLayout) -> Hiding:
     """Hiding of X^T Enc(Y), |X| <= 1. Raises ParameterError when the noise bound does not hold."""
+    return _hiding(parameters, _reduction_noise(parameters, layout), "the gradient of the interaction weights")
+
+
+def product_distance(parameters: Parameters, layout: ProductLayout) -> float:
+    """Bound on the statistical distance between the noise of a batch's hidden products and the flooding alone.
+
+    Uniform noise on 2^(f+1) integers, shifted by at most s, is within s / 2^(f+1) of itself, in every coefficient that
+    is sent; distances add up.
+    """
+    shift = _product_noise(parameters, layout) / 2.0 ** (product_hiding(parameters, layout).flooding_bits + 1)
+    return layout.product.ciphertexts * layout.product.positions.size * shift
+
+
+def reduction_distance(parameters: Parameters, layout: ReductionLayout) -> float:
+    """The same for the gradient of the weights."""
+    shift = _reduction_noise(parameters, layout) / 2.0 ** (reduction_hiding(parameters, layout).flooding_bits + 1)
+    return layout.product.ciphertexts * layout.product.positions.size * shift
+
+
+def _product_noise(parameters: Parameters, layout: ProductLayout) -> int:
+    """Worst noise of Enc(X) W before flooding, with the encryptions of zero and of the mask."""
+    return _unflooded(parameters, layout.terms << (parameters.tau - 1))
+
+
+def _reduction_noise(parameters: Parameters, layout: ReductionLayout) -> int:
     terms = layout.source.blocks * layout.feature_coefficients
-    worst = terms * 2.0**parameters.settings.activation_bits * FRESH_NOISE
-    return _hiding(parameters, worst, "the gradient of the interaction weights")
+    return _unflooded(parameters, terms << parameters.settings.activation_bits)
 
 
-def _hiding(parameters: Parameters, worst: float, what: str) -> Hiding:
-    """The smallest sufficient number of primes, and as much flooding as they have room for."""
-    unflooded = worst + zero_encryption_noise(parameters) + 0.5
-    least = math.ceil(math.log2(unflooded)) + FLOODING_BITS
-    room = 0
-    for level in range(1, len(parameters.primes) + 1):
-        room = _flooding_room(parameters, unflooded, level)
-        if room >= least:
-            return Hiding(room, level)
-    raise ParameterError(
-        f"the job's [ring] settings are refused: {what} needs flooding of {least} bits, the modulus leaves {room}",
-        remedy="use more primes with a larger ring.degree, or a smaller tau, batch_size or width",
-    )
+def _unflooded(parameters: Parameters, factor: int) -> int:
+    """Noise of fresh ciphertexts times a plain factor of this l1 norm, an encryption of zero and a rounded mask."""
+    return -(-factor * int(2 * FRESH_NOISE) // 2) + math.ceil(zero_encryption_noise(parameters) + 0.5)
 
 
-def _flooding_room(parameters: Parameters, unflooded: float, level: int) -> int:
+@lru_cache(maxsize=1024)
+def _hiding(parameters: Parameters, unflooded: int, what: str) -> Hiding:
+    """As much flooding as the modulus has room for, and the fewest primes that halve it at most.
+
+    It depends on nothing but the layout, so both sides choose alike; ``check_bounds`` adds up what it achieves.
+    """
+    least = unflooded.bit_length() + FLOODING_BITS
+    rooms = [_flooding_room(parameters, unflooded, level) for level in range(1, len(parameters.primes) + 1)]
+    if rooms[-1] < least:
+        raise ParameterError(
+            f"the job's [ring] settings are refused: {what} needs flooding of {least} bits, "
+            f"the modulus leaves {rooms[-1]}",
+            remedy="use more primes with a larger ring.degree, or a smaller tau, batch_size or width",
+        )
+    level = next(level for level, room in enumerate(rooms, 1) if room >= max(least, rooms[-1] - 1))
+    return Hiding(rooms[level - 1], level)
+
+
+def _flooding_room(parameters: Parameters, unflooded: int, level: int) -> int:
     """Largest number of flooding bits that still decrypts after dropping to ``level`` primes; 0 if none does."""
     switched = len(parameters.primes) - level
     # Each dropped prime rounds both polynomials; all but the last rounding shrink with the primes dropped after them.
-    rounding = ((parameters.degree + 1) / 2 + 1) if switched else 0.0
-    budget = parameters.modulus(level) / (2 * parameters.t) - rounding
+    rounding = parameters.degree // 2 + 2 if switched else 0
+    budget = parameters.modulus(level) // (2 * parameters.t) - rounding
     noise = budget * math.prod(parameters.primes[level:]) - unflooded
-    return min(MAX_FLOODING_BITS, math.floor(math.log2(noise))) if noise > 1 else 0
-
-
-def check_bounds(
-    parameters: Parameters,
-    rows: int,
-    widths: tuple[int, ...],
-    out_width: int,
-    gradient_widths: tuple[int, ...] | None = None,
-    link_mbit: int = LINK_MBIT,
-) -> None:
-    """Check noise and float exactness for every batch of up to ``rows`` rows, for every passive party's width.
-
-    ``gradient_widths`` are the widths of those whose bottoms train; all of them if omitted. ``link_mbit`` is the
-    speed for which layouts are chosen.
-
-    Layouts depend on the batch mostly through the next power of two, so powers of two are checked; any other
-    dependence stays within the factor of two that the limits allow.
-
-    Raises:
-        ParameterError: an analytic bound does not hold.
-    """
-    if (error := zero_product_error(parameters)) >= MAX_ROUNDING:
-        raise ParameterError(
-            f"encryption is not provably exact with these primes (rounding bound {error:.2g})",
-            remedy="use fewer ring.prime_bits or a smaller ring.degree",
-        )
-    trained = widths if gradient_widths is None else gradient_widths
-    for size in (1 << bits for bits in range((rows - 1).bit_length() + 1)):
-        backward = plan_backward(size, out_width, widths, trained, parameters.degree, link_mbit)
-        for width in widths:
-            _check_product(parameters, plan_product(size, width, out_width, parameters.degree, link_mbit))
-            _check_backward(parameters, backward, width)
-
-
-def _check_backward(parameters: Parameters, backward: BackwardLayout, width: int) -> None:
-    if backward.rows is not None:
-        _check_product(parameters, product_layout(backward.rows, width))
-    reduction = reduction_layout(backward.blocks, width)
-    reduction_hiding(parameters, reduction)
-    if (error := transform_error(parameters, reduction)) >= MAX_ROUNDING:
-        raise ParameterError(
-            f"the weight-gradient kernel is not provably exact at this size (rounding bound {error:.2g})",
-            remedy="use a smaller batch_size or fewer activation_bits",
-        )
-
-
-def _check_product(parameters: Parameters, layout: ProductLayout) -> None:
-    product_hiding(parameters, layout)
-    if matrix_magnitude(parameters, layout) > REDUCIBLE:
-        raise ParameterError(
-            "the matrix kernel is not provably exact at this width", remedy="use a smaller bottom width"
-        )
+    return min(MAX_FLOODING_BITS, noise.bit_length() - 1) if noise > 0 else 0

@@ -21,7 +21,8 @@ MAX_MODULUS_BITS = {4096: 109, 8192: 218, 16384: 438}
 (HomomorphicEncryption.org security standard, 2018, table 1)."""
 
 FLOODING_BITS = 40
-"""Noise added before a ciphertext returns to its key's owner exceeds the worst noise it could carry by 2^40."""
+"""All noise that returns to the owners of keys in a job is within a statistical distance of 2^-40 of the flooding alone
+(``bounds.check_bounds``). A single ciphertext's flooding exceeds the worst noise it could carry by 2^40 at least."""
 
 MAX_ERROR = 21
 """Largest coefficient of SEAL's error distribution (centered binomial over 42 bits)."""
@@ -38,7 +39,7 @@ class RingSettings(BaseModel):
     gradient_bits: int = Field(default=12, description="fractional bits f_d of dL/dZ, per sample")
     degree: int = Field(default=8192, description="ring degree N")
     prime_bits: int = Field(default=30, description="bits of each prime of the ciphertext modulus")
-    primes: int = Field(default=6, description="number of data primes; one more is special")
+    primes: int = Field(default=7, description="number of primes of the ciphertext modulus")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Parameters:
                 f"ring.prime_bits = {s.prime_bits} is outside 20 to 30: larger residues would not be exact in float64",
                 "set ring.prime_bits = 30",
             )
-        total = (s.primes + 1) * s.prime_bits
+        total = s.primes * s.prime_bits
         if s.primes < 2 or total > MAX_MODULUS_BITS[s.degree]:
             raise _refused(
                 f"a modulus of {total} bits is not 128-bit secure at degree {s.degree} "
@@ -71,7 +72,7 @@ class Parameters:
             )
         if s.tau % 2 or not 16 <= s.tau <= 58:
             raise _refused(f"ring.tau = {s.tau} is not an even number from 16 to 58", "set ring.tau = 58")
-        ntt_primes(s.prime_bits, s.degree, s.primes + 1)
+        ntt_primes(s.prime_bits, s.degree, s.primes)
         cls._check_fixed_point(s)
         return cls(settings)
 
@@ -108,11 +109,11 @@ class Parameters:
 
     @cached_property
     def primes(self) -> tuple[int, ...]:
-        """Data primes of the ciphertext modulus, in SEAL's order (increasing); without the special prime."""
-        return ntt_primes(self.settings.prime_bits, self.degree, self.settings.primes + 1)[:-1]
+        """Primes of the ciphertext modulus, in SEAL's order (increasing). None is special: no keys are switched."""
+        return ntt_primes(self.settings.prime_bits, self.degree, self.settings.primes)
 
     def modulus(self, level: int) -> int:
-        """Product of the first ``level`` data primes."""
+        """Product of the first ``level`` primes."""
         return math.prod(self.primes[:level])
 
     @property

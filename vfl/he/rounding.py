@@ -1,5 +1,11 @@
 """Analytic bounds on the effect of float64 arithmetic on the integers of the scheme: they make every kernel exact.
 
+The bounds assume IEEE 754 float64 with rounding to nearest. Of the transforms (torch.fft: MKL or pocketfft on CPUs,
+cuFFT on GPUs) they assume what the theorem below asks: length 2^n is split into n levels of butterflies, in float64,
+with roots of unity within two units of rounding; split radix and higher radices, which join such levels, do not err
+more; algorithms of another kind (Bluestein's, Rader's) are not used for powers of two. No library promises this, so
+every product through transforms is also checked at a random point (``arithmetic.checksum``).
+
 Separate from the kernels, so that a process without torch can check a job with them (``noise.check_bounds``).
 """
 

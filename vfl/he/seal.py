@@ -1,5 +1,8 @@
 """The boundary to SEAL (through ``tenseal.sealapi``): parameters, secret keys, decryption.
 
+SEAL reserves the last prime for key switching, of which there is none here. So its ciphertexts have one prime fewer
+than ours at most, its keys have all of them.
+
 Its binding has no bulk access to coefficients, so ciphertexts pass through its load streams and plaintexts through
 its save streams: in anonymous memory on Linux, in a private temporary directory elsewhere.
 """
@@ -44,7 +47,7 @@ def context(parameters: Parameters) -> Any:
     encryption = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.BFV)
     encryption.set_poly_modulus_degree(parameters.degree)
     encryption.set_coeff_modulus(
-        sealapi.CoeffModulus.Create(parameters.degree, [settings.prime_bits] * (settings.primes + 1))
+        sealapi.CoeffModulus.Create(parameters.degree, [settings.prime_bits] * settings.primes)
     )
     encryption.set_plain_modulus(sealapi.Modulus(parameters.t))
     made = sealapi.SEALContext(encryption, True, sealapi.SEC_LEVEL_TYPE.TC128)
@@ -53,7 +56,7 @@ def context(parameters: Parameters) -> Any:
             f"SEAL refuses the job's [ring] settings: {made.parameters_error_message()}",
             remedy="use the default [ring] settings",
         )
-    chosen = tuple(p.value() for p in made.first_context_data().parms().coeff_modulus())
+    chosen = tuple(p.value() for p in made.key_context_data().parms().coeff_modulus())
     if chosen != parameters.primes:
         raise ParameterError("this build of SEAL chooses other primes than expected", remedy="install tenseal 0.3")
     return made
@@ -61,7 +64,7 @@ def context(parameters: Parameters) -> Any:
 
 @lru_cache(maxsize=8)
 def _level_ids(parameters: Parameters) -> dict[int, tuple[int, ...]]:
-    """SEAL's identifier of the parameters with each number of primes."""
+    """SEAL's identifier of the parameters with each number of primes that its ciphertexts may have."""
     ids: dict[int, tuple[int, ...]] = {}
     data = context(parameters).first_context_data()
     while data is not None:
@@ -80,17 +83,17 @@ class SealSecret:
 
     def coefficients(self) -> npt.NDArray[np.int64]:
         """The ternary secret s (N). SEAL keeps it transformed; the ciphertext (0, q / t) decrypts to it."""
-        p = self._parameters
+        p, level = self._parameters, max(_level_ids(self._parameters))
         one = np.zeros((1, p.degree), dtype=np.int64)
         one[0, 0] = 1
-        probe = torch.zeros((1, 2, len(p.primes), p.degree), dtype=torch.int64)
-        probe[:, 1] = scaled_plaintext(p, one, len(p.primes))
+        probe = torch.zeros((1, 2, level, p.degree), dtype=torch.int64)
+        probe[:, 1] = scaled_plaintext(p, one, level)
         modular = self.decrypt(probe)[0]
         secret: npt.NDArray[np.int64] = np.where(modular > 1, modular - p.t, modular)
         return secret
 
     def decrypt(self, residues: torch.Tensor) -> npt.NDArray[np.int64]:
-        """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N)."""
+        """Plaintext coefficients (C, N), in [0, t), of ciphertexts (C, 2, level, N) that lack at least one prime."""
         ciphertext, plaintext = sealapi.Ciphertext(), sealapi.Plaintext()
         out = np.zeros((residues.shape[0], self._parameters.degree), dtype=np.int64)
         words = residues.contiguous().numpy()

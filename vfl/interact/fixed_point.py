@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vfl.errors import ModelError, RangeError
+from vfl.he.arithmetic.updates import update_kernel
 from vfl.he.parameters import Parameters
 
 IntArray = npt.NDArray[np.int64]
@@ -105,22 +106,42 @@ def _to_real(values: IntArray, parameters: Parameters, bits: int, limit: float, 
     return real
 
 
-def update_kernel(learning_rate: float, momentum: float, rows: int, parameters: Parameters) -> tuple[int, ...]:
-    """The public integers m_k = round(m momentum^k) of the truncation-free update W -= sum_k m_k dW_(t-k).
+def check_step(
+    d_z_BK: IntArray,
+    learning_rate: float,
+    total_width: int,
+    parameters: Parameters,
+    *,
+    momentum: float = 0.0,
+    trains: bool = True,
+) -> None:
+    """Check that an update cannot carry values from inside the guard band past the wrap, before it is made.
 
-    m = lr / rows * 2^(f_w - f_a - f_d), with dW summed over the rows of the batch.
+    Bottom outputs are at most 1, so |dW_dk| is at most the learning rate times the mean over the batch of |dL/dZ_k|,
+    and a row's |Z_k| changes by at most the widths of the passive parties times that. With momentum this counts for all
+    later steps too: if each batch's whole effect keeps within the limit, so does every mixture of them. d alpha changes
+    by at most sum_k |dL/dZ_k| |dW_dk|.
+
+    Args:
+        d_z_BK: per-sample dL/dZ at f_d bits, as it is sent.
+        total_width: sum of the bottom widths of the passive parties.
+        trains: a bottom trains, so some party learns d alpha.
 
     Raises:
-        RangeError: the rate is so small that rounding m would change it by more than 10 %.
+        RangeError: a step this large could wrap unnoticed.
     """
-    s = parameters.settings
-    exact = learning_rate / rows * 2.0 ** (s.weight_bits - s.activation_bits - s.gradient_bits)
-    kernel: list[int] = []
-    while multiplier := round(exact * momentum ** len(kernel)):
-        kernel.append(multiplier)
-    if not kernel or abs(kernel[0] - exact) > 0.1 * exact or kernel[0] >= 2**32:
-        raise RangeError(
-            f"interaction.learning_rate {learning_rate:g} cannot be represented at batches of {rows} rows",
-            remedy="bring interaction.learning_rate closer to 1, or change ring.weight_bits or batch_size",
-        )
-    return tuple(kernel)
+    s, sizes_BK = parameters.settings, np.abs(d_z_BK)
+    factor = sum(update_kernel(learning_rate, momentum, len(d_z_BK), parameters))
+    # |dW| in reals: the integers that are subtracted, at most 2^f_a per entry of alpha, at f_w bits.
+    d_w_K = factor * 2.0 ** (s.activation_bits - s.weight_bits) * sizes_BK.sum(axis=0, dtype=np.float64)
+    steps = [(total_width * d_w_K.max(initial=0.0), parameters.z_limit, "the interaction layer (Z)")]
+    if trains:
+        d_alpha = float((sizes_BK @ d_w_K).max(initial=0.0)) * 2.0**-s.gradient_bits
+        steps.append((d_alpha, parameters.d_alpha_limit, "the gradient of a bottom model"))
+    for step, limit, layer in steps:
+        if step > (1 - GUARD) * limit:
+            raise RangeError(
+                f"one update may change a value of {layer} by {step:.2g}, more than the {(1 - GUARD) * limit:g} "
+                "between the point where a run stops and the end of its range",
+                remedy="lower interaction.learning_rate, or give [ring] more integer bits (lower weight_bits)",
+            )

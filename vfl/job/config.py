@@ -14,8 +14,9 @@ from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_fe
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError, MismatchError
+from vfl.he.arithmetic.updates import check_rates
+from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.layout import LINK_MBIT
-from vfl.he.noise import check_bounds
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig, TopConfig
 from vfl.privacy.lineage import MIN_NOISE, digest
@@ -322,8 +323,18 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
     check_widths(job, federation)
     parameters = Parameters.validated(job.ring_settings)
     widths = tuple(job.model.widths.get(party.name, DEFAULT_WIDTH) for party in federation.passives)
-    rows = job.training.largest_batch
-    check_bounds(parameters, rows, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
+    training = job.training
+    # The sizes of the last batches, and widths that follow from tables, are known after the alignment: every party
+    # checks again.
+    if job.stagewise:
+        work = Workload.stagewise_before_alignment(training.evaluation_batch_size, parameters.degree)
+    else:
+        sizes = training.batch_size, training.evaluation_batch_size
+        work = Workload.before_alignment(job.passes, *sizes, parameters.degree)
+        check_rates(
+            job.interaction_rate, job.interaction.momentum, possible_training_sizes(training.batch_size), parameters
+        )
+    check_bounds(parameters, work, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
     return parameters
 
 
@@ -380,4 +391,3 @@ def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-

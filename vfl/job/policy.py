@@ -26,6 +26,8 @@ class PolicyConfig(Configuration):
         max_passes: refuse jobs with more passes, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
         min_z_noise: refuse a job with less noise on Z.
+        min_relative_noise: refuse a job whose noise is less than this part of the largest standard deviation that Z can
+            have, in stagewise training: see ``OutputScale``.
         min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
         allow_trainable: passive parties whose bottoms may train. What those receive reveals labels, so the active party
             refuses all others; see SECURITY.md.
@@ -37,6 +39,7 @@ class PolicyConfig(Configuration):
     max_passes: Count | None = None
     max_memory_mb: Count | None = None
     min_z_noise: Noise = MIN_NOISE
+    min_relative_noise: Annotated[float, Field(ge=0)] = 0.05
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
 

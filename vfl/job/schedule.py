@@ -3,12 +3,14 @@ step."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vfl.data.split import epoch_batches
+from vfl.he.bounds import Workload
 from vfl.ids import Batch, Phase, Split
 from vfl.job.config import JobConfig
 from vfl.job.plan import EpochKind, Plan
@@ -127,12 +129,6 @@ class Schedule:
                         yield from (Due(step, phase, batch) for phase in EVALUATION_PHASES)
                     yield Due(work.last_step, None, Batch(work.split, work.epoch, 0))
 
-    def batch_sizes(self) -> frozenset[int]:
-        """Rows of every batch that is exchanged."""
-        exchanged = (work for work in self if isinstance(work, Step) and Phase.LOCAL_EPOCH not in work.phases)
-        held_out = (self._sizes(split, 0) for split in (Split.VALIDATION, Split.TEST))
-        return frozenset(work.rows for work in exchanged).union(*held_out)
-
     def _epoch(self, number: int, kind: EpochKind, done: int) -> Iterator[Step]:
         splits = (Split.TRAIN, Split.VALIDATION) if kind is EpochKind.RELEASE else (Split.TRAIN,)
         phases, trains = _PHASES[kind], kind is not EpochKind.RELEASE
@@ -150,9 +146,6 @@ class Schedule:
     def _evaluation(self, split: Split, epoch: int, first_step: int, *, kept: bool) -> Evaluation:
         batches = () if kept else tuple(batch for batch, _ in self._batches(split, epoch))
         return Evaluation(first_step, split, epoch, batches)
-
-    def _sizes(self, split: Split, epoch: int) -> frozenset[int]:
-        return frozenset(rows for _, rows in self._batches(split, epoch))
 
     def _batches(self, split: Split, epoch: int) -> list[tuple[Batch, int]]:
         """Batches of an epoch with their sizes, by the rule that the parties follow too."""
@@ -184,3 +177,35 @@ def planned_batches(job: JobConfig, plan: Plan, rows: np.ndarray, batch: Batch) 
         case EpochKind.LOCAL:
             return [rows]
     return epoch_batches(rows, training.evaluation_batch_size, job.seed, batch.epoch, shuffle=False)
+
+
+def workloads(job: JobConfig, rows: Mapping[Split, int]) -> list[tuple[int, Workload]]:
+    """How often batches of each size are exchanged, by the number of columns of Z, without making the schedule: that
+    sorts all rows for every epoch.
+
+    Args:
+        rows: aligned rows of every split.
+    """
+    training, all_columns = job.training, job.interaction_width
+    whole = {split: _sizes(rows[split], training.evaluation_batch_size) for split in Split}
+    if job.stagewise:
+        stage = Workload(_times(whole[Split.TRAIN], job.passes), _times(whole[Split.VALIDATION], job.passes))
+        return [(all_columns // job.passes, stage), (all_columns, Workload({}, whole[Split.TEST]))]
+    full, rest = divmod(rows[Split.TRAIN], training.batch_size)
+    trained = Counter({training.batch_size: full, rest: int(2 * rest >= training.batch_size)})
+    scored = Counter(whole[Split.TEST])
+    scored.update(_times(whole[Split.VALIDATION], -(-job.passes // training.evaluate_every)))
+    if job.local_epochs:
+        scored.update(whole[Split.TRAIN])
+        scored.update(whole[Split.VALIDATION])
+    occurring = {size: count for size, count in trained.items() if size and count}
+    return [(all_columns, Workload(_times(occurring, job.passes), scored))]
+
+
+def _sizes(rows: int, batch_size: int) -> dict[int, int]:
+    full, rest = divmod(rows, batch_size)
+    return {size: count for size, count in ((batch_size, full), (rest, 1)) if size and count}
+
+
+def _times(sizes: Mapping[int, int], times: int) -> dict[int, int]:
+    return {size: count * times for size, count in sizes.items()}

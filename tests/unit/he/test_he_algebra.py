@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vfl.he.algebra
-from vfl.errors import ParameterError
 from vfl.he.algebra import (
     HALF_LIMB,
     PIECE_BYTES,
@@ -27,7 +26,6 @@ from vfl.he.layout import (
     product_layout,
     reduction_layout,
 )
-from vfl.he.noise import check_bounds
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.he.rounding import matrix_magnitude, transform_error
@@ -289,15 +287,3 @@ def test_the_bound_of_the_matrix_kernel_is_what_it_accumulates():
     layout, prime = plan_product(64, 32, 32, DEGREE), PARAMETERS.primes[-1]
     assert matrix_magnitude(PARAMETERS, layout) >= layout.terms * (prime // 2) * 2**14 + (prime // 2) * 2**15
     assert matrix_magnitude(PARAMETERS, layout) <= layout.terms * (prime // 2) * 2**14 + prime * 2**15
-
-
-def test_shapes_beyond_the_bounds_are_refused():
-    check_bounds(PARAMETERS, 1024, (64, 32), 32)
-    wide_activations = Parameters.validated(RingSettings(activation_bits=18, gradient_bits=4, weight_bits=32))
-    with pytest.raises(ParameterError, match="not provably exact"):
-        check_bounds(wide_activations, 1024, (64,), 32)
-    with pytest.raises(ParameterError, match="too wide"):
-        check_bounds(PARAMETERS, 64, (2 * MAX_TERMS,), 32)
-    few_primes = Parameters.validated(RingSettings(primes=5))
-    with pytest.raises(ParameterError, match="needs flooding of"):
-        check_bounds(few_primes, 64, (8,), 8)

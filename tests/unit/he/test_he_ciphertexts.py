@@ -28,7 +28,7 @@ def key():
     return SecretKey(PARAMETERS)
 
 
-@pytest.mark.parametrize("level", [3, 4, 5, 6])
+@pytest.mark.parametrize("level", [3, 4, 5, 6, 7])
 def test_decrypt_inverts_encrypt_at_every_level(key, level):
     plaintext = uniform_plaintexts(PARAMETERS, 3)
     ciphertexts = drop_primes(PARAMETERS, encrypted(PARAMETERS, key, plaintext).expanded(PARAMETERS), level)
@@ -97,7 +97,7 @@ def test_a_cover_is_an_encryption_of_its_mask_of_full_size(key):
         assert all(looks_uniform(residues[part, index].numpy(), prime) for part in (0, 1))
 
 
-@pytest.mark.parametrize("level", [3, 6])
+@pytest.mark.parametrize("level", [3, 7])
 @pytest.mark.parametrize("negative", [False, True])
 def test_hidden_products_are_the_product_and_the_mask_whatever_represents_them(key, level, negative):
     """Kernels leave representatives of either sign; what is sent are residues."""

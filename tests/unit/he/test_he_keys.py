@@ -32,7 +32,7 @@ from vfl.runtime.randomness import SEED_BYTES
 PARAMETERS = Parameters.validated(RingSettings())
 OTHERS = [
     RingSettings(degree=4096, prime_bits=27, primes=3, tau=40, activation_bits=6, weight_bits=24, gradient_bits=6),
-    RingSettings(degree=16384, primes=12),
+    RingSettings(degree=16384, primes=14),
     RingSettings(prime_bits=20, primes=4, tau=40, activation_bits=6, weight_bits=24, gradient_bits=6),
 ]
 LEVEL, DEGREE, PRIMES = len(PARAMETERS.primes), PARAMETERS.degree, PARAMETERS.primes
@@ -120,7 +120,8 @@ def test_decryption_is_that_of_seal_bit_for_bit(key, secret, level):
     ciphertexts = _with_noise(secret, plaintext, noises, level)
     assert np.abs(scaled_noise(PARAMETERS, secret, ciphertexts, plaintext)).max() > 0.99999 * (q >> 1)
     ours = key.decrypt(ciphertexts)
-    np.testing.assert_array_equal(ours, key._seal.decrypt(ciphertexts))
+    if level < LEVEL:  # SEAL has no ciphertexts of all primes
+        np.testing.assert_array_equal(ours, key._seal.decrypt(ciphertexts))
     np.testing.assert_array_equal(ours, plaintext)
 
 
@@ -132,7 +133,8 @@ def test_more_noise_than_half_a_step_decrypts_to_the_neighbor(key, secret, level
     plaintext = uniform_plaintexts(PARAMETERS, 1) % PARAMETERS.t
     ciphertexts = _with_noise(secret, plaintext, noise, level)
     np.testing.assert_array_equal(key.decrypt(ciphertexts), (plaintext + 1) % PARAMETERS.t)
-    np.testing.assert_array_equal(key._seal.decrypt(ciphertexts), (plaintext + 1) % PARAMETERS.t)
+    if level < LEVEL:
+        np.testing.assert_array_equal(key._seal.decrypt(ciphertexts), (plaintext + 1) % PARAMETERS.t)
 
 
 @settings(max_examples=30, deadline=None)
@@ -156,7 +158,8 @@ def test_decryption_is_that_of_seal_for_other_parameters(ring):
     full = encrypted(parameters, key, plaintext).expanded(parameters)
     for level in range(-(-parameters.tau // ring.prime_bits) + 1, ring.primes + 1):
         ciphertexts = drop_primes(parameters, full, level)
-        np.testing.assert_array_equal(key.decrypt(ciphertexts), key._seal.decrypt(ciphertexts))
+        if level < ring.primes:
+            np.testing.assert_array_equal(key.decrypt(ciphertexts), key._seal.decrypt(ciphertexts))
         np.testing.assert_array_equal(key.decrypt(ciphertexts), plaintext)
 
 
@@ -220,7 +223,9 @@ def test_encryptions_of_zero_are_right_for_other_parameters(ring):
     key = SecretKey(parameters)
     secret = secret_coefficients(parameters, key)
     symmetric, public = key.encrypt_zeros(1).expanded(parameters), key.public.encrypt_zeros(1)
-    assert (key._seal.decrypt(torch.cat((symmetric, public))) == 0).all()
+    both = torch.cat((symmetric, public))
+    assert (key.decrypt(both) == 0).all()
+    assert (key._seal.decrypt(drop_primes(parameters, both, ring.primes - 1)) == 0).all()
     assert 5 < np.abs(phase(parameters, secret, symmetric)).max() <= MAX_ERROR
     assert 5 * MAX_ERROR < np.abs(phase(parameters, secret, public)).max() <= zero_encryption_noise(parameters)
 

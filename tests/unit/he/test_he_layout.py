@@ -58,7 +58,7 @@ def test_terms_count_the_non_zero_coefficients_of_a_plaintext_row():
 
 def _polynomials(layout: ProductLayout) -> int:
     """Residues that are sent, a polynomial modulo one prime each."""
-    return 6 * layout.source.ciphertexts + 6 * layout.product.ciphertexts
+    return 7 * layout.source.ciphertexts + 6 * layout.product.ciphertexts
 
 
 @settings(max_examples=40, deadline=None)

@@ -23,7 +23,16 @@ from vfl.he.arithmetic.residues import prime_column, scaled_plaintext
 from vfl.he.arithmetic.sampling import uniform_residues
 from vfl.he.keys import PublicKey, SecretKey
 from vfl.he.layout import plan_product, product_layout, reduction_layout
-from vfl.he.noise import FRESH_NOISE, Hiding, product_hiding, reduction_hiding, zero_encryption_noise
+from vfl.he.noise import (
+    FRESH_NOISE,
+    MAX_FLOODING_BITS,
+    Hiding,
+    product_distance,
+    product_hiding,
+    reduction_distance,
+    reduction_hiding,
+    zero_encryption_noise,
+)
 from vfl.he.packing import RowPacking
 from vfl.he.parameters import FLOODING_BITS, MAX_ERROR, Parameters, RingSettings
 
@@ -190,7 +199,7 @@ def _constant_noise(sign: int):
 
 
 def test_one_prime_fewer_would_decrypt_wrong(key):
-    """The level is as low as the bound allows: the test above can fail."""
+    """The level is as low as the bound allows: the tests above can fail."""
     layout = plan_product(64, 4, 4, DEGREE)
     hiding = product_hiding(PARAMETERS, layout)
     zeros = torch.zeros((layout.product.ciphertexts, 2, LEVEL, DEGREE), dtype=torch.int64)
@@ -209,3 +218,30 @@ def test_returned_noise_is_flooded(key, secret):
     noise = largest_noise(PARAMETERS, secret, returned, mask)
     assert 0.99 * 2.0**hiding.flooding_bits < noise < 1.01 * 2.0**hiding.flooding_bits
     assert noise > 0.99 * 2.0**FLOODING_BITS * layout.terms * LARGEST * FRESH_NOISE
+
+
+def test_the_distance_is_that_of_shifted_uniform_noise():
+    """In every coefficient sent, the worst noise over the width of the flooding's range."""
+    layout = plan_product(64, 4, 4, DEGREE)
+    worst = layout.terms * LARGEST * FRESH_NOISE + zero_encryption_noise(PARAMETERS)
+    range_bits = product_hiding(PARAMETERS, layout).flooding_bits + 1
+    assert product_distance(PARAMETERS, layout) == pytest.approx(64 * 4 * worst / 2.0**range_bits)
+    reduction = reduction_layout(layout.source, 3)
+    entries = reduction.product.ciphertexts * reduction.product.positions.size
+    assert 0 < reduction_distance(PARAMETERS, reduction) < entries * worst / 2.0**range_bits
+
+
+def test_fewer_primes_are_kept_only_if_they_have_as_much_room():
+    """Dropping a prime that decryption needs, or halving the room for flooding twice, would save too little."""
+    layout = plan_product(64, 4, 4, DEGREE)
+    for ring, level in (
+        (RingSettings(), 3),
+        (RingSettings(primes=6), 3),
+        (RingSettings(primes=6, tau=48, activation_bits=6, weight_bits=30, gradient_bits=6), 3),
+        (RingSettings(primes=6, tau=46, activation_bits=6, weight_bits=30, gradient_bits=6), 2),
+    ):
+        parameters = Parameters.validated(ring)
+        hiding = product_hiding(parameters, layout)
+        assert hiding.level == level
+        room = parameters.modulus(len(parameters.primes)) // (2 * parameters.t)
+        assert hiding.flooding_bits >= min(MAX_FLOODING_BITS, room.bit_length() - 1) - 1

@@ -18,17 +18,21 @@ DEFAULT = Parameters.validated(RingSettings())
     [
         RingSettings(),
         RingSettings(primes=3),
-        RingSettings(degree=16384, primes=12),
+        RingSettings(degree=16384, primes=14),
         RingSettings(degree=8192, prime_bits=28, primes=5),
-        RingSettings(degree=4096, prime_bits=27, primes=3),
+        RingSettings(degree=4096, prime_bits=27, primes=4),
     ],
 )
 def test_primes_are_those_seal_chooses(settings):
-    """SEAL refuses nothing that we accept, and ``context`` compares the data primes; here the special one too."""
+    """SEAL refuses nothing that we accept: its keys have our primes, its ciphertexts all but the last."""
     parameters = Parameters.validated(settings)
-    key_primes = tuple(p.value() for p in context(parameters).key_context_data().parms().coeff_modulus())
-    assert key_primes == ntt_primes(settings.prime_bits, settings.degree, settings.primes + 1)
-    assert key_primes[:-1] == parameters.primes
+    made = context(parameters)
+    chosen = [
+        tuple(p.value() for p in data.parms().coeff_modulus())
+        for data in (made.key_context_data(), made.first_context_data())
+    ]
+    assert parameters.primes == ntt_primes(settings.prime_bits, settings.degree, settings.primes)
+    assert chosen == [parameters.primes, parameters.primes[:-1]]
 
 
 def test_small_primes_by_trial_division():
@@ -48,7 +52,7 @@ def test_primes_that_do_not_exist_are_refused():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"primes": 7}, "not 128-bit secure"),
+        ({"primes": 8}, "not 128-bit secure"),
         ({"degree": 4096}, "not 128-bit secure"),
         ({"primes": 1}, "not 128-bit secure"),
         ({"degree": 2048}, "ring degree 2048"),
@@ -79,8 +83,8 @@ def test_the_limits_themselves_are_accepted():
 
 
 def test_accepted_moduli_are_secure_and_fit():
-    total = ntt_primes(30, 8192, 7)
-    assert sum(p.bit_length() for p in total) <= MAX_MODULUS_BITS[8192]
+    """The modulus of public keys and fresh ciphertexts is the whole one: nothing lies above it."""
+    assert DEFAULT.modulus(len(DEFAULT.primes)).bit_length() == 210 <= MAX_MODULUS_BITS[8192]
     assert DEFAULT.modulus(6) > DEFAULT.t << 61
 
 

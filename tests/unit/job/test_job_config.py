@@ -126,6 +126,16 @@ def test_a_ring_that_does_not_carry_the_job_is_refused_before_anything_starts(fe
     assert raised.value.remedy
 
 
+def test_a_learning_rate_that_a_last_batch_could_not_represent_is_refused_before_anything_starts(federation):
+    """m = 1 for the full batch, which is exact; 1.06 and more for most smaller ones."""
+    federation.job["training"] = {"batch_size": 256}
+    federation.job["interaction"] = {"learning_rate": 2.0**-10}
+    with pytest.raises(ParameterError, match="cannot be represented at batches of") as raised:
+        load_job_setup(federation.write().path("bank", "job.toml"))
+    assert "ring." in raised.value.remedy
+    assert "interaction.learning_rate = " in raised.value.remedy
+
+
 def test_paths_are_relative_to_the_file_that_names_them(federation):
     setup = load_party(federation.write().path("clinic"))
     folder = federation.path("clinic").parent

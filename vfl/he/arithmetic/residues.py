@@ -1,6 +1,6 @@
 """Arithmetic on ciphertext polynomials as residues modulo the data primes: int64 tensors (..., L, N).
 
-Everything except ``reduced`` is integer arithmetic below 2^63; everything is exact.
+Everything except ``nearest_zero`` is integer arithmetic below 2^63; everything is exact.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ def centered(residues: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
     return residues - primes * (residues > primes // 2)
 
 
-def reduced(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
-    """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, as int64; exact."""
+def nearest_zero(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+    """Integers up to ``rounding.REDUCIBLE`` in float64, (..., L, N), modulo the primes, at most q / 2 + 4; exact."""
     # Multiplying by the inverse may miss the nearest multiple, but only if the next one is as near.
     nearest = (values * primes.to(torch.float64).reciprocal_()).round_()
-    center = nearest.mul_(-primes).add_(values).to(torch.int64)
+    return nearest.mul_(-primes).add_(values)
+
+
+def nonnegative(values: torch.Tensor, primes: torch.Tensor) -> torch.Tensor:
+    """What ``nearest_zero`` returns, (..., L, N), as residues in int64."""
+    center = values.to(torch.int64)
     return center.add_((center >> 63).bitwise_and_(primes))
 
 

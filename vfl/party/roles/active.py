@@ -14,7 +14,7 @@ from torch import Tensor
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
-from vfl.interact.fixed_point import IntArray, quantize_gradient, z_to_real
+from vfl.interact.fixed_point import IntArray, check_step, quantize_gradient, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
 from vfl.job.callbacks import Ready
@@ -44,6 +44,7 @@ class ActiveParty:
         self._state = state
         self._upper: TopTrainer
         self._kept: KeptOutputs
+        self._shape: InteractionShape
         self._interaction: ActiveInteraction
         self._alpha: Tensor | None = None
         self._z: IntArray | None = None
@@ -94,7 +95,8 @@ class ActiveParty:
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
-        self._interaction = self._make_interaction(self._state.interaction_shape())
+        self._shape = self._state.interaction_shape()
+        self._interaction = self._make_interaction(self._shape)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
@@ -158,9 +160,18 @@ class ActiveParty:
         d_z_BK, self._d_z = self._d_z, None
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase ran before the top phase")
+        self._check_step(d_z_BK)
         columns = self._state.dataset.plan.columns(batch)
         exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), columns)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
+
+    def _check_step(self, d_z_BK: IntArray) -> None:
+        """In stagewise training the passive parties check it, who know their activations: see ``OutputScale``."""
+        job = self._state.setup.job
+        if not job.stagewise:
+            width, trains = sum(self._shape.widths.values()), bool(self._shape.gradient_widths)
+            rate, momentum = job.interaction_rate, job.interaction.momentum
+            check_step(d_z_BK, rate, width, self._state.setup.parameters, momentum=momentum, trains=trains)
 
     async def _weight_step(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(self._interaction.step, self._state.kernel)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
 from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
-from vfl.he.noise import check_bounds
+from vfl.he.arithmetic.updates import check_rates, update_kernel
+from vfl.he.bounds import check_bounds
 from vfl.he.pool import Pools
 from vfl.ids import Batch, CheckpointId, Split, StepKey
-from vfl.interact.fixed_point import IntArray, update_kernel
+from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.job.callbacks import Ready
 from vfl.job.config import training_statement
 from vfl.job.plan import EpochKind
+from vfl.job.schedule import workloads
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
@@ -46,6 +49,9 @@ from vfl.runtime.randomness import derive_entropy, derive_seed, training_generat
 _log = get_logger("vfl.party")
 
 Result = TypeVar("Result")
+
+_OUTPUT_ROWS = 1 << 16
+"""Rows whose outputs are computed at once."""
 
 
 class PartyContext:
@@ -251,9 +257,11 @@ class PartyContext:
             stagewise=setup.job.stagewise,
             link_mbit=setup.job.interaction.link_mbit,
         )
-        rows = setup.job.training.largest_batch
-        passive = tuple(shape.widths.values())
-        check_bounds(setup.parameters, rows, passive, shape.out_width, shape.gradient_widths, shape.link_mbit)
+        counts, passive = {split: len(self.dataset.rows_of(split)) for split in Split}, tuple(shape.widths.values())
+        for columns, work in workloads(setup.job, counts):
+            check_bounds(setup.parameters, work, passive, columns, shape.gradient_widths, shape.link_mbit)
+        sizes = {counts[Split.TRAIN]} if setup.job.stagewise else workloads(setup.job, counts)[0][1].training
+        check_rates(setup.job.interaction_rate, setup.job.interaction.momentum, sizes, setup.parameters)
         return shape
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
@@ -266,6 +274,15 @@ class PartyContext:
         features = self.dataset.features(self.dataset.batch_rows(batch))
         with seeded(self.seed(f"layers that draw at random, step {key.step}")):
             return self.bottom.forward(features, training=self.dataset.plan.kind(batch) is EpochKind.JOINT)
+
+    def outputs(self, splits: Sequence[Split]) -> npt.NDArray[np.float64]:
+        """Outputs of the bottom in evaluation mode for all rows of some splits (N, D)."""
+        if self.bottom is None:
+            raise RuntimeError("the party has no bottom")
+        rows = np.concatenate([self.dataset.rows_of(split) for split in splits])
+        parts = [rows[start : start + _OUTPUT_ROWS] for start in range(0, len(rows), _OUTPUT_ROWS)]
+        alpha = [self.bottom.forward(self.dataset.features(part), training=False) for part in parts]
+        return torch.cat(alpha).cpu().double().numpy() if alpha else np.zeros((0, self.width))
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state that both roles have after a step, with this side's interaction weights."""

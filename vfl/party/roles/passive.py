@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vfl.checkpoints.store import Snapshot
-from vfl.ids import Batch, CheckpointId, Phase, StepKey
+from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize_activations
+from vfl.interact.fixed_point import MAX_GRADIENT, IntArray, d_alpha_to_real, quantize_activations
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
+from vfl.models.tasks import make_task
+from vfl.party.learning.output_scale import OutputScale
 from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
@@ -59,11 +61,27 @@ class PassiveParty:
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
+        if self._state.setup.job.stagewise:
+            await asyncio.to_thread(self._check_scale)
         self._interaction = self._make_interaction(self._state.interaction_shape())
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
+
+    def _check_scale(self) -> None:
+        """Check the range of Z and the noise on it, by the outputs of the frozen bottom.
+
+        Raises:
+            RangeError, PolicyRefusal: with what to change.
+        """
+        state, setup = self._state, self._state.setup
+        training_ND, rest_ND = (state.outputs(splits) for splits in ((Split.TRAIN,), (Split.VALIDATION, Split.TEST)))
+        bound = make_task(setup.job.task).gradient_bound or MAX_GRADIENT
+        every_ND = np.concatenate([training_ND, rest_ND])
+        scale = OutputScale.of(training_ND, every_ND, setup.job.interaction_rate, bound)
+        scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
+        scale.check_noise(setup.job.z_noise, setup.config.policy.min_relative_noise)
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""

@@ -9,7 +9,7 @@ from support.attacks.key_owner import exact_product
 
 from vfl.errors import ParameterError
 from vfl.he.arithmetic.negacyclic import inverse_transform, transform
-from vfl.he.noise import check_bounds
+from vfl.he.bounds import Workload, check_bounds
 from vfl.he.parameters import MAX_MODULUS_BITS, Parameters, RingSettings
 from vfl.he.rounding import product_error, zero_product_error
 
@@ -117,4 +117,4 @@ def test_all_accepted_parameters_are_exact_and_larger_primes_are_refused(degree)
     assert zero_product_error(Parameters(RingSettings(degree=degree, prime_bits=30))) < 0.25
     beyond = Parameters(RingSettings(degree=degree, prime_bits=33))
     with pytest.raises(ParameterError, match="encryption is not provably exact with these primes"):
-        check_bounds(beyond, 64, (8,), 8)
+        check_bounds(beyond, Workload({64: 1}, {}), (8,), 8)
