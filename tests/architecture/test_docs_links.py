@@ -18,17 +18,17 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
-from vfl.job.config import (
+from vfl.job.config import JobConfig
+from vfl.job.policy import PolicyConfig
+from vfl.job.tables import (
     CheckpointPlan,
     InteractionConfig,
-    JobConfig,
     ModelConfig,
     OptimizerConfig,
     SplitConfig,
     TimeoutConfig,
     TrainingConfig,
 )
-from vfl.job.policy import PolicyConfig
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
 from vfl.party.config import PartyConfig
 from vfl.run_records.store import RunsConfig

@@ -11,7 +11,7 @@ from vfl.coordinator.parties import PartyClients
 from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
-from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
+from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.transport.channels import ControlChannel
 
 SHOWN_AFTER_SECONDS = 5.0

@@ -10,7 +10,8 @@ from pydantic import Field
 from vfl.configuration.toml_files import Configuration
 from vfl.errors import PolicyRefusal
 from vfl.ids import Role
-from vfl.job.config import JobConfig, Noise
+from vfl.job.config import JobConfig
+from vfl.job.tables import Noise
 from vfl.privacy.lineage import MIN_NOISE
 
 Count = Annotated[int, Field(ge=1)]

@@ -20,8 +20,9 @@ from vfl.data.table import Table, load_table
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
-from vfl.job.config import JobConfig, OptimizerConfig, load_job_setup
+from vfl.job.config import JobConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
+from vfl.job.tables import OptimizerConfig
 from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials

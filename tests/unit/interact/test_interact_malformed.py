@@ -28,7 +28,7 @@ from vfl.messages import (
     Message,
     WeightShareOffer,
 )
-from vfl.messages.exchange import Receive, Send
+from vfl.messages.exchange import Send
 from vfl.runtime.randomness import SEED_BYTES
 
 ROWS, WIDTH, OUT_WIDTH = 5, 3, 2

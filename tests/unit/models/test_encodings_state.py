@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from vfl.data.preprocess import Features
 from vfl.errors import CheckpointError
-from vfl.job.config import OptimizerConfig
+from vfl.job.tables import OptimizerConfig
 from vfl.models.arithmetic import torch_threads
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import BottomInputs, EncodingsBottom

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vfl.data.preprocess import Features
 from vfl.errors import ProtocolError
-from vfl.job.config import OptimizerConfig
+from vfl.job.tables import OptimizerConfig
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.bottoms import Bottom
 

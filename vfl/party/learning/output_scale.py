@@ -52,7 +52,7 @@ class OutputScale:
         allowed = (1 - GUARD) * limit / parties
         if self.largest > allowed:
             raise RangeError(
-                f"a column of Z may reach {self.largest:.3g} at this party, more than its share of the range, {allowed:g}",
+                f"a column of Z may reach {self.largest:.3g} here, above this party's share of its range, {allowed:g}",
                 remedy="lower interaction.learning_rate, or give [ring] more integer bits (lower weight_bits)",
             )
 

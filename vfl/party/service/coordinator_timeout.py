@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vfl.errors import PeerUnreachable
-from vfl.job.config import HEARTBEAT_SECONDS, TimeoutConfig
+from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.party.service.attempt import Attempt
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from vfl.errors import JobAborted, ProcessEnding, VflError
-from vfl.job.config import TimeoutConfig
+from vfl.job.tables import TimeoutConfig
 from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
