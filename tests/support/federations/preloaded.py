@@ -38,6 +38,7 @@ LIBRARIES = (
     "asyncio",
 )
 _POLL_SECONDS = 0.01
+_END_SECONDS = 10.0
 
 
 class Forked:
@@ -112,7 +113,10 @@ class _Parent:
     def _close(self) -> None:
         self._lines.close()
         self._own.close()
-        self._process.wait()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
 
 @functools.cache
