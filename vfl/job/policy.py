@@ -22,6 +22,7 @@ class PolicyConfig(Configuration):
         min_batch_size: refuse smaller batches, whose sums reveal more about single rows.
         max_epochs: refuse longer jobs, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
+        max_releases_per_row: refuse to release a row more often than this, over all runs and jobs of this party.
     """
 
     allow_unencrypted: bool = False
@@ -29,6 +30,7 @@ class PolicyConfig(Configuration):
     min_batch_size: Count = 16
     max_epochs: Count | None = None
     max_memory_mb: Count | None = None
+    max_releases_per_row: Count | None = None
 
     def check_job(self, job: JobConfig) -> None:
         """Refuse a job because of its settings.

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vfl.privacy.ledger.anchor import Anchor
@@ -59,10 +59,20 @@ class Link:
         return anchor.advanced(json.dumps(content).encode())
 
 
-def last_link(do: Do) -> tuple[Link, bytes] | None:
-    """The newest link and the head that is stored with it; None in an empty ledger."""
+def last_step(do: Do, anchor: Anchor) -> tuple[Anchor, Anchor] | None:
+    """The anchors, of the ledger and key of ``anchor``, before and after the newest link; the same if there is none.
+
+    None if the link does not follow from the one before it under this key.
+    """
     found = do(f"{_LINKS} ORDER BY messages.number DESC LIMIT 1").fetchone()
-    return (Link(*found[:-1]), found[-1]) if found else None
+    if not found:
+        return anchor.start, anchor.start
+    *values, head = found
+    link = Link(*values)
+    previous = do("SELECT head FROM messages WHERE number = ?", (link.number - 1,)).fetchone()
+    before = replace(anchor.start, counter=link.number - 1, head=previous[0]) if previous else anchor.start
+    after = link.after(before)
+    return (before, after) if (after.counter, after.head) == (link.number, head) else None
 
 
 def first_problem(do: Do, start: Anchor, end: Anchor) -> str:

@@ -81,9 +81,7 @@ def damaged(detail: str) -> LedgerError:
 
 def anchor_damaged(anchor: Path) -> LedgerError:
     """The anchor cannot be parsed."""
-    return LedgerError(
-        f"the anchor of {_WHAT[4:]} is damaged", detail=str(anchor), remedy=f"{_PUT_BACK}; {_START_OVER}"
-    )
+    return LedgerError(f"the anchor of {_WHAT} is damaged", detail=str(anchor), remedy=f"{_PUT_BACK}; {_START_OVER}")
 
 
 def other_application(path: Path) -> LedgerError:
@@ -137,7 +135,7 @@ def rolled_back(path: Path, recorded: int, counted: int) -> LedgerError:
 def anchor_rolled_back(path: Path, recorded: int, counted: int) -> LedgerError:
     """The anchor has fewer releases than the database."""
     return LedgerError(
-        f"the anchor of {_WHAT[4:]} is older than the ledger: it was put back from a copy",
+        f"the anchor of {_WHAT} is older than the ledger: it was put back from a copy",
         detail=f"{path} has {recorded:,} releases, its anchor has counted {counted:,}",
         remedy=f"{_PUT_BACK}; {_START_OVER}",
     )

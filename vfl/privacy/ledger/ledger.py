@@ -16,7 +16,7 @@ from typing import Self
 
 from vfl.privacy.ledger import failures, schema
 from vfl.privacy.ledger.anchor import Anchor, AnchorFile, KeyedHashes
-from vfl.privacy.ledger.chain import Do, first_problem, last_link
+from vfl.privacy.ledger.chain import Do, first_problem, last_step
 from vfl.privacy.ledger.failures import readable
 from vfl.privacy.ledger.recording import check_limit, record
 from vfl.privacy.ledger.release import Charged, Release
@@ -212,20 +212,19 @@ class DisclosureLedger:
         state = self._file.read()
         if state is None:
             raise failures.copied(self._path, self._file.path)
-        (ledger,) = self._connection.execute("SELECT id FROM ledger").fetchone()
-        last = last_link(self._connection.execute)
-        recorded, head = (last[0].number, last[1]) if last else (0, state.start.head)
-        behind = last is not None and recorded == state.counter + 1
-        reached = last[0].after(state) if last and behind else state
+        do = self._connection.execute
+        (ledger,) = do("SELECT id FROM ledger").fetchone()
+        recorded: int = do("SELECT IFNULL(MAX(number), 0) FROM messages").fetchone()[0]
         if recorded < state.counter:
             raise failures.rolled_back(self._path, recorded, state.counter)
         if recorded > state.counter + 1:
             raise failures.anchor_rolled_back(self._path, recorded, state.counter)
-        if (ledger, self._anchor.key, head) != (state.ledger, state.key, reached.head):
+        step = last_step(do, state)
+        if (ledger, self._anchor.key) != (state.ledger, state.key) or step is None or state not in step:
             raise failures.not_together(self._path, self._file.path)
         self._anchor = state
-        if behind:
-            self._move_to(reached)
+        if state != step[1]:
+            self._move_to(step[1])
 
     def _move_to(self, anchor: Anchor) -> None:
         if self._file is not None:
