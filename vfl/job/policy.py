@@ -43,7 +43,7 @@ class PolicyConfig(Configuration):
     min_relative_noise: Annotated[float, Field(ge=0)] = 0.1
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
-    max_releases_per_row: Count | None = None
+    max_releases_per_row: Count | None = 16
 
     def check_job(self, job: JobConfig, role: Role) -> None:
         """Refuse a job because of its settings.

@@ -41,6 +41,7 @@ from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, SessionKeys
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
+from vfl.privacy.ledger.ledger import DisclosureLedger
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
@@ -77,6 +78,7 @@ class PartyContext:
         self._private_seed = setup.own_seed()
         self._statement = training_statement(setup.job, setup.federation)
         self._agreed = AgreedState(self._statement)
+        self._ledger: DisclosureLedger | None = None
         self._table: Table | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._blinded: BlindedIds | None = None
@@ -97,6 +99,23 @@ class PartyContext:
         secret = derive_entropy(self._private_seed, "output noise").to_bytes(32, "big")
         own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode())
         return Releases(self.setup.name, self._statement, secret, sigma, own)
+
+    @property
+    def ledger(self) -> DisclosureLedger:
+        """This party's disclosure ledger, open until ``close``.
+
+        Raises:
+            LedgerError: it cannot be used.
+        """
+        if self._ledger is None:
+            self._ledger = self.setup.config.open_ledger()
+        return self._ledger
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
 
     def row_ids(self, batch: Batch) -> list[bytes]:
         """The ids of a batch (B), as bytes."""
