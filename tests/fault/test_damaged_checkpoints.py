@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 import time
 
 import pytest
+from support import virtual_time
 from support.faults.recovering import Watcher, coordinator_here, run_here, small_federation, undisturbed_weights
 from support.federations.federation import ACTIVE, COORDINATOR, differing
 from support.logs import logged
@@ -36,14 +36,14 @@ def empty(path):
 def stopped(tmp_path):
     """A run that its operator stopped after seven steps."""
     federation = small_federation(tmp_path).write()
-    ended = asyncio.run(run_here(federation, stop_at=7))
+    ended = virtual_time.run(run_here(federation, stop_at=7))
     assert {error.code for error in ended.errors.values()} == {"aborted"}
     return federation
 
 
 def resume(federation):
     watcher = Watcher()
-    return asyncio.run(run_here(federation, watcher, resume=True)), watcher
+    return virtual_time.run(run_here(federation, watcher, resume=True)), watcher
 
 
 def checkpoints_of(federation, name):
@@ -134,7 +134,7 @@ def test_checkpoints_of_another_job_are_refused_by_name(stopped, tmp_path, logs)
     other = small_federation(tmp_path / "other")
     other.job["seed"] = 12
     other.write()
-    asyncio.run(run_here(other, stop_at=7))
+    virtual_time.run(run_here(other, stop_at=7))
     for theirs, own in zip(checkpoints_of(other, CLINIC), checkpoints_of(stopped, CLINIC), strict=True):
         shutil.rmtree(own)
         shutil.copytree(theirs, own)
@@ -153,7 +153,7 @@ def test_another_job_file_is_refused_and_its_tables_named(stopped):
     for name in (*stopped.names, COORDINATOR):
         rewrite(stopped.path(name, "job.toml"), "learning_rate = 0.5", "learning_rate = 0.25")
     before = checkpoints_of(stopped, CLINIC)
-    error = asyncio.run(coordinator_here(stopped, resume=True))  # refuses before anybody is asked
+    error = virtual_time.run(coordinator_here(stopped, resume=True))  # refuses before anybody is asked
     assert error.code == "mismatch"
     assert error.summary.endswith("was started with different files: they differ in interaction")
     assert checkpoints_of(stopped, CLINIC) == before

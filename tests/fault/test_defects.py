@@ -1,7 +1,6 @@
 """A defect of ours ends the run by name everywhere, and stands in the record of runs."""
 
-import asyncio
-
+from support import virtual_time
 from support.faults.recovering import run_here, small_federation
 from support.federations.federation import ACTIVE, COORDINATOR
 from support.logs import logged
@@ -16,7 +15,7 @@ def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, logs):
 
     monkeypatch.setattr(Schedule, "_batches", divides_by_zero)
     federation = small_federation(tmp_path).write()
-    ended = asyncio.run(run_here(federation))
+    ended = virtual_time.run(run_here(federation))
     assert ended.errors[COORDINATOR].code == "internal"
     assert ended.errors[COORDINATOR].summary == "an internal error of the coordinator during weight initialization"
     assert ended.errors[COORDINATOR].summary in ended.errors[ACTIVE].summary

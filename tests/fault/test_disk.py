@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import shutil
 
 import pytest
+from support import virtual_time
 from support.faults.recovering import Watcher, run_here, small_federation, undisturbed_weights
 from support.faults.small_disk import small_disk
 from support.federations.federation import ACTIVE, COORDINATOR, differing
@@ -31,7 +31,7 @@ def federation(tmp_path):
 
 def run(federation, at=None, **options):
     watcher = Watcher(at)
-    return asyncio.run(run_here(federation, watcher, **options)), watcher
+    return virtual_time.run(run_here(federation, watcher, **options)), watcher
 
 
 def all_finished(ended):

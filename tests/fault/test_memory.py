@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import signal
 import time
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import virtual_time
 from support.faults.recovering import Watcher, run_here, small_federation
 from support.faults.supervised import TESTS
 from support.federations.federation import ACTIVE, COORDINATOR, Processes, differing
@@ -49,10 +49,10 @@ def hungry(tmp_path):
 
 def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hungry):
     undisturbed, federation = hungry("undisturbed"), hungry("limited")
-    asyncio.run(run_here(undisturbed))
+    virtual_time.run(run_here(undisturbed))
     at = []
     with limit_of_this_process() as limit:
-        ended = asyncio.run(run_here(federation, Watcher({4: lambda: at.append(time.monotonic()) or limit()})))
+        ended = virtual_time.run(run_here(federation, Watcher({4: lambda: at.append(time.monotonic()) or limit()})))
         assert time.monotonic() - at[0] < 20
     assert isinstance(ended.errors[CLINIC], MemoryExhausted)
     assert ended.errors[CLINIC].summary == "there was not enough memory for bottom_forward of step 6"
@@ -61,7 +61,7 @@ def test_memory_that_is_refused_is_told_to_all_and_the_run_goes_on_with_more(hun
     assert ended.errors[COORDINATOR].remote_code == "memory"
     assert "give this process more memory" in ended.errors[COORDINATOR].remedy
     assert ended.errors[CLINIC].summary in ended.errors[ACTIVE].summary
-    ended = asyncio.run(run_here(federation, resume=True))
+    ended = virtual_time.run(run_here(federation, resume=True))
     assert ended.errors == dict.fromkeys(ended.errors)
     assert differing(federation.everything_saved(), undisturbed.everything_saved()) == []
 

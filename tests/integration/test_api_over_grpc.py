@@ -110,7 +110,7 @@ def serve(path, errors, **options):
         except vfl.VflError as error:
             errors[path.parent.name] = error
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
 

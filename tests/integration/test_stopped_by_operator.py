@@ -74,7 +74,7 @@ def test_a_party_in_training(long_job):
 
 
 def test_processes_that_are_only_starting(long_job):
-    with Processes(long_job) as processes:
+    with Processes(long_job, preloaded=False) as processes:
         for name in (ACTIVE, COORDINATOR):
             processes.start(name)
             processes.wait_for_memory(name, 30)  # of 70 and more; they take signals from before the first of these on

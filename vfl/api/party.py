@@ -21,7 +21,7 @@ from vfl.job.config import JobConfig
 from vfl.models.config import CustomBottom
 from vfl.party.config import GivenInPython, PartyConfig, PartySetup, load_party
 from vfl.party.process import serve_party
-from vfl.party.service.job_host import StopReason
+from vfl.party.service.stopping import StopReason
 
 Bottom = str | Mapping[str, Any] | Callable[..., nn.Module]
 """A built-in bottom's name, ``module:callable``, the content of ``[bottom]``, or a class or callable that makes one."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from vfl.party.service.job_host import StopReason
+from vfl.party.service.stopping import StopReason
 
 Result = TypeVar("Result")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from vfl import messages as m
@@ -12,6 +11,7 @@ from vfl.coordinator.parties import PartyClients
 from vfl.errors import VflError, is_retryable
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
+from vfl.runtime.clock import loop_time
 
 LAST_CALL_SECONDS = 5.0
 """How long to try to inform a party that the run was stopped."""
@@ -70,12 +70,12 @@ async def _repeated(call: Callable[[], Awaitable[object]], seconds: float) -> No
     Raises:
         VflError: the error of the last attempt.
     """
-    deadline = time.monotonic() + seconds
+    deadline = loop_time() + seconds
     while True:
         try:
             await call()
         except VflError as error:
-            if not is_retryable(error) or time.monotonic() >= deadline:
+            if not is_retryable(error) or loop_time() >= deadline:
                 raise
         else:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import NoReturn
 
 from vfl import messages as m
@@ -12,6 +11,7 @@ from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, Remote
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
+from vfl.runtime.clock import loop_time
 from vfl.transport.channels import ControlChannel
 
 SHOWN_AFTER_SECONDS = 5.0
@@ -41,7 +41,7 @@ class HeartbeatMonitor:
         self._callbacks = callbacks
         self._begun: set[str] = set()
         self._progress = dict.fromkeys(parties, -1)
-        self._last_progress = dict.fromkeys(parties, time.monotonic())
+        self._last_progress = dict.fromkeys(parties, loop_time())
         self._working_since = dict(self._last_progress)
         self._shown: dict[str, float] = {}
 
@@ -76,11 +76,11 @@ class HeartbeatMonitor:
                 self._note(name, alive)
 
     def _progressing(self) -> tuple[str, ...]:
-        since = time.monotonic() - 3 * HEARTBEAT_SECONDS
+        since = loop_time() - 3 * HEARTBEAT_SECONDS
         return tuple(name for name, at in self._last_progress.items() if at > since)
 
     def _note(self, name: str, alive: m.Alive) -> None:
-        now = time.monotonic()
+        now = loop_time()
         if alive.progress != self._progress[name]:
             self._progress[name], self._last_progress[name] = alive.progress, now
         # An idle or waiting party is not stuck: the one it waits for is, and the waiting party gives up on it first.

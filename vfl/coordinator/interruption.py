@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from vfl.errors import (
     MismatchError,
     ModelError,
@@ -15,6 +13,7 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.run_records.result import Recovery
+from vfl.runtime.clock import loop_time
 
 FRUITLESS_ATTEMPTS = 5
 """After this many attempts with all parties present, such time counts, too: the attempts keep failing the same way."""
@@ -40,7 +39,7 @@ class Interruption:
         self._reason = error.summary
         self._where = where
         self._limit = limit
-        self._since = time.monotonic()
+        self._since = loop_time()
         self._failures = 0
         self._together_since: float | None = None
         self._seconds_together = 0.0
@@ -51,11 +50,11 @@ class Interruption:
     def seconds_left(self) -> float:
         """Seconds until the run is given up, unless all parties are present before then."""
         excused = self._seconds_together if self._fruitless < FRUITLESS_ATTEMPTS else 0.0
-        return max(self._limit - (time.monotonic() - self._since) + excused, 0.0)
+        return max(self._limit - (loop_time() - self._since) + excused, 0.0)
 
     def all_are_there(self) -> None:
         """Record that all parties are working on another attempt."""
-        self._together_since = time.monotonic()
+        self._together_since = loop_time()
 
     def failed_again(self, error: VflError, last_step: int | None) -> float:
         """Record a failure; return the seconds to wait before another attempt.
@@ -67,7 +66,7 @@ class Interruption:
             VflError: the error, if another attempt cannot help or the interruption has lasted too long.
         """
         if self._together_since is not None:
-            self._seconds_together += time.monotonic() - self._together_since
+            self._seconds_together += loop_time() - self._together_since
             self._together_since = None
             self._fruitless += 1
         if is_retryable(error) and self.seconds_left > 0:
@@ -80,7 +79,7 @@ class Interruption:
 
     def recovery(self) -> Recovery:
         """The report on the interruption, once it is over."""
-        return Recovery(self._reason, self._where, self.steps_lost, time.monotonic() - self._since)
+        return Recovery(self._reason, self._where, self.steps_lost, loop_time() - self._since)
 
 
 def _needs_another_job(error: VflError) -> bool:

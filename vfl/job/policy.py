@@ -40,7 +40,7 @@ class PolicyConfig(Configuration):
     max_passes: Count | None = None
     max_memory_mb: Count | None = None
     min_z_noise: Noise = MIN_NOISE
-    min_relative_noise: Annotated[float, Field(ge=0)] = 0.05
+    min_relative_noise: Annotated[float, Field(ge=0)] = 0.04
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
 

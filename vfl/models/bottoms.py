@@ -24,6 +24,7 @@ from vfl.models.config import (
 )
 from vfl.models.custom import build_custom
 from vfl.models.encodings import EncodingsNetwork, TrainingFeatures, fit_encodings
+from vfl.models.encodings.mlp import EncodedMlp
 from vfl.models.networks import CnnNetwork, IdentityNetwork, MlpNetwork
 from vfl.models.seeding import seeded
 
@@ -158,18 +159,23 @@ def build_bottom(
     with seeded(seed):
         match config:
             case MlpBottom():
-                return Bottom(MlpNetwork(config, inputs, width), inputs, width)
+                if config.bins is None:
+                    return Bottom(MlpNetwork(config, inputs, width), inputs, width)
+                cells = _encodings(EncodingsBottom(bins=config.bins, whiten=False), inputs, training)
+                return Bottom(EncodedMlp(cells, config, inputs, width), inputs, width)
             case CnnBottom():
                 return Bottom(CnnNetwork(config, inputs, width), inputs, width)
             case IdentityBottom():
                 return Bottom(IdentityNetwork(config, inputs, width), inputs, width)
             case EncodingsBottom():
-                network = (
-                    EncodingsNetwork(config, inputs) if training is None else fit_encodings(config, inputs, training)
-                )
-                return Bottom(network, inputs, network.width)
+                encodings = _encodings(config, inputs, training)
+                return Bottom(encodings, inputs, encodings.width)
             case CustomBottom():
                 return Bottom(build_custom(config, inputs, width, factory), inputs, width, frozen=config.frozen)
+
+
+def _encodings(config: EncodingsBottom, inputs: BottomInputs, training: TrainingFeatures | None) -> EncodingsNetwork:
+    return EncodingsNetwork(config, inputs) if training is None else fit_encodings(config, inputs, training)
 
 
 def probe_bottom(bottom: Bottom, name: str) -> None:

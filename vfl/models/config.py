@@ -42,10 +42,15 @@ class BottomInputs:
 
 
 class MlpBottom(_Config):
-    """Fully connected bottom for numeric and categorical columns; each categorical column gets an embedding."""
+    """Fully connected bottom for numeric and categorical columns; each categorical column gets an embedding.
+
+    Attributes:
+        bins: if set, the network also sees the cells of an encoding with so many bins, see ``EncodingsBottom``.
+    """
 
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[Width, ...] = (32,)
+    bins: Annotated[int, Field(ge=1, le=64)] | None = None
     activation: Literal["relu", "gelu"] = "relu"
     embedding_width: Width = 4
 

@@ -114,7 +114,7 @@ class PartySetup:
         """This party's bottom model: by default, encodings at a passive party and a trained one at the active party."""
         if self.config.bottom is not None:
             return self.config.bottom
-        return MlpBottom() if self.entry.role is Role.ACTIVE else EncodingsBottom()
+        return MlpBottom(bins=16) if self.entry.role is Role.ACTIVE else EncodingsBottom()
 
     def check_width(self, width: int) -> None:
         """Check the width of the bottom that was built against the job.

@@ -19,8 +19,9 @@ from vfl.job.callbacks import Callback
 from vfl.job.config import job_digest
 from vfl.models.arithmetic import use_model_threads
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
-from vfl.party.service.job_host import JobHost, PartyResources, StopReason
+from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter
+from vfl.party.service.stopping import StopReason
 from vfl.pki.credentials import watched
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import Network, PartyEnd

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from vfl.job.config import load_job_setup
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.run_records.result import RunResult
+from vfl.runtime.clock import loop_time
 from vfl.transport import grpc_network
 from vfl.transport.in_memory import InMemoryNetwork
 
@@ -54,7 +54,7 @@ class Watcher(Callback):
         self._at[step] = act
 
     def on_event(self, what: str, facts: Mapping[str, Any]) -> None:
-        self.events.append((what, time.monotonic(), dict(facts)))
+        self.events.append((what, loop_time(), dict(facts)))
 
     def on_step(self, step: Step) -> None:
         self.steps += 1
@@ -117,7 +117,7 @@ async def run_here(
         job_file: which one of the coordinator.
         over_grpc: with real connections and certificates in place of memory.
     """
-    ended, started, watcher = Ended(), time.monotonic(), observer or Watcher()
+    ended, started, watcher = Ended(), loop_time(), observer or Watcher()
     setups = {name: load_party(federation.path(name, party_file)) for name in federation.names}
     job, settings, _ = load_job_setup(federation.path(COORDINATOR, job_file))
     own = load_toml(federation.path(COORDINATOR, "coordinator.toml"), CoordinatorConfig)
@@ -144,7 +144,7 @@ async def run_here(
             ended.errors[name] = await party
         except VflError as error:
             ended.errors[name] = error
-    ended.seconds = time.monotonic() - started
+    ended.seconds = loop_time() - started
     return ended
 
 

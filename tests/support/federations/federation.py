@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,8 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
+from support.federations.preloaded import Forked
+from support.federations.preloaded import start as start_preloaded
 from vfl.ids import Role
 from vfl.interact.fixed_point import center
 from vfl.pki.throwaway import make_federation_certificates
@@ -140,13 +142,19 @@ class Processes:
     Args:
         pythonpath: where they find further modules.
         module: what is run in place of ``vfl``.
+        preloaded: whether they start from a process that has imported torch (``support.federations.preloaded``); not
+            those that have something in ``environment_of``.
     """
 
-    def __init__(self, federation: Federation, pythonpath: Path | None = None, module: str = "vfl") -> None:
+    def __init__(
+        self, federation: Federation, pythonpath: Path | None = None, module: str = "vfl", *, preloaded: bool = True
+    ) -> None:
         self.federation = federation
         self._module = module
+        self._preloaded = preloaded and hasattr(os, "fork")
         self.environment_of: dict[str, dict[str, str]] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, subprocess.Popen[bytes] | Forked] = {}
+        self._sessions: set[int] = set()
         self._environment = {**os.environ, "COLUMNS": "1000", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
         if pythonpath:
             inherited = os.environ.get("PYTHONPATH", "")
@@ -162,7 +170,7 @@ class Processes:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        left = processes_of(self.federation.folder)
+        left = processes_of(self.federation.folder, self._sessions)
         for number in left:
             os.kill(number, signal.SIGKILL)
         if kind is None:
@@ -180,9 +188,18 @@ class Processes:
         # The folder stands in the arguments, so that a process that is left can be found.
         placed = [str(self.federation.path(at or name, a)) if "." in a else a for a in arguments]
         self._log(name).parent.mkdir(exist_ok=True)
+        self._log(name).touch()
+        if self._preloaded and name not in self.environment_of:
+            process = start_preloaded(self._module, placed, self._environment, self._log(name))
+        else:
+            process = self._start_fresh(name, placed)
+        self._running[name] = process
+        self._sessions.add(process.pid)
+
+    def _start_fresh(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", self._module, *placed],
+            return subprocess.Popen(
+                [sys.executable, "-m", self._module, *arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -248,16 +265,18 @@ class Processes:
         return "\n".join(f"--- {name} ---\n{self.output(name)}" for name in self._running)
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Processes that have this folder in their arguments. Only Linux tells without further tools."""
+def processes_of(folder: Path, sessions: Set[int] = frozenset()) -> list[int]:
+    """Processes that have this folder in their arguments, or belong to a session. Only Linux tells by itself."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        number = int(entry.parent.name)
         try:
-            arguments = entry.read_bytes()
+            arguments, session = entry.read_bytes(), os.getsid(number)
         except OSError:
             continue  # it has just ended
-        if f"{folder}/".encode() in arguments and int(entry.parent.name) != os.getpid():
-            found.append(int(entry.parent.name))
+        # A process that has ended and was not waited for has no arguments.
+        if number != os.getpid() and (f"{folder}/".encode() in arguments or (arguments and session in sessions)):
+            found.append(number)
     return found
 
 

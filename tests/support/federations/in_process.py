@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from support.federations.federation import COORDINATOR, Federation
 from vfl.configuration.toml_files import load_toml
@@ -132,11 +133,16 @@ async def run_federation(
 
 @asynccontextmanager
 async def parties_in_process(
-    federation: Federation, *, keep_serving: bool = False, sent: list[tuple[Address, str, Message]] | None = None
-) -> AsyncIterator[tuple[dict[str, asyncio.Task[VflError | None]], dict[str, ControlClient]]]:
-    """The parties of a written federation, each answering, and a coordinator's connection to each, over gRPC.
+    federation: Federation,
+    *,
+    keep_serving: bool = False,
+    sent: list[tuple[Address, str, Message]] | None = None,
+    over_grpc: bool = True,
+) -> AsyncIterator[tuple[dict[str, asyncio.Task[VflError | None]], dict[str, Any]]]:
+    """The parties of a written federation, each answering, and a coordinator's connection to each.
 
     Args:
+        over_grpc: with real connections and certificates, not in memory.
         sent: gets address, receiver and message of all that the parties send each other.
     """
     setups = {name: load_party(federation.path(name)) for name in federation.names}
@@ -144,9 +150,10 @@ async def parties_in_process(
     assert tls is not None
     async with AsyncExitStack() as stack:
         settings = next(iter(setups.values())).federation
-        credentials = Credentials(tls, settings, COORDINATOR)
+        credentials, memory = Credentials(tls, settings, COORDINATOR), InMemoryNetwork(settings)
         networks = {
-            name: InterceptedNetwork(GrpcNetwork(settings, party_credentials(setup))) for name, setup in setups.items()
+            name: InterceptedNetwork(GrpcNetwork(settings, party_credentials(setup)) if over_grpc else memory)
+            for name, setup in setups.items()
         }
         for network in networks.values():
             network.sent = network.sent if sent is None else sent
@@ -154,8 +161,11 @@ async def parties_in_process(
             name: asyncio.create_task(serve_party(setup, keep_serving=keep_serving, network=networks[name]))
             for name, setup in setups.items()
         }
-        clients = {}
+        clients: dict[str, Any] = {}
         for name in setups:
+            if not over_grpc:
+                clients[name] = await memory.control(stack, name, None)
+                continue
             endpoint = await dialled_endpoint(stack, settings, COORDINATOR, name, credentials)
             clients[name] = await stack.enter_async_context(ControlClient(endpoint, name, credentials))
         try:

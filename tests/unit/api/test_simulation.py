@@ -52,7 +52,7 @@ def test_the_same_simulation_gives_the_same_weights_also_in_a_thread_and_in_a_lo
 
     simulate("first")
     simulate("second")
-    thread = threading.Thread(target=simulate, args=("thread",))
+    thread = threading.Thread(target=simulate, args=("thread",), daemon=True)
     thread.start()
     thread.join()
     asyncio.run(in_a_loop())

@@ -188,7 +188,7 @@ def test_an_item_that_is_being_made_while_the_pools_close_is_dropped_too():
 
     pool = pools.pool(make, 1)
     pool.expect(5)
-    filling = threading.Thread(target=_fill, args=(pools,))
+    filling = threading.Thread(target=_fill, args=(pools,), daemon=True)
     filling.start()
     assert started.wait(10)
     pools.close()

@@ -41,7 +41,7 @@ def test_a_job_above_the_ceiling_is_refused_with_both_numbers():
 
 def test_a_process_stays_below_its_estimate_and_one_that_has_less_refuses_the_job(federation):
     federation.job["training"]["passes"] = 1
-    with Processes(federation.write()) as processes:
+    with Processes(federation.write(), preloaded=False) as processes:
         outcome = processes.succeed()
     for name in federation.names:
         assert outcome["peak_memory"][name] < estimate(federation, name, table_bytes=10**5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.federations.federation import ACTIVE
 from support.federations.in_process import job_of, parties_in_process
+from support.virtual_time import in_virtual_time
 
 from vfl import messages as m
 from vfl.errors import (
@@ -238,9 +239,10 @@ async def test_a_heartbeat_tells_of_work_for_this_job_only(federation):
         assert current_progress().pieces == before
 
 
+@in_virtual_time
 async def test_a_silent_coordinator_ends_the_job(federation):
     federation.job["timeouts"] |= {"heartbeat": 1.0, "reconnect": 0.5}
-    async with parties_in_process(federation.write()) as (parties, clients):
+    async with parties_in_process(federation.write(), over_grpc=False) as (parties, clients):
         await asyncio.gather(*(client.prepare(_prepare(federation)) for client in clients.values()))
         await asyncio.gather(
             *(client.align(m.Align(job_of(federation), JOB, 0, True), SECONDS) for client in clients.values())

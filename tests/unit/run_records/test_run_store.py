@@ -211,7 +211,7 @@ def test_several_threads_and_stores(store, path):
                 attempts.append(other.next_attempt(RUN))
 
     attempts = []
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

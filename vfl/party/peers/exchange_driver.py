@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,6 +12,7 @@ from vfl.ids import Address, StepKey
 from vfl.messages import Message, Protection
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.party.peers.idle_work import IdleWork
+from vfl.runtime.clock import loop_time
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import piece_finished
 from vfl.transport.channels import PeerChannel
@@ -67,7 +67,7 @@ class ExchangeDriver:
 
     def progressing(self, names: Iterable[str]) -> None:
         """Record that these parties make progress, which extends the wait for their messages."""
-        self._last_progress.update({name: time.monotonic() for name in names if name in self._clients})
+        self._last_progress.update({name: loop_time() for name in names if name in self._clients})
 
     @property
     def waiting_for(self) -> tuple[str, float]:
@@ -75,7 +75,7 @@ class ExchangeDriver:
         if self._waiting is None:
             return "", 0.0
         name, since = self._waiting
-        return name, time.monotonic() - since
+        return name, loop_time() - since
 
     async def run(self, exchange: Exchange[Result], key: StepKey, purpose: str, seconds: float | None = None) -> Result:
         """Run an exchange to completion. Its arithmetic runs in a thread, so that the process stays responsive.
@@ -111,7 +111,7 @@ class ExchangeDriver:
 
     async def _take(self, address: Address, seconds: float, purpose: str) -> Message:
         """Wait for a message until its sender has made no progress for ``seconds``."""
-        since = time.monotonic()
+        since = loop_time()
         self._waiting = (address.sender, since)
         try:
             left = seconds
@@ -119,7 +119,7 @@ class ExchangeDriver:
                 try:
                     return await self._inbox.take(address, min(left, SHOWN_EVERY_SECONDS), purpose)
                 except DeadlineExceeded:
-                    now = time.monotonic()
+                    now = loop_time()
                     left = max(since, self._last_progress.get(address.sender, since)) + seconds - now
                     if left <= 0:
                         raise overdue(address, seconds, purpose) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
@@ -14,6 +13,7 @@ from vfl.job.config import job_id
 from vfl.party.config import PartySetup
 from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
+from vfl.party.service.stopping import StopReason
 from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import PeerChannel
@@ -24,13 +24,6 @@ from vfl.transport.wire.traffic import TrafficMeter
 _log = get_logger("vfl.party")
 
 _LAST_ANSWER_SECONDS = 0.2
-
-
-class StopReason(Enum):
-    """Why a party is to stop."""
-
-    OPERATOR = "its operator stops the run for all parties"
-    PROCESS_ENDING = "its process is shutting down and will be restarted; the run waits for it"
 
 
 @dataclass(frozen=True)

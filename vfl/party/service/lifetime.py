@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 from vfl.errors import JobAborted, ProcessEnding, VflError
@@ -13,6 +12,7 @@ from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
+from vfl.runtime.clock import loop_time
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
@@ -46,13 +46,13 @@ class Lifetime:
         self._on_end = on_end
         self._keep_serving = keep_serving
         self._refusal: VflError | None = None
-        self._last_call = time.monotonic()
+        self._last_call = loop_time()
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
 
     def called(self) -> None:
         """Record that the coordinator called."""
-        self._last_call = time.monotonic()
+        self._last_call = loop_time()
         if self.outcome.done():
             self._coordinator_knows.set()
 
@@ -115,7 +115,7 @@ class Lifetime:
             attempt = self._attempt()
             if attempt is None and self._keep_serving:
                 continue
-            limit, silent = coordinator_timeout(self._timeouts, attempt), time.monotonic() - self._last_call
+            limit, silent = coordinator_timeout(self._timeouts, attempt), loop_time() - self._last_call
             if (
                 attempt is not None
                 and silent > self._timeouts.heartbeat
