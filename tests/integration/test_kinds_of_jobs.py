@@ -59,7 +59,11 @@ async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_onl
     run = await _finished(federation)
     assert not any(message.protection is Protection.CLEAR for _, _, message in run.sent)
     before_training = {"public_keys", "id_count", "blinded_id_list", "common_ids"}
-    gradients = {"gradient_commitment", "encrypted_gradient_rows", "masked_activation_gradient"}  # so small a batch shares one packing
+    gradients = {
+        "gradient_commitment",
+        "encrypted_gradient_rows",
+        "masked_activation_gradient",
+    }  # so small a batch shares one packing
     to_clinic = gradients | {"masked_activation_product", "common_id_count"}
     assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic
     products = {"masked_gradient_product", "masked_weight_gradient"}

@@ -206,9 +206,7 @@ def demo(
     ] = 0.9,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Epochs of the active party alone at the end; with --trainable, passes of all parties."
-        ),
+        typer.Option(min=1, help="Epochs of the active party alone at the end; with --trainable, passes of everybody."),
     ] = None,
     trainable: Annotated[
         bool,
