@@ -38,7 +38,7 @@ def test_runs_jobs_and_purposes_add_up(place):
 
 
 def test_an_equal_release_of_another_run_is_a_replay_too(place):
-    """A job that is run again draws the same noise: what the noise is bound to decides, not the run's name."""
+    """A job that is run again, equally, draws the same noise: the label decides, not the run's name."""
     place.charge("step 1", context=b"same")
     assert place.charge("step 1", context=b"same", run="credit-2") == Charged(0, 10, 0)
     # A label counts under its context. One that is charged under another context is counted again: the safe side.

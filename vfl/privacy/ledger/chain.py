@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,17 @@ class Link:
         sigma, bound, when = float(release.sigma), float(release.bound), float(release.time)
         return cls(number, *names, release.width, sigma, context, bound, when, charges, digest)
 
+    @classmethod
+    def stored(cls, values: Sequence[Any]) -> Link:
+        """The link that the database holds.
+
+        Raises:
+            ValueError: a value is of a type that was never written.
+        """
+        if tuple(map(type, values)) != (int, str, str, str, int, float, int, float, float, int, bytes):
+            raise ValueError("a message has values of the wrong type")
+        return cls(*values)
+
     def after(self, anchor: Anchor) -> Anchor:
         """The anchor once this link follows it."""
         numbers = (self.number, self.width, self.context, self.charges)
@@ -68,7 +79,7 @@ def last_step(do: Do, anchor: Anchor) -> tuple[Anchor, Anchor] | None:
     if not found:
         return anchor.start, anchor.start
     *values, head = found
-    link = Link(*values)
+    link = Link.stored(values)
     previous = do("SELECT head FROM messages WHERE number = ?", (link.number - 1,)).fetchone()
     before = replace(anchor.start, counter=link.number - 1, head=previous[0]) if previous else anchor.start
     after = link.after(before)
@@ -88,7 +99,7 @@ def first_problem(do: Do, start: Anchor, end: Anchor) -> str:
 def _broken_chain(do: Do, start: Anchor, end: Anchor) -> str:
     reached = start
     for *values, head in do(f"{_LINKS} ORDER BY messages.number"):
-        link = Link(*values)
+        link = Link.stored(values)
         reached = link.after(reached)
         if (link.number, head) != (reached.counter, reached.head):
             return f"message {link.number:,} does not follow from the one before it"

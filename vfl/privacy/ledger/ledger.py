@@ -161,8 +161,8 @@ class DisclosureLedger:
         hashed = [self._hashes.row(row) for row in rows]
         query = "SELECT releases FROM rows WHERE row = ?"
         with self._lock, readable(self._path), self._transaction("DEFERRED") as do:
-            found = [do(query, (row,)).fetchone() for row in hashed]
-        return [int(one[0]) if one else 0 for one in found]
+            found = (do(query, (row,)).fetchone() for row in hashed)
+            return [int(one[0]) if one else 0 for one in found]
 
     def summary(self) -> Summary:
         """What was released so far, in all."""
@@ -173,9 +173,8 @@ class DisclosureLedger:
                 "SELECT run, job, purpose, width, sigma, bound, rows, releases, information, first, last FROM uses"
                 " ORDER BY number"
             ).fetchall()
-        rows, releases = sum(distribution.values()), sum(n * count for n, count in distribution.items())
-        mean = releases / rows if rows else 0.0
-        most = max(distribution, default=0)
+            rows, releases = sum(distribution.values()), sum(n * count for n, count in distribution.items())
+        mean, most = releases / max(rows, 1), max(distribution, default=0)
         return Summary(rows, releases, most, mean, distribution, information, tuple(Use(*values) for values in uses))
 
     def verify(self) -> None:
