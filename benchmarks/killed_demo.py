@@ -75,7 +75,7 @@ def weights(demo: FederationFiles) -> dict[str, np.ndarray]:
         for passive, share in load_file(saved / "interaction.safetensors").items():
             key = f"interaction weights of {passive}"
             found[key] = found.get(key, np.zeros_like(share)) + share
-    return {key: center(w, job.ring.tau) if key.startswith("interaction") else w for key, w in found.items()}
+    return {key: center(w, job.ring_settings.tau) if key.startswith("interaction") else w for key, w in found.items()}
 
 
 def different(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> list[str]:

@@ -102,7 +102,7 @@ def party_processes(federation: FederationFiles) -> Iterator[FederationProcesses
 
 
 def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epochs: int = 1) -> FederationFiles:
-    """A federation of two parties with random tables of ``steps`` full batches per epoch, all for training."""
+    """A federation of two parties with random tables of ``steps`` full batches per epoch, all for joint training."""
     parties = {}
     for name in (ACTIVE, PASSIVE):
         (folder / name).mkdir(parents=True)
@@ -112,14 +112,14 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
             name,
             vfl.Table(table, id="id", label="y" if name == ACTIVE else None),
             bottom={"kind": "mlp", "hidden": [32]},
-            policy={"allow_unencrypted": True},
+            policy={"allow_unencrypted": True, "allow_trainable": [PASSIVE]},
         )
     job = vfl.Job(
         NAME,
         task="binary",
         seed=1,
         widths=shape.width,
-        model={"interaction_width": shape.out_width},
+        model={"interaction_width": shape.out_width, "trainable": [PASSIVE]},
         training={"passes": epochs, "evaluate_every": epochs, "batch_size": shape.rows},
         interaction={"protocol": protocol, "learning_rate": 0.1},
         split={"validation": 0.0, "test": 0.0},

@@ -100,14 +100,14 @@ def _credit(effort: Effort, data: Path | None) -> Findings:
         return Findings(skipped=[f"an epoch of {CREDIT}: specify the folder of its tables with --data DIR"])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            federation = write_demo_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0)
+            federation = write_demo_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0, trainable=True)
         except ConfigError as error:
             return Findings(skipped=[f"an epoch of {CREDIT}: {error}"])
         return Findings(_credit_rows(federation, effort.epochs))
 
 
 def _credit_rows(federation: FederationFiles, epochs: int) -> list[Row]:
-    change(federation.job, "training", epochs=epochs)
+    change(federation.job, "training", passes=epochs)
     for name in federation.parties:
         change(federation.party(name), "policy", allow_unencrypted=True)
     encrypted = run_federation(federation)
@@ -139,4 +139,4 @@ def _train(setups: list[PartySetup], epochs: int) -> None:
 
 
 def _training(setup: PartySetup, epochs: int) -> object:
-    return setup.job.training.model_copy(update={"epochs": epochs})
+    return setup.job.training.model_copy(update={"passes": epochs})

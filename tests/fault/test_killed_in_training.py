@@ -16,9 +16,21 @@ KILLS = (
     (Fault(ACTIVE, "commit"), Fault(COORDINATOR, "commit")),
 )
 
+STAGEWISE = (
+    Fault(ACTIVE, "residuals"),
+    Fault(CLINIC, "weight_step"),
+    Fault(COORDINATOR, "keep"),
+    Fault(ACTIVE, "local_epoch"),
+)
+
 
 def test_training_goes_on_as_if_nothing_had_been(quiet, tmp_path):
     result = run(Scenario("in training", KILLS), quiet, tmp_path)
     assert not result.problem
     # Since the first checkpoint, which is made before the first step, every third step has one.
     assert max(cell.steps_lost for cell in result.cells) <= 3
+
+
+def test_so_does_stagewise_training(quiet, tmp_path):
+    result = run(Scenario("stagewise", STAGEWISE, stagewise=True), quiet, tmp_path)
+    assert not result.problem

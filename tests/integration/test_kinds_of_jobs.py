@@ -31,6 +31,7 @@ async def test_no_gradient_crosses_to_a_frozen_bottom(tmp_path, protocol):
     federation = Federation(tmp_path, (CLINIC, INSURER))
     federation.job["interaction"]["protocol"] = protocol
     federation.job["model"]["widths"][CLINIC] = 3
+    federation.job["model"]["trainable"] = [INSURER]
     federation.parties[CLINIC]["bottom"] = {"kind": "identity"}
     for party in federation.parties.values():
         party["policy"]["allow_unencrypted"] = True
@@ -45,6 +46,8 @@ async def test_no_gradient_crosses_to_a_frozen_bottom(tmp_path, protocol):
 
 async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(federation):
     federation.job["model"]["widths"][CLINIC] = 3
+    federation.job["model"]["trainable"] = []
+    federation.job["training"]["method"] = "joint"
     federation.parties[CLINIC]["bottom"] = {"kind": "identity"}
     run = await _finished(federation)
     assert "masked_activation_gradient" not in run.kinds(ACTIVE, CLINIC)
@@ -55,12 +58,16 @@ async def test_nothing_is_encrypted_for_gradients_when_all_bottoms_are_frozen(fe
 async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_only(federation):
     run = await _finished(federation)
     assert not any(message.protection is Protection.CLEAR for _, _, message in run.sent)
-    before_training = {"public_keys", "weight_share_offer", "id_count", "blinded_id_list", "common_ids"}
-    gradients = {"encrypted_gradient_rows", "masked_activation_gradient"}  # so small a batch shares one packing
+    before_training = {"public_keys", "id_count", "blinded_id_list", "common_ids"}
+    gradients = {
+        "gradient_commitment",
+        "encrypted_gradient_rows",
+        "masked_activation_gradient",
+    }  # so small a batch shares one packing
     to_clinic = gradients | {"masked_activation_product", "common_id_count"}
     assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic
     products = {"masked_gradient_product", "masked_weight_gradient"}
-    to_bank = {"fully_blinded_id_list", "encrypted_activations", "forward_share"} | products
+    to_bank = {"weight_share_offer", "fully_blinded_id_list", "encrypted_activations", "forward_share"} | products
     assert run.kinds(CLINIC, ACTIVE) == before_training | to_bank
 
 

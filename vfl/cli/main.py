@@ -205,8 +205,13 @@ def demo(
         float, typer.Option(help="Share of the rows that each party keeps; each party drops different rows.")
     ] = 0.9,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the rows; by default as many as the data set needs.")
+        int | None,
+        typer.Option(min=1, help="Epochs of the active party alone at the end; with --trainable, passes of everybody."),
     ] = None,
+    trainable: Annotated[
+        bool,
+        typer.Option(help="Train the passive parties' bottoms, too: they can infer labels from what they receive."),
+    ] = False,
     only_write: Annotated[bool, typer.Option(help="Write the files and show the commands to run by hand.")] = False,
 ) -> None:
     """Train a joint model with real processes on this machine and compare it with what each side achieves alone."""
@@ -214,4 +219,4 @@ def demo(
 
     configure_logs(LogFormat.TEXT, party="demo")
     with reported():
-        run_demo(dataset, data, parties, out, seed, overlap, epochs, only_write=only_write)
+        run_demo(dataset, data, parties, out, seed, overlap, epochs, trainable=trainable, only_write=only_write)

@@ -19,16 +19,21 @@ SMOOTHING = 0.1
 
 
 class ProgressBar(Callback):
-    """Shows a progress bar if the terminal supports it, and always logs a line per epoch."""
+    """Shows a progress bar if the terminal supports it, and always logs a line per epoch.
+
+    Args:
+        epochs: that train something; the bar counts them, because their steps differ.
+    """
 
     def __init__(self, console: Console, epochs: int) -> None:
-        self._epochs = epochs
+        self._epochs_done = 0
+        self._steps_per_epoch = 1
         self._samples_per_second = 0.0
         self._bytes_sent = 0
         self._progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("step {task.fields[step]}"),
             TextColumn("loss {task.fields[loss]:.4f}"),
             TextColumn("{task.fields[speed]:,.0f} samples/s"),
             TextColumn("{task.fields[megabytes]:,.0f} MB sent"),
@@ -39,7 +44,7 @@ class ProgressBar(Callback):
             transient=True,
         )
         self._task = self._progress.add_task(
-            "train", total=None, visible=False, epoch=1, epochs=epochs, loss=0.0, speed=0.0, megabytes=0.0
+            "train", total=epochs, visible=False, epoch=1, epochs=epochs, step=0, loss=0.0, speed=0.0, megabytes=0.0
         )
 
     def __enter__(self) -> Self:
@@ -58,8 +63,8 @@ class ProgressBar(Callback):
 
     def on_ready(self, ready: Ready) -> None:
         """See ``Callback``."""
-        total = ready.steps_per_epoch * self._epochs
-        self._progress.update(self._task, total=total, completed=ready.steps_done, visible=True)
+        self._steps_per_epoch = ready.steps_per_epoch
+        self._progress.update(self._task, step=ready.steps_done, visible=True)
         _log.info(
             "all parties ready",
             aligned_rows=ready.rows,
@@ -75,8 +80,8 @@ class ProgressBar(Callback):
         self._bytes_sent += step.bytes_sent
         self._progress.update(
             self._task,
-            advance=1,
-            epoch=step.batch.epoch + 1,
+            completed=self._epochs_done + min(1.0, (step.batch.index + 1) / self._steps_per_epoch),
+            step=step.step,
             loss=step.loss,
             speed=self._samples_per_second,
             megabytes=self._bytes_sent / 1e6,
@@ -84,6 +89,8 @@ class ProgressBar(Callback):
 
     def on_epoch(self, epoch: Epoch) -> None:
         """See ``Callback``."""
+        self._epochs_done = epoch.epoch + 1
+        self._progress.update(self._task, completed=self._epochs_done, epoch=min(self._epochs_done + 1, epoch.epochs))
         facts = {name: round(value, 4) for name, value in epoch.record.items() if name != "epoch"}
         _log.info(
             f"epoch {epoch.epoch + 1}/{epoch.epochs}", **facts, samples_per_second=round(self._samples_per_second)

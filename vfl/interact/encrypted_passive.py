@@ -83,6 +83,10 @@ class EncryptedPassive:
         """See ``PassiveInteraction.labels``."""
         return self._releases.labels(self._shape.active, row_ids, alpha_q_BD, columns)
 
+    def context(self, columns: slice) -> bytes:
+        """See ``PassiveInteraction.context``."""
+        return self._releases.context(self._shape.active, columns)
+
     def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
         """See ``PassiveInteraction.operand_noise``."""
         return self._releases.operand_noise(labels, width)

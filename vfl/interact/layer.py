@@ -109,6 +109,9 @@ class PassiveInteraction(Protocol):
     def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
         """The release label of each row (B) of the next forward pass, if it is of these activations and columns."""
 
+    def context(self, columns: slice) -> bytes:
+        """Digest of what the labels of the next forward pass have in common."""
+
     def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
         """Standard normal values (B, width) of these releases, for noise on alpha itself."""
 

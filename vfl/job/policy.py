@@ -31,6 +31,7 @@ class PolicyConfig(Configuration):
         min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
         allow_trainable: passive parties whose bottoms may train. What those receive reveals labels, so the active party
             refuses all others; see SECURITY.md.
+        max_releases_per_row: refuse to release a row more often than this, over all runs and jobs of this party.
     """
 
     allow_unencrypted: bool = False
@@ -42,6 +43,7 @@ class PolicyConfig(Configuration):
     min_relative_noise: Annotated[float, Field(ge=0)] = 0.1
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
+    max_releases_per_row: Count | None = 16
 
     def check_job(self, job: JobConfig, role: Role) -> None:
         """Refuse a job because of its settings.

@@ -44,7 +44,11 @@ class Releases:
             operand_BD: this party's quantized operand: alpha at a passive party, dL/dZ at the active one.
             columns: of the weights that take part.
         """
-        context = digest(
+        return release_labels(self.context(receiver, columns), row_ids, operand_BD)
+
+    def context(self, receiver: str, columns: slice) -> bytes:
+        """Digest of what all rows of the next release have in common."""
+        return digest(
             "vfl release",
             self._owner.encode(),
             receiver.encode(),
@@ -53,7 +57,6 @@ class Releases:
             self.lineage,
             self._private_state,
         )
-        return release_labels(context, row_ids, operand_BD)
 
     def noise(self, labels: Sequence[bytes], width: int, fractional_bits: int) -> IntArray:
         """Noise (B, width) of these releases, as integers at ``fractional_bits``."""

@@ -111,10 +111,10 @@ def set_at_party(trap: Trap) -> None:
     def accept_trapped(self: Attempt, role: Any, mail: Any) -> None:
         again = ""
 
-        def restore(snapshot: Any) -> None:
+        def restore(*arguments: Any) -> None:
             nonlocal again
             again = "re"
-            plain_restore(snapshot)
+            plain_restore(*arguments)
             trap.at("restore")
 
         plain_restore, role.restore = role.restore, restore

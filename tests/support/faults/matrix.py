@@ -25,7 +25,7 @@ from support.faults.supervised import OUTSIDE_TRAINING, Cell, Fault, Kind, Super
 from support.federations.federation import ACTIVE, COORDINATOR, differing
 
 CLINIC, INSURER = "clinic", "insurer"
-PHASES = ("bottom_forward", "interaction_forward", "top", "interaction_backward", "bottom_backward")
+PHASES = ("bottom_forward", "interaction_forward", "top", "interaction_backward", "weight_step", "bottom_backward")
 BEFORE = ("prepare", "align", "begin")
 WHILE = (*PHASES, "score", "checkpoint", "commit")
 RECOVERING = ("restore", "realign", "rebegin")
@@ -43,6 +43,7 @@ class Scenario:
         passive: names of the passive parties.
         job: changes of the tables of job.toml.
         bottom: factory of every party's bottom; empty for the usual one.
+        stagewise: training of the default kind, with the default bottoms, in place of joint training.
     """
 
     name: str
@@ -50,19 +51,26 @@ class Scenario:
     passive: tuple[str, ...] = (CLINIC,)
     job: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bottom: str = ""
+    stagewise: bool = False
 
     @property
     def shape(self) -> str:
         """What the trained weights depend on."""
-        return json.dumps([self.passive, self.job, self.bottom], sort_keys=True)
+        return json.dumps([self.passive, self.job, self.bottom, self.stagewise], sort_keys=True)
 
     def federation(self, folder: Path) -> Any:
         """Its files, written."""
         federation = small_federation(folder, self.passive, **self.job)
         for party in federation.parties.values():
+            if self.stagewise:
+                del party["bottom"]
             if self.bottom:
                 party["bottom"] = {"kind": "custom", "factory": self.bottom}
-            party["policy"] = {"allow_unencrypted": federation.job["interaction"]["protocol"] == "plaintext"}
+            party["policy"]["allow_unencrypted"] = federation.job["interaction"]["protocol"] == "plaintext"
+        if self.stagewise:
+            federation.job["model"] = {}
+            federation.job["interaction"] = {}
+            federation.job["training"] = {"passes": 6, "local_epochs": 9, "batch_size": 16, "evaluation_batch_size": 32}
         return federation.write()
 
 
@@ -141,7 +149,7 @@ def whole_matrix() -> Iterator[Scenario]:
 
 
 def special() -> Iterator[Scenario]:
-    """Other jobs: three parties, in the clear, with dropout, with SGD; and two that die at once."""
+    """Other jobs: three parties, in the clear, with dropout, with SGD, stagewise; and two that die at once."""
     one_of_each = (
         Fault(CLINIC, "interaction_forward"),
         Fault(ACTIVE, "bottom_backward"),
@@ -155,6 +163,9 @@ def special() -> Iterator[Scenario]:
         passive=(CLINIC, INSURER),
     )
     yield Scenario("protocol oracle", one_of_each, job={"interaction": {"protocol": "plaintext"}})
+    points = ("residuals", "interaction_backward", "weight_step", "interaction_forward", "keep", "local_epoch")
+    each = tuple(Fault(name, point) for name in (ACTIVE, CLINIC, COORDINATOR) for point in points)
+    yield Scenario("stagewise", each, stagewise=True)
     yield Scenario(
         "dropout and SGD",
         one_of_each,

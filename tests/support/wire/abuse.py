@@ -17,8 +17,9 @@ from support.federations.federation import COORDINATOR, ID_PREFIX, Federation
 from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.ids import TRAINING_PHASES, Batch, Phase, Split, StepKey
+from vfl.ids import StepKey
 from vfl.job.config import job_digest, job_id
+from vfl.job.schedule import Due, Schedule
 from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials
 from vfl.pki.credentials import Credentials
@@ -152,11 +153,16 @@ async def member(federation: Federation, name: str, receiver: str) -> AsyncItera
 
 
 class Steps:
-    """A coordinator that is led by hand."""
+    """A coordinator that is led by hand, along the schedule of the job.
+
+    Attributes:
+        step: the latest that was done.
+    """
 
     def __init__(self, federation: Federation, clients: dict[str, ControlClient]) -> None:
         self._federation = federation
         self._clients = clients
+        self._by_step: dict[int, list[Due]] = {}
         self.step = 0
 
     async def begin(self) -> None:
@@ -165,25 +171,38 @@ class Steps:
         digest = job_digest(setup.job, setup.federation)
         self._job = job_id(setup.job, setup.federation)
         await self._all(lambda c: c.prepare(m.Prepare(self._job, JOB, ATTEMPT, digest, PROTOCOL_VERSION)))
-        await self._all(lambda c: c.align(m.Align(self._job, JOB, ATTEMPT, False), SECONDS))
-        await self._all(lambda c: c.begin(m.Begin(self._job, JOB, ATTEMPT, self._federation.names[1:])))
+        aligned, *_ = await self._all(lambda c: c.align(m.Align(self._job, JOB, ATTEMPT, False), SECONDS))
+        await self._all(lambda c: c.begin(m.Begin(self._job, JOB, ATTEMPT)))
+        for due in Schedule(setup.job, aligned.split_rows).calls(0):
+            self._by_step.setdefault(due.step, []).append(due)
         await self.train(1)
 
-    async def train(self, step: int, phases: tuple[Phase, ...] = TRAINING_PHASES) -> None:
+    async def train(self, step: int) -> None:
+        """Everything of a step, the next one."""
         self.step = step
-        for phase in phases:
-            call = m.PhaseCall(self._job, StepKey(JOB, step, ATTEMPT), phase, Batch(Split.TRAIN, 0, step - 1))
-            await self._all(lambda c, call=call: c.run_phase(call))
+        for due in self._by_step[step]:
+            await self._do(due)
 
     async def finish(self) -> None:
+        """The rest of the schedule, and the end."""
+        while self.step < max(self._by_step):
+            await self.train(self.step + 1)
         await self._all(lambda c: c.finish(m.Finish(self._job, JOB, ATTEMPT)))
         await self._all(lambda c: c.release(m.Release(self._job, JOB, ATTEMPT), SECONDS))
+
+    async def _do(self, due: Due) -> None:
+        if due.phase is None:
+            score = m.Score(self._job, JOB, ATTEMPT, due.batch.split, due.batch.epoch)
+            await self._clients[self._federation.names[0]].score(score)
+            return
+        call = m.PhaseCall(self._job, StepKey(JOB, due.step, ATTEMPT), due.phase, due.batch)
+        await self._all(lambda c: c.run_phase(call))
 
     async def abort(self, code: str, reason: str) -> None:
         await self._all(lambda c: c.abort(m.Abort(self._job, JOB, ATTEMPT, COORDINATOR, code, reason), SECONDS))
 
-    async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> None:
-        await asyncio.gather(*(call(client) for client in self._clients.values()))
+    async def _all(self, call: Callable[[ControlClient], Awaitable[Any]]) -> list[Any]:
+        return await asyncio.gather(*(call(client) for client in self._clients.values()))
 
 
 def assert_nothing_private(federation: Federation, text: str) -> None:

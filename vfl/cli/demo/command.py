@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vfl.api.federation_files import FederationFiles
 from vfl.cli.demo.baselines import common_ids, train_plain
-from vfl.cli.demo.federation import write_demo_federation
+from vfl.cli.demo.federation import PRICE, write_demo_federation
 from vfl.cli.demo.processes import run_demo_processes
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.models.tasks import make_task
@@ -29,6 +29,7 @@ def run_demo(
     overlap: float,
     epochs: int | None,
     *,
+    trainable: bool,
     only_write: bool,
 ) -> None:
     """The whole demo; the arguments are the options of ``vfl demo``.
@@ -37,7 +38,9 @@ def run_demo(
         ConfigError: the data set is unknown, not for this number of parties, or not there.
         JobAborted: the processes stopped early.
     """
-    federation = write_demo_federation(out, dataset, parties, data, seed, overlap, epochs)
+    federation = write_demo_federation(out, dataset, parties, data, seed, overlap, epochs, trainable=trainable)
+    if trainable:
+        _console.print(PRICE, style="yellow")
     if only_write:
         _show_commands(federation)
         return

@@ -24,7 +24,8 @@ class DemoData:
         passive: names of the passive parties, by total number of parties.
         id_column, label_column: their names in the files.
         task: the table ``[task]`` of job.toml.
-        width: of every bottom and of Z.
+        batch_size: of local epochs and joint passes.
+        passes: of joint training, with ``--trainable``.
     """
 
     make: Callable[[Path | None, Path, tuple[str, ...]], dict[str, Path]]
@@ -32,12 +33,8 @@ class DemoData:
     id_column: str
     label_column: str
     task: dict[str, Any]
-    width: int
-    epochs: int
     batch_size: int
-    learning_rate: float
-    weight_decay: float
-    interaction_rate: float
+    passes: int
 
 
 # Kinds of measurement that the active party holds; sizes and outlines of the cells, which say most, are the clinic's.
@@ -103,12 +100,8 @@ DATASETS: dict[str, DemoData] = {
         id_column="id",
         label_column="malignant",
         task={"kind": "binary"},
-        width=16,
-        epochs=10,
         batch_size=64,
-        learning_rate=0.005,
-        weight_decay=0.01,
-        interaction_rate=0.5,
+        passes=10,
     ),
     "default_credit": DemoData(
         make=_from_files({2: ("default_credit_hetero_guest.csv", "default_credit_hetero_host.csv")}),
@@ -116,12 +109,8 @@ DATASETS: dict[str, DemoData] = {
         id_column="id",
         label_column="y",
         task={"kind": "binary"},
-        width=32,
-        epochs=15,
         batch_size=512,
-        learning_rate=0.003,
-        weight_decay=0.0,
-        interaction_rate=0.1,
+        passes=15,
     ),
     "vehicle": DemoData(
         make=_from_files({2: ("vehicle_scale_hetero_guest.csv", "vehicle_scale_hetero_host.csv")}),
@@ -129,12 +118,8 @@ DATASETS: dict[str, DemoData] = {
         id_column="id",
         label_column="y",
         task={"kind": "multiclass", "classes": 4},
-        width=16,
-        epochs=60,
         batch_size=64,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        interaction_rate=1.0,
+        passes=60,
     ),
     "motor": DemoData(
         make=_from_files(
@@ -147,11 +132,7 @@ DATASETS: dict[str, DemoData] = {
         id_column="idx",
         label_column="motor_speed",
         task={"kind": "regression"},
-        width=16,
-        epochs=30,
         batch_size=64,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        interaction_rate=0.5,
+        passes=30,
     ),
 }

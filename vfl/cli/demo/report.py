@@ -47,7 +47,10 @@ class DemoResult:
 
     @property
     def bytes_per_sample(self) -> dict[str, float]:
-        """Bytes sent in training per trained sample, by sender: the active party to all, each passive one to it."""
+        """Bytes sent in training per trained sample, by sender: the active party to all, each passive one to it.
+
+        Samples of local epochs count, too.
+        """
         samples = self.outcome["trained_samples"]
         return {name: sent / samples for name, sent in self.outcome["training_bytes_sent"].items()}
 
@@ -116,7 +119,7 @@ class DemoResult:
             "training": f"{outcome['seconds_training']:.1f} s for {outcome['steps']} steps",
             "evaluation": f"{outcome['seconds_evaluation']:.1f} s",
             "speed": f"{self.samples_per_second:,.0f} samples/s",
-            **{f"{name} sends": f"{sent / 1e3:,.1f} KB per sample" for name, sent in self.bytes_per_sample.items()},
+            **{f"{name} sends": f"{sent / 1e6:,.1f} MB" for name, sent in outcome["training_bytes_sent"].items()},
             **{f"{name} memory": f"{peak / 2**20:,.0f} MiB at most" for name, peak in outcome["peak_memory"].items()},
             "Lipschitz constant of the top": f"{outcome['certified_lipschitz']:.6f}, certified from its weights by SVD",
         }

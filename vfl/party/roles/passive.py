@@ -23,6 +23,7 @@ from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
+from vfl.privacy.ledger.release import Purpose, Release
 from vfl.privacy.output_noise import LARGEST_DEVIATION
 from vfl.privacy.pairwise_masks import PairwiseMasks
 
@@ -132,9 +133,28 @@ class PassiveParty:
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         alpha_BD, columns = self._activations(), self._state.dataset.plan.columns(batch)
         labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD, columns)
+        await asyncio.to_thread(self._charge, key, batch, labels, columns)
         released_BD = await asyncio.to_thread(self._with_noise, alpha_BD, labels)
         exchange = self._interaction.forward(key, released_BD, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
+
+    def _charge(self, key: StepKey, batch: Batch, labels: Sequence[bytes], columns: slice) -> None:
+        """Count a release before it leaves.
+
+        Raises:
+            PolicyRefusal: a row was released as often as this party allows.
+            LedgerError: it cannot be counted.
+        """
+        state, setup = self._state, self._state.setup
+        if not state.encrypted:  # activations are sent as they are, and there is nothing to count
+            return
+        purpose = Purpose.TRAINING if batch.split is Split.TRAIN else Purpose.EVALUATION
+        ratio = setup.job.relative_noise
+        # Relative noise is in units of the deviation of Z itself.
+        sigma, bound = (ratio, 1.0) if ratio else (setup.job.z_noise, setup.parameters.z_limit)
+        width, context = columns.stop - columns.start, self._interaction.context(columns)
+        release = Release(key.run, setup.job.name, purpose, width, sigma, bound, context)
+        state.ledger.charge(state.row_ids(batch), labels, release, setup.config.policy.max_releases_per_row)
 
     def _with_noise(self, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> IntArray:
         """What a release is made of in place of alpha."""
