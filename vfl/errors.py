@@ -183,6 +183,13 @@ class CheckpointError(VflError):
     exit_code = 20
 
 
+class LedgerError(VflError):
+    """A party's disclosure ledger cannot be written or read, or was copied, reset or put back from a copy."""
+
+    code = "ledger"
+    exit_code = 24
+
+
 class MemoryExhausted(VflError):
     """A process could not allocate the memory it needs."""
 

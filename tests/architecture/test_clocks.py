@@ -18,6 +18,7 @@ WALL_CLOCKS = {
 }
 ALLOWED = {
     "vfl/audit/trail.py": "time of a record",
+    "vfl/privacy/ledger/release.py": "time of a release",
     "vfl/run_records/rows.py": "time of an event",
     "vfl/run_records/store.py": "time of an event",
     "vfl/pki/authority.py": "validity of a certificate that is issued",

@@ -30,7 +30,7 @@ from vfl.job.tables import (
     TrainingConfig,
 )
 from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
-from vfl.party.config import PartyConfig
+from vfl.party.config import PartyConfig, PrivacyConfig
 from vfl.run_records.store import RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +120,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "party: policy": PolicyConfig,
     "party: audit": AuditConfig,
     "party: checkpoints": CheckpointConfig,
+    "party: privacy": PrivacyConfig,
     "party: tls": TlsFiles,
     "coordinator": CoordinatorConfig,
     "coordinator: runs": RunsConfig,

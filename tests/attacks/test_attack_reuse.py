@@ -42,7 +42,7 @@ class TwoSteps:
         self.transcripts = [Transcript(), Transcript()]
         for step in range(2):
             self.layer.forward(step + 1, {PASSIVE: self.alpha[step]}, self.transcripts[step])
-        self.layout = SHAPE.forward_layout(PASSIVE, ROWS, PARAMETERS)
+        self.layout = SHAPE.forward_layout(PASSIVE, ROWS, OUT_WIDTH, PARAMETERS)
 
     def difference_of_products(self) -> np.ndarray:
         """(alpha_1 - alpha_0) V, if the covers are the same: what the key owner gets by decrypting and subtracting."""

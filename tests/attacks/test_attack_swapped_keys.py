@@ -12,19 +12,20 @@ from support.logs import captured_logs
 from support.wire.certificates import Issuer
 
 from vfl.configuration.federation import FederationConfig
-from vfl.errors import ProtocolError
+from vfl.errors import MismatchError, ProtocolError
 from vfl.he.arithmetic.residues import prime_column, scaled_plaintext
 from vfl.he.keys import SecretKey
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
-from vfl.party.peers.key_exchange import KEYS_PURPOSE, SessionKeys
+from vfl.party.peers.key_exchange import KEYS_PURPOSE, AgreedState, SessionKeys
 from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
 
 KEY = StepKey("job-1", 0, 0)
+STATE = AgreedState(b"statement", 10, 1, b"lineage")
 FEDERATION = FederationConfig.model_validate(
     {
         "name": "demo",
@@ -63,15 +64,16 @@ class Relay:
 
     def sign_as(self, credentials, message: PublicKeys) -> PublicKeys:
         """Sign the swapped keys, in the name of bank, with a certificate that the relay really has."""
-        keys = (message.he_public_key.tobytes(), message.agreement_key.tobytes())
-        signed = credentials.sign(Statement(KEYS_PURPOSE, "demo", KEY.run, KEY.attempt, "bank", keys))
+        contents = (message.he_public_key, message.agreement_key, message.state, message.width)
+        signed_contents = tuple(part.tobytes() for part in contents)
+        signed = credentials.sign(Statement(KEYS_PURPOSE, "demo", KEY.run, KEY.attempt, "bank", signed_contents))
         parts = {name: np.frombuffer(getattr(signed, name), np.uint8) for name in ("certificate", "signature")}
         return dataclasses.replace(message, **parts)
 
 
-def own_message(keys: SessionKeys, peer: str, key: StepKey = KEY):
+def own_message(keys: SessionKeys, peer: str, key: StepKey = KEY, state: AgreedState = STATE, width: int = 4):
     """What a party sends, and its exchange, which waits for the peer's."""
-    exchange = keys.exchange((peer,), key)
+    exchange = keys.exchange((peer,), key, state, width)
     sent = next(exchange)
     assert isinstance(sent, Send)
     return sent.message, exchange
@@ -97,6 +99,38 @@ def test_honest_keys_are_taken(parties):
     give(messages["bank"][1], messages["shop"][0])
     secrets = {parties["bank"].shared["shop"].derive_key("x"), parties["shop"].shared["bank"].derive_key("x")}
     assert len(secrets) == 1
+    assert (parties["bank"].peer_widths, parties["shop"].peer_widths) == ({"shop": 4}, {"bank": 4})
+
+
+def _bytes(content: bytes) -> np.ndarray:
+    return np.frombuffer(content, np.uint8)
+
+
+OTHER = dataclasses.replace(STATE, step=9)
+"""The checkpoint before the one of the others."""
+
+
+@pytest.mark.parametrize(
+    "change", [{"statement": b"other"}, {"step": 9}, {"attempt": 2}, {"lineage": b""}, {"lineage": b"other"}]
+)
+def test_a_peer_with_another_state_is_refused_whoever_restored_it(parties, change):
+    """A coordinator that restores different checkpoints at two parties would have shares that do not belong together
+    used, and Z tell activations."""
+    (from_bank, _) = own_message(parties["bank"], "shop", state=dataclasses.replace(STATE, **change))
+    (_, shop) = own_message(parties["shop"], "bank")
+    assert isinstance(shop.send(None), Receive)
+    with pytest.raises(MismatchError, match="bank would begin with another state than shop"):
+        shop.send(from_bank)
+    assert parties["shop"].shared == {}
+    assert parties["shop"].peer_encryption == {}
+
+
+@pytest.mark.parametrize("width", [-1, 513, 10**6])
+def test_a_width_that_cannot_be_is_refused(parties, width):
+    (from_bank, _), (_, shop) = own_message(parties["bank"], "shop", width=width), own_message(parties["shop"], "bank")
+    assert isinstance(shop.send(None), Receive)
+    with pytest.raises(ProtocolError, match="bank states no width of its bottom from 0 to 512"):
+        shop.send(from_bank)
 
 
 def test_without_the_check_the_relay_reads_everything(parties, monkeypatch):
@@ -127,6 +161,8 @@ def attacks(relay, from_bank, credentials, earlier):
         "only the encryption key swapped": dataclasses.replace(from_bank, he_public_key=swapped.he_public_key),
         "bank's keys of an earlier attempt": earlier[0],
         "bank's keys of another job": earlier[1],
+        "another state under the true signature": dataclasses.replace(from_bank, state=_bytes(OTHER.encode())),
+        "another width under the true signature": dataclasses.replace(from_bank, width=_bytes(b"5")),
     }
 
 
@@ -139,6 +175,8 @@ ATTACKS = [
     "only the encryption key swapped",
     "bank's keys of an earlier attempt",
     "bank's keys of another job",
+    "another state under the true signature",
+    "another width under the true signature",
 ]
 
 
@@ -153,6 +191,7 @@ def test_with_the_check_swapped_keys_are_refused(parties, credentials, attack):
         shop.send(message)
     assert parties["shop"].shared == {}
     assert parties["shop"].peer_encryption == {}
+    assert parties["shop"].peer_widths == {}
 
 
 def test_without_certificates_keys_are_unsigned_and_the_log_says_so():
@@ -172,4 +211,4 @@ def test_without_certificates_keys_are_unsigned_and_the_log_says_so():
     ]
     assert logs[0]["fingerprint"] == logs[2]["fingerprint"]
     with pytest.raises(ProtocolError):
-        PublicKeys(from_bank.he_public_key, from_bank.agreement_key, b"", b"", b"")
+        PublicKeys(from_bank.he_public_key, from_bank.agreement_key, *[b""] * 5)

@@ -152,6 +152,7 @@ class Party:
             job="job.toml",
             private_seed=str(folder / "private_seed"),
             output=str(folder / "model"),
+            privacy={"ledger": str(folder / "ledger.sqlite")},
             audit={"directory": str(folder / "audit")},
             checkpoints={"directory": str(folder / "checkpoints")},
         )

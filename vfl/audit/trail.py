@@ -79,6 +79,7 @@ class Terms:
                 "batch_size": training.batch_size,
                 "evaluation_batch_size": training.evaluation_batch_size,
                 "z_noise": self.job.z_noise,
+                "relative_noise": self.job.relative_noise,
                 "d_alpha_noise": self.job.privacy.d_alpha_noise,
                 "trainable": ",".join(self.job.model.trainable),
                 "tls": self.federation.tls.mode,

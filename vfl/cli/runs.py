@@ -1,4 +1,4 @@
-"""``vfl runs``: the coordinator's record of its runs, and how to resume one that is not finished."""
+"""``vfl runs``: the coordinator's record of its runs, how to resume one, and what a party has released in its runs."""
 
 from __future__ import annotations
 
@@ -71,6 +71,34 @@ def show(
             typer.echo(json.dumps(_as_data(store, record), indent=2))
         else:
             _show_run(Console(highlight=False), store, record)
+
+
+@app.command()
+def spent(
+    context: typer.Context,
+    party: Annotated[Path, typer.Argument(help="party.toml of this organization.")],
+    as_json: JsonOption = False,
+    verify: Annotated[bool, typer.Option(help="First check every entry of the ledger; reads the whole file.")] = False,
+) -> None:
+    """Show how often this party has released its rows, over all runs: its disclosure ledger."""
+    from vfl.configuration.toml_files import load_toml
+    from vfl.party.config import PartyConfig
+    from vfl.privacy.ledger.ledger import DisclosureLedger
+    from vfl.privacy.ledger.summary import describe
+
+    _, json_before = context.obj
+    with reported():
+        config = load_toml(party, PartyConfig)
+        is_there = config.privacy.ledger.exists() or config.ledger_anchor.exists()
+        with config.open_ledger() if is_there else DisclosureLedger.in_memory() as ledger:
+            if verify:
+                ledger.verify()
+            summary = ledger.summary()
+        if as_json or json_before:
+            typer.echo(json.dumps(asdict(summary), indent=2))
+            return
+        for line in describe(summary, config.policy.max_releases_per_row):
+            typer.echo(line)
 
 
 def _opened(path: Path) -> RunReader:

@@ -18,6 +18,7 @@ from vfl.he.arithmetic.updates import check_rates
 from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.job.tables import (
+    JOINT_NOISE,
     STAGE_NOISE,
     STAGE_RATES,
     CheckpointPlan,
@@ -29,7 +30,7 @@ from vfl.job.tables import (
     TrainingConfig,
 )
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
-from vfl.privacy.lineage import digest
+from vfl.privacy.lineage import MIN_NOISE, digest
 
 
 class JobConfig(Configuration):
@@ -124,7 +125,17 @@ class JobConfig(Configuration):
     @property
     def z_noise(self) -> float:
         """Standard deviation of the noise that every passive party adds, in units of Z."""
-        return STAGE_NOISE[self.task.kind] if self.privacy.z_noise is None else self.privacy.z_noise
+        if self.privacy.z_noise is not None:
+            return self.privacy.z_noise
+        return MIN_NOISE if self.stagewise else JOINT_NOISE[self.task.kind]
+
+    @property
+    def relative_noise(self) -> float:
+        """Noise in units of the standard deviation of each party's part of Z; 0 in joint training."""
+        if not self.stagewise:
+            return 0.0
+        stated = self.privacy.relative_noise
+        return STAGE_NOISE[self.task.kind] if stated is None else stated
 
     @property
     def interaction_rate(self) -> float:

@@ -27,11 +27,11 @@ class PolicyConfig(Configuration):
         max_passes: refuse jobs with more passes, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
         min_z_noise: refuse a job with less noise on Z.
-        min_relative_noise: refuse a job whose noise is less than this part of the largest standard deviation that Z can
-            have, in stagewise training: see ``OutputScale``.
+        min_relative_noise: refuse a stagewise job with less ``privacy.relative_noise``.
         min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
         allow_trainable: passive parties whose bottoms may train. What those receive reveals labels, so the active party
             refuses all others; see SECURITY.md.
+        max_releases_per_row: refuse to release a row more often than this, over all runs and jobs of this party.
     """
 
     allow_unencrypted: bool = False
@@ -40,9 +40,10 @@ class PolicyConfig(Configuration):
     max_passes: Count | None = None
     max_memory_mb: Count | None = None
     min_z_noise: Noise = MIN_NOISE
-    min_relative_noise: Annotated[float, Field(ge=0)] = 0.04
+    min_relative_noise: Annotated[float, Field(ge=0)] = 0.1
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
+    max_releases_per_row: Count | None = 16
 
     def check_job(self, job: JobConfig, role: Role) -> None:
         """Refuse a job because of its settings.
@@ -74,6 +75,11 @@ class PolicyConfig(Configuration):
             raise _refusal(
                 f"its noise on Z of {job.z_noise:g} is below {self.min_z_noise:g}",
                 "a lower policy.min_z_noise, or more privacy.z_noise in the job",
+            )
+        if job.stagewise and job.relative_noise < self.min_relative_noise:
+            raise _refusal(
+                f"its relative noise of {job.relative_noise:g} is below {self.min_relative_noise:g}",
+                "a lower policy.min_relative_noise, or more privacy.relative_noise in the job",
             )
         trainable = job.model.trainable
         if role is Role.ACTIVE and (refused := [name for name in trainable if name not in self.allow_trainable]):

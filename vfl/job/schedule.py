@@ -194,7 +194,9 @@ def workloads(job: JobConfig, rows: Mapping[Split, int]) -> list[tuple[int, Work
     full, rest = divmod(rows[Split.TRAIN], training.batch_size)
     trained = Counter({training.batch_size: full, rest: int(2 * rest >= training.batch_size)})
     scored = Counter(whole[Split.TEST])
-    scored.update(_times(whole[Split.VALIDATION], -(-job.passes // training.evaluate_every)))
+    # Validation rows are scored on kept outputs after local epochs; after the last epoch of all, in any case.
+    times = job.passes // training.evaluate_every if job.local_epochs else -(-job.passes // training.evaluate_every)
+    scored.update(_times(whole[Split.VALIDATION], times))
     if job.local_epochs:
         scored.update(whole[Split.TRAIN])
         scored.update(whole[Split.VALIDATION])

@@ -22,8 +22,12 @@ Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
 STAGE_RATES = {"binary": 4.0, "multiclass": 4.0, "regression": 1.0}
 """Learning rates of stagewise training on whitened features of variance 1: about the inverse curvature of each loss."""
 
-STAGE_NOISE = {"binary": 0.3, "multiclass": 0.3, "regression": 0.05}
-"""Default noise on Z by task: where classes are told apart, Z may be far less exact than where a value is predicted."""
+STAGE_NOISE = {"binary": 0.5, "multiclass": 0.5, "regression": 0.1}
+"""Default relative noise by task: where classes are told apart, Z may be far less exact than where a value is
+predicted."""
+
+JOINT_NOISE = {"binary": 0.3, "multiclass": 0.3, "regression": 0.05}
+"""Default noise on Z in joint training, where its scale is not known beforehand."""
 
 
 class OptimizerConfig(Configuration):
@@ -97,10 +101,14 @@ class PrivacyConfig(Configuration):
     """``[privacy]``: standard deviation of the noise on what parties receive.
 
     Attributes:
-        z_noise: in units of Z; every passive party adds as much. By default 0.3, and 0.05 for a regression.
+        relative_noise: in units of the standard deviation of each party's part of Z, in stagewise training: see
+            ``vfl.party.learning.matched_noise``. By default 0.5, and 0.1 for a regression.
+        z_noise: in addition, in units of Z; every passive party adds as much. By default the least in stagewise
+            training; in joint training 0.3, and 0.05 for a regression.
         d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.
     """
 
+    relative_noise: Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)] | None = None
     z_noise: Noise | None = None
     d_alpha_noise: Noise = MIN_NOISE
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import polars as pl
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from vfl.audit.trail import AuditConfig
 from vfl.checkpoints.config import CheckpointConfig
@@ -26,6 +26,21 @@ from vfl.job.tables import OptimizerConfig
 from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
+from vfl.privacy.ledger.ledger import DisclosureLedger
+
+
+class PrivacyConfig(Configuration):
+    """``[privacy]`` of party.toml.
+
+    Attributes:
+        ledger: SQLite file, on a local disk, that counts how often each row was released; created on first use. One
+            party has one ledger, which all its jobs share.
+    """
+
+    # Also as a default inside another file's model, the path is made relative to that file.
+    model_config = ConfigDict(revalidate_instances="always")
+
+    ledger: LocalPath = Path("ledger.sqlite")
 
 
 class PartyConfig(Configuration):
@@ -37,6 +52,7 @@ class PartyConfig(Configuration):
         output: directory for this party's parts of the trained model.
         audit: where this party logs everything it sends and receives.
         checkpoints: where this party keeps its part of the state of unfinished runs.
+        privacy: where this party counts what it has released.
         threads: CPU threads for arithmetic on ciphertexts; all cores by default.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimizer: overrides the job's optimizer for this party's own parameters.
@@ -54,11 +70,25 @@ class PartyConfig(Configuration):
     output: LocalPath = Path("models")
     audit: AuditConfig = AuditConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
     pool_memory_mb: Annotated[int, Field(ge=0)] = 128
     optimizer: OptimizerConfig | None = None
+
+    @property
+    def ledger_anchor(self) -> Path:
+        """File beside the private seed that says in which state the ledger must be."""
+        return self.private_seed.with_name("ledger_anchor")
+
+    def open_ledger(self) -> DisclosureLedger:
+        """This party's disclosure ledger, created on first use.
+
+        Raises:
+            LedgerError: it cannot be used, or was copied, reset or put back from a copy.
+        """
+        return DisclosureLedger.open(self.privacy.ledger, self.ledger_anchor)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

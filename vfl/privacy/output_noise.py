@@ -62,7 +62,13 @@ class OutputNoise:
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = digest("vfl output noise", secret)
+        self._outputs = hashlib.shake_256(digest("vfl output noise", secret))
+        self._operands = hashlib.shake_256(digest("vfl operand noise", secret))
+
+    def normals(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
+        """Standard normal values (B, width), one row for each label, independent of what ``draw`` gives for it."""
+        content = b"".join(_expanded(self._operands, label, 16 * width) for label in labels)
+        return _gaussian(np.frombuffer(content, dtype="<u8").reshape(len(labels), width, 2))
 
     def draw(self, labels: Sequence[bytes], width: int, sigma: float, fractional_bits: int) -> IntArray:
         """Gaussian noise (B, K) in integers at ``fractional_bits``, one row for each label.
@@ -74,8 +80,7 @@ class OutputNoise:
         if sigma == 0.0:
             return np.zeros((len(labels), width), dtype=np.int64)
         draws = width + width % 2
-        keyed = hashlib.shake_256(self._secret)
-        content = b"".join(_expanded(keyed, label, 32 * draws) for label in labels)
+        content = b"".join(_expanded(self._outputs, label, 32 * draws) for label in labels)
         words = np.frombuffer(content, dtype="<u8").reshape(len(labels), 2, draws, 2)
         wide, low = (_gaussian(words[:, part])[:, :width] for part in range(2))
         noise = np.rint(wide * (sigma * 2.0**fractional_bits)) + np.rint(low * _LOW_ORDER)

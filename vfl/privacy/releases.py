@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from vfl.errors import ProtocolError
 from vfl.ids import StepKey
 from vfl.privacy.lineage import DIGEST_BYTES, Lineage, commitment, digest
@@ -41,7 +44,11 @@ class Releases:
             operand_BD: this party's quantized operand: alpha at a passive party, dL/dZ at the active one.
             columns: of the weights that take part.
         """
-        context = digest(
+        return release_labels(self.context(receiver, columns), row_ids, operand_BD)
+
+    def context(self, receiver: str, columns: slice) -> bytes:
+        """Digest of what all rows of the next release have in common."""
+        return digest(
             "vfl release",
             self._owner.encode(),
             receiver.encode(),
@@ -50,11 +57,14 @@ class Releases:
             self.lineage,
             self._private_state,
         )
-        return release_labels(context, row_ids, operand_BD)
 
     def noise(self, labels: Sequence[bytes], width: int, fractional_bits: int) -> IntArray:
         """Noise (B, width) of these releases, as integers at ``fractional_bits``."""
         return self._noise.draw(labels, width, self.sigma, fractional_bits)
+
+    def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
+        """Standard normal values (B, width) of these releases, for noise on this party's operand."""
+        return self._noise.normals(labels, width)
 
     def commit(self, key: StepKey, content: IntArray) -> bytes:
         """A commitment to this party's gradient of a step, the same for an equal replay."""

@@ -80,6 +80,11 @@ def remove_aside(path: Path, aside: Path) -> None:
     shutil.rmtree(aside)
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether a file could not be written for lack of space."""
+    return error.errno in _FULL
+
+
 def not_writable(error: OSError, what: str, setting: str) -> CheckpointError:
     """The error for a file that could not be written.
 
@@ -88,7 +93,7 @@ def not_writable(error: OSError, what: str, setting: str) -> CheckpointError:
         what: what should have been written, as the subject of a sentence.
         setting: the configuration key for its location.
     """
-    if error.errno in _FULL:
+    if is_disk_full(error):
         return CheckpointError(
             f"{what} cannot be written: the disk is full",
             detail=str(error),

@@ -66,7 +66,7 @@ def run_step(*changes: Weakening) -> dict[str, Target]:
 
 
 def _activation_view(layer: Layer, transcript: Transcript, alpha_BD: np.ndarray) -> ReturnedProduct:
-    layout = layer.shape.forward_layout(PASSIVE, ROWS, PARAMETERS)
+    layout = layer.shape.forward_layout(PASSIVE, ROWS, OUT_WIDTH, PARAMETERS)
     return ReturnedProduct(
         parameters=PARAMETERS,
         key=layer.keys[PASSIVE],
@@ -79,7 +79,7 @@ def _activation_view(layer: Layer, transcript: Transcript, alpha_BD: np.ndarray)
 
 
 def _gradient_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> ReturnedProduct:
-    backward = layer.shape.backward_layout(ROWS, PARAMETERS)
+    backward = layer.shape.backward_layout(ROWS, OUT_WIDTH, PARAMETERS)
     layout = product_layout(backward.rows, WIDTH)
     return ReturnedProduct(
         parameters=PARAMETERS,
@@ -93,7 +93,7 @@ def _gradient_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> 
 
 
 def _reduction_view(layer: Layer, transcript: Transcript, d_z_BK: np.ndarray) -> ReturnedProduct:
-    backward = layer.shape.backward_layout(ROWS, PARAMETERS)
+    backward = layer.shape.backward_layout(ROWS, OUT_WIDTH, PARAMETERS)
     layout = reduction_layout(backward.blocks, WIDTH)
     return ReturnedProduct(
         parameters=PARAMETERS,

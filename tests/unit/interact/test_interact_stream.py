@@ -83,14 +83,12 @@ def _short_rows(patch: pytest.MonkeyPatch, per_in: int, per_out: int, per_blocks
     for the weight gradient apart.
     """
 
-    def forward(self, name, rows, parameters):
+    def forward(self, name, rows, columns, parameters):
         source = RowPacking(rows, self.widths[name], N, 256, per_in, 256)
-        return vfl.he.layout.product_layout(source, self.out_width)
+        return vfl.he.layout.product_layout(source, columns)
 
-    def backward(self, rows, parameters):
-        by_rows, by_blocks = (
-            RowPacking(rows, self.out_width, N, 256, per, 256) for per in (per_out, per_blocks or per_out)
-        )
+    def backward(self, rows, columns, parameters):
+        by_rows, by_blocks = (RowPacking(rows, columns, N, 256, per, 256) for per in (per_out, per_blocks or per_out))
         return BackwardLayout(by_rows if self.gradient_receivers else None, by_blocks)
 
     patch.setattr(InteractionShape, "forward_layout", forward)

@@ -7,7 +7,15 @@ from support.federations.federation import Federation
 
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
-from vfl.job.config import JobConfig, check_digest, check_widths, job_digest, load_job, load_job_setup
+from vfl.job.config import (
+    JobConfig,
+    check_digest,
+    check_widths,
+    job_digest,
+    load_job,
+    load_job_setup,
+    training_statement,
+)
 from vfl.party.config import load_party
 
 
@@ -43,6 +51,7 @@ DIFFERENCES = {
     "ids": ({"case": "lower"}, "ids"),
     "training": ({"batch_size": 255}, "training"),
     "interaction": ({"learning_rate": 0.25}, "interaction"),
+    "privacy": ({"z_noise": 0.25}, "privacy"),
     "split": ({"test": 0.2}, "split"),
     "ring": ({"gradient_bits": 11}, "ring"),
     "timeouts": ({"progress": 5.0}, "timeouts"),
@@ -97,7 +106,6 @@ def test_any_text_for_a_digest_is_a_mismatch(text):
 @pytest.mark.parametrize(
     ("widths", "says"),
     [
-        ({"bank": 4}, "lacks the width of clinic"),
         ({"bank": 4, "clinic": 4, "telco": 4}, "not in federation.toml: telco"),
         ({"bank": 4, "clinic": 0}, "has width 0 for passive party clinic"),
     ],
@@ -109,8 +117,67 @@ def test_widths_have_to_fit_the_federation(widths, says):
     assert says in raised.value.summary
 
 
-def test_an_active_party_may_have_no_width():
-    check_widths(_job({"widths": {"bank": 0, "clinic": 1}}, "model"), _federation())
+@pytest.mark.parametrize("widths", [{"bank": 0, "clinic": 1}, {"bank": 4}, {}])
+def test_an_active_party_may_have_no_width_and_other_widths_follow_from_tables(widths):
+    check_widths(_job({"widths": widths}, "model"), _federation())
+
+
+@pytest.mark.parametrize("named", ["bank", "telco"])
+def test_only_passive_parties_of_the_federation_can_be_declared_trainable(named):
+    with pytest.raises(ConfigError, match=rf"model\.trainable of the job names {named}") as raised:
+        check_widths(_job({"trainable": ["clinic", named]}, "model"), _federation())
+    assert "name passive parties only" in raised.value.remedy
+    check_widths(_job({"trainable": ["clinic"]}, "model"), _federation())
+
+
+def test_the_method_follows_from_what_trains():
+    assert _job().stagewise
+    assert not _job({"trainable": ["clinic"]}, "model").stagewise
+    assert not _job({"method": "joint"}, "training").stagewise
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"trainable": ["clinic"]}, 'empty model.trainable, or use "joint"'),
+        ({"interaction_width": 3}, "or set it to 4"),
+        ({"interaction_width": 1}, "or set it to 4"),
+    ],
+)
+def test_what_does_not_fit_stagewise_training_is_refused_with_a_remedy(federation, model, says):
+    federation.job["model"] = model
+    federation.job["training"] = {"method": "stagewise", "passes": 4}
+    with pytest.raises(ConfigError) as raised:
+        load_job(federation.write().path("bank", "job.toml"))
+    assert says in str(raised.value)
+
+
+def test_stagewise_training_has_a_column_for_each_pass_and_logit():
+    assert (_job().passes, _job().interaction_width) == (2, 2)
+    multiclass = _job({"task": {"kind": "multiclass", "classes": 5}})
+    assert (multiclass.passes, multiclass.interaction_width) == (1, 5)
+    assert _job({"passes": 3}, "training").interaction_width == 3
+
+
+def test_the_statement_of_training_binds_what_determines_the_model_and_nothing_else():
+    """Noise is bound to it: an equal replay, also one that is not encrypted, draws the same."""
+    base = training_statement(_job(), _federation())
+    assert len(base) == 32
+    changing = {name: training_statement(_job(*change), _federation()) for name, change in DIFFERENCES.items()}
+    same = {name for name, statement in changing.items() if statement == base}
+    assert same == {"timeouts", "checkpoints"}
+    assert len(set(changing.values())) == len(changing) - 1
+    assert training_statement(_job({"protocol": "plaintext"}, "interaction"), _federation()) == base
+    assert training_statement(_job(), _federation(coordinator="hub")) == base
+    other = _federation(
+        parties=[
+            {"name": "bank", "role": "active", "endpoint": "127.0.0.1:5001"},
+            {"name": "telco", "role": "passive", "endpoint": "127.0.0.1:5002"},
+        ]
+    )
+    assert training_statement(_job({"widths": {}}, "model"), other) != training_statement(
+        _job({"widths": {}}, "model"), _federation()
+    )
 
 
 def test_splits_have_to_leave_rows_to_train_on(federation):

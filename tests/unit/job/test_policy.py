@@ -1,50 +1,88 @@
 import pytest
+from pydantic import ValidationError
 
 from vfl.errors import PolicyRefusal
+from vfl.ids import Role
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
+from vfl.privacy.lineage import MIN_NOISE
 
 
-def _job(protocol="encrypted", **training) -> JobConfig:
+def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobConfig:
     return JobConfig.model_validate(
         {
             "name": "job",
             "seed": 1,
             "task": {"kind": "binary"},
-            "model": {"widths": {"bank": 4, "clinic": 4}},
+            "model": {"trainable": list(trainable)},
             "interaction": {"protocol": protocol},
+            "privacy": privacy or {},
             "training": training,
         }
     )
 
 
+@pytest.mark.parametrize("role", [Role.ACTIVE, Role.PASSIVE])
 @pytest.mark.parametrize(
     ("policy", "job", "why", "remedy"),
     [
         ({}, _job("plaintext"), "unencrypted", "policy.allow_unencrypted = true"),
-        ({"min_batch_size": 32}, _job(batch_size=31), "batch_size of 31 is below 32", "policy.min_batch_size"),
-        ({"max_epochs": 5}, _job(epochs=6), "6 epochs, more than 5", "policy.max_epochs"),
+        ({"min_batch_size": 32}, _job(batch_size=31), " batch_size of 31 is below 32", "policy.min_batch_size"),
+        (
+            {"min_batch_size": 32},
+            _job(evaluation_batch_size=31),
+            "evaluation_batch_size of 31 is below 32",
+            "a larger evaluation_batch_size",
+        ),
+        ({"max_passes": 1}, _job(passes=2), "2 passes over the rows, more than 1", "policy.max_passes"),
+        ({"max_passes": 1}, _job(), "2 passes over the rows, more than 1", "policy.max_passes"),  # by default
+        ({"min_z_noise": 0.25}, _job(privacy={"z_noise": 0.2}), "noise on Z of 0.2 is below 0.25", "privacy.z_noise"),
+        ({"min_z_noise": 0.5}, _job(), "noise on Z of 0.3 is below 0.5", "policy.min_z_noise"),  # by default
+        (
+            {"min_d_alpha_noise": 0.5, "allow_trainable": ("clinic",)},
+            _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
+            "noise on d alpha of 0.25 is below 0.5",
+            "policy.min_d_alpha_noise",
+        ),
     ],
 )
-def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why, remedy):
+def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why, remedy, role):
     with pytest.raises(PolicyRefusal, match="this party's policy refuses the job") as raised:
-        PolicyConfig(**policy).check_job(job)
+        PolicyConfig(**policy).check_job(job, role)
     assert why in raised.value.summary
     assert remedy in raised.value.remedy
 
 
+@pytest.mark.parametrize("role", [Role.ACTIVE, Role.PASSIVE])
 @pytest.mark.parametrize(
     ("policy", "job"),
     [
         ({}, _job()),
         ({"allow_unencrypted": True}, _job("plaintext")),
-        ({"min_batch_size": 32}, _job(batch_size=32)),
-        ({"max_epochs": 5}, _job(epochs=5)),
-        ({"max_epochs": None}, _job(epochs=10_000)),
+        ({"min_batch_size": 32}, _job(batch_size=32, evaluation_batch_size=32)),
+        ({"max_passes": 5}, _job(passes=5)),
+        ({"max_passes": None}, _job(passes=4096)),
+        ({"min_z_noise": 0.2}, _job(privacy={"z_noise": 0.2})),
+        (
+            {"min_d_alpha_noise": 0.25, "allow_trainable": ("clinic",)},
+            _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
+        ),
+        ({"min_d_alpha_noise": 1.0}, _job()),  # nobody receives d alpha
+        ({"allow_trainable": ("clinic", "telco")}, _job(trainable=["telco"])),
     ],
 )
-def test_a_job_within_the_policy_is_accepted(policy, job):
-    PolicyConfig(**policy).check_job(job)
+def test_a_job_within_the_policy_is_accepted(policy, job, role):
+    PolicyConfig(**policy).check_job(job, role)
+
+
+@pytest.mark.parametrize("allowed", [(), ("telco",)])
+def test_only_the_active_party_has_to_allow_gradients_that_tell_its_labels(allowed):
+    policy, job = PolicyConfig(allow_trainable=allowed), _job(trainable=["clinic", "telco"])
+    policy.check_job(job, Role.PASSIVE)
+    with pytest.raises(PolicyRefusal, match="it trains the bottom of clinic") as raised:
+        policy.check_job(job, Role.ACTIVE)
+    assert ("telco" in raised.value.summary) == ("telco" not in allowed)
+    assert 'policy.allow_trainable = ["clinic", "telco"]' in raised.value.remedy
 
 
 def test_too_few_aligned_rows_are_refused():
@@ -59,3 +97,14 @@ def test_the_defaults_protect():
     assert not policy.allow_unencrypted
     assert policy.min_batch_size > 1
     assert policy.min_aligned_rows > 1
+    assert policy.min_z_noise >= MIN_NOISE
+    assert policy.min_d_alpha_noise >= MIN_NOISE
+    assert policy.min_relative_noise > 0
+    assert policy.allow_trainable == ()
+
+
+@pytest.mark.parametrize("key", ["min_z_noise", "min_d_alpha_noise"])
+@pytest.mark.parametrize("value", [0.0, MIN_NOISE / 2, float("nan")])
+def test_no_policy_accepts_noise_that_lattice_reduction_overcomes(key, value):
+    with pytest.raises(ValidationError, match=key):
+        PolicyConfig.model_validate({key: value})

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from vfl.align.protocol import Alignment
-from vfl.align.sets import BlindedIds
 from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
 from vfl.he.arithmetic.updates import check_rates, update_kernel
@@ -39,16 +34,16 @@ from vfl.party.learning.snapshots import aligned_table, lineage_of, restore_bott
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, SessionKeys
+from vfl.party.roles.common_ids import CommonIds
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
+from vfl.privacy.ledger.ledger import DisclosureLedger
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 
 _log = get_logger("vfl.party")
-
-Result = TypeVar("Result")
 
 _OUTPUT_ROWS = 1 << 16
 """Rows whose outputs are computed at once."""
@@ -77,9 +72,10 @@ class PartyContext:
         self._private_seed = setup.own_seed()
         self._statement = training_statement(setup.job, setup.federation)
         self._agreed = AgreedState(self._statement)
+        self._ledger: DisclosureLedger | None = None
         self._table: Table | None = None
         self._rows = np.empty(0, dtype=np.int64)
-        self._blinded: BlindedIds | None = None
+        self._common_ids = CommonIds(setup, mail)
         self.restored: Snapshot | None = None
         self.dataset: Dataset
         self.bottom: BottomTrainer | None = None
@@ -97,6 +93,23 @@ class PartyContext:
         secret = derive_entropy(self._private_seed, "output noise").to_bytes(32, "big")
         own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode())
         return Releases(self.setup.name, self._statement, secret, sigma, own)
+
+    @property
+    def ledger(self) -> DisclosureLedger:
+        """This party's disclosure ledger, open until ``close``.
+
+        Raises:
+            LedgerError: it cannot be used.
+        """
+        if self._ledger is None:
+            self._ledger = self.setup.config.open_ledger()
+        return self._ledger
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
 
     def row_ids(self, batch: Batch) -> list[bytes]:
         """The ids of a batch (B), as bytes."""
@@ -128,9 +141,7 @@ class PartyContext:
         Raises:
             PolicyRefusal: there are too few for this party.
         """
-        async with self._alignment(key) as alignment:
-            rows = await self._run_alignment(alignment.count(), key, "counting the common ids")
-        return Aligned(rows, 0, 0, 0, 0)
+        return Aligned(await self._common_ids.count(self._loaded.ids, key), 0, 0, 0, 0)
 
     async def find_common_ids(self, key: StepKey) -> None:
         """Keep only the rows whose ids all parties have. The ids are revealed only if every party accepts their number.
@@ -145,27 +156,8 @@ class PartyContext:
             self._rows, self._table = await asyncio.to_thread(aligned_table, self.restored, self._loaded)
             self.setup.config.policy.check_rows(len(self._rows))
             return
-        async with self._alignment(key) as alignment:
-            await self._run_alignment(alignment.count(), key, "counting the common ids")
-            self._rows = await self._run_alignment(alignment.reveal(), key, "finding the common ids")
+        self._rows = await self._common_ids.find(self._loaded.ids, key)
         self._table = self._loaded.select(self._rows)
-
-    async def _run_alignment(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
-        """Run an alignment exchange; a message may take as long as the slowest party needs for the longest list."""
-        return await self.mail.run(exchange, key, purpose, self.setup.job.timeouts.alignment)
-
-    @asynccontextmanager
-    async def _alignment(self, key: StepKey) -> AsyncIterator[Alignment]:
-        """An alignment whose helper processes end with it; blinded ids are kept for later attempts of the run."""
-        setup = self.setup
-        parties = (setup.federation.active.name, *(party.name for party in setup.federation.passives))
-        if self._blinded is None:
-            processes = setup.config.threads or os.cpu_count() or 1
-            self._blinded = await asyncio.to_thread(BlindedIds, self._loaded.ids, key.run, processes)
-        try:
-            yield Alignment(parties, setup.name, self._blinded, setup.config.policy.check_rows)
-        finally:
-            await asyncio.to_thread(self._blinded.close)
 
     @property
     def _loaded(self) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,14 @@ from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.models.tasks import make_task
+from vfl.party.learning.matched_noise import MatchedNoise
 from vfl.party.learning.output_scale import OutputScale
 from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
+from vfl.privacy.ledger.release import Purpose, Release
+from vfl.privacy.output_noise import LARGEST_DEVIATION
 from vfl.privacy.pairwise_masks import PairwiseMasks
 
 
@@ -31,6 +34,7 @@ class PassiveParty:
     def __init__(self, state: PartyContext) -> None:
         self._state = state
         self._interaction: PassiveInteraction
+        self._noise: MatchedNoise | None = None
         self._alpha: IntArray | None = None
         self._d_alpha: npt.NDArray[np.float64] | None = None
         self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[None]]] = {
@@ -62,26 +66,28 @@ class PassiveParty:
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
         if self._state.setup.job.stagewise:
-            await asyncio.to_thread(self._check_scale)
+            await asyncio.to_thread(self._prepare_noise)
         self._interaction = self._make_interaction(self._state.interaction_shape())
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
 
-    def _check_scale(self) -> None:
-        """Check the range of Z and the noise on it, by the outputs of the frozen bottom.
+    def _prepare_noise(self) -> None:
+        """Fit the noise to the outputs of the frozen bottom, and check the range of Z by them.
 
         Raises:
-            RangeError, PolicyRefusal: with what to change.
+            RangeError: Z could leave its range unnoticed.
         """
         state, setup = self._state, self._state.setup
         training_ND, rest_ND = (state.outputs(splits) for splits in ((Split.TRAIN,), (Split.VALIDATION, Split.TEST)))
+        self._noise = MatchedNoise(training_ND, setup.job.relative_noise)
         bound = make_task(setup.job.task).gradient_bound or MAX_GRADIENT
-        every_ND = np.concatenate([training_ND, rest_ND])
-        scale = OutputScale.of(training_ND, every_ND, setup.job.interaction_rate, bound)
+        largest = np.sqrt((np.concatenate([training_ND, rest_ND]) ** 2).sum(axis=1).max(initial=0.0))
+        # What is released is clamped to [-1, 1] in every component.
+        largest = min(largest + self._noise.largest_norm(LARGEST_DEVIATION), training_ND.shape[1] ** 0.5)
+        scale = OutputScale.of(training_ND, float(largest), setup.job.interaction_rate, bound)
         scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
-        scale.check_noise(setup.job.z_noise, setup.config.policy.min_relative_noise)
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
@@ -127,8 +133,37 @@ class PassiveParty:
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         alpha_BD, columns = self._activations(), self._state.dataset.plan.columns(batch)
         labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD, columns)
-        exchange = self._interaction.forward(key, alpha_BD, labels, columns)
+        await asyncio.to_thread(self._charge, key, batch, labels, columns)
+        released_BD = await asyncio.to_thread(self._with_noise, alpha_BD, labels)
+        exchange = self._interaction.forward(key, released_BD, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
+
+    def _charge(self, key: StepKey, batch: Batch, labels: Sequence[bytes], columns: slice) -> None:
+        """Count a release before it leaves.
+
+        Raises:
+            PolicyRefusal: a row was released as often as this party allows.
+            LedgerError: it cannot be counted.
+        """
+        state, setup = self._state, self._state.setup
+        if not state.encrypted:  # activations are sent as they are, and there is nothing to count
+            return
+        purpose = Purpose.TRAINING if batch.split is Split.TRAIN else Purpose.EVALUATION
+        ratio = setup.job.relative_noise
+        # Relative noise is in units of the deviation of Z itself.
+        sigma, bound = (ratio, 1.0) if ratio else (setup.job.z_noise, setup.parameters.z_limit)
+        width, context = columns.stop - columns.start, self._interaction.context(columns)
+        release = Release(key.run, setup.job.name, purpose, width, sigma, bound, context)
+        state.ledger.charge(state.row_ids(batch), labels, release, setup.config.policy.max_releases_per_row)
+
+    def _with_noise(self, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> IntArray:
+        """What a release is made of in place of alpha."""
+        if self._noise is None:
+            return alpha_q_BD
+        parameters = self._state.setup.parameters
+        noise_BD = self._noise.of(self._interaction.operand_noise(labels, alpha_q_BD.shape[1]))
+        blurred_BD = np.clip(alpha_q_BD * 2.0**-parameters.settings.activation_bits + noise_BD, -1.0, 1.0)
+        return quantize_activations(blurred_BD, parameters, None, "the noise of the bottom model")
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         setup, alpha_BD = self._state.setup, self._activations()

@@ -41,6 +41,7 @@ class RoleFactory:
         self._inbox = inbox
         self._credentials = credentials
         self._idle: IdleWork | None = None
+        self._context: PartyContext | None = None
 
     async def reach_peers(self) -> None:
         """Wait for the connections to all peers: a peer that was gone may return before its connection does."""
@@ -57,7 +58,8 @@ class RoleFactory:
         mail = ExchangeDriver(
             setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
         )
-        attempt.accept(self._make_role(PartyContext(setup, mail, pools, self._credentials)), mail)
+        self._context = PartyContext(setup, mail, pools, self._credentials)
+        attempt.accept(self._make_role(self._context), mail)
 
     def _make_role(self, context: PartyContext) -> RoleWorker:
         if self._setup.entry.role is Role.PASSIVE:
@@ -67,6 +69,8 @@ class RoleFactory:
         return ActiveParty(context)
 
     def close(self) -> None:
-        """Stop all background work."""
+        """Stop all background work, and close what is open."""
+        if self._context is not None:
+            self._context.close()
         if self._idle is not None:
             self._idle.close()

@@ -27,7 +27,6 @@ class ScheduleGuard:
         self._calls = (due for due in schedule.calls(done) if role is Role.ACTIVE or due.phase is not None)
         self._due: Due | None = next(self._calls, None)
         self._last_step = done
-        self._within_step = False
 
     def phase(self, key: StepKey, phase: Phase, batch: Batch) -> None:
         """Accept the next phase of a step.
@@ -52,8 +51,8 @@ class ScheduleGuard:
         Raises:
             PolicyRefusal: another step was done last, or one has only begun.
         """
-        before_next = self._due is None or step < self._due.step
-        if self._within_step or not (self._last_step <= step and before_next):
+        # Within a step, the call that is due is of the step that was begun last, so no checkpoint fits.
+        if step < self._last_step or (self._due is not None and step >= self._due.step):
             raise self._refusal(f"a checkpoint of step {step}")
 
     def finish(self) -> None:
@@ -70,7 +69,6 @@ class ScheduleGuard:
             raise self._refusal(str(asked))
         self._last_step = asked.step
         self._due = next(self._calls, None)
-        self._within_step = self._due is not None and asked.phase is not None and self._due.step == asked.step
 
     def _refusal(self, asked: str) -> PolicyRefusal:
         due = str(self._due) if self._due else "the end of training"

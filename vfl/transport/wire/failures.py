@@ -53,6 +53,7 @@ STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.ProcessEnding: grpc.StatusCode.ABORTED,
     errors.AuditError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CheckpointError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.LedgerError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.MemoryExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
     errors.RemoteError: grpc.StatusCode.ABORTED,

@@ -1,0 +1,1 @@
+from support.fixtures.ledgers import *  # noqa: F403

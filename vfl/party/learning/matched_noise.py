@@ -1,0 +1,49 @@
+"""Noise on the outputs of a frozen bottom whose effect on Z is in proportion to Z, whatever the weights are.
+
+A release of Z = alpha W is made of alpha + rho beta in place of alpha, with beta drawn anew for every release from a
+Gaussian that has the covariance C of alpha over the training rows. Then Z has noise of covariance rho^2 W^T C W, which
+is rho^2 times its own: the ratio of noise to signal is rho for every column and every combination of columns, for any
+learning rate and any gradient, honest or not, and nobody has to know W. A Gaussian alpha tells at most
+1/2 log2(1 + 1 / rho^2) bits in each column of a release (the capacity of a Gaussian channel).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_SMALLEST = 1e-12
+"""Share of the largest eigenvalue below which a direction of alpha is constant."""
+
+
+class MatchedNoise:
+    """Noise for the outputs of one bottom.
+
+    Args:
+        training_ND: its outputs for the training rows.
+        ratio: rho, the standard deviation of the noise in units of that of Z.
+    """
+
+    def __init__(self, training_ND: Floats, ratio: float) -> None:
+        covariance_DD = np.atleast_2d(np.cov(training_ND, rowvar=False, bias=True))
+        values_D, vectors_DD = np.linalg.eigh(covariance_DD)
+        kept = values_D > _SMALLEST * values_D[-1]
+        self._factor_DD = vectors_DD * np.sqrt(np.where(kept, values_D, 0.0))
+        self.ratio = ratio
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self._factor_DD.shape[0])
+
+    def of(self, normals_BD: Floats) -> Floats:
+        """Noise (B, D) from standard normal values."""
+        noise: Floats = self.ratio * (normals_BD @ self._factor_DD.T)
+        return noise
+
+    def largest_norm(self, deviations: float) -> float:
+        """Bound on the norm of a row of noise whose normal values are within so many standard deviations."""
+        spectral = float(np.sqrt((self._factor_DD**2).sum(axis=0).max(initial=0.0)))
+        return float(self.ratio * deviations * spectral * self.width**0.5)
