@@ -64,6 +64,7 @@ class ProgressBar(Callback):
     def on_ready(self, ready: Ready) -> None:
         """See ``Callback``."""
         self._steps_per_epoch = ready.steps_per_epoch
+        self._epochs_done = ready.steps_done // ready.steps_per_epoch  # about, until the next one is over
         self._progress.update(self._task, step=ready.steps_done, visible=True)
         _log.info(
             "all parties ready",

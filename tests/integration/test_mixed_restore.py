@@ -1,0 +1,129 @@
+"""A coordinator that has parties resume from checkpoints of different steps.
+
+Shares of the interaction weights are uniform, so shares of different checkpoints add up to weights that differ from the
+true ones by what the active party knows: both of its own shares. Z would then tell it the activations, whatever the
+noise on it.
+"""
+
+import asyncio
+
+import numpy as np
+import pytest
+from support.faults.recovering import run_here, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR
+from support.logs import captured_logs
+
+from vfl.checkpoints.store import CheckpointStore, Origin
+from vfl.coordinator.coordinator import Coordinator
+from vfl.interact.encrypted_active import EncryptedActive
+from vfl.interact.encrypted_passive import EncryptedPassive
+from vfl.interact.fixed_point import center
+from vfl.job.config import job_digest
+from vfl.party.config import load_party
+from vfl.party.learning.snapshots import interaction_weights
+from vfl.party.peers.key_exchange import AgreedState
+from vfl.party.roles.active import ActiveParty
+from vfl.party.roles.passive import PassiveParty
+from vfl.party.service.schedule_guard import ScheduleGuard
+from vfl.run_records.store import RunStore
+
+CLINIC = "clinic"
+COLUMNS = 8
+"""Of Z: as many equations for the one activation of each row."""
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run with one column at clinic, frozen, that its operator stopped with two checkpoints kept."""
+    federation = small_federation(tmp_path)
+    federation.job["model"] |= {"trainable": [], "interaction_width": COLUMNS, "widths": {ACTIVE: 4, CLINIC: 1}}
+    federation.job["training"]["method"] = "joint"
+    federation.tables[CLINIC] = federation.tables[CLINIC].select("id", "clinic_x0")
+    federation.parties[CLINIC]["bottom"] = {"kind": "identity"}
+    ended = asyncio.run(run_here(federation.write(), stop_at=7))
+    assert {error.code for error in ended.errors.values()} == {"aborted"}
+    return federation
+
+
+@pytest.fixture
+def checkpoints(stopped):
+    """The run's name, and its checkpoints, the newest first."""
+    with RunStore(stopped.path(COORDINATOR, "runs.sqlite")) as store:
+        (record,) = store.runs()
+        newest, older, *_ = store.checkpoints(record.run)
+    assert newest.step > older.step
+    return record.run, newest, older
+
+
+@pytest.fixture
+def mixed(checkpoints, monkeypatch):
+    """A coordinator that has the passive party go back further than the active one."""
+    _, newest, older = checkpoints
+    restore_one = Coordinator._restore_one
+
+    async def restore(self, _, name, client):
+        return await restore_one(self, older if name == CLINIC else newest, name, client)
+
+    monkeypatch.setattr(Coordinator, "_restore_one", restore)
+
+
+def resume(federation):
+    return asyncio.run(run_here(federation, resume=True))
+
+
+@pytest.mark.usefixtures("mixed")
+def test_checkpoints_of_different_steps_are_refused_before_any_arithmetic(stopped, checkpoints, monkeypatch):
+    computed = []
+    for role in (ActiveParty, PassiveParty):
+        monkeypatch.setattr(role, "begin", lambda self, key: computed.append(self))
+    with captured_logs() as logs:
+        ended = resume(stopped)
+    assert ended.errors[COORDINATOR].exit_code == 16
+    for name, error in ended.errors.items():
+        assert "would begin with another state than" in error.summary, (name, error)
+    codes = {ended.errors[name].code for name in stopped.names}
+    assert "mismatch" in codes <= {"mismatch", "aborted"}
+    told = next(event["detail"] for event in logs if event["event"] == "another state at a peer")
+    assert all(f'"step": {checkpoint.step}' in told for checkpoint in checkpoints[1:])
+    assert computed == []
+
+
+@pytest.mark.usefixtures("mixed")
+def test_without_the_check_the_active_party_would_know_every_activation(stopped, checkpoints, monkeypatch):
+    """On a build that compares neither states nor steps, with an active party that looks at Z."""
+    monkeypatch.setattr(AgreedState, "encode", lambda self: b"")
+    monkeypatch.setattr(ScheduleGuard, "_accept", lambda self, asked: None)
+    seen, truth = [], []
+    forward, contribute = EncryptedActive.forward, EncryptedPassive.forward
+
+    def looked_at(self, key, rows, columns):
+        z_BK = yield from forward(self, key, rows, columns)
+        seen.append(z_BK)
+        return z_BK
+
+    def contributed(self, key, alpha_q_BD, labels, columns):
+        truth.append(alpha_q_BD)
+        return contribute(self, key, alpha_q_BD, labels, columns)
+
+    monkeypatch.setattr(EncryptedActive, "forward", looked_at)
+    monkeypatch.setattr(EncryptedPassive, "forward", contributed)
+    ended = resume(stopped)
+    assert ended.errors[ACTIVE].code == "range", "Z is far out of range, and known by then"
+    newer, older = (_own_share(stopped, checkpoints[0], checkpoint) for checkpoint in checkpoints[1:])
+    np.testing.assert_array_equal(_activations(stopped, seen[0], newer - older), truth[0][:, 0])
+
+
+def _own_share(federation, run, checkpoint):
+    """What the active party itself has kept (K)."""
+    setup = load_party(federation.path(ACTIVE))
+    store = CheckpointStore(setup.config.checkpoints, Origin(run, job_digest(setup.job, setup.federation), ACTIVE))
+    return interaction_weights(store.load(checkpoint.parties[ACTIVE]))[f"{CLINIC}.weights"][0]
+
+
+def _activations(federation, z_BK, difference_K):
+    """The activation of each row: the only one that leaves of Z, less activation times difference, a small rest."""
+    parameters = load_party(federation.path(ACTIVE)).parameters
+    bound = 2**parameters.settings.activation_bits
+    candidates = np.arange(-bound, bound + 1)
+    rest_BCK = center(z_BK[:, None, :] - candidates[:, None] * difference_K, parameters.tau)
+    return candidates[np.abs(rest_BCK).max(axis=2).argmin(axis=1)]
