@@ -19,7 +19,6 @@ from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
 from vfl.job.plan import Plan
-from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
 from vfl.party.service.lifetime import Lifetime
@@ -150,7 +149,7 @@ class PartyService:
             aligned = await attempt.role.align(attempt.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
             if not call.count_only:
-                attempt.follow(Schedule(self._setup.job, aligned.split_rows), self._setup.entry.role)
+                attempt.follow(self._setup, aligned)
             return aligned
 
         return await self._once(call, "align", "alignment", work)
@@ -207,10 +206,9 @@ class PartyService:
     async def _finish(self, attempt: Attempt) -> m.Finished:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
-        saved = (
-            self._setup.config.output / attempt.run if attempt.guard else "nothing: only the common ids were counted"
-        )
-        _log.info("run finished", run=attempt.run, saved=str(saved))
+        folder = str(self._setup.config.output / attempt.run)
+        saved = folder if attempt.guard else "nothing: only the common ids were counted"
+        _log.info("run finished", run=attempt.run, saved=saved)
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
