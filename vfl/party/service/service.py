@@ -170,7 +170,8 @@ class PartyService:
         """Run one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
         self._inbox.reached(call.key)
-        return await self._once(call.key, (call.key, call.phase), where, lambda attempt: self._run_phase(attempt, call))
+        this = call.key, call.phase, call.batch
+        return await self._once(call.key, this, where, lambda attempt: self._run_phase(attempt, call))
 
     async def _run_phase(self, attempt: Attempt, call: m.PhaseCall) -> m.PhaseReport:
         attempt.schedule.phase(call.key, call.phase, call.batch)
