@@ -78,8 +78,7 @@ class PartyService:
         self._attempt: Attempt | None = None
         self._store: CheckpointStore | None = None
         self._roles = RoleFactory(setup, clients, inbox, credentials)
-        self._plan = Plan(setup.job)
-        self._steps = StepReports(self._callbacks, self._plan)
+        self._steps = StepReports(self._callbacks, Plan(setup.job))
         self.lifetime = Lifetime(setup.job.timeouts, lambda: self._attempt, self._ended, keep_serving=keep_serving)
 
     @property
@@ -109,7 +108,7 @@ class PartyService:
 
     def _begin_attempt(self, call: m.Prepare) -> None:
         interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
-        self._steps = StepReports(self._callbacks, self._plan)
+        self._steps = StepReports(self._callbacks, Plan(self._setup.job))
         if interrupted is not None:
             reason = {"reason": str(interrupted.error)} if interrupted.error else {}
             _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
