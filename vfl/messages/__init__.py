@@ -32,9 +32,11 @@ from vfl.messages.control import (
     Scored,
 )
 from vfl.messages.data import (
-    MAX_DIMENSIONS,
-    Array,
+    MESSAGE_TYPES,
     BlindedIdList,
+    ClearActivationGradient,
+    ClearActivations,
+    ClearWeights,
     CommonIdCount,
     CommonIds,
     EncryptedActivations,
@@ -50,13 +52,12 @@ from vfl.messages.data import (
     MaskedActivationProduct,
     MaskedGradientProduct,
     MaskedWeightGradient,
-    Message,
     PublicKeys,
     WeightShareOffer,
 )
 from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding, Verdict
 from vfl.messages.heartbeat import Alive, Heartbeat
-from vfl.messages.plaintext import ClearActivationGradient, ClearActivations, ClearWeights
+from vfl.messages.message import MAX_DIMENSIONS, Array, Message
 from vfl.messages.protection import Protection
 
 __all__ = [
@@ -122,14 +123,3 @@ __all__ = [
 
 CONTROL_TYPES = {cls.kind: cls for cls in ControlMessage.__subclasses__()}
 """Every control message by kind."""
-
-
-def _data_message_types(base: type[Message]) -> dict[str, type[Message]]:
-    types = {base.kind: base} if "kind" in vars(base) else {}
-    for derived in base.__subclasses__():
-        types |= _data_message_types(derived)
-    return types
-
-
-MESSAGE_TYPES = _data_message_types(Message)
-"""Every data message by kind; the codec refuses anything else."""

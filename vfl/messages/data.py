@@ -6,57 +6,16 @@ C ciphertexts, L primes of the ciphertext modulus, N ring degree, W words of pac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from vfl.errors import ProtocolError
 from vfl.ids import Role
+from vfl.messages.message import Array, Message, Routes, tensor
 from vfl.messages.protection import Protection
 
-Array = npt.NDArray[Any]
-"""A message tensor; the element type is declared by the field."""
-
-MAX_DIMENSIONS = 4
-
-Routes = frozenset[tuple[Role, Role]]
-"""Pairs of sender and receiver roles that a message is for; a party refuses it from anybody else."""
-
-TO_ACTIVE: Routes = frozenset({(Role.PASSIVE, Role.ACTIVE)})
-TO_PASSIVE: Routes = frozenset({(Role.ACTIVE, Role.PASSIVE)})
-_BOTH_WAYS = TO_ACTIVE | TO_PASSIVE
+_TO_ACTIVE: Routes = frozenset({(Role.PASSIVE, Role.ACTIVE)})
+_TO_PASSIVE: Routes = frozenset({(Role.ACTIVE, Role.PASSIVE)})
+_BOTH_WAYS = _TO_ACTIVE | _TO_PASSIVE
 _ALL = _BOTH_WAYS | {(Role.PASSIVE, Role.PASSIVE)}
-
-
-def tensor(dtype: str, ndim: int) -> Any:
-    """Declare a message field that holds an array of exactly this element type and number of dimensions."""
-    return field(metadata={"dtype": np.dtype(dtype), "ndim": ndim})
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base class of data messages. Every kind declares its protection and its routes."""
-
-    kind: ClassVar[str]
-    protection: ClassVar[Protection]
-    routes: ClassVar[Routes]
-
-    def __post_init__(self) -> None:
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            dtype, ndim = spec.metadata["dtype"], spec.metadata["ndim"]
-            if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != ndim:
-                raise ProtocolError(
-                    f"message '{self.kind}' carries a malformed tensor '{spec.name}': "
-                    f"expected {dtype} with {ndim} dimension(s)",
-                    remedy="check that every party runs the same version of vfl",
-                )
-
-    def tensors(self) -> dict[str, Array]:
-        """The message's arrays by field name, in declaration order."""
-        return {spec.name: getattr(self, spec.name) for spec in fields(self)}
 
 
 # --- prepare ---
@@ -109,7 +68,7 @@ class FullyBlindedIdList(Message):
 
     kind = "fully_blinded_id_list"
     protection = Protection.ENCRYPTED
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
     tags: Array = tensor("uint8", 2)
 
 
@@ -119,7 +78,7 @@ class CommonIdCount(Message):
 
     kind = "common_id_count"
     protection = Protection.PUBLIC
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
     rows: Array = tensor("int64", 1)
 
 
@@ -142,7 +101,7 @@ class WeightShareOffer(Message):
 
     kind = "weight_share_offer"
     protection = Protection.MASKED
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
     share_DK: Array = tensor("int64", 2)
 
 
@@ -155,7 +114,7 @@ class GradientCommitment(Message):
 
     kind = "gradient_commitment"
     protection = Protection.MASKED
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
     digest: Array = tensor("uint8", 1)
 
 
@@ -191,7 +150,7 @@ class EncryptedActivations(FreshCiphertexts):
     """F1, passive to active, in parts: Enc_i(alpha_i)."""
 
     kind = "encrypted_activations"
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +158,7 @@ class MaskedActivationProduct(HiddenCiphertexts):
     """F2, active to passive, in parts: Enc_i(alpha_i) V_i + r_i."""
 
     kind = "masked_activation_product"
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +167,7 @@ class ForwardShare(Message):
 
     kind = "forward_share"
     protection = Protection.MASKED
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
     sh_z_BK: Array = tensor("int64", 2)
 
 
@@ -220,7 +179,7 @@ class EncryptedGradientRows(FreshCiphertexts):
     """
 
     kind = "encrypted_gradient_rows"
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +190,7 @@ class EncryptedGradientBlocks(FreshCiphertexts):
     """
 
     kind = "encrypted_gradient_blocks"
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +198,7 @@ class MaskedGradientProduct(HiddenCiphertexts):
     """B2, passive to active, in parts: Enc_A(d_z) U_i^T + mask_d_alpha_i."""
 
     kind = "masked_gradient_product"
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +206,7 @@ class MaskedWeightGradient(HiddenCiphertexts):
     """B2, passive to active, in parts: alpha_i^T Enc_A(d_z) + mask_d_w_i."""
 
     kind = "masked_weight_gradient"
-    routes = TO_ACTIVE
+    routes = _TO_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,5 +218,50 @@ class MaskedActivationGradient(Message):
 
     kind = "masked_activation_gradient"
     protection = Protection.MASKED
-    routes = TO_PASSIVE
+    routes = _TO_PASSIVE
     sh_d_alpha_BD: Array = tensor("int64", 2)
+
+
+# --- one batch, in plaintext ---
+
+
+@dataclass(frozen=True, slots=True)
+class ClearWeights(Message):
+    """Plaintext only, passive to active: the sender's initial interaction weights, in the clear."""
+
+    kind = "clear_weights"
+    protection = Protection.CLEAR
+    routes = _TO_ACTIVE
+    w_DK: Array = tensor("int64", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearActivations(Message):
+    """Plaintext only, passive to active: fixed-point activations in the clear, and the noise for Z."""
+
+    kind = "clear_activations"
+    protection = Protection.CLEAR
+    routes = _TO_ACTIVE
+    alpha_q_BD: Array = tensor("int64", 2)
+    noise_z_BK: Array = tensor("int64", 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearActivationGradient(Message):
+    """Plaintext only, active to passive: fixed-point activation gradient in the clear."""
+
+    kind = "clear_activation_gradient"
+    protection = Protection.CLEAR
+    routes = _TO_PASSIVE
+    d_alpha_BD: Array = tensor("int64", 2)
+
+
+def _data_message_types(base: type[Message]) -> dict[str, type[Message]]:
+    types = {base.kind: base} if "kind" in vars(base) else {}
+    for derived in base.__subclasses__():
+        types |= _data_message_types(derived)
+    return types
+
+
+MESSAGE_TYPES = _data_message_types(Message)
+"""Every data message by kind; the codec refuses anything else."""

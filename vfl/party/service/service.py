@@ -206,8 +206,7 @@ class PartyService:
     async def _finish(self, attempt: Attempt) -> m.Finished:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
-        folder = str(self._setup.config.output / attempt.run)
-        saved = folder if attempt.guard else "nothing: only the common ids were counted"
+        saved = str(self._setup.config.output / attempt.run) if attempt.guard else "nothing: ids were only counted"
         _log.info("run finished", run=attempt.run, saved=saved)
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
@@ -259,8 +258,6 @@ class PartyService:
         if attempt is not None and call.attempt < attempt.number:
             raise superseded()
         self.lifetime.aborted(call)
-
-    # --- ending ---
 
     @property
     def activity(self) -> m.Activity:
