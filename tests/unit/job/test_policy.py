@@ -8,7 +8,6 @@ from vfl.job.policy import PolicyConfig
 from vfl.job.tables import JOINT_NOISE, STAGE_NOISE
 from vfl.privacy.lineage import MIN_NOISE
 
-
 JOINT, STAGE = JOINT_NOISE["binary"], STAGE_NOISE["binary"]
 """Noise by default, with either method."""
 
