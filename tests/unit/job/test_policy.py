@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from vfl.errors import PolicyRefusal
-from vfl.ids import Role
+from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.tables import JOINT_NOISE, STAGE_NOISE
@@ -105,11 +105,22 @@ def test_too_few_aligned_rows_are_refused():
         policy.check_rows(99)
 
 
+def test_metrics_of_a_few_rows_are_refused():
+    policy = PolicyConfig(min_scored_rows=20)
+    for rows in (0, 20, 21):
+        policy.check_scored(Split.VALIDATION, rows)
+    for rows in (1, 19):
+        with pytest.raises(PolicyRefusal, match=f"the test split has only {rows} rows") as raised:
+            policy.check_scored(Split.TEST, rows)
+        assert "a larger split.test in the job" in raised.value.remedy
+
+
 def test_the_defaults_protect():
     policy = PolicyConfig()
     assert not policy.allow_unencrypted
     assert policy.min_batch_size > 1
     assert policy.min_aligned_rows > 1
+    assert policy.min_scored_rows > 1
     assert policy.min_z_noise >= MIN_NOISE
     assert policy.min_d_alpha_noise >= MIN_NOISE
     assert policy.min_relative_noise > 0
