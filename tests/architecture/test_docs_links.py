@@ -25,12 +25,22 @@ from vfl.job.tables import (
     InteractionConfig,
     ModelConfig,
     OptimizerConfig,
+    PrivacyConfig,
     SplitConfig,
     TimeoutConfig,
     TrainingConfig,
 )
-from vfl.models.config import CnnBottom, CustomBottom, IdentityBottom, MlpBottom, TaskConfig, TopConfig
-from vfl.party.config import PartyConfig, PrivacyConfig
+from vfl.models.config import (
+    CnnBottom,
+    CustomBottom,
+    EncodingsBottom,
+    IdentityBottom,
+    MlpBottom,
+    TaskConfig,
+    TopConfig,
+)
+from vfl.party.config import PartyConfig
+from vfl.party.config import PrivacyConfig as PartyPrivacyConfig
 from vfl.run_records.store import RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +121,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "job: training": TrainingConfig,
     "job: training.optimizer": OptimizerConfig,
     "job: interaction": InteractionConfig,
+    "job: privacy": PrivacyConfig,
     "job: split": SplitConfig,
     "job: ring": RingSettings,
     "job: timeouts": TimeoutConfig,
@@ -120,12 +131,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "party: policy": PolicyConfig,
     "party: audit": AuditConfig,
     "party: checkpoints": CheckpointConfig,
-    "party: privacy": PrivacyConfig,
+    "party: privacy": PartyPrivacyConfig,
     "party: tls": TlsFiles,
     "coordinator": CoordinatorConfig,
     "coordinator: runs": RunsConfig,
 }
-BOTTOMS: list[type[BaseModel]] = [MlpBottom, CnnBottom, IdentityBottom, CustomBottom]
+BOTTOMS: list[type[BaseModel]] = [EncodingsBottom, MlpBottom, CnnBottom, IdentityBottom, CustomBottom]
 
 
 def _rows(text: str) -> dict[str, str]:

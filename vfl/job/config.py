@@ -85,7 +85,7 @@ class JobConfig(Configuration):
     def ring_settings(self) -> RingSettings:
         """The ring as stated. Without it, stagewise training, whose steps are large, has fewer fractional bits in W, so
         that Z has more integer ones."""
-        return self.ring or (RingSettings(weight_bits=36) if self.stagewise else RingSettings())
+        return self.ring or (RingSettings(weight_bits=35) if self.stagewise else RingSettings())
 
     @property
     def logits(self) -> int:
@@ -115,7 +115,7 @@ class JobConfig(Configuration):
         """Epochs of the active party alone after the last pass."""
         if self.training.local_epochs is not None:
             return self.training.local_epochs
-        return 12 if self.stagewise else 0
+        return 6 if self.stagewise else 0
 
     @property
     def stage_epochs(self) -> int:

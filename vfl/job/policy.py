@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
 from vfl.errors import PolicyRefusal
-from vfl.ids import Role
+from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.tables import Noise
 from vfl.privacy.lineage import MIN_NOISE
@@ -23,6 +23,7 @@ class PolicyConfig(Configuration):
     Attributes:
         allow_unencrypted: take part in jobs with ``interaction.protocol = "plaintext"``.
         min_aligned_rows: refuse to train on fewer common rows.
+        min_scored_rows: refuse to publish metrics of fewer rows; an active party's rule.
         min_batch_size: refuse smaller batches, whose sums reveal more about single rows.
         max_passes: refuse jobs with more passes, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
@@ -36,6 +37,7 @@ class PolicyConfig(Configuration):
 
     allow_unencrypted: bool = False
     min_aligned_rows: Count = 100
+    min_scored_rows: Count = 20
     min_batch_size: Count = 16
     max_passes: Count | None = None
     max_memory_mb: Count | None = None
@@ -102,6 +104,21 @@ class PolicyConfig(Configuration):
         if rows < self.min_aligned_rows:
             raise _refusal(
                 f"only {rows} rows are aligned, fewer than {self.min_aligned_rows}", "a lower policy.min_aligned_rows"
+            )
+
+    def check_scored(self, split: Split, rows: int) -> None:
+        """Refuse to publish metrics of a few rows, which tell their labels.
+
+        Args:
+            rows: of the split that is to be scored; none at all is fine.
+
+        Raises:
+            PolicyRefusal: naming both numbers.
+        """
+        if 0 < rows < self.min_scored_rows:
+            raise _refusal(
+                f"the {split} split has only {rows} rows, and metrics of fewer than {self.min_scored_rows} tell labels",
+                f"a lower policy.min_scored_rows, or a larger split.{split} in the job",
             )
 
     def check_memory(self, estimate: int) -> None:

@@ -19,10 +19,11 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
 
 
-STAGE_RATES = {"binary": 4.0, "multiclass": 4.0, "regression": 1.0}
-"""Learning rates of stagewise training on whitened features of variance 1: about the inverse curvature of each loss."""
+STAGE_RATES = {"binary": 12.0, "multiclass": 12.0, "regression": 4.0}
+"""Learning rates of stagewise training on whitened features of variance 1: several times the inverse curvature of each
+loss, since only the direction of a step matters to a top that scales Z down as it needs."""
 
-STAGE_NOISE = {"binary": 0.5, "multiclass": 0.5, "regression": 0.1}
+STAGE_NOISE = {"binary": 0.4, "multiclass": 0.4, "regression": 0.1}
 """Default relative noise by task: where classes are told apart, Z may be far less exact than where a value is
 predicted."""
 
@@ -34,7 +35,7 @@ class OptimizerConfig(Configuration):
     """How plain, local parameters are trained: bottom and top models, the active party's own interaction weights."""
 
     name: Literal["adam", "sgd"] = "adam"
-    learning_rate: Rate = 0.01
+    learning_rate: Rate = 0.005
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -102,7 +103,7 @@ class PrivacyConfig(Configuration):
 
     Attributes:
         relative_noise: in units of the standard deviation of each party's part of Z, in stagewise training: see
-            ``vfl.party.learning.matched_noise``. By default 0.5, and 0.1 for a regression.
+            ``vfl.party.learning.matched_noise``. By default 0.4, and 0.1 for a regression.
         z_noise: in addition, in units of Z; every passive party adds as much. By default the least in stagewise
             training; in joint training 0.3, and 0.05 for a regression.
         d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.

@@ -32,9 +32,7 @@ from vfl.messages.control import (
     Scored,
 )
 from vfl.messages.data import (
-    MAX_DIMENSIONS,
     MESSAGE_TYPES,
-    Array,
     BlindedIdList,
     ClearActivationGradient,
     ClearActivations,
@@ -54,12 +52,12 @@ from vfl.messages.data import (
     MaskedActivationProduct,
     MaskedGradientProduct,
     MaskedWeightGradient,
-    Message,
     PublicKeys,
     WeightShareOffer,
 )
 from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding, Verdict
 from vfl.messages.heartbeat import Alive, Heartbeat
+from vfl.messages.message import MAX_DIMENSIONS, Array, Message
 from vfl.messages.protection import Protection
 
 __all__ = [

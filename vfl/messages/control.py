@@ -128,7 +128,7 @@ class Begun(ControlMessage):
 
 @dataclass(frozen=True, slots=True)
 class PhaseCall(ControlMessage):
-    """Coordinator to party: do one phase of one step. Idempotent under (key, phase)."""
+    """Coordinator to party: do one phase of one step. Idempotent under (key, phase, batch)."""
 
     kind = "phase_call"
     job: str

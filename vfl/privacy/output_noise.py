@@ -83,8 +83,12 @@ class OutputNoise:
         content = b"".join(_expanded(self._outputs, label, 32 * draws) for label in labels)
         words = np.frombuffer(content, dtype="<u8").reshape(len(labels), 2, draws, 2)
         wide, low = (_gaussian(words[:, part])[:, :width] for part in range(2))
-        noise = np.rint(wide * (sigma * 2.0**fractional_bits)) + np.rint(low * _LOW_ORDER)
-        return noise.astype(np.int64)
+        # Added as integers: the sum of two doubles would be rounded again.
+        return _integers(wide * (sigma * 2.0**fractional_bits)) + _integers(low * _LOW_ORDER)
+
+
+def _integers(values: npt.NDArray[np.float64]) -> IntArray:
+    return np.rint(values).astype(np.int64)
 
 
 def _expanded(keyed: hashlib._Hash, label: bytes, length: int) -> bytes:

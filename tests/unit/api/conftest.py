@@ -21,22 +21,25 @@ def frames() -> dict[str, pl.DataFrame]:
 
 @pytest.fixture
 def parties(frames) -> Callable[..., tuple[vfl.Party, vfl.Party]]:
+    """The telco's bottom trains unless a test says otherwise, which the bank's policy allows."""
+
     def make(**telco_options: object) -> tuple[vfl.Party, vfl.Party]:
-        bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
-        return bank, vfl.Party("telco", vfl.Table(frames["telco"], id="id"), **telco_options)
+        label = vfl.Table(frames["bank"], id="id", label="default")
+        bank = vfl.Party("bank", label, policy={"allow_trainable": ["telco"]})
+        return bank, vfl.Party("telco", vfl.Table(frames["telco"], id="id"), **{"bottom": "mlp", **telco_options})
 
     return make
 
 
 @pytest.fixture
 def job() -> vfl.Job:
-    """Small: two epochs of three steps."""
+    """Small: two joint passes of three steps."""
     return vfl.Job(
         "credit",
         task="binary",
         seed=3,
         widths=4,
         model={"interaction_width": 4, "top": {"hidden": [8]}},
-        training={"passes": 2, "batch_size": 64},
+        training={"method": "joint", "passes": 2, "batch_size": 64},
         split={"validation": 0.1, "test": 0.2},
     )

@@ -80,7 +80,8 @@ def test_another_seed_gives_other_weights(parties, job, tmp_path):
     bank, telco = parties()
     vfl.simulate(job, active=bank, passive=[telco], output=tmp_path / "a")
     other = vfl.Job("credit", task="binary", seed=4, widths=4, model={"interaction_width": 4, "top": {"hidden": [8]}},
-                    training={"passes": 2, "batch_size": 64}, split={"validation": 0.1, "test": 0.2})  # fmt: skip
+                    training={"method": "joint", "passes": 2, "batch_size": 64},
+                    split={"validation": 0.1, "test": 0.2})  # fmt: skip
     vfl.simulate(other, active=bank, passive=[telco], output=tmp_path / "b")
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert any(a[key].tobytes() != b[key].tobytes() for key in a)
@@ -115,7 +116,8 @@ def test_a_bottom_is_a_class_a_callable_or_a_name(frames, job, bottom):
         job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 1}, training={"passes": 1})
     else:
         numeric = frames["telco"]
-    bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
+    label = vfl.Table(frames["bank"], id="id", label="default")
+    bank = vfl.Party("bank", label, policy={"allow_trainable": ["telco"]})
     telco = vfl.Party("telco", vfl.Table(numeric, id="id"), bottom=bottom)
     run = vfl.simulate(job, active=bank, passive=[telco])
     assert run.test
@@ -123,9 +125,9 @@ def test_a_bottom_is_a_class_a_callable_or_a_name(frames, job, bottom):
 
 
 def test_encodings_are_fitted_in_a_run_and_saved_with_the_model(frames, tmp_path):
-    job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 9}, training={"epochs": 3})
+    job = vfl.Job("credit", task="binary", widths={"bank": 4}, training={"passes": 2, "local_epochs": 2})
     bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
-    telco = vfl.Party("telco", vfl.Table(frames["telco"], id="id"), bottom="encodings")
+    telco = vfl.Party("telco", vfl.Table(frames["telco"], id="id"))
     run = vfl.simulate(job, active=bank, passive=[telco], output=tmp_path)
     tables = {"bank": bank.table, "telco": telco.table}
     folders = {name: next((tmp_path / name).rglob("model.json")).parent for name in tables}
@@ -255,11 +257,56 @@ def test_a_job_that_is_wrong_is_refused_when_it_is_made():
         vfl.Job("credit", task="multiclass")
 
 
-def test_a_party_without_a_width_is_named(parties):
-    bank, telco = parties()
-    job = vfl.Job("credit", task="binary", widths={"bank": 4})
-    with pytest.raises(ConfigError, match="no width for party 'telco'"):
+def test_a_width_that_is_not_stated_is_the_default_or_follows_from_the_table(parties):
+    job = vfl.Job("credit", task="binary", widths=4)
+    for bottom, widths in (("mlp", {"bank": 4, "telco": 4}), (None, {"bank": 4})):
+        bank, telco = parties(bottom=bottom)
+        assert job.content(bank, [telco])["model"]["widths"] == widths
+    named = vfl.Job("credit", task="binary", widths={"bank": 4})
+    assert named.content(bank, [telco])["model"]["widths"] == {"bank": 4}
+
+
+def test_a_width_that_a_bottom_does_not_have_is_refused(parties):
+    bank, telco = parties(bottom=None)
+    job = vfl.Job("credit", task="binary", widths={"bank": 4, "telco": 4})
+    with pytest.raises(ConfigError, match="the bottom of party 'telco' has width 9, and the job states 4") as raised:
         vfl.simulate(job, active=bank, passive=[telco])
+    assert "remove 'telco' from model.widths" in raised.value.remedy
+
+
+def test_an_active_party_that_allows_no_trainable_bottom_refuses_one(parties, job, frames):
+    _, telco = parties()
+    bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
+    with pytest.raises(PolicyRefusal, match="trains the bottom of telco, whose gradients tell labels"):
+        vfl.simulate(job, active=bank, passive=[telco])
+
+
+@pytest.mark.parametrize(
+    ("bottom", "declared", "says"),
+    [
+        ("mlp", [], "the bottom of party 'telco' trains, but the job declares it frozen"),
+        (None, ["telco"], "the bottom of party 'telco' is frozen, but the job declares that it trains"),
+    ],
+)
+def test_a_bottom_that_is_not_as_the_job_declares_it_is_refused(parties, bottom, declared, says):
+    bank, telco = parties(bottom=bottom)
+    job = vfl.Job("credit", task="binary", model={"trainable": declared}, training={"method": "joint", "passes": 1})
+    with pytest.raises(ConfigError, match=says) as raised:
+        vfl.simulate(job, active=bank, passive=[telco])
+    assert "'telco'" in raised.value.remedy
+    assert "model.trainable" in raised.value.remedy
+
+
+def test_by_default_passive_bottoms_are_frozen_and_receive_nothing(parties):
+    bank, telco = parties(bottom=None)
+    recorder = Recorder()
+    job = vfl.Job("credit", task="binary", training={"local_epochs": 1}, split={"validation": 0.1, "test": 0.2})
+    run = vfl.simulate(job, active=bank, passive=[telco], callbacks=[recorder])
+    assert [ready.gradient_receivers for ready in recorder.of(vfl.Ready)] == [()]
+    assert [record["epoch"] for record in run.history] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    metrics = [*run.test.values(), *(value for record in run.history for value in record.values())]
+    assert all(value == round(value, 4) for value in run.test.values())
+    assert len(metrics) > 10
 
 
 def test_a_party_made_in_python_cannot_serve_before_it_has_files(parties):

@@ -184,7 +184,7 @@ async def test_another_job_file_at_a_party_is_reported_with_its_tables(federatio
 async def test_files_changed_since_the_process_started_are_found_by_its_own_operator(federation):
     async with parties_in_process(federation.write()):
         path = federation.path(CLINIC, "job.toml")
-        path.write_text(path.read_text(encoding="utf-8").replace("epochs = 2", "epochs = 3"), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace("passes = 2", "passes = 3"), encoding="utf-8")
         findings = await diagnose_party(federation.path(CLINIC))
     assert (CLINIC, CLINIC, Check.JOB, CLINIC) in marked(findings)
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from vfl.data.table import Table
-from vfl.errors import ConfigError, ProtocolError
+from vfl.errors import ProtocolError
 from vfl.ids import Batch, Split
 from vfl.job.config import JobConfig
 from vfl.party.learning.dataset import Dataset
@@ -18,8 +18,7 @@ def dataset():
             "name": "job",
             "seed": 1,
             "task": {"kind": "binary"},
-            "model": {"widths": {"bank": 2}},
-            "training": {"batch_size": 10},
+            "training": {"method": "joint", "batch_size": 10, "passes": 3},
             "split": {"test": 0.5},
         }
     )
@@ -43,7 +42,12 @@ def test_a_split_without_rows_has_no_batch(dataset):
         dataset.batch_rows(Batch(Split.VALIDATION, 0, 0))
 
 
-@pytest.mark.parametrize("epoch", [-1, 2**32, 2**63 - 1])
-def test_a_pass_that_cannot_be_is_refused(dataset, epoch):
-    with pytest.raises(ConfigError):
-        dataset.batch_rows(Batch(Split.TRAIN, epoch, 0))
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.TEST])
+@pytest.mark.parametrize("epoch", [-1, 4, 2**32, 2**63 - 1])
+def test_an_epoch_that_cannot_be_is_refused(dataset, epoch, split):
+    with pytest.raises(ProtocolError, match="a batch that does not exist"):
+        dataset.batch_rows(Batch(split, epoch, 0))
+
+
+def test_test_rows_are_scored_after_the_last_epoch(dataset):
+    assert len(dataset.batch_rows(Batch(Split.TEST, 3, 0))) == 20

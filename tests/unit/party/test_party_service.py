@@ -21,8 +21,9 @@ from vfl.errors import (
     RemoteError,
     is_retryable,
 )
-from vfl.ids import INFERENCE_PHASES, TRAINING_PHASES, Batch, Phase, Role, Split, StepKey
+from vfl.ids import Batch, Phase, Role, Split, StepKey
 from vfl.job.config import job_digest, job_id
+from vfl.job.schedule import EVALUATION_PHASES, JOINT_PHASES
 from vfl.party.config import load_party
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.top import TopTrainer
@@ -44,8 +45,27 @@ def _prepare(federation, **changes):
     return m.Prepare(**{**call, "protocol_version": PROTOCOL_VERSION, **changes})
 
 
-def _phase_call(federation, step, phase, split):
-    return m.PhaseCall(job_of(federation), StepKey(JOB, step, 0), phase, Batch(split, 0, 0))
+def _phase_call(federation, step, phase, split, epoch=0, index=0):
+    return m.PhaseCall(job_of(federation), StepKey(JOB, step, 0), phase, Batch(split, epoch, index))
+
+
+def _of_one_step(federation):
+    """One batch of training, then one of test rows."""
+    federation.job["training"] |= {"passes": 1, "batch_size": 180}
+    federation.job["split"] = {"test": 0.25}
+    return federation.write()
+
+
+async def _begun(federation, clients):
+    await asyncio.gather(*(c.prepare(_prepare(federation)) for c in clients.values()))
+    await asyncio.gather(*(c.align(m.Align(job_of(federation), JOB, 0, False), SECONDS) for c in clients.values()))
+    await asyncio.gather(*(c.begin(m.Begin(job_of(federation), JOB, 0)) for c in clients.values()))
+
+
+async def _step(federation, clients, step, phases, split, epoch=0):
+    for phase in phases:
+        call = _phase_call(federation, step, phase, split, epoch)
+        await asyncio.gather(*(c.run_phase(call) for c in clients.values()))
 
 
 async def _every_call_three_times(clients, call):
@@ -69,24 +89,23 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
             original(self, *arguments)
 
         monkeypatch.setattr(kind, method, counting)
-    async with parties_in_process(federation.write(), sent=sent) as (parties, clients):
+    async with parties_in_process(_of_one_step(federation), sent=sent) as (parties, clients):
         prepare = _prepare(federation)
         prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare))
         assert prepared == {name: m.Prepared(name, role, 240, 0) for name, role in zip(clients, Role, strict=False)}
         aligned = await _every_call_three_times(
             clients, lambda c: c.align(m.Align(job_of(federation), JOB, 0, False), SECONDS)
         )
-        assert aligned[ACTIVE] == m.Aligned(240, 156, 24, 60, 4, True)
-        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(job_of(federation), JOB, 0, (CLINIC,))))
-        for phase in TRAINING_PHASES:
+        assert aligned[ACTIVE] == m.Aligned(240, 180, 0, 60, 4)
+        await _every_call_three_times(clients, lambda c: c.begin(m.Begin(job_of(federation), JOB, 0)))
+        for phase in JOINT_PHASES:
             call = _phase_call(federation, 1, phase, Split.TRAIN)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
-        for phase in INFERENCE_PHASES:
-            call = _phase_call(federation, 2, phase, Split.TEST)
+        for phase in EVALUATION_PHASES:
+            call = _phase_call(federation, 2, phase, Split.TEST, 1)
             await _every_call_three_times(clients, lambda c, call=call: c.run_phase(call))
-        score = m.Score(job_of(federation), JOB, 0, Split.TEST, 0)
-        scored = await _every_call_three_times(clients, lambda c: c.score(score))
-        assert scored[CLINIC] == m.Scored({})
+        score = m.Score(job_of(federation), JOB, 0, Split.TEST, 1)
+        scored = await _every_call_three_times({ACTIVE: clients[ACTIVE]}, lambda c: c.score(score))
         assert 0 <= scored[ACTIVE].metrics["auc"] <= 1
         finished = await asyncio.gather(
             *(c.finish(m.Finish(job_of(federation), JOB, 0)) for c in clients.values() for _ in range(2))
@@ -101,6 +120,43 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
     assert sorted(updates) == ["BottomTrainer.backward"] * 2 + ["TopTrainer.score", "TopTrainer.step"]
     addresses = [(address, receiver) for address, receiver, _ in sent]
     assert len(addresses) == len(set(addresses)) > 0
+
+
+async def test_calls_that_are_not_in_the_schedule_are_refused_by_every_party(federation):
+    """Whoever leads the run reads no metric of single batches, and has nothing released that the job does not say."""
+    job = job_of(_of_one_step(federation))
+
+    async def refused(call):
+        with pytest.raises(RemoteError, match="is not what the job's schedule has next") as raised:
+            await call
+        assert raised.value.remote_code == PolicyRefusal.code
+
+    async with parties_in_process(federation) as (_, clients):
+        await _begun(federation, clients)
+        for client in clients.values():
+            await refused(client.run_phase(_phase_call(federation, 1, Phase.BOTTOM_FORWARD, Split.TRAIN, 1)))
+            await refused(client.run_phase(_phase_call(federation, 1, Phase.INTERACTION_FORWARD, Split.TRAIN)))
+            await refused(client.run_phase(_phase_call(federation, 2, Phase.BOTTOM_FORWARD, Split.TEST, 1)))
+            await refused(client.score(m.Score(job, JOB, 0, Split.TEST, 1)))
+            await refused(client.checkpoint(m.Checkpoint(job, StepKey(JOB, 1, 0), False)))
+            await refused(client.finish(m.Finish(job, JOB, 0)))
+        await _step(federation, clients, 1, JOINT_PHASES[:1], Split.TRAIN)
+        for client in clients.values():
+            await refused(client.checkpoint(m.Checkpoint(job, StepKey(JOB, 0, 0), False)))
+
+
+async def test_a_passive_party_is_never_asked_for_a_score_and_nothing_follows_the_end(federation):
+    job = job_of(_of_one_step(federation))
+    async with parties_in_process(federation) as (_, clients):
+        await _begun(federation, clients)
+        await _step(federation, clients, 1, JOINT_PHASES, Split.TRAIN)
+        await _step(federation, clients, 2, EVALUATION_PHASES, Split.TEST, 1)
+        with pytest.raises(RemoteError, match="requested the score of the test rows"):
+            await clients[CLINIC].score(m.Score(job, JOB, 0, Split.TEST, 1))
+        await clients[ACTIVE].score(m.Score(job, JOB, 0, Split.TEST, 1))
+        for client in clients.values():
+            with pytest.raises(RemoteError, match="is not what the job's schedule has next"):
+                await client.run_phase(_phase_call(federation, 3, Phase.BOTTOM_FORWARD, Split.TEST, 1))
 
 
 async def test_a_caller_that_gives_up_does_not_stop_the_work(federation):

@@ -1,6 +1,6 @@
 """One step of a real job moves every parameter of every party as autograd moves the joined model.
 
-Joined: alpha_i = f_i(x_i), Z = sum_i alpha_i W_i + alpha_0 W_0 + b, L = mean loss(g(Z)), all in floating point.
+Joined: alpha_i = f_i(x_i), Z = sum_i alpha_i W_i, L = mean loss(g([0, Z] + alpha_0 W_0 + b)), all in floating point.
 """
 
 import copy
@@ -93,8 +93,11 @@ def _joined_gradients(step):
     """Loss, and the gradient by every parameter of the joined model."""
     weights = {name: weight.float().requires_grad_() for name, weight in _joint_weights(step.shares).items()}
     alpha = {name: step.modules[name](x.numeric, x.categorical) for name, x in step.features.items()}
-    z_BK = step.modules["own"](alpha[ACTIVE]) + sum(alpha[name] @ weight for name, weight in weights.items())
-    loss = step.task.loss_per_sample(step.modules["top"](z_BK), step.labels).mean()
+    z_BK = sum(alpha[name] @ weight for name, weight in weights.items())
+    own = step.modules["own"](alpha[ACTIVE])
+    # The first inputs of the top are the active party's own.
+    inputs = own + torch.nn.functional.pad(z_BK, (own.shape[1] - OUT_WIDTH, 0))
+    loss = step.task.loss_per_sample(step.modules["top"](inputs), step.labels).mean()
     loss.backward()
     gradients = {f"{name}.{key}": p.grad for name, m in step.modules.items() for key, p in m.named_parameters()}
     return loss.item(), gradients | {f"W.{name}": weight.grad for name, weight in weights.items()}

@@ -113,8 +113,12 @@ def test_whatever_was_changed_inside_is_found_on_request(charged, statement, pro
     assert problem in raised.value.detail
 
 
-def test_the_last_message_is_checked_whenever_the_ledger_is_opened(charged):
-    _edit(charged, "UPDATE messages SET charges = 9 WHERE number = 3")
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE messages SET charges = 9 WHERE number = 3", "UPDATE messages SET head = x'00' WHERE number = 3"],
+)
+def test_the_last_message_is_checked_whenever_the_ledger_is_opened(charged, statement):
+    _edit(charged, statement)
     assert "do not belong together" in _message(charged)
 
 

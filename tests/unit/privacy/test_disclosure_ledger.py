@@ -114,20 +114,20 @@ def test_nothing_is_charged_for_nothing(place):
 
 
 @pytest.mark.parametrize(
-    ("rows", "given", "limit", "error"),
+    ("rows", "given", "limit", "error", "why"),
     [
-        (ROWS, labels("a")[1:], None, ValueError),
-        (ROWS[1:], labels("a"), None, ValueError),
-        (ROWS, labels("a"), 0, ValueError),
-        (ROWS, labels("a"), -1, ValueError),
-        ([1, 2], [b"a", b"b"], None, TypeError),
-        ([None], [b"a"], None, TypeError),
-        (["a"], ["text"], None, TypeError),
-        (["a"], [5], None, TypeError),
+        (ROWS, labels("a")[1:], None, ValueError, "10 rows and 9 labels"),
+        (ROWS[1:], labels("a"), None, ValueError, "9 rows and 10 labels"),
+        (ROWS, labels("a"), 0, ValueError, "a limit of 0"),
+        (ROWS, labels("a"), -1, ValueError, "a limit of -1"),
+        ([1, 2], [b"a", b"b"], None, TypeError, "int"),
+        ([None], [b"a"], None, TypeError, "None"),
+        (["a"], ["text"], None, TypeError, "str"),
+        (["a"], [5], None, TypeError, "int"),
     ],
 )
-def test_arguments_that_make_no_sense_charge_nothing(ledger, rows, given, limit, error):
-    with pytest.raises(error):
+def test_arguments_that_make_no_sense_charge_nothing(ledger, rows, given, limit, error, why):
+    with pytest.raises(error, match=why):
         ledger.charge(rows, given, release(), limit)
     assert ledger.summary().rows == 0
 

@@ -36,5 +36,5 @@ class EncodedMlp(nn.Module):
         """Take the number of cells from the state: that of an empty encoding is not known before."""
         first, saved = self.mlp.layers[0], state_dict.get(f"{prefix}mlp.layers.0.weight")
         if isinstance(first, nn.Linear) and saved is not None and saved.ndim == 2 and not self.encodings.width:
-            self.mlp.layers[0] = nn.Linear(saved.shape[1], first.out_features)
+            self.mlp.layers[0] = nn.utils.skip_init(nn.Linear, saved.shape[1], first.out_features)  # type: ignore[no-untyped-call]
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -45,14 +45,14 @@ class Dataset:
         """Rows of a batch, the same at every party.
 
         Raises:
-            ProtocolError: the pass has no batch with this index.
-            ConfigError: there is no pass with this number.
+            ProtocolError: the job has no epoch with this number, or the epoch no batch with this index.
         """
-        plan = self._batches(batch.split, batch.epoch)
+        # Test rows are scored after the last epoch, under the number that would follow.
+        plan = self._batches(batch.split, batch.epoch) if 0 <= batch.epoch <= len(self.plan.epochs) else []
         if not 0 <= batch.index < len(plan):
             raise ProtocolError(
                 f"the coordinator requested a batch that does not exist in the {batch.split} rows",
-                detail=f"{batch}; the pass has {len(plan)} batches",
+                detail=f"{batch}; the epoch has {len(plan)} batches",
                 remedy="check that the coordinator runs the same version of vfl and the same job file",
             )
         return plan[batch.index]

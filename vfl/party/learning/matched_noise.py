@@ -44,6 +44,10 @@ class MatchedNoise:
         return noise
 
     def largest_norm(self, deviations: float) -> float:
-        """Bound on the norm of a row of noise whose normal values are within so many standard deviations."""
+        """Bound on the norm of a row of noise, but for a probability below exp(-deviations^2 / 2).
+
+        The norm of D standard normal values exceeds sqrt(D) by a standard deviation of at most 1 (concentration of
+        Lipschitz functions of a Gaussian).
+        """
         spectral = float(np.sqrt((self._factor_DD**2).sum(axis=0).max(initial=0.0)))
-        return float(self.ratio * deviations * spectral * self.width**0.5)
+        return float(self.ratio * spectral * (self.width**0.5 + deviations))

@@ -77,6 +77,8 @@ class ActiveParty:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
         aligned = await state.build()
+        for split in (Split.VALIDATION, Split.TEST):
+            state.setup.config.policy.check_scored(split, aligned.split_rows[split])
         await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         self._upper = await asyncio.to_thread(self._make_upper)
         self._kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 from vfl import messages as m
 from vfl.checkpoints.store import Snapshot
 from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
-from vfl.ids import CheckpointId, Role, StepKey
+from vfl.ids import CheckpointId, StepKey
 from vfl.job.schedule import Schedule
+from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.roles.worker import SETUP_STEP, RoleWorker
 from vfl.party.service.schedule_guard import ScheduleGuard
@@ -77,9 +78,10 @@ class Attempt:
         self.role.restore(snapshot, checkpoint)
         self.restored_step = snapshot.step
 
-    def follow(self, schedule: Schedule, role: Role) -> None:
-        """Accept the calls of this schedule only, from the restored step on."""
-        self.guard = ScheduleGuard(schedule, self.restored_step, role)
+    def follow(self, setup: PartySetup, aligned: m.Aligned) -> None:
+        """Accept only the calls of the schedule that follows from the job and these rows, from the restored step on."""
+        schedule = Schedule(setup.job, aligned.split_rows)
+        self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role)
 
     async def save(self) -> float:
         """Save the trained model, if this attempt trains one; the certified Lipschitz constant.

@@ -19,7 +19,6 @@ from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.config import check_digest, job_digest
 from vfl.job.plan import Plan
-from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
 from vfl.party.service.lifetime import Lifetime
@@ -79,8 +78,7 @@ class PartyService:
         self._attempt: Attempt | None = None
         self._store: CheckpointStore | None = None
         self._roles = RoleFactory(setup, clients, inbox, credentials)
-        self._plan = Plan(setup.job)
-        self._steps = StepReports(self._callbacks, self._plan)
+        self._steps = StepReports(self._callbacks, Plan(setup.job))
         self.lifetime = Lifetime(setup.job.timeouts, lambda: self._attempt, self._ended, keep_serving=keep_serving)
 
     @property
@@ -110,7 +108,7 @@ class PartyService:
 
     def _begin_attempt(self, call: m.Prepare) -> None:
         interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
-        self._steps = StepReports(self._callbacks, self._plan)
+        self._steps = StepReports(self._callbacks, Plan(self._setup.job))
         if interrupted is not None:
             reason = {"reason": str(interrupted.error)} if interrupted.error else {}
             _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
@@ -150,7 +148,7 @@ class PartyService:
             aligned = await attempt.role.align(attempt.setup_key, count_only=call.count_only)
             _log.info("counted the common ids" if call.count_only else "aligned", rows=aligned.rows)
             if not call.count_only:
-                attempt.follow(Schedule(self._setup.job, aligned.split_rows), self._setup.entry.role)
+                attempt.follow(self._setup, aligned)
             return aligned
 
         return await self._once(call, "align", "alignment", work)
@@ -171,7 +169,8 @@ class PartyService:
         """Run one phase of one batch."""
         where = f"{call.phase} of step {call.key.step}"
         self._inbox.reached(call.key)
-        return await self._once(call.key, (call.key, call.phase), where, lambda attempt: self._run_phase(attempt, call))
+        this = call.key, call.phase, call.batch
+        return await self._once(call.key, this, where, lambda attempt: self._run_phase(attempt, call))
 
     async def _run_phase(self, attempt: Attempt, call: m.PhaseCall) -> m.PhaseReport:
         attempt.schedule.phase(call.key, call.phase, call.batch)
@@ -207,10 +206,8 @@ class PartyService:
     async def _finish(self, attempt: Attempt) -> m.Finished:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
-        saved = (
-            self._setup.config.output / attempt.run if attempt.guard else "nothing: only the common ids were counted"
-        )
-        _log.info("run finished", run=attempt.run, saved=str(saved))
+        saved = str(self._setup.config.output / attempt.run) if attempt.guard else "nothing: ids were only counted"
+        _log.info("run finished", run=attempt.run, saved=saved)
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
@@ -261,8 +258,6 @@ class PartyService:
         if attempt is not None and call.attempt < attempt.number:
             raise superseded()
         self.lifetime.aborted(call)
-
-    # --- ending ---
 
     @property
     def activity(self) -> m.Activity:

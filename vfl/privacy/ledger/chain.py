@@ -86,24 +86,22 @@ def last_step(do: Do, anchor: Anchor) -> tuple[Anchor, Anchor] | None:
     return (before, after) if (after.counter, after.head) == (link.number, head) else None
 
 
-def first_problem(do: Do, start: Anchor, end: Anchor) -> str:
+def first_problem(do: Do, anchor: Anchor) -> str:
     """What is wrong with the content, in words; empty if every charge is as it was written.
 
     Args:
-        start: of the empty ledger.
-        end: where the chain must arrive.
+        anchor: which the newest link is known to match.
     """
-    return _broken_chain(do, start, end) or _changed_charges(do) or _wrong_counts(do)
+    return _broken_chain(do, anchor.start) or _changed_charges(do) or _wrong_counts(do)
 
 
-def _broken_chain(do: Do, start: Anchor, end: Anchor) -> str:
-    reached = start
+def _broken_chain(do: Do, reached: Anchor) -> str:
     for *values, head in do(f"{_LINKS} ORDER BY messages.number"):
         link = Link.stored(values)
         reached = link.after(reached)
         if (link.number, head) != (reached.counter, reached.head):
             return f"message {link.number:,} does not follow from the one before it"
-    return "" if reached == end else "the last messages are missing"
+    return ""
 
 
 def _changed_charges(do: Do) -> str:

@@ -186,7 +186,7 @@ class DisclosureLedger:
         with self._lock, readable(self._path), self._files_locked():
             self._catch_up()
             with self._transaction("DEFERRED") as do:
-                problem = first_problem(do, self._anchor.start, self._anchor)
+                problem = first_problem(do, self._anchor)
         if problem:
             raise failures.damaged(f"{self._path}: {problem}")
 
