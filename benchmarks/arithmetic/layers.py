@@ -5,6 +5,7 @@ The parties run in turns, never at the same time, so the seconds of a step are t
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -14,24 +15,28 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effort import Shape
+from vfl.he.arithmetic.updates import update_kernel
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, update_multiplier
+from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Message
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.privacy.releases import Releases
 from vfl.transport.wire.data_codec import message_bytes
 
 ExchangeDriver = dict[tuple[str, str, str, int], deque[Message]]
 """Waiting messages, by receiver, sender, kind and part."""
 
 PARAMETERS = Parameters.validated(RingSettings())
+NOISE = 0.3
+"""Of Z and of d alpha, in their own units."""
 ACTIVE = "active"
 PHASES = {
     "encrypted_activations": "F1",
@@ -150,11 +155,21 @@ class EncryptedLayer:
         keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
         publics = {name: keys[name].public for name in names}
         generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
-        self._active = EncryptedActive(self._layer, PARAMETERS, generators, keys[ACTIVE], publics, self._pools[0])
+        noise = {name: Releases(name, b"benchmark", secrets.token_bytes(32), NOISE) for name in (ACTIVE, *names)}
+        self._columns = slice(0, shape.out_width)
+        self._active = EncryptedActive(self._layer, PARAMETERS, keys[ACTIVE], publics, self._pools[0], noise[ACTIVE])
         masks = _pairwise_masks(names)
         self._passive = {
             name: EncryptedPassive(
-                name, self._layer, PARAMETERS, generators[name], keys[name], keys[ACTIVE].public, masks[name], pools
+                name,
+                self._layer,
+                PARAMETERS,
+                generators[name],
+                keys[name],
+                keys[ACTIVE].public,
+                masks[name],
+                pools,
+                noise[name],
             )
             for name, pools in zip(names, self._pools[1:], strict=True)
         }
@@ -172,11 +187,16 @@ class EncryptedLayer:
             while pools.fill_one():
                 pass
         key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
-        multiplier = update_multiplier(1.0, rows, PARAMETERS)
-        forward = {name: side.forward(key, alpha[name]) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.forward(key, rows), **forward}, log)
-        backward = {name: side.backward(key, multiplier) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, multiplier), **backward}, log)
+        columns, ids = self._columns, [b"%d" % row for row in range(rows)]
+        forward = {}
+        for name, side in self._passive.items():
+            labels = side.labels(ids, alpha[name], columns)
+            forward[name] = side.forward(key, alpha[name], labels, columns)
+        run_exchanges({ACTIVE: self._active.forward(key, rows, columns), **forward}, log)
+        backward = {name: side.backward(key, alpha[name], columns) for name, side in self._passive.items()}
+        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, ids, columns), **backward}, log)
+        for side in (self._active, *self._passive.values()):
+            side.step(lambda summed: update_kernel(1.0, 0.0, summed, PARAMETERS))
         return log
 
     def fastest_step(self, repeats: int) -> StepLog:
