@@ -42,6 +42,7 @@ PHASES = {
     "encrypted_activations": "F1",
     "masked_activation_product": "F2",
     "forward_share": "F3",
+    "gradient_commitment": "B0",
     "encrypted_gradient_rows": "B1",
     "encrypted_gradient_blocks": "B1",
     "masked_gradient_product": "B2",
