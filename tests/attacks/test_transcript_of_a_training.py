@@ -72,6 +72,7 @@ class Transcript:
 async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Transcript:
     federation = Federation(folder, PASSIVE, rows=120)
     federation.job["training"] |= {"passes": 2, "batch_size": 32}
+    federation.job["split"]["validation"] = 0.2
     # Wide enough for the statistics of the smallest messages, the shares of initial weights.
     federation.job["model"] |= {"interaction_width": 16, "widths": dict.fromkeys(federation.names, 16)}
     seen = Transcript(tap_servers(monkeypatch), Run(), federation.write())

@@ -2,10 +2,14 @@ import pytest
 from pydantic import ValidationError
 
 from vfl.errors import PolicyRefusal
-from vfl.ids import Role
+from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
+from vfl.job.tables import JOINT_NOISE, STAGE_NOISE
 from vfl.privacy.lineage import MIN_NOISE
+
+JOINT, STAGE = JOINT_NOISE["binary"], STAGE_NOISE["binary"]
+"""Noise by default, with either method."""
 
 
 def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobConfig:
@@ -37,7 +41,14 @@ def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobCon
         ({"max_passes": 1}, _job(passes=2), "2 passes over the rows, more than 1", "policy.max_passes"),
         ({"max_passes": 1}, _job(), "2 passes over the rows, more than 1", "policy.max_passes"),  # by default
         ({"min_z_noise": 0.25}, _job(privacy={"z_noise": 0.2}), "noise on Z of 0.2 is below 0.25", "privacy.z_noise"),
-        ({"min_z_noise": 0.5}, _job(), "noise on Z of 0.3 is below 0.5", "policy.min_z_noise"),  # by default
+        ({"min_z_noise": 0.5}, _job(method="joint"), f"noise on Z of {JOINT:g} is below 0.5", "policy.min_z_noise"),
+        (
+            {},
+            _job(privacy={"relative_noise": 0.05}),
+            "relative noise of 0.05 is below 0.1",
+            "more privacy.relative_noise",
+        ),
+        ({"min_relative_noise": 9.0}, _job(), f"relative noise of {STAGE:g} is below 9", "policy.min_relative_noise"),
         (
             {"min_d_alpha_noise": 0.5, "allow_trainable": ("clinic",)},
             _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
@@ -67,6 +78,8 @@ def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why,
             {"min_d_alpha_noise": 0.25, "allow_trainable": ("clinic",)},
             _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
         ),
+        ({"min_relative_noise": STAGE}, _job()),
+        ({"min_relative_noise": 9.0}, _job(method="joint")),  # where the scale of Z is not known
         ({"min_d_alpha_noise": 1.0}, _job()),  # nobody receives d alpha
         ({"allow_trainable": ("clinic", "telco")}, _job(trainable=["telco"])),
     ],
@@ -92,11 +105,22 @@ def test_too_few_aligned_rows_are_refused():
         policy.check_rows(99)
 
 
+def test_metrics_of_a_few_rows_are_refused():
+    policy = PolicyConfig(min_scored_rows=20)
+    for rows in (0, 20, 21):
+        policy.check_scored(Split.VALIDATION, rows)
+    for rows in (1, 19):
+        with pytest.raises(PolicyRefusal, match=f"the test split has only {rows} rows") as raised:
+            policy.check_scored(Split.TEST, rows)
+        assert "a larger split.test in the job" in raised.value.remedy
+
+
 def test_the_defaults_protect():
     policy = PolicyConfig()
     assert not policy.allow_unencrypted
     assert policy.min_batch_size > 1
     assert policy.min_aligned_rows > 1
+    assert policy.min_scored_rows > 1
     assert policy.min_z_noise >= MIN_NOISE
     assert policy.min_d_alpha_noise >= MIN_NOISE
     assert policy.min_relative_noise > 0

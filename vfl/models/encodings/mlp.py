@@ -36,5 +36,7 @@ class EncodedMlp(nn.Module):
         """Take the number of cells from the state: that of an empty encoding is not known before."""
         first, saved = self.mlp.layers[0], state_dict.get(f"{prefix}mlp.layers.0.weight")
         if isinstance(first, nn.Linear) and saved is not None and saved.ndim == 2 and not self.encodings.width:
-            self.mlp.layers[0] = nn.utils.skip_init(nn.Linear, saved.shape[1], first.out_features)  # type: ignore[no-untyped-call]
+            # Not initialized, which would draw from the random numbers of whoever loads it.
+            empty = nn.Linear(saved.shape[1], first.out_features, device="meta")
+            self.mlp.layers[0] = empty.to_empty(device=first.weight.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -1,0 +1,89 @@
+"""Noise in proportion to Z whatever the weights are, and the bound on Z by which its range is checked."""
+
+import numpy as np
+import pytest
+
+from vfl.errors import RangeError
+from vfl.interact.fixed_point import GUARD
+from vfl.party.learning.matched_noise import MatchedNoise
+from vfl.party.learning.output_scale import OutputScale
+from vfl.privacy.output_noise import LARGEST_DEVIATION, OutputNoise
+
+ROWS = 30_000
+
+
+@pytest.fixture(scope="module")
+def outputs() -> np.ndarray:
+    """Correlated, of very different scales, with a constant and a repeated column."""
+    rng = np.random.default_rng(3)
+    mixed = rng.normal(size=(500, 4)) @ rng.normal(size=(4, 4)) * np.array([1.0, 0.1, 0.01, 0.3])
+    return np.clip(np.column_stack([mixed, np.full(500, 0.7), mixed[:, 0]]) / 8, -1, 1)
+
+
+@pytest.fixture(scope="module")
+def normals() -> np.ndarray:
+    return OutputNoise(bytes(32)).normals([b"%032d" % row for row in range(ROWS)], 6)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 2.0])
+def test_noise_on_z_is_the_stated_part_of_its_deviation_for_any_weights(outputs, normals, ratio):
+    noise = MatchedNoise(outputs, ratio).of(normals)
+    weights = np.random.default_rng(1).normal(size=(6, 20)) * np.geomspace(1e-3, 1e3, 20)
+    deviations = (outputs @ weights).std(axis=0)
+    np.testing.assert_allclose((noise @ weights).std(axis=0), ratio * deviations, rtol=5 / ROWS**0.5)
+    assert np.abs((noise @ weights).mean(axis=0) / (ratio * deviations)).max() < 5 / ROWS**0.5
+
+
+def test_every_combination_of_columns_is_blurred_alike(outputs, normals):
+    """Averaging columns of Z, or taking their differences, removes nothing: the covariance is that of Z."""
+    noise = MatchedNoise(outputs, 0.5).of(normals)
+    weights = np.random.default_rng(2).normal(size=(6, 3))
+    of_noise, of_z = (np.cov(values @ weights, rowvar=False, bias=True) for values in (noise, outputs))
+    np.testing.assert_allclose(of_noise, 0.25 * of_z, atol=0.05 * np.abs(of_z).max())
+
+
+def test_where_nothing_varies_there_is_no_noise(outputs, normals):
+    noise = MatchedNoise(outputs, 0.5).of(normals)
+    np.testing.assert_allclose(noise[:, 4], 0.0, atol=1e-9)
+    np.testing.assert_allclose(noise[:, 0], noise[:, 5], atol=1e-9)
+    assert not MatchedNoise(outputs, 0.0).of(normals).any()
+
+
+def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
+    noise = MatchedNoise(outputs, 0.5)
+    extreme = np.random.default_rng(4).choice(np.array([-1.0, 1.0]), (2000, 6)) * LARGEST_DEVIATION
+    assert np.linalg.norm(noise.of(extreme), axis=1).max() <= noise.largest_norm(LARGEST_DEVIATION)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_one_column_of_outputs_has_noise_too(normals, width):
+    outputs = np.random.default_rng(5).uniform(-1, 1, (100, width))
+    assert MatchedNoise(outputs, 0.5).width == width
+    assert MatchedNoise(outputs, 0.5).of(normals[:, :width]).std() == pytest.approx(0.5 * outputs.std(), rel=0.1)
+
+
+# --- the range of Z ---
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_gradient_within_its_bound_makes_a_larger_z(outputs, seed):
+    """Against the gradient that makes the weights as large as they can be, too."""
+    rng, rate, bound = np.random.default_rng(seed), 4.0, 1.0
+    largest_norm = np.linalg.norm(outputs, axis=1).max()
+    scale = OutputScale.of(outputs, float(largest_norm), rate, bound)
+    _, vectors = np.linalg.eigh(outputs.T @ outputs)
+    for residuals in (rng.uniform(-bound, bound, len(outputs)), bound * np.sign(outputs @ vectors[:, -1])):
+        weights = -rate * (outputs * residuals[:, None]).mean(axis=0)
+        assert np.abs(outputs @ weights).max() <= scale.largest
+    assert np.abs(outputs @ weights).max() > 0.2 * scale.largest, "the bound is of the right size"
+
+
+def test_a_rate_for_which_z_could_leave_its_range_is_refused_with_a_remedy(outputs):
+    scale = OutputScale.of(outputs, 1.0, 4.0, 1.0)
+    limit = scale.largest / (1 - GUARD)
+    scale.check_range(1.001 * limit, 1)
+    scale.check_range(2.001 * limit, 2)
+    for allowed, parties in ((0.999 * limit, 1), (1.999 * limit, 2)):
+        with pytest.raises(RangeError, match="above this party's share of its range") as raised:
+            scale.check_range(allowed, parties)
+        assert "lower interaction.learning_rate" in raised.value.remedy
