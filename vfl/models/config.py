@@ -84,7 +84,7 @@ class EncodingsBottom(_Config):
         one_hot: a categorical column of at most this many categories gets a cell for each; others are hashed.
         buckets: cells of a hashed column.
         max_width: with more cells, first the bins and then the buckets become fewer.
-        whiten: decorrelate the cells and give them the same variance, except that ``ridge`` keeps small components small.
+        whiten: decorrelate the cells and give them the same variance, except that ``ridge`` keeps small ones small.
         ridge: in units of the mean eigenvalue of the cells' covariance; if None, the number of cells per training row.
         clip: standard deviations of a whitened component that become 1; larger values are clamped.
     """
