@@ -26,6 +26,7 @@ make_environment() {
     return
   fi
   python=$(find_python)
+  [[ ! -L .venv ]] || rm .venv  # a link to another project's environment: clearing it would clear that one
   echo "making .venv with $("$python" --version) ..." >&2
   "$python" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"

@@ -14,29 +14,34 @@ from typing import Any
 import numpy as np
 
 from benchmarks.effort import Shape
+from vfl.he.arithmetic.updates import update_kernel
 from vfl.he.keys import SecretKey
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.he.pool import Pools
 from vfl.ids import StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import IntArray, update_multiplier
+from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.messages import Message
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.privacy.agreement import AgreementKey
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.privacy.releases import Releases
 from vfl.transport.wire.data_codec import message_bytes
 
 ExchangeDriver = dict[tuple[str, str, str, int], deque[Message]]
 """Waiting messages, by receiver, sender, kind and part."""
 
 PARAMETERS = Parameters.validated(RingSettings())
+NOISE = 0.3
+"""Standard deviation of the noise on Z and on d alpha; its size does not matter for the time that it takes."""
 ACTIVE = "active"
 PHASES = {
     "encrypted_activations": "F1",
     "masked_activation_product": "F2",
     "forward_share": "F3",
+    "gradient_commitment": "B0",
     "encrypted_gradient_rows": "B1",
     "encrypted_gradient_blocks": "B1",
     "masked_gradient_product": "B2",
@@ -149,15 +154,18 @@ class EncryptedLayer:
         self._layer = InteractionShape(ACTIVE, dict.fromkeys(names, shape.width), shape.out_width, 0, frozenset(names))
         keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
         publics = {name: keys[name].public for name in names}
-        generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
-        self._active = EncryptedActive(self._layer, PARAMETERS, generators, keys[ACTIVE], publics, self._pools[0])
-        masks = _pairwise_masks(names)
+        noise = {name: Releases(name, b"benchmark", name.encode(), NOISE) for name in keys}
+        self._active = EncryptedActive(self._layer, PARAMETERS, keys[ACTIVE], publics, self._pools[0], noise[ACTIVE])
+        masks, active_key = _pairwise_masks(names), keys[ACTIVE].public
         self._passive = {
             name: EncryptedPassive(
-                name, self._layer, PARAMETERS, generators[name], keys[name], keys[ACTIVE].public, masks[name], pools
+                name, self._layer, PARAMETERS, np.random.default_rng(index), keys[name], active_key, masks[name], pools,
+                noise[name],
             )
-            for name, pools in zip(names, self._pools[1:], strict=True)
-        }
+            for index, (name, pools) in enumerate(zip(names, self._pools[1:], strict=True))
+        }  # fmt: skip
+        self._columns = slice(0, shape.out_width)
+        self._row_ids = [b"%d" % row for row in range(shape.rows)]
         self._inputs = _inputs(shape, names)
         self._step = 0
         run_exchanges(
@@ -172,17 +180,30 @@ class EncryptedLayer:
             while pools.fill_one():
                 pass
         key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
-        multiplier = update_multiplier(1.0, rows, PARAMETERS)
-        forward = {name: side.forward(key, alpha[name]) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.forward(key, rows), **forward}, log)
-        backward = {name: side.backward(key, multiplier) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, multiplier), **backward}, log)
+        forward = {name: self._forward(side, key, alpha[name]) for name, side in self._passive.items()}
+        run_exchanges({ACTIVE: self._active.forward(key, rows, self._columns), **forward}, log)
+        backward = {
+            name: _stepping(side, side.backward(key, alpha[name], self._columns))
+            for name, side in self._passive.items()
+        }
+        gradient = self._active.backward(key, d_z_BK, self._row_ids, self._columns)
+        run_exchanges({ACTIVE: _stepping(self._active, gradient), **backward}, log)
         return log
+
+    def _forward(self, side: EncryptedPassive, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
+        """With the release labels, as a party makes them."""
+        labels = side.labels(self._row_ids, alpha_BD, self._columns)
+        yield from side.forward(key, alpha_BD, labels, self._columns)
 
     def fastest_step(self, repeats: int) -> StepLog:
         """The fastest of several steps, after one that is not counted."""
         self.step()
         return min((self.step() for _ in range(repeats)), key=StepLog.seconds)
+
+
+def _stepping(side: EncryptedActive | EncryptedPassive, gradient: Exchange[Any]) -> Exchange[None]:
+    yield from gradient
+    side.step(lambda rows: update_kernel(1.0, 0.0, rows, PARAMETERS))
 
 
 def _pairwise_masks(names: tuple[str, ...]) -> dict[str, PairwiseMasks]:

@@ -15,6 +15,7 @@ from vfl.errors import CallbackError, ConfigError, DataError, RemoteError
 from vfl.interact.fixed_point import center
 
 TAU = 58
+TRAINED = ("telco", "shop")
 
 
 def frames(rows=240):
@@ -28,25 +29,46 @@ def frames(rows=240):
     return bank, telco.sample(fraction=1.0, shuffle=True, seed=1), shop.sample(fraction=1.0, shuffle=True, seed=2)
 
 
-def make(**telco_options):
+def make(bottom="mlp"):
+    """The parties; ``bottom`` is telco's."""
     bank, telco, shop = frames()
+    policy = {"allow_trainable": list(TRAINED)}
     return (
-        vfl.Party("bank", vfl.Table(bank, id="id", label="default"), private_seed=b"b" * 32),
-        vfl.Party("telco", vfl.Table(telco, id="id"), private_seed=b"t" * 32, **telco_options),
-        vfl.Party("shop", vfl.Table(shop, id="id"), private_seed=b"s" * 32),
+        vfl.Party("bank", vfl.Table(bank, id="id", label="default"), private_seed=b"b" * 32, policy=policy),
+        vfl.Party("telco", vfl.Table(telco, id="id"), private_seed=b"t" * 32, bottom=bottom),
+        vfl.Party("shop", vfl.Table(shop, id="id"), private_seed=b"s" * 32, bottom="mlp"),
     )
 
 
 def make_job(epochs=2):
+    """Joint training of all bottoms."""
     return vfl.Job(
         "credit",
         task="binary",
         seed=3,
         widths=4,
-        model={"interaction_width": 4, "top": {"hidden": [8]}},
+        model={"interaction_width": 4, "trainable": TRAINED, "top": {"hidden": [8]}},
         training={"passes": epochs, "batch_size": 64},
         split={"validation": 0.1, "test": 0.2},
     )
+
+
+def make_by_default():
+    """Everything as it is by default: frozen encodings, stagewise training."""
+    bank, telco, shop = frames()
+    job = vfl.Job("credit", task="binary", seed=3, training={"local_epochs": 6}, split={"validation": 0.1, "test": 0.2})
+    return job, (
+        vfl.Party("bank", vfl.Table(bank, id="id", label="default"), private_seed=b"b" * 32),
+        vfl.Party("telco", vfl.Table(telco, id="id"), private_seed=b"t" * 32),
+        vfl.Party("shop", vfl.Table(shop, id="id"), private_seed=b"s" * 32),
+    )
+
+
+def made(kind, epochs=2):
+    return make_by_default() if kind == "default" else (make_job(epochs), make())
+
+
+KINDS = pytest.mark.parametrize("kind", ["default", "trainable"])
 
 
 def saved(folder):
@@ -63,10 +85,11 @@ def saved(folder):
     }
 
 
-def test_a_simulation_gives_the_weights_of_real_processes(tmp_path):
-    bank, *passive = make()
-    run = vfl.simulate(make_job(), active=bank, passive=passive, output=tmp_path / "simulated")
-    files = vfl.write_federation(tmp_path / "real", make_job(), active=bank, passive=passive)
+@KINDS
+def test_a_simulation_gives_the_weights_of_real_processes(tmp_path, kind):
+    job, (bank, *passive) = made(kind)
+    run = vfl.simulate(job, active=bank, passive=passive, output=tmp_path / "simulated")
+    files = vfl.write_federation(tmp_path / "real", job, active=bank, passive=passive)
     with FederationProcesses(files) as processes:
         processes.start(*files.parties)
         processes.start_coordinator()
@@ -151,9 +174,10 @@ def test_an_error_at_a_party_is_raised_there_in_full_and_elsewhere_in_summary(tm
     assert "telco: the configured table does not exist" in errors["bank"].summary
 
 
-def test_a_run_that_was_stopped_by_its_operator_is_resumed(tmp_path):
-    bank, *passive = make()
-    files = vfl.write_federation(tmp_path / "resumed", make_job(epochs=6), active=bank, passive=passive)
+@KINDS
+def test_a_run_that_was_stopped_by_its_operator_is_resumed(tmp_path, kind):
+    job, (bank, *passive) = made(kind, epochs=6)
+    files = vfl.write_federation(tmp_path / "resumed", job, active=bank, passive=passive)
 
     class StopAt(vfl.Callback):
         def on_step(self, step):
@@ -171,19 +195,19 @@ def test_a_run_that_was_stopped_by_its_operator_is_resumed(tmp_path):
     with pytest.raises(CallbackError, match="a callback failed"):
         train([StopAt()])
     run = train([])
-    assert len(run.history) == 6
-    vfl.simulate(make_job(epochs=6), active=bank, passive=passive, output=tmp_path / "simulated")
+    assert len(run.history) == {"default": 2 * (2 + 1) + 6, "trainable": 6}[kind]
+    vfl.simulate(job, active=bank, passive=passive, output=tmp_path / "simulated")
     resumed, simulated = saved(tmp_path / "resumed"), saved(tmp_path / "simulated")
     assert [name for name in simulated if simulated[name].tobytes() != resumed[name].tobytes()] == []
 
 
 def test_a_bottom_that_no_other_process_can_find_is_not_written(tmp_path):
-    bank, telco, _ = make(bottom=lambda inputs, width: Slow(inputs, width))
+    bank, *passive = make(bottom=lambda inputs, width: Slow(inputs, width))
     with pytest.raises(ConfigError, match="bottom model of party 'telco' cannot be found by another process"):
-        vfl.write_federation(tmp_path, make_job(), active=bank, passive=[telco])
+        vfl.write_federation(tmp_path, make_job(), active=bank, passive=passive)
 
 
 def test_a_bottom_that_has_a_name_is_written_as_one(tmp_path):
-    bank, telco, _ = make(bottom=Slow)
-    files = vfl.write_federation(tmp_path, make_job(), active=bank, passive=[telco])
+    bank, *passive = make(bottom=Slow)
+    files = vfl.write_federation(tmp_path, make_job(), active=bank, passive=passive)
     assert f"{Slow.__module__}:Slow" in files.party("telco").read_text(encoding="utf-8")

@@ -332,7 +332,7 @@ def _party(name: str) -> dict[str, Any]:
         "threads": 1,
         "data": data,
         "bottom": {"kind": "mlp", "hidden": [8]},
-        "policy": {"max_releases_per_row": 10**6},
+        "policy": {"max_releases_per_row": 10**6, "min_scored_rows": 5},
     }
 
 

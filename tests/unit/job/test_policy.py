@@ -72,7 +72,7 @@ def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why,
         ({"allow_unencrypted": True}, _job("plaintext")),
         ({"min_batch_size": 32}, _job(batch_size=32, evaluation_batch_size=32)),
         ({"max_passes": 5}, _job(passes=5)),
-        ({"max_passes": None}, _job(passes=4096)),
+        ({"max_passes": None, "max_releases_per_row": None}, _job(passes=4096)),
         ({"min_z_noise": 0.2}, _job(privacy={"z_noise": 0.2})),
         (
             {"min_d_alpha_noise": 0.25, "allow_trainable": ("clinic",)},
@@ -132,3 +132,11 @@ def test_the_defaults_protect():
 def test_no_policy_accepts_noise_that_lattice_reduction_overcomes(key, value):
     with pytest.raises(ValidationError, match=key):
         PolicyConfig.model_validate({key: value})
+
+
+def test_a_job_that_releases_rows_too_often_is_refused_before_it_begins():
+    policy = PolicyConfig(max_releases_per_row=5)
+    with pytest.raises(PolicyRefusal, match="releases every training row 6 times"):
+        policy.check_job(_job(passes=6), Role.PASSIVE)
+    policy.check_job(_job(passes=5), Role.PASSIVE)
+    policy.check_job(_job(passes=6), Role.ACTIVE)
