@@ -68,6 +68,11 @@ class JobConfig(Configuration):
             return self
         if self.model.trainable:
             raise ValueError('training.method "stagewise" is for frozen bottoms: empty model.trainable, or use "joint"')
+        if self.interaction.momentum:
+            raise ValueError(
+                "interaction.momentum is for joint training: in stagewise training it would move columns of Z that are "
+                "released already; leave it out"
+            )
         if self.interaction_width != self.passes * self.logits:
             raise ValueError(
                 "stagewise training has one column of Z for each pass and logit: leave out model.interaction_width, "
@@ -100,6 +105,11 @@ class JobConfig(Configuration):
         if not self.stagewise:
             return 10
         return 2 if self.logits == 1 else 1
+
+    @property
+    def releases_per_row(self) -> int:
+        """How often a training row is released in a run."""
+        return self.passes + (0 if self.stagewise or not self.local_epochs else 1)
 
     @property
     def interaction_width(self) -> int:

@@ -78,6 +78,12 @@ class PolicyConfig(Configuration):
                 f"its noise on Z of {job.z_noise:g} is below {self.min_z_noise:g}",
                 "a lower policy.min_z_noise, or more privacy.z_noise in the job",
             )
+        most = self.max_releases_per_row
+        if role is Role.PASSIVE and most is not None and job.releases_per_row > most:
+            raise _refusal(
+                f"it releases every training row {job.releases_per_row} times, more often than {most}",
+                "a higher policy.max_releases_per_row, or fewer training.passes in the job",
+            )
         if job.stagewise and job.relative_noise < self.min_relative_noise:
             raise _refusal(
                 f"its relative noise of {job.relative_noise:g} is below {self.min_relative_noise:g}",

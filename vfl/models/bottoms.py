@@ -28,6 +28,7 @@ from vfl.models.encodings.mlp import EncodedMlp
 from vfl.models.networks import CnnNetwork, IdentityNetwork, MlpNetwork
 from vfl.models.seeding import seeded
 
+_ROWS_PER_CELL = 20
 _PROBE_ROWS = 8
 _PROBE_SCALE = 3.0
 
@@ -161,7 +162,7 @@ def build_bottom(
             case MlpBottom():
                 if config.bins is None:
                     return Bottom(MlpNetwork(config, inputs, width), inputs, width)
-                cells = _encodings(EncodingsBottom(bins=config.bins, whiten=False), inputs, training)
+                cells = _encodings(_cells_beside(config.bins, inputs, training), inputs, training)
                 return Bottom(EncodedMlp(cells, config, inputs, width), inputs, width)
             case CnnBottom():
                 return Bottom(CnnNetwork(config, inputs, width), inputs, width)
@@ -172,6 +173,13 @@ def build_bottom(
                 return Bottom(encodings, inputs, encodings.width)
             case CustomBottom():
                 return Bottom(build_custom(config, inputs, width, factory), inputs, width, frozen=config.frozen)
+
+
+def _cells_beside(bins: int, inputs: BottomInputs, training: TrainingFeatures | None) -> EncodingsBottom:
+    """Cells that a trained network sees: no more than its rows can teach it to use."""
+    columns = inputs.numeric_width + len(inputs.cardinalities)
+    most = 0 if training is None else len(training.numeric) // _ROWS_PER_CELL
+    return EncodingsBottom(bins=bins, whiten=False, max_width=min(512, max(most, 4 * columns)))
 
 
 def _encodings(config: EncodingsBottom, inputs: BottomInputs, training: TrainingFeatures | None) -> EncodingsNetwork:

@@ -45,7 +45,8 @@ class MlpBottom(_Config):
     """Fully connected bottom for numeric and categorical columns; each categorical column gets an embedding.
 
     Attributes:
-        bins: if set, the network also sees the cells of an encoding with so many bins, see ``EncodingsBottom``.
+        bins: if set, the network also sees the cells of an encoding with at most so many bins, see ``EncodingsBottom``;
+            with few training rows, there are fewer.
     """
 
     kind: Literal["mlp"] = "mlp"
@@ -83,8 +84,8 @@ class EncodingsBottom(_Config):
         one_hot: a categorical column of at most this many categories gets a cell for each; others are hashed.
         buckets: cells of a hashed column.
         max_width: with more cells, first the bins and then the buckets become fewer.
-        whiten: decorrelate the cells and give them the same variance, except that ``ridge``, in units of the mean
-            eigenvalue of their covariance, keeps small components small.
+        whiten: decorrelate the cells and give them the same variance, except that ``ridge`` keeps small components small.
+        ridge: in units of the mean eigenvalue of the cells' covariance; if None, the number of cells per training row.
         clip: standard deviations of a whitened component that become 1; larger values are clamped.
     """
 
@@ -94,7 +95,7 @@ class EncodingsBottom(_Config):
     buckets: int = Field(default=32, ge=2, le=512)
     max_width: int = Field(default=512, ge=1, le=512)
     whiten: bool = True
-    ridge: float = Field(default=1e-3, ge=0, le=1e3)
+    ridge: float | None = Field(default=None, ge=0, le=1e3)
     clip: float = Field(default=8.0, gt=0)
 
 

@@ -29,6 +29,8 @@ class Releases:
         self._lineage = Lineage(statement)
         self._secret = secret
         self._noise = OutputNoise(secret)
+        # Another key draws other noise, so its releases are other releases.
+        self._key_digest = digest("vfl noise key", secret)
         self._private_state = private_state
         self.sigma = sigma
 
@@ -56,6 +58,7 @@ class Releases:
             f"{columns.start}:{columns.stop}".encode(),
             self.lineage,
             self._private_state,
+            self._key_digest,
         )
 
     def noise(self, labels: Sequence[bytes], width: int, fractional_bits: int) -> IntArray:

@@ -2,8 +2,8 @@
 
 Secret randomness (masks, shares, flooding) comes from the operating system's generator, either directly or, many times
 faster, from a stream cipher whose key comes from it. Training randomness (initial weights, stochastic rounding,
-shuffling) is reproducible from seeds and is never used to hide anything. Noise on outputs is neither: it hides, and has to
-be the same in an equal replay, so its key comes from the private seed (``vfl.privacy.output_noise``).
+shuffling) is reproducible from seeds and is never used to hide anything. Noise on outputs is neither: it hides, and has
+to be the same in an equal replay, so its key comes from the private seed (``vfl.privacy.output_noise``).
 """
 
 from __future__ import annotations

@@ -90,6 +90,11 @@ def _job(data: DemoData, dataset: str, seed: int, epochs: int | None, trained: S
     )
 
 
+def _policy(trained: Sequence[str], *, active: bool) -> dict[str, Any]:
+    """What parties have to allow for passive bottoms to train."""
+    return {"allow_trainable": list(trained)} if active else {"max_releases_per_row": 1000}
+
+
 def _party(data: DemoData, name: str, table: Path, seed: int, trained: Sequence[str]) -> Party:
     """Its private seed is fixed, so that the demo's numbers can be reproduced; real parties let theirs be made."""
     active = name == ACTIVE
@@ -97,6 +102,6 @@ def _party(data: DemoData, name: str, table: Path, seed: int, trained: Sequence[
         name,
         Table(table, id=data.id_column, label=data.label_column if active else None),
         bottom="mlp" if name in trained else None,
-        policy={"allow_trainable": list(trained)} if active and trained else None,
+        policy=_policy(trained, active=active) if trained else None,
         private_seed=hashlib.sha256(f"vfl demo {name} {seed}".encode()).digest(),
     )

@@ -87,7 +87,9 @@ def _whitening(config: EncodingsBottom, network: EncodingsNetwork, training: Tra
         unit = float(covariance_MM.trace()) / len(mean_M)
         count = min(int((eigenvalues > _SMALLEST_EIGENVALUE * unit).sum()), config.max_width)
         eigenvalues_D, vectors_MD = eigenvalues[:count], vectors[:, :count]
-        scale_D = _signs(vectors_MD) / (config.clip * (eigenvalues_D + config.ridge * unit).sqrt())
+        # One step of training on whitened features is a ridge regression: with few rows it needs a larger ridge.
+        ridge = len(mean_M) / len(training.numeric) if config.ridge is None else config.ridge
+        scale_D = _signs(vectors_MD) / (config.clip * (eigenvalues_D + ridge * unit).sqrt())
         return _on_grid(vectors_MD * scale_D, mean_M)
 
 
