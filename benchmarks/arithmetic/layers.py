@@ -5,6 +5,7 @@ The parties run in turns, never at the same time, so the seconds of a step are t
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,7 @@ ExchangeDriver = dict[tuple[str, str, str, int], deque[Message]]
 
 PARAMETERS = Parameters.validated(RingSettings())
 NOISE = 0.3
-"""Standard deviation of the noise on Z and on d alpha; its size does not matter for the time that it takes."""
+"""Of Z and of d alpha, in their own units."""
 ACTIVE = "active"
 PHASES = {
     "encrypted_activations": "F1",
@@ -154,18 +155,25 @@ class EncryptedLayer:
         self._layer = InteractionShape(ACTIVE, dict.fromkeys(names, shape.width), shape.out_width, 0, frozenset(names))
         keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
         publics = {name: keys[name].public for name in names}
-        noise = {name: Releases(name, b"benchmark", name.encode(), NOISE) for name in keys}
+        generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
+        noise = {name: Releases(name, b"benchmark", secrets.token_bytes(32), NOISE) for name in (ACTIVE, *names)}
+        self._columns = slice(0, shape.out_width)
         self._active = EncryptedActive(self._layer, PARAMETERS, keys[ACTIVE], publics, self._pools[0], noise[ACTIVE])
-        masks, active_key = _pairwise_masks(names), keys[ACTIVE].public
+        masks = _pairwise_masks(names)
         self._passive = {
             name: EncryptedPassive(
-                name, self._layer, PARAMETERS, np.random.default_rng(index), keys[name], active_key, masks[name], pools,
+                name,
+                self._layer,
+                PARAMETERS,
+                generators[name],
+                keys[name],
+                keys[ACTIVE].public,
+                masks[name],
+                pools,
                 noise[name],
             )
-            for index, (name, pools) in enumerate(zip(names, self._pools[1:], strict=True))
-        }  # fmt: skip
-        self._columns = slice(0, shape.out_width)
-        self._row_ids = [b"%d" % row for row in range(shape.rows)]
+            for name, pools in zip(names, self._pools[1:], strict=True)
+        }
         self._inputs = _inputs(shape, names)
         self._step = 0
         run_exchanges(
@@ -180,30 +188,22 @@ class EncryptedLayer:
             while pools.fill_one():
                 pass
         key, rows, log = StepKey("benchmark", self._step, 0), d_z_BK.shape[0], StepLog()
-        forward = {name: self._forward(side, key, alpha[name]) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.forward(key, rows, self._columns), **forward}, log)
-        backward = {
-            name: _stepping(side, side.backward(key, alpha[name], self._columns))
-            for name, side in self._passive.items()
-        }
-        gradient = self._active.backward(key, d_z_BK, self._row_ids, self._columns)
-        run_exchanges({ACTIVE: _stepping(self._active, gradient), **backward}, log)
+        columns, ids = self._columns, [b"%d" % row for row in range(rows)]
+        forward = {}
+        for name, side in self._passive.items():
+            labels = side.labels(ids, alpha[name], columns)
+            forward[name] = side.forward(key, alpha[name], labels, columns)
+        run_exchanges({ACTIVE: self._active.forward(key, rows, columns), **forward}, log)
+        backward = {name: side.backward(key, alpha[name], columns) for name, side in self._passive.items()}
+        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, ids, columns), **backward}, log)
+        for side in (self._active, *self._passive.values()):
+            side.step(lambda summed: update_kernel(1.0, 0.0, summed, PARAMETERS))
         return log
-
-    def _forward(self, side: EncryptedPassive, key: StepKey, alpha_BD: IntArray) -> Exchange[None]:
-        """With the release labels, as a party makes them."""
-        labels = side.labels(self._row_ids, alpha_BD, self._columns)
-        yield from side.forward(key, alpha_BD, labels, self._columns)
 
     def fastest_step(self, repeats: int) -> StepLog:
         """The fastest of several steps, after one that is not counted."""
         self.step()
         return min((self.step() for _ in range(repeats)), key=StepLog.seconds)
-
-
-def _stepping(side: EncryptedActive | EncryptedPassive, gradient: Exchange[Any]) -> Exchange[None]:
-    yield from gradient
-    side.step(lambda rows: update_kernel(1.0, 0.0, rows, PARAMETERS))
 
 
 def _pairwise_masks(names: tuple[str, ...]) -> dict[str, PairwiseMasks]:
