@@ -51,12 +51,12 @@ class Workload:
     scoring: Mapping[int, int]
 
     @classmethod
-    def before_alignment(cls, epochs: int, batch_size: int, scoring_size: int, degree: int) -> Workload:
-        """All sizes that some number of aligned rows leads to; certain is only one batch in every epoch."""
+    def before_alignment(cls, passes: int, batch_size: int, scoring_size: int, degree: int) -> Workload:
+        """All sizes that some number of aligned rows leads to; certain is only one batch in every pass."""
         least = possible_training_sizes(batch_size).start
         training = dict.fromkeys((*sizes_that_differ(least, batch_size, degree), least), 0)
         scoring = dict.fromkeys(sizes_that_differ(1, scoring_size, degree), 0)
-        return cls(training | {least: epochs}, scoring)
+        return cls(training | {least: passes}, scoring)
 
     @classmethod
     def stagewise_before_alignment(cls, batch_size: int, degree: int) -> Workload:
@@ -100,7 +100,7 @@ def check_bounds(
         raise ParameterError(
             f"flooding does not hide the noise of the whole job: within a statistical distance of 2^-{bits}, "
             f"2^-{FLOODING_BITS} is needed",
-            remedy="use more ring.primes (7 of 30 bits at degree 8192), a smaller ring.tau, or fewer epochs",
+            remedy="use more ring.primes (7 of 30 bits at degree 8192), a smaller ring.tau, or fewer training.passes",
         )
 
 

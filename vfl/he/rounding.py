@@ -6,7 +6,7 @@ with roots of unity within two units of rounding; split radix and higher radices
 more; algorithms of another kind (Bluestein's, Rader's) are not used for powers of two. No library promises this, so
 every product through transforms is also checked at a random point (``arithmetic.checksum``).
 
-Separate from the kernels, so that a process without torch can check a job with them (``noise.check_bounds``).
+Separate from the kernels, so that a process without torch can check a job with them (``bounds.check_bounds``).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The interaction layer: a plaintext oracle and the encrypted protocol, each step a pure local function."""
+"""The interaction layer: the encrypted protocol, and the same in plaintext, each step a pure local function."""

@@ -1,4 +1,4 @@
-"""The plaintext fixed-point oracle: the same arithmetic in the clear, for tests and jobs that select it explicitly."""
+"""The plaintext protocol: the same fixed-point arithmetic in the clear, for tests and jobs that select it."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
 
     It is not bound to the run's name, which the coordinator chooses: an equal run of the same job is an equal replay,
     draws the same noise and reveals nothing new. Left out is what changes no value: times, checkpoints, addresses, and
-    whether the job is encrypted, so that the plaintext oracle draws the same noise. That gives nothing away, because
+    whether the job is encrypted, so that the plaintext protocol draws the same noise. That gives nothing away, because
     noise is also bound to the activations, which the plaintext protocol shows anyway.
     """
     content = job.model_dump(mode="json", exclude={"federation", "timeouts", "checkpoints"})

@@ -69,7 +69,6 @@ class PolicyConfig(Configuration):
                 f"it has {job.passes} passes over the rows, more than {self.max_passes}",
                 "a higher policy.max_passes, or fewer training.passes in the job",
             )
-
         self._check_outputs(job, role)
 
     def _check_outputs(self, job: JobConfig, role: Role) -> None:

@@ -18,7 +18,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
 
-
 STAGE_RATES = {"binary": 12.0, "multiclass": 12.0, "regression": 4.0}
 """Learning rates of stagewise training on whitened features of variance 1: several times the inverse curvature of each
 loss, since only the direction of a step matters to a top that scales Z down as it needs."""
@@ -88,7 +87,7 @@ class InteractionConfig(Configuration):
 
     Attributes:
         learning_rate: of the interaction weights, per mean gradient of a batch or, in stagewise training, of a pass. By
-            default 0.5 in joint training, and close to a Newton step on encodings in stagewise training.
+            default 0.5 in joint training, and ``STAGE_RATES`` in units of encodings in stagewise training.
         momentum: of the interaction weights; exact, on shares.
     """
 

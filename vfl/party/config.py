@@ -58,7 +58,10 @@ class PartyConfig(Configuration):
         optimizer: overrides the job's optimizer for this party's own parameters.
     """
 
-    renamed: ClassVar[Mapping[str, str]] = {"optimiser": "optimizer"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "optimiser": "optimizer",
+        "policy.max_epochs": "policy.max_passes",
+    }
 
     name: Name
     job: LocalPath

@@ -24,7 +24,6 @@ from vfl.privacy.lineage import digest
 
 IntArray = npt.NDArray[np.int64]
 
-LABEL_BYTES = 32
 LARGEST_DEVIATION = 10.0
 """No draw is further from 0 than this many standard deviations: 64 bits of uniform input reach 9.5."""
 
@@ -98,6 +97,6 @@ def _expanded(keyed: hashlib._Hash, label: bytes, length: int) -> bytes:
 
 
 def _gaussian(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """Standard normal values (B, n) from uniform words (B, n, 2), n even: each value takes two words."""
+    """Standard normal values (B, n) from uniform words (B, n, 2): each value takes two words."""
     uniform = (words.astype(np.float64) + 0.5) * 2.0**-64
     return np.sqrt(-2.0 * np.log(uniform[..., 0])) * np.cos(2.0 * np.pi * uniform[..., 1])

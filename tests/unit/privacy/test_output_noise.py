@@ -102,7 +102,7 @@ def _labels(receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=
 )
 def test_any_changed_component_of_a_label_changes_it_in_every_row(change):
     assert _labels() == _labels()
-    assert all(len(label) == output_noise.LABEL_BYTES for label in _labels())
+    assert all(len(label) == 32 for label in _labels())
     assert not set(_labels()) & set(_labels(**change))
 
 

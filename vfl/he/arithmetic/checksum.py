@@ -2,7 +2,8 @@
 
 Modulo q = 1 (mod 2N), X^N + 1 has N roots. At each of them, evaluating maps a product modulo X^N + 1 to the product of
 the values: a(r) b(r) = c(r) (mod q) holds for every root r exactly if c is right. A single wrong coefficient is noticed
-at any root, since d r^j is not 0. Several are missed with a probability of about 1/q at a random root.
+at any root, since d r^j is not 0. Several at random are missed with a probability of about 1/q. Errors that are made to
+cancel at many roots may be missed more often.
 
 This guards against what no bound covers: a transform library that errs by more than is assumed of it (``rounding``), a
 miscompiled kernel, failing memory. It does not replace the bounds, and is no defense against an adversary.

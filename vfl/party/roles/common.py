@@ -1,4 +1,4 @@
-"""What both roles share: their data, keys and bottom, and the interface they implement."""
+"""What both roles share: their data, keys and bottom."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class PartyContext:
         self.bottom: BottomTrainer | None = None
 
     def seed(self, label: str) -> int:
-        """A seed of this party for initial weights, bound to the job's public seed."""
+        """A seed of this party for one purpose, bound to the job's public seed."""
         return derive_seed(self._private_seed, self.setup.job.seed, label)
 
     def generator(self, *labels: str | int) -> np.random.Generator:

@@ -7,7 +7,7 @@ from vfl.job.callbacks import Callbacks, Epoch, Step
 from vfl.job.plan import EpochKind, Plan
 from vfl.messages import PhaseCall, PhaseReport
 
-_LAST_PHASES = {
+_LAST_PHASES: dict[EpochKind | None, Phase] = {
     EpochKind.JOINT: Phase.BOTTOM_BACKWARD,
     EpochKind.GRADIENT: Phase.INTERACTION_BACKWARD,
     EpochKind.LOCAL: Phase.LOCAL_EPOCH,
@@ -34,7 +34,7 @@ class StepReports:
 
     def phase_done(self, call: PhaseCall, report: PhaseReport, rows: int) -> None:
         """Record that a phase of a batch with ``rows`` rows is done."""
-        last_phase = _LAST_PHASES.get(self._plan.kind(call.batch) or EpochKind.RELEASE)
+        last_phase = _LAST_PHASES.get(self._plan.kind(call.batch))
         if last_phase is None:
             self.epoch_done()
             return
