@@ -20,7 +20,7 @@ from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset, Rows
-from vfl.party.learning.kept_outputs import KeptOutputs, share_of_rate
+from vfl.party.learning.kept_outputs import KeptOutputs, local_batch_size, share_of_rate
 from vfl.party.learning.top import TopTrainer
 from vfl.runtime.randomness import derive_seed, training_generator
 
@@ -132,7 +132,8 @@ class _PlainModel:
 
     def _local_epoch(self, number: int) -> float:
         first, count = self.own.dataset.plan.local_run(number)
-        train_rows, size = self.own.dataset.rows_of(Split.TRAIN), self.job.training.batch_size
+        train_rows = self.own.dataset.rows_of(Split.TRAIN)
+        size = local_batch_size(len(train_rows), self.job.training.batch_size)
         order = np.random.default_rng([self.job.seed, number]).permutation(train_rows)
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         total = 0.0

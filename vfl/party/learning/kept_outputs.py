@@ -13,6 +13,9 @@ from vfl.errors import CheckpointError
 
 Rows = npt.NDArray[np.int64]
 
+_LEAST_ROWS, _STEPS = 32, 16
+"""Of a batch, and steps of an epoch, where the job's batch size would leave fewer."""
+
 
 class KeptOutputs:
     """Noisy Z of every aligned row that was released, (rows, K) float32; zero where nothing was.
@@ -47,6 +50,11 @@ class KeptOutputs:
         if z is None or z.shape != self._z.shape:
             raise CheckpointError("the outputs kept in the checkpoint do not match the job")
         self._z = z.clone()
+
+
+def local_batch_size(rows: int, batch_size: int) -> int:
+    """Rows of a batch of a local epoch: with a small table fewer than the job's, so that an epoch has enough steps."""
+    return min(batch_size, max(_LEAST_ROWS, rows // _STEPS))
 
 
 def share_of_rate(done: float) -> float:

@@ -24,7 +24,7 @@ from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
 from vfl.models.seeding import seeded
 from vfl.party.learning.bottom import prefixed, under
-from vfl.party.learning.kept_outputs import KeptOutputs, Rows, share_of_rate
+from vfl.party.learning.kept_outputs import KeptOutputs, Rows, local_batch_size, share_of_rate
 from vfl.party.learning.snapshots import interaction_weights, load
 from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.common import PartyContext
@@ -213,7 +213,7 @@ class ActiveParty:
         state, dataset = self._state, self._state.dataset
         first, count = dataset.plan.local_run(batch.epoch)
         order = state.generator("local epoch", batch.epoch).permutation(dataset.batch_rows(batch))
-        size = state.setup.job.training.batch_size
+        size = local_batch_size(len(order), state.setup.job.training.batch_size)
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         total = 0.0
         for at, rows in enumerate(batches):
