@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vfl.errors import CheckpointError
-
-Rows = npt.NDArray[np.int64]
+from vfl.party.learning.dataset import Rows
 
 
 class KeptOutputs:
@@ -45,13 +40,5 @@ class KeptOutputs:
         """
         z = state.get("z")
         if z is None or z.shape != self._z.shape:
-            raise CheckpointError("the outputs kept in the checkpoint do not match the job")
+            raise CheckpointError("the outputs kept in the checkpoint do not match the job", remedy="start a new run")
         self._z = z.clone()
-
-
-def share_of_rate(done: float) -> float:
-    """What part of the learning rate is left when this part of the local epochs is done: a half cosine down to zero.
-
-    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, without restarts.
-    """
-    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
