@@ -37,7 +37,7 @@ def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobCon
         ({"max_passes": 1}, _job(passes=2), "2 passes over the rows, more than 1", "policy.max_passes"),
         ({"max_passes": 1}, _job(), "2 passes over the rows, more than 1", "policy.max_passes"),  # by default
         ({"min_z_noise": 0.25}, _job(privacy={"z_noise": 0.2}), "noise on Z of 0.2 is below 0.25", "privacy.z_noise"),
-        ({"min_z_noise": 0.5}, _job(), "noise on Z of 0.3 is below 0.5", "policy.min_z_noise"),  # by default
+        ({"min_z_noise": 0.5}, _job(), "noise on Z of 0.00390625 is below 0.5", "policy.min_z_noise"),  # by default
         (
             {"min_d_alpha_noise": 0.5, "allow_trainable": ("clinic",)},
             _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
