@@ -30,7 +30,8 @@ from vfl.job.tables import (
     TrainingConfig,
 )
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
-from vfl.privacy.lineage import MIN_NOISE, digest
+from vfl.privacy.lineage import digest
+from vfl.privacy.output_noise import MIN_NOISE
 
 
 class JobConfig(Configuration):

@@ -9,7 +9,7 @@ from pydantic import Field
 from vfl.configuration.toml_files import Configuration
 from vfl.he.layout import LINK_MBIT
 from vfl.models.config import MAX_WIDTH, TopConfig
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.privacy.output_noise import MIN_NOISE
 
 HEARTBEAT_SECONDS = 1.0
 """Interval at which the coordinator calls every party, in addition to its other calls."""

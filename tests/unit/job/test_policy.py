@@ -5,7 +5,7 @@ from vfl.errors import PolicyRefusal
 from vfl.ids import Role
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.privacy.output_noise import MIN_NOISE
 
 
 def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobConfig:
