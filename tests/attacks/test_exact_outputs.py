@@ -10,7 +10,7 @@ import pytest
 from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
 
 from vfl.interact.fixed_point import center
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.privacy.output_noise import MIN_NOISE
 
 pytest.importorskip("flint", reason="python-flint is not installed")
 

@@ -171,7 +171,9 @@ def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: 
     lineage = state.get(LINEAGE)
     parts = {name.rpartition(".")[0] for name in state if name != LINEAGE}
     if lineage is None or lineage.shape != (DIGEST_BYTES,) or parts != set(weights):
-        raise CheckpointError("the interaction weights of the checkpoint do not match the job")
+        raise CheckpointError(
+            "the interaction weights of the checkpoint do not match the job", remedy="start a new run"
+        )
     for name, share in weights.items():
         share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name})
     releases.move_to(lineage.astype(np.uint8).tobytes())

@@ -83,4 +83,4 @@ class WeightShare:
 
 
 def _other_weights() -> CheckpointError:
-    return CheckpointError("the interaction weights of the checkpoint do not match the job")
+    return CheckpointError("the interaction weights of the checkpoint do not match the job", remedy="start a new run")

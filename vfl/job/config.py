@@ -30,7 +30,8 @@ from vfl.job.tables import (
     TrainingConfig,
 )
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
-from vfl.privacy.lineage import MIN_NOISE, digest
+from vfl.privacy.lineage import digest
+from vfl.privacy.output_noise import MIN_NOISE
 
 
 class JobConfig(Configuration):
@@ -63,7 +64,13 @@ class JobConfig(Configuration):
     checkpoints: CheckpointPlan = CheckpointPlan()
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> JobConfig:
+    def _leaves_training_rows(self) -> JobConfig:
+        if self.split.validation + self.split.test >= 1:
+            raise ValueError("split.validation and split.test together must leave rows to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _suits_stagewise_training(self) -> JobConfig:
         if not self.stagewise:
             return self
         if self.model.trainable:
@@ -155,12 +162,6 @@ class JobConfig(Configuration):
         if not self.stagewise:
             return 0.5
         return STAGE_RATES[self.task.kind] / ENCODING_SCALE**2
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> JobConfig:
-        if self.split.validation + self.split.test >= 1:
-            raise ValueError("split.validation and split.test together must leave rows to train on")
-        return self
 
 
 def load_job(path: Path) -> JobConfig:

@@ -77,6 +77,10 @@ class Plan:
         """The columns of Z that a batch is about."""
         return self._all if self.kind(batch) is None else self.epochs[batch.epoch].columns
 
+    def scores_kept(self, batch: Batch) -> bool:
+        """Whether the rows of this batch's split are scored on kept outputs: validation rows after a local epoch."""
+        return batch.split is Split.VALIDATION and self.epochs[batch.epoch].kind is EpochKind.LOCAL
+
     def counted(self, number: int) -> int:
         """How many epochs that train something come before this one."""
         return sum(epoch.kind is not EpochKind.RELEASE for epoch in self.epochs[:number])

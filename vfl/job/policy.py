@@ -12,7 +12,7 @@ from vfl.errors import PolicyRefusal
 from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.tables import Noise
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.privacy.output_noise import MIN_NOISE
 
 Count = Annotated[int, Field(ge=1)]
 

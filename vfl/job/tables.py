@@ -8,8 +8,8 @@ from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
 from vfl.he.layout import LINK_MBIT
-from vfl.models.config import TopConfig
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.models.config import MAX_WIDTH, TopConfig
+from vfl.privacy.output_noise import MIN_NOISE
 
 HEARTBEAT_SECONDS = 1.0
 """Interval at which the coordinator calls every party, in addition to its other calls."""
@@ -49,7 +49,7 @@ class ModelConfig(Configuration):
         top: the active party's top model.
     """
 
-    widths: dict[str, Annotated[int, Field(ge=0, le=512)]] = Field(default_factory=dict)
+    widths: dict[str, Annotated[int, Field(ge=0, le=MAX_WIDTH)]] = Field(default_factory=dict)
     own_units: Annotated[int, Field(ge=0, le=512)] = 4
     interaction_width: Annotated[int, Field(ge=1, le=512)] | None = None
     trainable: tuple[str, ...] = ()

@@ -14,6 +14,9 @@ ENCODING_SCALE = 0.125
 DEFAULT_WIDTH = 16
 """Output width of a bottom whose width neither the job nor its kind determines."""
 
+MAX_WIDTH = 512
+"""Largest output width of a bottom."""
+
 Width = Annotated[int, Field(ge=1, le=65536)]
 """Number of units of a layer."""
 
@@ -93,7 +96,7 @@ class EncodingsBottom(_Config):
     bins: int = Field(default=8, ge=1, le=64)
     one_hot: int = Field(default=32, ge=1, le=512)
     buckets: int = Field(default=32, ge=2, le=512)
-    max_width: int = Field(default=512, ge=1, le=512)
+    max_width: int = Field(default=MAX_WIDTH, ge=1, le=MAX_WIDTH)
     whiten: bool = True
     ridge: float | None = Field(default=None, ge=0, le=1e3)
     clip: float = Field(default=8.0, gt=0)

@@ -14,11 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 DIGEST_BYTES = 32
-MIN_NOISE = 2.0**-8
-"""Least standard deviation of noise on outputs, in units of Z or of d alpha.
-
-Measured: 2^-14 stopped lattice reduction in every attempt.
-"""
 
 
 def digest(domain: str, *parts: bytes) -> bytes:

@@ -6,7 +6,7 @@ from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.tables import JOINT_NOISE, STAGE_NOISE
-from vfl.privacy.lineage import MIN_NOISE
+from vfl.privacy.output_noise import MIN_NOISE
 
 JOINT, STAGE = JOINT_NOISE["binary"], STAGE_NOISE["binary"]
 """Noise by default, with either method."""

@@ -34,7 +34,7 @@ def test_runs_jobs_and_purposes_add_up(place):
     place.charge("a")
     place.charge("b", run="credit-00000000")
     place.charge("c", run="fraud-1", job="fraud")
-    assert place.charge("d", purpose=Purpose.PREDICTION, run="credit-2") == Charged(10, 0, 4)
+    assert place.charge("d", purpose=Purpose.EVALUATION, run="credit-2") == Charged(10, 0, 4)
 
 
 def test_an_equal_release_of_another_run_is_a_replay_too(place):
@@ -183,7 +183,7 @@ def test_the_summary_adds_up(place):
         "limit: 3 (policy.max_releases_per_row); 5 rows are at it",
     ]
     assert lines[4] == (
-        "run credit-1a2b3c4d (job credit, training): 20 releases of 10 rows, K 2, sigma 0.5, |W| up to 3,"
+        "run credit-1a2b3c4d (job credit, training): 20 releases of 10 rows, K 2, sigma 0.5, signal up to 3,"
         " information 90 per row"
     )
     assert "limit: none" in list(describe(found))[2]

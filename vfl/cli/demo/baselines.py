@@ -20,7 +20,8 @@ from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset, Rows
-from vfl.party.learning.kept_outputs import KeptOutputs, local_batch_size, share_of_rate
+from vfl.party.learning.kept_outputs import KeptOutputs
+from vfl.party.learning.local_epoch import local_batches
 from vfl.party.learning.top import TopTrainer
 from vfl.runtime.randomness import derive_seed, training_generator
 
@@ -131,16 +132,13 @@ class _PlainModel:
         return loss
 
     def _local_epoch(self, number: int) -> float:
-        first, count = self.own.dataset.plan.local_run(number)
-        train_rows = self.own.dataset.rows_of(Split.TRAIN)
-        size = local_batch_size(len(train_rows), self.job.training.batch_size)
+        plan, train_rows = self.own.dataset.plan, self.own.dataset.rows_of(Split.TRAIN)
         order = np.random.default_rng([self.job.seed, number]).permutation(train_rows)
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
         total = 0.0
-        for at, rows in enumerate(batches):
+        for rows, share in local_batches(plan, number, order, self.job.training.batch_size):
             alpha_BD = self.own.alpha(rows, training=True)
             loss, _ = self.upper.train(self.kept.of(rows), alpha_BD, self.labels[rows])
-            self._update(share_of_rate((number - first + at / len(batches)) / count))
+            self._update(share)
             total += loss * len(rows)
         return total / len(order)
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vfl.errors import CheckpointError
-
-Rows = npt.NDArray[np.int64]
-
-_LEAST_ROWS, _STEPS = 32, 16
-"""Of a batch, and steps of an epoch, where the job's batch size would leave fewer."""
+from vfl.party.learning.dataset import Rows
 
 
 class KeptOutputs:
@@ -48,18 +40,5 @@ class KeptOutputs:
         """
         z = state.get("z")
         if z is None or z.shape != self._z.shape:
-            raise CheckpointError("the outputs kept in the checkpoint do not match the job")
+            raise CheckpointError("the outputs kept in the checkpoint do not match the job", remedy="start a new run")
         self._z = z.clone()
-
-
-def local_batch_size(rows: int, batch_size: int) -> int:
-    """Rows of a batch of a local epoch: with a small table fewer than the job's, so that an epoch has enough steps."""
-    return min(batch_size, max(_LEAST_ROWS, rows // _STEPS))
-
-
-def share_of_rate(done: float) -> float:
-    """What part of the learning rate is left when this part of the local epochs is done: a half cosine down to zero.
-
-    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, without restarts.
-    """
-    return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))

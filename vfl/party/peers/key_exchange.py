@@ -14,15 +14,13 @@ from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Exchange, Send, receive
+from vfl.models.config import MAX_WIDTH
 from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Signature, Statement
 from vfl.privacy.agreement import AgreementKey, SharedSecret
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
-
-MAX_WIDTH = 512
-"""Largest width of a bottom."""
 
 KEYS_PURPOSE = "vfl/public-keys/2"
 
@@ -150,7 +148,7 @@ class SessionKeys:
 
 def _width(theirs: PublicKeys, peer: str) -> int:
     text = theirs.width.tobytes()
-    if not text.isdigit() or len(text) > 3 or int(text) > MAX_WIDTH:
+    if not text.isdigit() or len(text) > len(str(MAX_WIDTH)) or int(text) > MAX_WIDTH:
         raise ProtocolError(
             f"{peer} states no width of its bottom from 0 to {MAX_WIDTH}",
             remedy="check that every party runs the same version of vfl",

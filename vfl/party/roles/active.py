@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,14 @@ from vfl.interact.fixed_point import IntArray, check_step, quantize_gradient, z_
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
 from vfl.job.callbacks import Ready
-from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
 from vfl.models.seeding import seeded
 from vfl.party.learning.bottom import prefixed, under
-from vfl.party.learning.kept_outputs import KeptOutputs, Rows, local_batch_size, share_of_rate
+from vfl.party.learning.dataset import Rows
+from vfl.party.learning.kept_outputs import KeptOutputs
+from vfl.party.learning.local_epoch import local_batches
 from vfl.party.learning.snapshots import interaction_weights, load
 from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.common import PartyContext
@@ -208,20 +208,17 @@ class ActiveParty:
     def _train_locally(self, batch: Batch) -> float:
         """One epoch of everything that this party has, on the outputs that it keeps; the mean loss.
 
-        The learning rate falls over consecutive local epochs, and the order of the rows is this party's own.
+        The order of the rows is this party's own.
         """
         state, dataset = self._state, self._state.dataset
-        first, count = dataset.plan.local_run(batch.epoch)
         order = state.generator("local epoch", batch.epoch).permutation(dataset.batch_rows(batch))
-        size = local_batch_size(len(order), state.setup.job.training.batch_size)
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        size = state.setup.job.training.batch_size
         total = 0.0
-        for at, rows in enumerate(batches):
-            rate = share_of_rate((batch.epoch - first + at / len(batches)) / count)
+        for at, (rows, share) in enumerate(local_batches(dataset.plan, batch.epoch, order, size)):
             with seeded(state.seed(f"layers that draw at random, local epoch {batch.epoch}, batch {at}")):
                 alpha_BD = state.bottom.forward(dataset.features(rows), training=True) if state.bottom else None
             loss, _ = self._upper.train(self._kept.of(rows), alpha_BD, self._labels_of(rows))
-            self._update(rate)
+            self._update(share)
             total += loss * len(rows)
         return total / len(order)
 
@@ -242,7 +239,7 @@ class ActiveParty:
 
     def _find_metrics(self, batch: Batch) -> dict[str, float]:
         dataset = self._state.dataset
-        if dataset.plan.kind(replace(batch, split=Split.TRAIN)) is EpochKind.LOCAL and batch.split is not Split.TEST:
+        if dataset.plan.scores_kept(batch):
             rows = dataset.rows_of(batch.split)
             bottom = self._state.bottom
             alpha_BD = bottom.forward(dataset.features(rows), training=False) if bottom else None

@@ -19,7 +19,6 @@ class Purpose(StrEnum):
 
     TRAINING = "training"
     EVALUATION = "evaluation"
-    PREDICTION = "prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class Release:
         job: name of the job.
         purpose: why the rows are released.
         width: K, the number of columns of Z.
-        sigma: standard deviation of the noise e, in units of Z.
-        bound: upper bound on the norm of the weights, |W|.
+        sigma: standard deviation of the noise e, in units of Z; of relative noise, in units of Z's own deviation.
+        bound: on the signal in the same units: the limit of |Z|, or 1 for relative noise.
         context: digest of what all labels of the message have in common. Equal labels must have equal contexts: a label
             is recognized only under the context with which it was charged first. It also keeps the rows of one message
             together in the file, so it should differ between messages that cannot repeat each other.
@@ -62,7 +61,7 @@ class Release:
 
     @property
     def information(self) -> float:
-        """K |W|^2 / sigma^2: the signal-to-noise ratio of one row of this release, for reports.
+        """K bound^2 / sigma^2: the signal-to-noise ratio of one row of this release, for reports.
 
         It adds up over releases. It is a measure for comparing runs and policies, not a guarantee.
         """

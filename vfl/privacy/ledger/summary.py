@@ -12,10 +12,10 @@ class Use:
 
     Attributes:
         run, job, purpose, width, sigma: as in ``Release``.
-        bound: the largest bound on |W|.
+        bound: the largest bound on the signal.
         rows: distinct rows.
         releases: distinct releases of rows: three passes over 100 rows are 300.
-        information: sum of K |W|^2 / sigma^2 over these releases, see ``Release.information``.
+        information: sum of K bound^2 / sigma^2 over these releases, see ``Release.information``.
         first, last: time of the first and the last release, in seconds since 1970.
     """
 
@@ -42,7 +42,7 @@ class Summary:
         most: releases of the row that was released most often.
         mean: releases per row.
         distribution: how many rows were released how often, by number of releases.
-        information: of the row with the highest sum of K |W|^2 / sigma^2.
+        information: of the row with the highest sum of K bound^2 / sigma^2.
         uses: by run, the first one first.
     """
 
@@ -71,10 +71,10 @@ def describe(summary: Summary, limit: int | None = None) -> Iterator[str]:
     else:
         at_limit = sum(rows for releases, rows in summary.distribution.items() if releases >= limit)
         yield f"limit: {limit:,} (policy.max_releases_per_row); {at_limit:,} rows are at it"
-    yield f"information, K |W|^2 / sigma^2 summed over the releases of a row: {summary.information:.3g} at most"
+    yield f"information, K signal^2 / sigma^2 summed over the releases of a row: {summary.information:.3g} at most"
     for use in summary.uses:
         yield (
             f"run {use.run} (job {use.job}, {use.purpose}): {use.releases:,} releases of {use.rows:,} rows,"
-            f" K {use.width}, sigma {use.sigma:.3g}, |W| up to {use.bound:.3g},"
+            f" K {use.width}, sigma {use.sigma:.3g}, signal up to {use.bound:.3g},"
             f" information {use.information / use.rows:.3g} per row"
         )

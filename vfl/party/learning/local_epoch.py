@@ -1,0 +1,35 @@
+"""The batches of an epoch that the active party trains alone, with the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from vfl.job.plan import Plan
+from vfl.party.learning.dataset import Rows
+
+_LEAST_ROWS, _STEPS = 32, 16
+"""Of a batch, and steps of an epoch, where the job's batch size would leave fewer."""
+
+
+def local_batches(plan: Plan, epoch: int, order: Rows, batch_size: int) -> Iterator[tuple[Rows, float]]:
+    """Batches of a local epoch, each with its share of the learning rate, which falls over consecutive local epochs.
+
+    Args:
+        epoch: its number in the plan.
+        order: the training rows in the order of this epoch.
+        batch_size: of the job; with a small table batches are smaller, so that an epoch has enough steps.
+    """
+    first, count = plan.local_run(epoch)
+    size = min(batch_size, max(_LEAST_ROWS, len(order) // _STEPS))
+    starts = range(0, len(order), size)
+    for at, start in enumerate(starts):
+        yield order[start : start + size], _half_cosine((epoch - first + at / len(starts)) / count)
+
+
+def _half_cosine(done: float) -> float:
+    """What is left of the learning rate when this part of the epochs is done: from 1 down to 0.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, without restarts.
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * done))
