@@ -163,7 +163,7 @@ async def test_only_the_coordinator_controls_a_running_job(matrix):
         "prepare": m.Prepare("job@1", JOB, ATTEMPT, "digest", "1"),
         "restore": m.Restore("job@1", JOB, ATTEMPT, CHECKPOINT),
         "align": m.Align("job@1", JOB, ATTEMPT, False),
-        "begin": m.Begin("job@1", JOB, ATTEMPT, ()),
+        "begin": m.Begin("job@1", JOB, ATTEMPT),
         "run_phase": m.PhaseCall("job@1", STEP, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
         "score": m.Score("job@1", JOB, 0, Split.TEST, 0),
         "checkpoint": m.Checkpoint("job@1", STEP, True),

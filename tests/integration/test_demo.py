@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from support.federations.federation import PATIENCE, processes_of
 
+from vfl.cli.demo.federation import PRICE
+
 KEYS = {
     "dataset",
     "task",
@@ -51,9 +53,10 @@ def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     assert (report["dataset"], report["task"], report["metric"]) == ("breast", "binary", "auc")
     assert report["party_rows"] == {"bank": 512, "clinic": 512}
     assert 455 <= report["rows"] < 512  # each party dropped other rows
-    assert report["joint_encrypted"] >= 0.98
-    assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.01
-    assert report["active_only"] <= report["joint_encrypted"] - 0.02
+    assert report["joint_encrypted"] >= 0.95
+    # So few rows show the noise on Z, which the clear one has none of: between 0.965 and 0.985 for other draws.
+    assert report["active_only"] < report["joint_encrypted"] <= report["pooled_plain"] + 0.01
+    assert report["pooled_plain"] >= 0.97
     assert 0.99 < report["certified_lipschitz"] <= 1.0 + 1e-4
     assert [party["name"] for party in report["parties"]] == ["bank", "clinic"]
     assert set(report["bytes_per_sample"]) == {"bank", "clinic"}
@@ -62,6 +65,15 @@ def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(PNG)
     for word in ("active party alone", "joint, encrypted", "pooled, in the clear", "samples/s", "certified"):
         assert word in output
+
+
+@pytest.mark.slow
+def test_trainable_bottoms_come_with_a_word_about_their_price(tmp_path):
+    report, output = _report(tmp_path, "--trainable", "--epochs", "4")
+    assert PRICE in output
+    assert report["steps"] == 4 * 5
+    assert report["joint_encrypted"] >= 0.95
+    assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.02
 
 
 def test_full_overlap_gives_every_row_to_all(tmp_path):
@@ -95,9 +107,10 @@ def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not (TABLES / "motor_hetero_guest.csv").exists(), reason=f"no tables in {TABLES}; set VFL_DATA")
 def test_three_parties_learn_the_motors_speed(tmp_path):
-    report, _ = _report(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3", "--epochs", "5")
+    report, _ = _report(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3")
     assert report["metric"] == "r2"
-    assert report["joint_encrypted"] >= 0.95
+    assert report["joint_encrypted"] >= 0.92
+    assert report["active_only"] < 0.5
+    assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.04
     assert len(report["parties"]) == 3
-    assert report["steps"] == 30  # six an epoch
     assert report["rows"] < min(report["party_rows"].values()) == 720

@@ -40,7 +40,7 @@ def run_demo(
     """
     federation = write_demo_federation(out, dataset, parties, data, seed, overlap, epochs, trainable=trainable)
     if trainable:
-        _console.print(PRICE, style="yellow")
+        _console.print(PRICE, style="yellow", soft_wrap=True)
     if only_write:
         _show_commands(federation)
         return

@@ -16,11 +16,8 @@ from vfl.errors import ConfigError
 
 FEDERATION = "demo"
 
-PRICE = (
-    "passive bottoms train: what the passive parties receive for it lets them infer labels "
-    "(measured on default_credit: AUC 0.999); by default they receive nothing"
-)
-"""What ``--trainable`` costs, in one line."""
+PRICE = "the price: what passive parties receive gives labels away (0.999 on default_credit)"
+"""What ``--trainable`` costs, in one line: AUC of inferred labels, see ``vfl.attacks.label_inference``."""
 
 
 def write_demo_federation(
