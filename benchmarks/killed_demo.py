@@ -1,5 +1,7 @@
 """Kill every role once in the middle of a demo, restart it, and compare the weights with those of an undisturbed run.
 
+It is the demo with trainable bottoms: the default one is over before every role can be killed.
+
 python -m benchmarks.killed_demo --dataset default_credit --data DIRECTORY [--json FILE]
 """
 
@@ -94,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         quiet, disturbed = (
-            write_demo_federation(Path(folder) / name, options.dataset, 2, options.data, SEED, OVERLAP)
+            write_demo_federation(Path(folder) / name, options.dataset, 2, options.data, SEED, OVERLAP, trainable=True)
             for name in ("undisturbed", "killed")
         )
         expected, seconds = run(quiet, {})
