@@ -129,6 +129,7 @@ class EncryptedPassive:
             d_alpha_BD = center(reply.sh_d_alpha_BD - mask_d_alpha_BD, p.tau)
         # The share changes last, so a step that fails before leaves it unchanged.
         self._weights.accumulate(-mask_d_w_DK, alpha_q_BD.shape[0], columns)
+        self._releases.contributed(alpha_q_BD)
         self._releases.move_to(lineage)
         return d_alpha_BD
 

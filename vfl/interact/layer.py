@@ -153,13 +153,15 @@ def initial_weights(
 
 LINEAGE = "lineage"
 """Name of the hash chain's head in a side's state."""
+HISTORY = "history"
+"""Name of the head of this side's own hash chain in its state."""
 
 
 def side_state(weights: Mapping[str, WeightShare], releases: Releases) -> dict[str, IntArray]:
-    """What a side saves in a checkpoint: its weights by party, and the lineage of the run."""
-    lineage = np.frombuffer(releases.lineage, dtype=np.uint8).astype(np.int64)
+    """What a side saves in a checkpoint: its weights by party, the lineage of the run, and its own history."""
+    heads = {LINEAGE: releases.lineage, HISTORY: releases.history}
     named = {f"{name}.{part}": value for name, share in weights.items() for part, value in share.state().items()}
-    return {LINEAGE: lineage, **named}
+    return {name: np.frombuffer(head, dtype=np.uint8).astype(np.int64) for name, head in heads.items()} | named
 
 
 def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: Mapping[str, IntArray]) -> None:
@@ -168,12 +170,12 @@ def restore_side(weights: Mapping[str, WeightShare], releases: Releases, state: 
     Raises:
         CheckpointError: it belongs to other parties or has other shapes.
     """
-    lineage = state.get(LINEAGE)
-    parts = {name.rpartition(".")[0] for name in state if name != LINEAGE}
-    if lineage is None or lineage.shape != (DIGEST_BYTES,) or parts != set(weights):
+    lineage, history = (state.get(name, np.empty(0, dtype=np.int64)) for name in (LINEAGE, HISTORY))
+    parts = {name.rpartition(".")[0] for name in state if name not in (LINEAGE, HISTORY)}
+    if {lineage.shape, history.shape} != {(DIGEST_BYTES,)} or parts != set(weights):
         raise CheckpointError(
             "the interaction weights of the checkpoint do not match the job", remedy="start a new run"
         )
     for name, share in weights.items():
         share.restore({key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name})
-    releases.move_to(lineage.astype(np.uint8).tobytes())
+    releases.move_to(*(head.astype(np.uint8).tobytes() for head in (lineage, history)))

@@ -147,6 +147,7 @@ class PlaintextPassive:
             message = yield from receive(active, ClearActivationGradient)
             check_shape(message.d_alpha_BD.shape, alpha_q_BD.shape, active, "activation gradients")
             d_alpha_BD = message.d_alpha_BD
+        self._releases.contributed(alpha_q_BD)
         self._releases.move_to(lineage)
         return d_alpha_BD
 

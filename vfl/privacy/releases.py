@@ -32,12 +32,18 @@ class Releases:
         # Another key draws other noise, so its releases are other releases.
         self._key_digest = digest("vfl noise key", secret)
         self._private_state = private_state
+        self._history = digest("vfl own operands")
         self.sigma = sigma
 
     @property
     def lineage(self) -> bytes:
         """Head of the hash chain of what has shaped the weights; the same at every party of the run."""
         return self._lineage.digest
+
+    @property
+    def history(self) -> bytes:
+        """Head of the hash chain of this party's own part of what has shaped its weights; it stays at the party."""
+        return self._history
 
     def labels(self, receiver: str, row_ids: Sequence[bytes], operand_BD: IntArray, columns: slice) -> list[bytes]:
         """The release label of each row (B) of what ``receiver`` is given.
@@ -59,6 +65,7 @@ class Releases:
             self.lineage,
             self._private_state,
             self._key_digest,
+            self._history,
         )
 
     def noise(self, labels: Sequence[bytes], width: int, fractional_bits: int) -> IntArray:
@@ -86,6 +93,16 @@ class Releases:
             )
         return self._lineage.extended(str(key.step).encode(), committed)
 
-    def move_to(self, head: bytes) -> None:
-        """Continue from this head: that of ``after_step``, or of a checkpoint."""
+    def contributed(self, operand_BD: IntArray) -> None:
+        """Add this party's operand of a gradient to its history: other weights never share a release label.
+
+        The gradients of others are in the lineage, and may be the same although this party's operand is not.
+        """
+        content = np.ascontiguousarray(operand_BD, dtype="<i8").tobytes()
+        self._history = digest("vfl own operand", self._history, repr(operand_BD.shape).encode(), content)
+
+    def move_to(self, head: bytes, history: bytes | None = None) -> None:
+        """Continue from this head: that of ``after_step``, or, with the ``history``, of a checkpoint."""
         self._lineage.move_to(head)
+        if history is not None:
+            self._history = history

@@ -12,10 +12,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from vfl.privacy.lineage import digest
+
 Floats = npt.NDArray[np.float64]
 
 _SMALLEST = 1e-12
 """Share of the largest eigenvalue below which a direction of alpha is constant."""
+
+_GRID = 2.0**-24
+"""Entries of the factor are multiples of it, so that it does not depend on the order of sums."""
 
 
 class MatchedNoise:
@@ -30,13 +35,20 @@ class MatchedNoise:
         covariance_DD = np.atleast_2d(np.cov(training_ND, rowvar=False, bias=True))
         values_D, vectors_DD = np.linalg.eigh(covariance_DD)
         kept = values_D > _SMALLEST * values_D[-1]
-        self._factor_DD = vectors_DD * np.sqrt(np.where(kept, values_D, 0.0))
+        # The symmetric root does not depend on the choice of eigenvectors, nor, on a grid, on the order of sums.
+        root_DD = (vectors_DD * np.sqrt(np.where(kept, values_D, 0.0))) @ vectors_DD.T
+        self._factor_DD = np.rint(root_DD / _GRID) * _GRID + 0.0
         self.ratio = ratio
 
     @property
     def width(self) -> int:
         """D."""
         return int(self._factor_DD.shape[0])
+
+    @property
+    def digest(self) -> bytes:
+        """Of everything that turns standard normal values into noise."""
+        return digest("vfl matched noise", float(self.ratio).hex().encode(), self._factor_DD.astype("<f8").tobytes())
 
     def of(self, normals_BD: Floats) -> Floats:
         """Noise (B, D) from standard normal values."""
@@ -49,5 +61,5 @@ class MatchedNoise:
         The norm of D standard normal values exceeds sqrt(D) by a standard deviation of at most 1 (concentration of
         Lipschitz functions of a Gaussian).
         """
-        spectral = float(np.sqrt((self._factor_DD**2).sum(axis=0).max(initial=0.0)))
+        spectral = float(np.linalg.norm(self._factor_DD, 2)) if self._factor_DD.size else 0.0
         return float(self.ratio * spectral * (self.width**0.5 + deviations))

@@ -88,10 +88,14 @@ class PartyContext:
         """A training generator of this party for one purpose in this job: no other job draws the same."""
         return training_generator(derive_entropy(self._private_seed, self._statement.hex(), *labels))
 
-    def releases(self, sigma: float) -> Releases:
-        """What this party's noise is drawn from, at a standard deviation of ``sigma``."""
+    def releases(self, sigma: float, *shaping: bytes) -> Releases:
+        """What this party's noise is drawn from, at a standard deviation of ``sigma``.
+
+        Args:
+            shaping: digests of what else determines the noise.
+        """
         secret = derive_entropy(self._private_seed, "output noise").to_bytes(32, "big")
-        own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode())
+        own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode(), *shaping)
         return Releases(self.setup.name, self._statement, secret, sigma, own)
 
     @property

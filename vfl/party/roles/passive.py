@@ -97,7 +97,8 @@ class PassiveParty:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
         generator = state.generator("interaction")
-        releases = state.releases(state.setup.job.z_noise)
+        shaping = () if self._noise is None else (self._noise.digest,)
+        releases = state.releases(state.setup.job.z_noise, *shaping)
         secret = state.keys.secret
         if secret is None:
             return PlaintextPassive(name, shape, parameters, generator, releases)
