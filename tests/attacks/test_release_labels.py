@@ -121,7 +121,7 @@ def test_a_statement_without_the_rate_gives_activations_away():
         {"interaction": {"learning_rate": 0.25}},
         {"interaction": {"momentum": 0.5}},
         {"privacy": {"z_noise": 0.4}},
-        {"privacy": {"relative_noise": 0.4}},
+        {"privacy": {"relative_noise": 0.7}},
         {"training": {"passes": 3}},
         {"seed": 4},
         {"split": {"test": 0.25}},
@@ -129,7 +129,8 @@ def test_a_statement_without_the_rate_gives_activations_away():
     ids=str,
 )
 def test_the_statement_covers_what_determines_a_model(change):
-    base = {"name": "job", "seed": 3, "task": {"kind": "binary"}, "training": {"method": "joint"}}
+    method = "stagewise" if "relative_noise" in change.get("privacy", {}) else "joint"
+    base = {"name": "job", "seed": 3, "task": {"kind": "binary"}, "training": {"method": method}}
     federation = FederationConfig.model_validate(
         {
             "name": "f",

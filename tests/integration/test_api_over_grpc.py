@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 import vfl
 from vfl.api.federation_files import COORDINATOR
 from vfl.api.processes import FederationProcesses
+from vfl.cli.main import app
 from vfl.errors import CallbackError, ConfigError, DataError, RemoteError
 from vfl.interact.fixed_point import center
 
@@ -156,6 +158,16 @@ def test_host_programs_serve_their_parties_and_coordinate_with_their_own_bottoms
     assert coordinator.steps == telco.steps != []
     assert coordinator.evaluated == ["validation", "validation", "test"]
     assert [recorded.name for recorded in vfl.runs(tmp_path / COORDINATOR / "runs.sqlite")] == [run.name]
+
+
+def test_written_files_are_valid_wherever_their_folder_is_moved(tmp_path):
+    bank, *passive = make()
+    vfl.write_federation(tmp_path / "here", make_job(), active=bank, passive=passive)
+    (tmp_path / "here").rename(tmp_path / "there")
+    names = ["bank", *(party.name for party in passive)]
+    files = [*(f"{name}/party.toml" for name in names), f"{COORDINATOR}/coordinator.toml"]
+    result = CliRunner().invoke(app, ["check", *(str(tmp_path / "there" / file) for file in files)])
+    assert result.exit_code == 0, result.output
 
 
 def test_an_error_at_a_party_is_raised_there_in_full_and_elsewhere_in_summary(tmp_path):

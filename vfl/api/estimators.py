@@ -35,7 +35,8 @@ class _VerticalEstimator:
         label: the label column of the active party's table.
         bottom: of every party, or by party.
         widths: bottom width of every party, or by party.
-        model, training, interaction, split: the tables of job.toml of the same name. Nothing is held out by default.
+        model, training, interaction, privacy, split: the tables of job.toml of the same name. Nothing is held out by
+            default.
         policy: of every party; by default any number of rows is accepted.
         seed: public seed of split, batches and initial weights.
 
@@ -54,6 +55,7 @@ class _VerticalEstimator:
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         interaction: Mapping[str, Any] | None = None,
+        privacy: Mapping[str, Any] | None = None,
         split: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -65,6 +67,7 @@ class _VerticalEstimator:
         self.model = model
         self.training = training
         self.interaction = interaction
+        self.privacy = privacy
         self.split = split
         self.policy = policy
         self.seed = seed
@@ -102,6 +105,8 @@ class _VerticalEstimator:
         """
         if y is not None:
             raise ConfigError("labels are a column of the active party's table", remedy="pass y=None and set 'label'")
+        if not (isinstance(tables, Mapping) and tables and all(isinstance(name, str) for name in tables)):
+            raise DataError("tables are given by party", remedy='pass {"bank": bank_table, "telco": telco_table}')
         parties = {name: Party(name, self._table(table), bottom=self._bottom(name), policy=self._policy)
                    for name, table in tables.items()}  # fmt: skip
         active = [name for name, party in parties.items() if party.table.label is not None]
@@ -119,6 +124,7 @@ class _VerticalEstimator:
             model=self.model,
             training=self.training,
             interaction=self.interaction,
+            privacy=self.privacy,
             split=self.split or {"validation": 0.0, "test": 0.0},
         )
         self.run_: Run = simulate(job, active=parties[active[0]], passive=passive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 from collections.abc import Callable, Sequence
@@ -67,7 +68,8 @@ def write_federation(
 
     Everything is for this machine: free ports of loopback, and certificates of a CA whose key is not kept. To move a
     party to another machine, copy its folder, change ``endpoint`` in everybody's federation.toml, and have certificates
-    issued as docs/certificates.md says. Tables in memory are written as Parquet into their party's folder.
+    issued as docs/certificates.md says. Tables in memory are written as Parquet into their party's folder. Paths of
+    what is written are relative, so the whole folder can be moved.
 
     Args:
         folder: made if it is not there; files of an earlier federation in it are replaced.
@@ -86,7 +88,8 @@ def write_federation(
     certificates = _certificates(folder / "certificates", name, names)
     write_toml(folder / "federation.toml", federation)
     write_toml(folder / "job.toml", {**content, "federation": "federation.toml"})
-    write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls_table(certificates[COORDINATOR])})
+    tls = tls_table(certificates[COORDINATOR], folder / COORDINATOR)
+    write_toml(folder / COORDINATOR / "coordinator.toml", {"tls": tls})
     for party in parties:
         _write_party(folder / party.name, party, certificates[party.name])
     files = FederationFiles(folder, names)
@@ -114,9 +117,9 @@ def free_ports(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in sockets]
 
 
-def tls_table(files: TlsFiles) -> dict[str, str]:
-    """The content of ``[tls]`` for these files."""
-    return {key: str(path.absolute()) for key, path in files.model_dump(exclude_defaults=True).items()}
+def tls_table(files: TlsFiles, folder: Path) -> dict[str, str]:
+    """The content of ``[tls]`` for these files, in a file that is in ``folder``."""
+    return {key: os.path.relpath(path, folder) for key, path in files.model_dump(exclude_defaults=True).items()}
 
 
 def write_toml(path: Path, content: dict[str, Any]) -> None:
@@ -133,13 +136,13 @@ def _certificates(directory: Path, federation: str, names: Sequence[str]) -> dic
 
 
 def _write_party(folder: Path, party: Party, certificate: TlsFiles) -> None:
-    content = party.content(job="../job.toml", output="model", tls=tls_table(certificate))
+    content = party.content(job="../job.toml", output="model", tls=tls_table(certificate, folder))
     if callable(party.bottom):
         _check_importable(party.name, content["bottom"]["factory"], party.bottom)
     if party.table.frame is not None:
         path = folder / "table.parquet"
         party.table.frame.write_parquet(path)
-        content["data"] = {**content["data"], "path": str(path.absolute()), "format": "parquet"}
+        content["data"] = {**content["data"], "path": path.name, "format": "parquet"}
     write_toml(folder / "party.toml", content)
     if party.private_seed is not None:
         seed = folder / "private_seed"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfl.configuration.toml_files import read_toml, validated
+from vfl.errors import ConfigError
 from vfl.job.config import JobConfig
 
 if TYPE_CHECKING:
@@ -98,7 +99,17 @@ class Job:
         return int(self._content["seed"])
 
     def content(self, active: Party, passive: Sequence[Party]) -> dict[str, Any]:
-        """The content of job.toml for these parties. Passive bottoms that train are declared."""
+        """The content of job.toml for these parties. Passive bottoms that train are declared.
+
+        Raises:
+            ConfigError: a width is stated for somebody else.
+        """
+        names = [party.name for party in (active, *passive)]
+        if isinstance(self._widths, Mapping) and (stray := [name for name in self._widths if name not in names]):
+            raise ConfigError(
+                f"'widths' of job '{self.name}' names {', '.join(stray)}, which is no party of it",
+                remedy=f"state widths by party: {', '.join(names)}",
+            )
         model = {**self._content.get("model", {})}
         widths = {party.name: self._width(party) for party in (active, *passive)}
         model.setdefault("widths", {name: width for name, width in widths.items() if width is not None})

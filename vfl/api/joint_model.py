@@ -108,7 +108,8 @@ class JointModel:
         """Predicted labels, or values of a regression, (n,) in the order of the active party's rows.
 
         Args:
-            tables: every party's, by name; the label is not read. All must have the ids of the active party's rows.
+            tables: every party's ``vfl.Table``, by name; the label is not read. All must have the ids of the active
+                party's rows.
 
         Raises:
             DataError: a party lacks rows or columns.
@@ -138,6 +139,11 @@ class JointModel:
     def _logits(self, tables: Mapping[str, Table]) -> Tensor:
         if missing := sorted(self._parts.keys() - tables.keys()):
             raise DataError(f"no table of {', '.join(missing)}", remedy="give every party's table")
+        if untold := [name for name in self._parts if not isinstance(tables[name], Table)]:
+            raise DataError(
+                f"what was given of {', '.join(untold)} is no vfl.Table",
+                remedy="wrap it, which says where the ids are: vfl.Table(frame, id='id')",
+            )
         loaded = {name: self._read(tables[name], name) for name in self._parts}
         ids = loaded[self.active].ids
         rows = {name: _positions(table, ids, name) for name, table in loaded.items()}

@@ -115,17 +115,25 @@ async def run_in_memory(
         result = await run_job(setups[0].job, setups[0].federation, network, options)
     except VflError as error:
         ended = await asyncio.gather(*serving.values(), return_exceptions=True)
-        own = [e for e in ended if isinstance(e, VflError) and not isinstance(e, JobAborted)]
-        raise own[0] if own else error from None
+        own = [(name, e) for name, e in zip(serving, ended, strict=True)
+               if isinstance(e, VflError) and not isinstance(e, JobAborted)]  # fmt: skip
+        raise _of_party(*own[0]) if own else error from None
     finally:
         for task in serving.values():
             if not task.done() and (current := asyncio.current_task()) is not None and current.cancelling():
                 task.cancel()
         await asyncio.gather(*serving.values(), return_exceptions=True)
-    for task in serving.values():
+    for name, task in serving.items():
         if (failed := task.result()) is not None:
-            raise failed
+            raise _of_party(name, failed)
     return result
+
+
+def _of_party(name: str, error: VflError) -> VflError:
+    """An error that says "this party", with the name, which a party's own log need not repeat."""
+    if name not in error.summary:
+        error.add_note(f"this party is '{name}'")
+    return error
 
 
 def simulated_federation(active: Party, passive: Sequence[Party]) -> FederationConfig:

@@ -196,16 +196,24 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _table_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that describes the table at ``location``; None if the key does not lead to one."""
+    """The model that describes the table at ``location``; None if the key does not lead to one.
+
+    Where ``kind`` tells several models apart, the key is followed by the kind.
+    """
+    candidates = [model]
     for part in location:
         if isinstance(part, int):
             continue
-        spec = next((spec for name, spec in model.model_fields.items() if part in (name, spec.alias)), None)
-        inner = next(_models_in(spec.annotation), None) if spec else None
-        if inner is None:
+        kinds = {one.model_fields["kind"].default: one for one in candidates if "kind" in one.model_fields}
+        if part in kinds:
+            candidates = [kinds[part]]
+            continue
+        fields = candidates[0].model_fields
+        spec = next((spec for name, spec in fields.items() if part in (name, spec.alias)), None)
+        candidates = list(_models_in(spec.annotation)) if spec else []
+        if not candidates:
             return None
-        model = inner
-    return model
+    return candidates[0]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

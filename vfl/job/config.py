@@ -72,6 +72,10 @@ class JobConfig(Configuration):
     @model_validator(mode="after")
     def _suits_stagewise_training(self) -> JobConfig:
         if not self.stagewise:
+            if self.privacy.relative_noise is not None:
+                raise ValueError(
+                    "privacy.relative_noise is for stagewise training, and this job's is joint: set privacy.z_noise"
+                )
             return self
         if self.model.trainable:
             raise ValueError('training.method "stagewise" is for frozen bottoms: empty model.trainable, or use "joint"')

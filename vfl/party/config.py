@@ -254,12 +254,12 @@ def _check_role(setup: PartySetup) -> None:
         raise ConfigError(
             f"party '{setup.name}' is passive but configures a label column",
             detail=f"data.label_column = '{setup.config.data.label_column}'",
-            remedy="remove data.label_column from party.toml; only the active party holds labels",
+            remedy="remove data.label_column from party.toml (label= of vfl.Table); only the active one holds labels",
         )
     if setup.entry.role is Role.ACTIVE and not has_label:
         raise ConfigError(
             f"party '{setup.name}' is active but configures no label column",
-            remedy="set data.label_column in party.toml",
+            remedy="set data.label_column in party.toml (label= of vfl.Table)",
         )
 
 

@@ -159,7 +159,7 @@ class Credentials:
             raise ConfigError(
                 "the private key does not belong to the certificate",
                 detail=f"{self.files.key} and {self.files.certificate}",
-                remedy="correct tls.key or tls.certificate in party.toml",
+                remedy="correct tls.key or tls.certificate",
             )
         check_own_certificate(loaded.chain, self.federation, loaded.trust, self.name)
 
@@ -249,7 +249,7 @@ def _read(path: Path, key: str) -> bytes:
         raise ConfigError(
             f"the TLS file 'tls.{key}' cannot be read",
             detail=str(error),
-            remedy=f"correct tls.{key} in party.toml, or the file's permissions",
+            remedy=f"correct tls.{key}, or the file's permissions",
         ) from None
 
 
@@ -260,5 +260,5 @@ def _parse_chain(content: bytes, path: Path) -> tuple[x509.Certificate, ...]:
         raise ConfigError(
             "the TLS file 'tls.certificate' is not a PEM certificate",
             detail=f"{path}: {error}",
-            remedy="correct tls.certificate in party.toml",
+            remedy="correct tls.certificate",
         ) from None

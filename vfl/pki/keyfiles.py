@@ -132,7 +132,7 @@ def parse_private_key(content: bytes, path: Path, passphrase: PassphraseSource) 
         raise ConfigError(
             "the private key is not a PEM private key, or its passphrase is wrong",
             detail=f"{path}: {error}",
-            remedy="correct tls.key in party.toml, or the passphrase",
+            remedy="correct tls.key, or the passphrase",
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) or not is_usable(key.public_key()):
         raise ConfigError(

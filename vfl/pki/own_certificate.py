@@ -20,7 +20,7 @@ def check_own_certificate(
         ConfigError: peers would not accept it; the error says why.
     """
     certificate, *intermediates = chain
-    remedy = "correct tls.certificate in party.toml, or have a certificate issued to this party ('vfl keys')"
+    remedy = "correct tls.certificate, or have a certificate issued to this party ('vfl keys')"
     try:
         owner = member_of(certificate, federation)
         trust.check_chain(certificate, intermediates)

@@ -168,7 +168,7 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
         raise ConfigError(
             "the TLS file 'tls.ca' is not a PEM certificate",
             detail=f"{where}: {error}",
-            remedy="correct tls.ca in party.toml",
+            remedy="correct tls.ca",
         ) from None
     for authority in authorities:
         if not _may_sign(authority):

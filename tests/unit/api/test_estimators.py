@@ -63,6 +63,8 @@ def test_what_cannot_be_fitted_or_predicted_says_why(frames):
         model.predict(frames)
     with pytest.raises(DataError, match="0 tables have the label column 'label'"):
         vfl.VerticalClassifier().fit(frames)
+    with pytest.raises(DataError, match="by party"):
+        model.fit(frames["bank"])
     with pytest.raises(ConfigError, match="labels are a column"):
         model.fit(frames, y=[1])
     model.fit(frames)
@@ -70,3 +72,5 @@ def test_what_cannot_be_fitted_or_predicted_says_why(frames):
         model.predict({"bank": frames["bank"]})
     with pytest.raises(DataError, match="telco lacks 40 of the 240 rows"):
         model.predict({**frames, "telco": frames["telco"][:200]})
+    with pytest.raises(DataError, match="given of bank, telco is no"):
+        model.model_.predict(frames)

@@ -237,8 +237,16 @@ def test_an_error_at_a_party_is_raised_in_full(parties, job, frames):
 
 def test_policies_hold_in_a_simulation_too(parties, job):
     bank, telco = parties(policy={"min_aligned_rows": 1000})
-    with pytest.raises(PolicyRefusal, match="fewer than 1000"):
+    with pytest.raises(PolicyRefusal, match="fewer than 1000") as raised:
         vfl.simulate(job, active=bank, passive=[telco])
+    assert raised.value.__notes__ == ["this party is 'telco'"]
+
+
+def test_a_width_of_a_party_that_takes_no_part_is_refused(parties):
+    bank, telco = parties()
+    with pytest.raises(ConfigError, match="names tlco") as raised:
+        vfl.simulate(vfl.Job("credit", task="binary", widths={"tlco": 4}), active=bank, passive=[telco])
+    assert raised.value.remedy == "state widths by party: bank, telco"
 
 
 def test_a_bottom_that_breaks_its_contract_names_its_party(parties, job):

@@ -5,6 +5,7 @@ import pytest
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.errors import ConfigError
+from vfl.models.config import BottomConfig
 
 GOOD = """
 name = "demo"
@@ -54,6 +55,16 @@ def test_an_unknown_key_of_an_optional_table_is_named(path):
     error = refused(path, GOOD + '[tls]\nmodee = "mutual"\n')
     assert "tls.modee" in error.detail
     assert error.remedy == "write 'mode'"
+
+
+def test_an_unknown_key_of_a_table_told_apart_by_its_kind_gets_the_keys_of_that_kind(path):
+    class WithBottom(Configuration):
+        bottom: BottomConfig
+
+    path.write_text('bottom = { kind = "identity", frozen = true }')
+    with pytest.raises(ConfigError) as caught:
+        load_toml(path, WithBottom)
+    assert caught.value.remedy == "use one of: kind, scale"
 
 
 def test_every_problem_is_listed(path):

@@ -51,8 +51,11 @@ def test_where_nothing_varies_there_is_no_noise(outputs, normals):
 
 def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
     noise = MatchedNoise(outputs, 0.5)
-    extreme = np.random.default_rng(4).choice(np.array([-1.0, 1.0]), (2000, 6)) * LARGEST_DEVIATION
-    assert np.linalg.norm(noise.of(extreme), axis=1).max() <= noise.largest_norm(LARGEST_DEVIATION)
+    directions = np.random.default_rng(4).normal(size=(2000, 6))
+    # The norm of 6 normal values exceeds their number's root by at most so many deviations.
+    longest = directions / np.linalg.norm(directions, axis=1, keepdims=True) * (6**0.5 + LARGEST_DEVIATION)
+    norms = np.linalg.norm(noise.of(longest), axis=1)
+    assert 0.5 * noise.largest_norm(LARGEST_DEVIATION) < norms.max() <= noise.largest_norm(LARGEST_DEVIATION)
 
 
 @pytest.mark.parametrize("width", [1, 3])
