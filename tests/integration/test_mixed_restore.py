@@ -127,3 +127,31 @@ def _activations(federation, z_BK, difference_K):
     candidates = np.arange(-bound, bound + 1)
     rest_BCK = center(z_BK[:, None, :] - candidates[:, None] * difference_K, parameters.tau)
     return candidates[np.abs(rest_BCK).max(axis=2).argmin(axis=1)]
+
+
+@pytest.fixture
+def mixed_later(checkpoints, monkeypatch):
+    """A coordinator that has parties agree on a beginning and go back to different checkpoints afterward."""
+    _, newest, older = checkpoints
+    restore_one, align = Coordinator._restore_one, Coordinator._align
+
+    async def nothing(self, prepared):
+        return 0
+
+    async def align_first(self, *, count_only):
+        aligned = await align(self, count_only=count_only)
+        for name, checkpoint in ((CLINIC, older), (ACTIVE, newest)):
+            await restore_one(self, checkpoint, name, self._parties[name])
+        return aligned
+
+    monkeypatch.setattr(Coordinator, "_restore", nothing)
+    monkeypatch.setattr(Coordinator, "_align", align_first)
+
+
+@pytest.mark.usefixtures("mixed_later")
+def test_nothing_is_restored_once_a_state_is_agreed(stopped, monkeypatch):
+    computed = []
+    monkeypatch.setattr(PassiveParty, "begin", lambda self, key: computed.append(self))
+    ended = resume(stopped)
+    assert "requested a checkpoint to be restored after the alignment" in ended.errors[COORDINATOR].summary
+    assert computed == []

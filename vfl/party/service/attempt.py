@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from vfl import messages as m
 from vfl.checkpoints.store import Snapshot
-from vfl.errors import InternalError, PartyRestarted, ProtocolError, VflError, memory_exhausted
-from vfl.ids import CheckpointId, StepKey
+from vfl.errors import InternalError, PartyRestarted, PolicyRefusal, ProtocolError, VflError, memory_exhausted
+from vfl.ids import Batch, CheckpointId, Phase, StepKey
 from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
@@ -27,6 +27,9 @@ PREPARE = "preparation"
 
 REMEMBERED_CALLS = 16
 """Replies kept for repeated calls; the coordinator repeats at most its latest."""
+
+SETUP_CALLS = frozenset({"prepare", "align", "begin"})
+"""Their replies are kept for the whole attempt: done again, they would draw other shares for weights in use."""
 
 
 class OfAttempt(Protocol):
@@ -65,6 +68,9 @@ class Attempt:
         self.guard: ScheduleGuard | None = None
         self.restored_step = SETUP_STEP
         self.error: VflError | None = None
+        self._begun = False
+        self._failed = False
+        self._turn = asyncio.Lock()
         self._progress = Progress()
         self._calls: dict[Hashable, asyncio.Task[Any]] = {}
         self._over = False
@@ -78,10 +84,45 @@ class Attempt:
         self.role.restore(snapshot, checkpoint)
         self.restored_step = snapshot.step
 
+    def check_state_is_open(self) -> None:
+        """Check that the parties have not yet agreed on the state with which they begin or resume.
+
+        Raises:
+            PolicyRefusal: they have.
+        """
+        if self.guard is not None:
+            raise _out_of_order("a checkpoint to be restored after the alignment")
+
     def follow(self, setup: PartySetup, aligned: m.Aligned) -> None:
         """Accept only the calls of the schedule that follows from the job and these rows, from the restored step on."""
         schedule = Schedule(setup.job, aligned.split_rows)
         self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role)
+
+    async def begin(self) -> None:
+        """Take the agreed state as that of the weights.
+
+        Raises:
+            PolicyRefusal: the parties have not agreed on one.
+        """
+        if self.guard is None:
+            raise _out_of_order("the initial weights before the alignment")
+        await self.role.begin(self.setup_key)
+        self._begun = True
+
+    async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
+        """Run the phase that is due; return published metrics. After a phase that failed, none is due any more.
+
+        Two parties may differ in whether a phase failed. Their shares of the weights would no longer belong together.
+
+        Raises:
+            PolicyRefusal: another call is due, or a phase has failed.
+        """
+        self.schedule.phase(key, phase, batch)
+        try:
+            return await self.role.run_phase(key, phase, batch)
+        except BaseException:
+            self._failed = True
+            raise
 
     async def save(self) -> float:
         """Save the trained model, if this attempt trains one; the certified Lipschitz constant.
@@ -91,14 +132,23 @@ class Attempt:
         """
         if self.guard is None:
             return 0.0
-        self.guard.finish()
+        self.schedule.finish()
         return await self.role.save(self.run)
 
     @property
     def schedule(self) -> ScheduleGuard:
-        """What accepts the calls of the schedule in their order."""
+        """What accepts the calls of the schedule in their order.
+
+        Raises:
+            PartyRestarted: nothing was agreed on yet.
+            PolicyRefusal: training has not begun, or a phase has failed.
+        """
         if self.guard is None:
             raise not_prepared()
+        if not self._begun:
+            raise _out_of_order("a step before the initial weights")
+        if self._failed:
+            raise _out_of_order("more of an attempt of which a phase has failed")
         return self.guard
 
     @property
@@ -149,10 +199,17 @@ class Attempt:
         )
 
     async def once(self, key: Hashable, where: str, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
-        """Do the work of a call; a repeated call gets the same reply or error."""
+        """Do the work of a call, after that of earlier calls; a repeated call gets the same reply or error.
+
+        Raises:
+            PolicyRefusal: too many calls wait for their turn.
+        """
         if key not in self._calls:
-            while len(self._calls) >= REMEMBERED_CALLS:
-                self._calls.pop(next(iter(self._calls)))
+            done = [known for known, task in self._calls.items() if task.done() and known not in SETUP_CALLS]
+            if len(self._calls) - len(done) >= REMEMBERED_CALLS:
+                raise _out_of_order("more calls at once than it needs")
+            for known in done[: max(0, len(self._calls) + 1 - REMEMBERED_CALLS)]:
+                del self._calls[known]
             self.where = where
             self._calls[key] = asyncio.ensure_future(self._guarded(work))
             self._calls[key].add_done_callback(_mark_retrieved)
@@ -174,7 +231,8 @@ class Attempt:
     async def _guarded(self, work: Callable[[Attempt], Awaitable[Reply]]) -> Reply:
         count_in(self._progress)
         try:
-            reply = await work(self)
+            async with self._turn:
+                reply = await work(self)
         except VflError as error:
             # A model or checkpoint that ran out of memory has raised its own kind of error.
             known: VflError = memory_exhausted(error, self.where) or error
@@ -205,6 +263,15 @@ def not_prepared() -> PartyRestarted:
     return PartyRestarted(
         "a call arrived for a job that this party has not prepared: the party was restarted",
         remedy="if the run does not recover by itself, 'vfl run --resume' continues from the last checkpoint",
+    )
+
+
+def _out_of_order(asked: str) -> PolicyRefusal:
+    """A party's answer to a coordinator that does not follow the order of an attempt."""
+    _log.warning("refused a call that is out of order", requested=asked)
+    return PolicyRefusal(
+        f"the coordinator requested {asked}",
+        remedy="check that the coordinator runs the same version of vfl; if it does, ask its operator why it deviates",
     )
 
 

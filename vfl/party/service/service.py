@@ -132,6 +132,7 @@ class PartyService:
         """Restore a checkpoint to resume from."""
 
         async def work(attempt: Attempt) -> m.Restored:
+            attempt.check_state_is_open()
             snapshot = await asyncio.to_thread(self._checkpoints.load, call.checkpoint)
             # The interruption may have occurred before this party received the commit.
             await asyncio.to_thread(self._checkpoints.commit, call.checkpoint)
@@ -157,7 +158,7 @@ class PartyService:
         """Agree on initial weights."""
 
         async def work(attempt: Attempt) -> m.Begun:
-            await attempt.role.begin(attempt.setup_key)
+            await attempt.begin()
             self._inbox.reached(StepKey(attempt.run, attempt.restored_step, attempt.number))
             _log.info("training begins", trainable=list(self._setup.job.model.trainable))
             self._callbacks.on_ready(attempt.role.ready())
@@ -173,9 +174,8 @@ class PartyService:
         return await self._once(call.key, this, where, lambda attempt: self._run_phase(attempt, call))
 
     async def _run_phase(self, attempt: Attempt, call: m.PhaseCall) -> m.PhaseReport:
-        attempt.schedule.phase(call.key, call.phase, call.batch)
         before, started = self._traffic.total(attempt.run), time.perf_counter()
-        metrics = await attempt.role.run_phase(call.key, call.phase, call.batch)
+        metrics = await attempt.run_phase(call.key, call.phase, call.batch)
         after = self._traffic.total(attempt.run)
         report = m.PhaseReport(
             seconds=time.perf_counter() - started,
