@@ -98,7 +98,7 @@ async def test_control_calls_arrive_and_are_answered(serving, handler):
     calls = {
         "prepare": (m.Prepare("job@1", "job-1", 0, "digest", "1"), m.Prepared("bank", Role.ACTIVE, 10, 2)),
         "restore": (m.Restore("job@1", "job-1", 0, CHECKPOINT), m.Restored("bank")),
-        "align": (m.Align("job@1", "job-1", 0, False), m.Aligned(10, 6, 2, 2, 4, True)),
+        "align": (m.Align("job@1", "job-1", 0, False), m.Aligned(10, 6, 2, 2, 4)),
         "begin": (m.Begin("job@1", "job-1", 0), m.Begun("bank")),
         "run_phase": (PHASE_CALL, m.PhaseReport(0.25, 3, 4, {"loss": 0.5})),
         "score": (m.Score("job@1", "job-1", 0, Split.TEST, 3), m.Scored({"auc": 0.75})),
