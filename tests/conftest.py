@@ -1,5 +1,10 @@
 """Settings for all tests."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
 import torch
 from hypothesis import settings
 
@@ -12,3 +17,14 @@ torch.set_num_threads(1)
 # For the same reason an example may take long; pytest's own timeout ends what hangs.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True)
+def logs_go_where_they_went() -> Iterator[None]:
+    """A command that a test runs here sets up logging for its process: to a stream that is closed after the test."""
+    logger = logging.getLogger("vfl")
+    handlers, propagate, level = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
+    structlog.contextvars.clear_contextvars()
