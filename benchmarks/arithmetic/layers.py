@@ -156,7 +156,9 @@ class EncryptedLayer:
         keys = {name: SecretKey(PARAMETERS) for name in (ACTIVE, *names)}
         publics = {name: keys[name].public for name in names}
         generators = {name: np.random.default_rng(index) for index, name in enumerate(names)}
-        noise = {name: Releases(name, b"benchmark", secrets.token_bytes(32), NOISE) for name in (ACTIVE, *names)}
+        self._noise = noise = {
+            name: Releases(name, b"benchmark", secrets.token_bytes(32), NOISE) for name in (ACTIVE, *names)
+        }
         self._columns = slice(0, shape.out_width)
         self._active = EncryptedActive(self._layer, PARAMETERS, keys[ACTIVE], publics, self._pools[0], noise[ACTIVE])
         masks = _pairwise_masks(names)
@@ -191,7 +193,7 @@ class EncryptedLayer:
         columns, ids = self._columns, [b"%d" % row for row in range(rows)]
         forward = {}
         for name, side in self._passive.items():
-            labels = side.labels(ids, alpha[name], columns)
+            labels = self._noise[name].labels(ACTIVE, ids, alpha[name], columns)
             forward[name] = side.forward(key, alpha[name], labels, columns)
         run_exchanges({ACTIVE: self._active.forward(key, rows, columns), **forward}, log)
         backward = {name: side.backward(key, alpha[name], columns) for name, side in self._passive.items()}

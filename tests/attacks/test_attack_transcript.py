@@ -277,7 +277,7 @@ def _run_attempts(monkeypatch: pytest.MonkeyPatch, attempts: tuple[int, ...]) ->
         key, transcript = StepKey("job", 0, attempt), Transcript()
         ids = numbered(ROWS * 3)
         sides = {
-            n: side.forward(key, alpha[n], side.labels(ids, alpha[n], layer.columns), layer.columns)
+            n: side.forward(key, alpha[n], side._releases.labels("active", ids, alpha[n], layer.columns), layer.columns)
             for n, side in layer.passive.items()
         }
         z = run_exchanges({"active": layer.active.forward(key, ROWS * 3, layer.columns), **sides}, transcript)["active"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from vfl.he.algebra import times_matrix, transposed_times
 from vfl.he.keys import PublicKey, SecretKey
@@ -78,18 +77,6 @@ class EncryptedPassive:
         given_away = uniform_ring(self._weights.value.shape, self._parameters.tau)
         yield Send((self._shape.active,), WeightShareOffer(given_away))
         self._weights.value = center(self._weights.value - given_away, self._parameters.tau)
-
-    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
-        """See ``PassiveInteraction.labels``."""
-        return self._releases.labels(self._shape.active, row_ids, alpha_q_BD, columns)
-
-    def context(self, columns: slice) -> bytes:
-        """See ``PassiveInteraction.context``."""
-        return self._releases.context(self._shape.active, columns)
-
-    def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
-        """See ``PassiveInteraction.operand_noise``."""
-        return self._releases.operand_noise(labels, width)
 
     def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:
         """F1 to F3: s = Dec(F2) + alpha U + noise + pairwise masks."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from vfl.errors import CheckpointError
 from vfl.he.layout import LINK_MBIT, BackwardLayout, ProductLayout, plan_backward, plan_product
@@ -105,15 +104,6 @@ class PassiveInteraction(Protocol):
 
     def setup(self) -> Exchange[None]:
         """Choose the initial weights and give the active party its part."""
-
-    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
-        """The release label of each row (B) of the next forward pass, if it is of these activations and columns."""
-
-    def context(self, columns: slice) -> bytes:
-        """Digest of what the labels of the next forward pass have in common."""
-
-    def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
-        """Standard normal values (B, width) of these releases, for noise on alpha itself."""
 
     def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:
         """Contribute alpha (B, D), at f_a fractional bits, to Z, with the noise of these release labels."""

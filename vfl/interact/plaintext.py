@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from vfl.he.parameters import Parameters
 from vfl.ids import StepKey
@@ -115,18 +114,6 @@ class PlaintextPassive:
     def setup(self) -> Exchange[None]:
         """Send the initial weights."""
         yield Send((self._shape.active,), ClearWeights(self._initial))
-
-    def labels(self, row_ids: Sequence[bytes], alpha_q_BD: IntArray, columns: slice) -> list[bytes]:
-        """See ``PassiveInteraction.labels``."""
-        return self._releases.labels(self._shape.active, row_ids, alpha_q_BD, columns)
-
-    def context(self, columns: slice) -> bytes:
-        """See ``PassiveInteraction.context``."""
-        return self._releases.context(self._shape.active, columns)
-
-    def operand_noise(self, labels: Sequence[bytes], width: int) -> npt.NDArray[np.float64]:
-        """See ``PassiveInteraction.operand_noise``."""
-        return self._releases.operand_noise(labels, width)
 
     def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:
         """See ``PassiveInteraction.forward``."""

@@ -55,7 +55,7 @@ class Layer:
         self.alpha = alpha
         rows = next(iter(alpha.values())).shape[0]
         sides = {
-            n: p.forward(key, alpha[n], p.labels(numbered(rows), alpha[n], columns), columns)
+            n: p.forward(key, alpha[n], p._releases.labels("active", numbered(rows), alpha[n], columns), columns)
             for n, p in self.passive.items()
         }
         return run_exchanges({"active": self.active.forward(key, rows, columns), **sides}, transcript)["active"]

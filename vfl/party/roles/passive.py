@@ -26,6 +26,7 @@ from vfl.party.roles.worker import LoadedRows
 from vfl.privacy.ledger.release import Purpose, Release
 from vfl.privacy.output_noise import LARGEST_DEVIATION
 from vfl.privacy.pairwise_masks import PairwiseMasks
+from vfl.privacy.releases import Releases
 
 
 class PassiveParty:
@@ -33,6 +34,7 @@ class PassiveParty:
 
     def __init__(self, state: PartyContext) -> None:
         self._state = state
+        self._releases: Releases
         self._interaction: PassiveInteraction
         self._noise: MatchedNoise | None = None
         self._alpha: IntArray | None = None
@@ -98,14 +100,16 @@ class PassiveParty:
         name, parameters = state.setup.name, state.setup.parameters
         generator = state.generator("interaction")
         shaping = () if self._noise is None else (self._noise.digest,)
-        releases = state.releases(state.setup.job.z_noise, *shaping)
+        self._releases = state.releases(state.setup.job.z_noise, *shaping)
         secret = state.keys.secret
         if secret is None:
-            return PlaintextPassive(name, shape, parameters, generator, releases)
+            return PlaintextPassive(name, shape, parameters, generator, self._releases)
         others = {peer: state.keys.shared[peer] for peer in shape.passive if peer != name}
         masks = PairwiseMasks(name, others, parameters.tau)
         active_key = state.keys.peer_encryption[shape.active]
-        return EncryptedPassive(name, shape, parameters, generator, secret, active_key, masks, state.pools, releases)
+        return EncryptedPassive(
+            name, shape, parameters, generator, secret, active_key, masks, state.pools, self._releases
+        )
 
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``. Only the active party has top and scoring phases."""
@@ -133,13 +137,16 @@ class PassiveParty:
 
     async def _interaction_forward(self, key: StepKey, batch: Batch) -> None:
         alpha_BD, columns = self._activations(), self._state.dataset.plan.columns(batch)
-        labels = await asyncio.to_thread(self._interaction.labels, self._state.row_ids(batch), alpha_BD, columns)
-        await asyncio.to_thread(self._charge, key, batch, labels, columns)
+        row_ids, active = self._state.row_ids(batch), self._state.setup.federation.active.name
+        labels = await asyncio.to_thread(self._releases.labels, active, row_ids, alpha_BD, columns)
+        await asyncio.to_thread(self._charge, key, batch, row_ids, labels, columns)
         released_BD = await asyncio.to_thread(self._with_noise, alpha_BD, labels)
         exchange = self._interaction.forward(key, released_BD, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
 
-    def _charge(self, key: StepKey, batch: Batch, labels: Sequence[bytes], columns: slice) -> None:
+    def _charge(
+        self, key: StepKey, batch: Batch, row_ids: Sequence[bytes], labels: Sequence[bytes], columns: slice
+    ) -> None:
         """Count a release before it leaves.
 
         Raises:
@@ -153,16 +160,16 @@ class PassiveParty:
         ratio = setup.job.relative_noise
         # Relative noise is in units of the deviation of Z itself.
         sigma, bound = (ratio, 1.0) if ratio else (setup.job.z_noise, setup.parameters.z_limit)
-        width, context = columns.stop - columns.start, self._interaction.context(columns)
-        release = Release(key.run, setup.job.name, purpose, width, sigma, bound, context)
-        state.ledger.charge(state.row_ids(batch), labels, release, setup.config.policy.max_releases_per_row)
+        context = self._releases.context(setup.federation.active.name, columns)
+        release = Release(key.run, setup.job.name, purpose, columns.stop - columns.start, sigma, bound, context)
+        state.ledger.charge(row_ids, labels, release, setup.config.policy.max_releases_per_row)
 
     def _with_noise(self, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> IntArray:
         """What a release is made of in place of alpha."""
         if self._noise is None:
             return alpha_q_BD
         parameters = self._state.setup.parameters
-        noise_BD = self._noise.of(self._interaction.operand_noise(labels, alpha_q_BD.shape[1]))
+        noise_BD = self._noise.of(self._releases.operand_noise(labels, alpha_q_BD.shape[1]))
         blurred_BD = np.clip(alpha_q_BD * 2.0**-parameters.settings.activation_bits + noise_BD, -1.0, 1.0)
         return quantize_activations(blurred_BD, parameters, None, "the noise of the bottom model")
 
