@@ -208,11 +208,12 @@ class SupervisedRun(Processes):
     def _until(self, condition: Any, what: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while True:
+            none_left = self.all_ended()  # before the condition, which may be that none is left
             self.attend()
             if condition():
                 return
             assert time.monotonic() < deadline, f"still waiting for {what}\n{self._outputs()}"
-            assert not self.all_ended(), f"the run ended before {what}\n{self._outputs()}"
+            assert not none_left, f"the run ended before {what}\n{self._outputs()}"
             time.sleep(_POLL_SECONDS)
 
     def all_ended(self) -> bool:
