@@ -18,14 +18,15 @@ from vfl.he.keys import SecretKey
 from vfl.ids import StepKey
 from vfl.messages import PublicKeys
 from vfl.messages.exchange import Receive, Send
-from vfl.party.peers.key_exchange import KEYS_PURPOSE, AgreedState, SessionKeys
+from vfl.party.peers.key_exchange import KEYS_PURPOSE, AgreedState, OwnPart, SessionKeys
 from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused
 from vfl.privacy.agreement import AgreementKey
 
 KEY = StepKey("job-1", 0, 0)
-STATE = AgreedState(b"statement", 10, 1, b"lineage")
+STATE = AgreedState(b"statement", 10, 1, b"lineage", b"session")
+PART = OwnPart(4, bytes(range(32)))
 FEDERATION = FederationConfig.model_validate(
     {
         "name": "demo",
@@ -64,16 +65,16 @@ class Relay:
 
     def sign_as(self, credentials, message: PublicKeys) -> PublicKeys:
         """Sign the swapped keys, in the name of bank, with a certificate that the relay really has."""
-        contents = (message.he_public_key, message.agreement_key, message.state, message.width)
+        contents = (message.he_public_key, message.agreement_key, message.state, message.width, message.inputs)
         signed_contents = tuple(part.tobytes() for part in contents)
         signed = credentials.sign(Statement(KEYS_PURPOSE, "demo", KEY.run, KEY.attempt, "bank", signed_contents))
         parts = {name: np.frombuffer(getattr(signed, name), np.uint8) for name in ("certificate", "signature")}
         return dataclasses.replace(message, **parts)
 
 
-def own_message(keys: SessionKeys, peer: str, key: StepKey = KEY, state: AgreedState = STATE, width: int = 4):
+def own_message(keys: SessionKeys, peer: str, key: StepKey = KEY, state: AgreedState = STATE, part: OwnPart = PART):
     """What a party sends, and its exchange, which waits for the peer's."""
-    exchange = keys.exchange((peer,), key, state, width)
+    exchange = keys.exchange((peer,), key, state, part)
     sent = next(exchange)
     assert isinstance(sent, Send)
     return sent.message, exchange
@@ -99,7 +100,9 @@ def test_honest_keys_are_taken(parties):
     give(messages["bank"][1], messages["shop"][0])
     secrets = {parties["bank"].shared["shop"].derive_key("x"), parties["shop"].shared["bank"].derive_key("x")}
     assert len(secrets) == 1
-    assert (parties["bank"].peer_widths, parties["shop"].peer_widths) == ({"shop": 4}, {"bank": 4})
+    assert len(parties["bank"].session) == 32
+    assert parties["bank"].session == parties["shop"].session
+    assert (parties["bank"].peer_parts, parties["shop"].peer_parts) == ({"shop": PART}, {"bank": PART})
 
 
 def _bytes(content: bytes) -> np.ndarray:
@@ -111,7 +114,15 @@ OTHER = dataclasses.replace(STATE, step=9)
 
 
 @pytest.mark.parametrize(
-    "change", [{"statement": b"other"}, {"step": 9}, {"attempt": 2}, {"lineage": b""}, {"lineage": b"other"}]
+    "change",
+    [
+        {"statement": b"other"},
+        {"step": 9},
+        {"attempt": 2},
+        {"lineage": b""},
+        {"lineage": b"other"},
+        {"session": b"other"},
+    ],
 )
 def test_a_peer_with_another_state_is_refused_whoever_restored_it(parties, change):
     """A coordinator that restores different checkpoints at two parties would have shares that do not belong together
@@ -127,9 +138,18 @@ def test_a_peer_with_another_state_is_refused_whoever_restored_it(parties, chang
 
 @pytest.mark.parametrize("width", [-1, 513, 10**6])
 def test_a_width_that_cannot_be_is_refused(parties, width):
-    (from_bank, _), (_, shop) = own_message(parties["bank"], "shop", width=width), own_message(parties["shop"], "bank")
+    (from_bank, _) = own_message(parties["bank"], "shop", part=OwnPart(width, PART.inputs))
+    (_, shop) = own_message(parties["shop"], "bank")
     assert isinstance(shop.send(None), Receive)
     with pytest.raises(ProtocolError, match="bank states no width of its bottom from 0 to 512"):
+        shop.send(from_bank)
+
+
+def test_a_commitment_of_another_length_is_refused(parties):
+    (from_bank, _) = own_message(parties["bank"], "shop", part=OwnPart(4, bytes(31)))
+    (_, shop) = own_message(parties["shop"], "bank")
+    assert isinstance(shop.send(None), Receive)
+    with pytest.raises(ProtocolError, match="bank states no commitment of 32 bytes"):
         shop.send(from_bank)
 
 
@@ -163,6 +183,7 @@ def attacks(relay, from_bank, credentials, earlier):
         "bank's keys of another job": earlier[1],
         "another state under the true signature": dataclasses.replace(from_bank, state=_bytes(OTHER.encode())),
         "another width under the true signature": dataclasses.replace(from_bank, width=_bytes(b"5")),
+        "another table under the true signature": dataclasses.replace(from_bank, inputs=_bytes(bytes(32))),
     }
 
 
@@ -177,6 +198,7 @@ ATTACKS = [
     "bank's keys of another job",
     "another state under the true signature",
     "another width under the true signature",
+    "another table under the true signature",
 ]
 
 
@@ -191,7 +213,7 @@ def test_with_the_check_swapped_keys_are_refused(parties, credentials, attack):
         shop.send(message)
     assert parties["shop"].shared == {}
     assert parties["shop"].peer_encryption == {}
-    assert parties["shop"].peer_widths == {}
+    assert parties["shop"].peer_parts == {}
 
 
 def test_without_certificates_keys_are_unsigned_and_the_log_says_so():

@@ -6,9 +6,11 @@ noise on it.
 """
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from support.faults.recovering import run_here, small_federation
 from support.federations.federation import ACTIVE, COORDINATOR
 from support.logs import captured_logs
@@ -127,6 +129,46 @@ def _activations(federation, z_BK, difference_K):
     candidates = np.arange(-bound, bound + 1)
     rest_BCK = center(z_BK[:, None, :] - candidates[:, None] * difference_K, parameters.tau)
     return candidates[np.abs(rest_BCK).max(axis=2).argmin(axis=1)]
+
+
+def second_life(federation, run, checkpoint):
+    """The passive party's checkpoint of the same step and attempt, had it been restarted and given both again."""
+    setup = load_party(federation.path(CLINIC))
+    store = CheckpointStore(setup.config.checkpoints, Origin(run, job_digest(setup.job, setup.federation), CLINIC))
+    snapshot = store.load(checkpoint.parties[CLINIC])
+    name = f"interaction.{ACTIVE}.weights"
+    weights = snapshot.tensors[name]
+    others = {name: torch.from_numpy(np.random.default_rng().integers(-(2**40), 2**40, weights.shape))}
+    facts = {**snapshot.facts, "session": bytes(32).hex()}
+    return store, dataclasses.replace(snapshot, tensors={**snapshot.tensors, **others}, facts=facts)
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["bound to the keys", "bound to its number"])
+def test_one_attempt_in_two_lives_of_a_party_has_two_states(stopped, checkpoints, monkeypatch, bound):
+    """Shares are drawn anew for each set of keys, also where the number of the attempt is the same."""
+    run, newest, _ = checkpoints
+    store, snapshot = second_life(stopped, run, newest)
+    if not bound:
+        snapshot = dataclasses.replace(snapshot, facts={**snapshot.facts, "session": session_at(stopped, run, newest)})
+    other = store.write(snapshot, newest.parties[CLINIC].attempt, durable=True)
+    parties = {**newest.parties, CLINIC: other}
+    restore_one = Coordinator._restore_one
+
+    async def restore(self, checkpoint, name, client):
+        return await restore_one(self, dataclasses.replace(checkpoint, parties=parties), name, client)
+
+    monkeypatch.setattr(Coordinator, "_restore_one", restore)
+    summaries = {name: error.summary for name, error in resume(stopped).errors.items()}
+    agreed = not any("would begin with another state than" in summary for summary in summaries.values())
+    assert agreed != bound, summaries
+    assert bound or "out of range" in summaries[ACTIVE], "Z is that of other weights"
+
+
+def session_at(federation, run, checkpoint):
+    """The session that the active party's checkpoint has."""
+    setup = load_party(federation.path(ACTIVE))
+    store = CheckpointStore(setup.config.checkpoints, Origin(run, job_digest(setup.job, setup.federation), ACTIVE))
+    return store.load(checkpoint.parties[ACTIVE]).facts["session"]
 
 
 @pytest.fixture

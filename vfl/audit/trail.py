@@ -78,7 +78,7 @@ class Terms:
                 "local_epochs": self.job.local_epochs,
                 "batch_size": training.batch_size,
                 "evaluation_batch_size": training.evaluation_batch_size,
-                "z_noise": self.job.z_noise,
+                "z_noise": self.job.privacy.z_noise,
                 "relative_noise": self.job.relative_noise,
                 "d_alpha_noise": self.job.privacy.d_alpha_noise,
                 "trainable": ",".join(self.job.model.trainable),

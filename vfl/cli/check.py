@@ -65,8 +65,9 @@ def _check_job(path: Path) -> str:
     job, federation, parameters = load_job_setup(path)
     return (
         f"job '{job.name}', {job.task.kind}, {job.passes} {'stagewise' if job.stagewise else 'joint'} passes, "
-        f"{job.local_epochs} local epochs, noise {job.z_noise:g} on Z and {job.relative_noise:g} of its deviation, "
-        f"{job.interaction.protocol}, {len(federation.parties)} parties, ring 2^{parameters.tau} at 128 bits: valid"
+        f"{job.local_epochs} local epochs, noise {job.privacy.z_noise:g} on Z and {job.relative_noise:g} of its "
+        f"deviation, {job.interaction.protocol}, {len(federation.parties)} parties, "
+        f"ring 2^{parameters.tau} at 128 bits: valid"
     )
 
 

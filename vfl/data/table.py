@@ -23,7 +23,8 @@ class Table:
     """n rows of a party. Its repr shows only sizes, because rows must not reach a log.
 
     Attributes:
-        ids: n distinct canonical ids as text.
+        ids: n distinct ids as text, normalized by the job's rules.
+        own_ids: the same ids whatever the job's rules, for what outlasts a job.
         numeric: (n, p) float64, NaN where missing, never infinite.
         numeric_names: p column names.
         categorical: (n, c) of str, None where missing.
@@ -33,6 +34,7 @@ class Table:
     """
 
     ids: pl.Series
+    own_ids: pl.Series
     numeric: npt.NDArray[np.float64]
     numeric_names: tuple[str, ...]
     categorical: npt.NDArray[np.object_]
@@ -56,7 +58,8 @@ class Table:
     def bytes(self) -> int:
         """Approximate memory use; a text counts as 64 bytes."""
         labels = 0 if self.labels is None else self.labels.nbytes
-        return int(self.ids.estimated_size()) + self.numeric.nbytes + 64 * self.categorical.size + labels
+        ids = int(self.ids.estimated_size() + self.own_ids.estimated_size())
+        return ids + self.numeric.nbytes + 64 * self.categorical.size + labels
 
     @cached_property
     def digest(self) -> str:
@@ -75,6 +78,7 @@ class Table:
         """The rows at these positions, in this order."""
         return Table(
             ids=self.ids.gather(rows),
+            own_ids=self.own_ids.gather(rows),
             numeric=self.numeric[rows],
             numeric_names=self.numeric_names,
             categorical=self.categorical[rows],
@@ -114,7 +118,7 @@ def load_table(
     piece_finished()
     _check_columns_exist(config, source)
     rows = source.frame.height
-    source, ids = _with_ids(config, source, rules or IdRules())
+    source, ids, own_ids = _with_ids(config, source, rules or IdRules())
     piece_finished()
     kinds = _feature_kinds(config, source)
     if not kinds and (not needs_label if needs_features is None else needs_features):
@@ -135,6 +139,7 @@ def load_table(
         piece_finished()
     return Table(
         ids=ids,
+        own_ids=own_ids,
         numeric=numeric,
         numeric_names=numeric_names,
         categorical=categorical,
@@ -144,8 +149,9 @@ def load_table(
     )
 
 
-def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Source, pl.Series]:
+def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Source, pl.Series, pl.Series]:
     ids = read_ids(source, config.id_columns, rules)
+    own_ids = read_ids(source, config.id_columns, IdRules(columns=rules.columns))
     present = ids.is_not_null()
     if not present.any():
         raise DataError(
@@ -153,9 +159,9 @@ def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Sourc
             detail=f"{source.path}: {', '.join(config.id_columns)} empty in all {ids.len()} rows",
             remedy="correct data.id_column in party.toml, or export the table with its ids",
         )
-    source, ids = source.where(present), ids.filter(present)
+    source, ids, own_ids = source.where(present), ids.filter(present), own_ids.filter(present)
     check_unique(ids, source)
-    return source, ids
+    return source, ids, own_ids
 
 
 def _check_label_column(config: DataConfig, needs_label: bool) -> None:

@@ -18,8 +18,7 @@ from vfl.he.arithmetic.updates import check_rates
 from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.job.tables import (
-    JOINT_NOISE,
-    STAGE_NOISE,
+    RELATIVE_NOISE,
     STAGE_RATES,
     CheckpointPlan,
     InteractionConfig,
@@ -31,7 +30,6 @@ from vfl.job.tables import (
 )
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
 from vfl.privacy.lineage import digest
-from vfl.privacy.output_noise import MIN_NOISE
 
 
 class JobConfig(Configuration):
@@ -72,10 +70,6 @@ class JobConfig(Configuration):
     @model_validator(mode="after")
     def _suits_stagewise_training(self) -> JobConfig:
         if not self.stagewise:
-            if self.privacy.relative_noise is not None:
-                raise ValueError(
-                    "privacy.relative_noise is for stagewise training, and this job's is joint: set privacy.z_noise"
-                )
             return self
         if self.model.trainable:
             raise ValueError('training.method "stagewise" is for frozen bottoms: empty model.trainable, or use "joint"')
@@ -144,19 +138,10 @@ class JobConfig(Configuration):
         return max(1, self.local_epochs // 3)
 
     @property
-    def z_noise(self) -> float:
-        """Standard deviation of the noise that every passive party adds, in units of Z."""
-        if self.privacy.z_noise is not None:
-            return self.privacy.z_noise
-        return MIN_NOISE if self.stagewise else JOINT_NOISE[self.task.kind]
-
-    @property
     def relative_noise(self) -> float:
-        """Noise in units of the standard deviation of each party's part of Z; 0 in joint training."""
-        if not self.stagewise:
-            return 0.0
+        """Noise in units of the standard deviation of each party's part of Z."""
         stated = self.privacy.relative_noise
-        return STAGE_NOISE[self.task.kind] if stated is None else stated
+        return RELATIVE_NOISE[self.task.kind] if stated is None else stated
 
     @property
     def interaction_rate(self) -> float:

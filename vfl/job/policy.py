@@ -28,11 +28,13 @@ class PolicyConfig(Configuration):
         max_passes: refuse jobs with more passes, which use every row more often.
         max_memory_mb: refuse a job for which the whole process may need more memory than this, in MB.
         min_z_noise: refuse a job with less noise on Z.
-        min_relative_noise: refuse a stagewise job with less ``privacy.relative_noise``.
+        min_relative_noise: refuse a job with less ``privacy.relative_noise``.
         min_d_alpha_noise: refuse a job that trains passive bottoms with less noise on what they receive.
         allow_trainable: passive parties whose bottoms may train. What those receive reveals labels, so the active party
             refuses all others; see SECURITY.md.
-        max_releases_per_row: refuse to release a row more often than this, over all runs and jobs of this party.
+        max_interaction_width: refuse jobs whose Z is wider, of which every release tells more numbers of a row.
+        max_releases_per_row: refuse to release a row more often than this, over all runs and jobs of this party; of an
+            active party's gradients, to each receiver.
     """
 
     allow_unencrypted: bool = False
@@ -45,6 +47,7 @@ class PolicyConfig(Configuration):
     min_relative_noise: Annotated[float, Field(ge=0)] = 0.1
     min_d_alpha_noise: Noise = MIN_NOISE
     allow_trainable: tuple[str, ...] = ()
+    max_interaction_width: Count | None = 32
     max_releases_per_row: Count | None = 16
 
     def check_job(self, job: JobConfig, role: Role) -> None:
@@ -72,18 +75,25 @@ class PolicyConfig(Configuration):
         self._check_outputs(job, role)
 
     def _check_outputs(self, job: JobConfig, role: Role) -> None:
-        if job.z_noise < self.min_z_noise:
+        if job.privacy.z_noise < self.min_z_noise:
             raise _refusal(
-                f"its noise on Z of {job.z_noise:g} is below {self.min_z_noise:g}",
+                f"its noise on Z of {job.privacy.z_noise:g} is below {self.min_z_noise:g}",
                 "a lower policy.min_z_noise, or more privacy.z_noise in the job",
             )
-        most = self.max_releases_per_row
-        if role is Role.PASSIVE and most is not None and job.releases_per_row > most:
+        if self.max_interaction_width is not None and job.interaction_width > self.max_interaction_width:
             raise _refusal(
-                f"it releases every training row {job.releases_per_row} times, more often than {most}",
+                f"its Z has {job.interaction_width} columns, more than {self.max_interaction_width}",
+                "a higher policy.max_interaction_width, or a lower model.interaction_width in the job",
+            )
+        most = self.max_releases_per_row
+        # An active party releases gradients, once in each pass, to whoever trains with them.
+        releases = job.releases_per_row if role is Role.PASSIVE else job.passes if job.model.trainable else 0
+        if most is not None and releases > most:
+            raise _refusal(
+                f"it releases every training row {releases} times, more often than {most}",
                 "a higher policy.max_releases_per_row, or fewer training.passes in the job",
             )
-        if job.stagewise and job.relative_noise < self.min_relative_noise:
+        if job.relative_noise < self.min_relative_noise:
             raise _refusal(
                 f"its relative noise of {job.relative_noise:g} is below {self.min_relative_noise:g}",
                 "a lower policy.min_relative_noise, or more privacy.relative_noise in the job",

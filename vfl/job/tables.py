@@ -22,12 +22,9 @@ STAGE_RATES = {"binary": 12.0, "multiclass": 12.0, "regression": 4.0}
 """Learning rates of stagewise training on whitened features of variance 1: several times the inverse curvature of each
 loss, since only the direction of a step matters to a top that scales Z down as it needs."""
 
-STAGE_NOISE = {"binary": 0.4, "multiclass": 0.4, "regression": 0.1}
+RELATIVE_NOISE = {"binary": 0.4, "multiclass": 0.4, "regression": 0.1}
 """Default relative noise by task: where classes are told apart, Z may be far less exact than where a value is
 predicted."""
-
-JOINT_NOISE = {"binary": 0.3, "multiclass": 0.3, "regression": 0.05}
-"""Default noise on Z in joint training, where its scale is not known beforehand."""
 
 
 class OptimizerConfig(Configuration):
@@ -101,15 +98,14 @@ class PrivacyConfig(Configuration):
     """``[privacy]``: standard deviation of the noise on what parties receive.
 
     Attributes:
-        relative_noise: in units of the standard deviation of each party's part of Z, in stagewise training: see
+        relative_noise: in units of the standard deviation of each party's part of Z, whatever it is: see
             ``vfl.party.learning.matched_noise``. By default 0.4, and 0.1 for a regression.
-        z_noise: in addition, in units of Z; every passive party adds as much. By default the least in stagewise
-            training; in joint training 0.3, and 0.05 for a regression.
+        z_noise: in addition, in units of Z; every passive party adds as much.
         d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.
     """
 
     relative_noise: Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)] | None = None
-    z_noise: Noise | None = None
+    z_noise: Noise = MIN_NOISE
     d_alpha_noise: Noise = MIN_NOISE
 
 

@@ -26,8 +26,8 @@ class PublicKeys(Message):
     """A party's public keys for this run: for encryption (residues) and for mask agreement (X25519).
 
     Signed with the key of the sender's certificate (DER; intermediate ones in PEM, usually none), over federation, run,
-    attempt, sender, both keys, the state that the sender begins or resumes with, and the width of its bottom. Without
-    certificates (``insecure-loopback``) the last three fields are empty.
+    attempt, sender, both keys, the state that the sender begins or resumes with, the width of its bottom, and a
+    commitment to its table and bottom. Without certificates (``insecure-loopback``) the last three fields are empty.
     """
 
     kind = "public_keys"
@@ -37,6 +37,7 @@ class PublicKeys(Message):
     agreement_key: Array = tensor("uint8", 1)
     state: Array = tensor("uint8", 1)
     width: Array = tensor("uint8", 1)
+    inputs: Array = tensor("uint8", 1)
     certificate: Array = tensor("uint8", 1)
     intermediates: Array = tensor("uint8", 1)
     signature: Array = tensor("uint8", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vfl.he.layout import plan_backward, plan_product
 from vfl.ids import Role
 from vfl.models.config import DEFAULT_WIDTH
@@ -15,27 +17,28 @@ _COPIES_OF_TABLE = 4
 """As read, selected and preprocessed, plus one copy while one form is converted into another."""
 
 
-def estimated_peak(setup: PartySetup, table_bytes: int) -> int:
+def estimated_peak(setup: PartySetup, table_bytes: int, known_widths: Mapping[str, int]) -> int:
     """Peak memory of the process in bytes, accurate to 25%; fitted to peaks measured with 256 to 8,192 rows a batch.
 
     Args:
         table_bytes: size of the whole table in memory.
+        known_widths: widths of bottoms by party; the default one is assumed of the others.
     """
     role = Role(setup.entry.role)
     total = _LIBRARIES[role] + _COPIES_OF_TABLE * table_bytes
     if setup.job.interaction.protocol != "encrypted":
         return total
-    ciphertexts = _ciphertexts(setup, role)
+    ciphertexts = _ciphertexts(setup, role, known_widths)
     each = 2 * 8 * len(setup.parameters.primes) * setup.parameters.degree
     return total + setup.config.pool_memory_mb * MEBIBYTE + int(_COPIES_OF_CIPHERTEXTS * ciphertexts * each)
 
 
-def _ciphertexts(setup: PartySetup, role: Role) -> int:
+def _ciphertexts(setup: PartySetup, role: Role, known_widths: Mapping[str, int]) -> int:
     """Ciphertexts in one step: activations and products, of all passive parties if active, else the party's own."""
-    model, rows = setup.job.model, setup.job.training.largest_batch
+    rows = setup.job.training.largest_batch
     degree, link, out = setup.parameters.degree, setup.job.interaction.link_mbit, setup.job.interaction_width
-    widths = tuple(model.widths.get(party.name, DEFAULT_WIDTH) for party in setup.federation.passives)
-    own = widths if role is Role.ACTIVE else (model.widths.get(setup.name, DEFAULT_WIDTH),)
+    widths = tuple(known_widths.get(party.name, DEFAULT_WIDTH) for party in setup.federation.passives)
+    own = widths if role is Role.ACTIVE else (known_widths.get(setup.name, DEFAULT_WIDTH),)
     forward = [plan_product(rows, width, out, degree, link) for width in own]
     backward = plan_backward(rows, out, widths, widths, degree, link)
     gradient = backward.blocks.ciphertexts + (backward.rows.ciphertexts if backward.rows else 0)

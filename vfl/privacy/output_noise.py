@@ -83,10 +83,9 @@ class OutputNoise:
         """
         if sigma == 0.0:
             return np.zeros((len(labels), width), dtype=np.int64)
-        draws = width + width % 2
-        content = b"".join(_expanded(self._outputs, label, 32 * draws) for label in labels)
-        words = np.frombuffer(content, dtype="<u8").reshape(len(labels), 2, draws, 2)
-        wide, low = (_gaussian(words[:, part])[:, :width] for part in range(2))
+        content = b"".join(_expanded(self._outputs, label, 32 * width) for label in labels)
+        words = np.frombuffer(content, dtype="<u8").reshape(len(labels), 2, width, 2)
+        wide, low = (_gaussian(words[:, part]) for part in range(2))
         # Added as integers: the sum of two doubles would be rounded again.
         return _integers(wide * (sigma * 2.0**fractional_bits)) + _integers(low * _LOW_ORDER)
 

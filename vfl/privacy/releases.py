@@ -21,19 +21,24 @@ class Releases:
         statement: digest of what all parties agreed on, see ``vfl.job.config.training_statement``.
         secret: 32 bytes that are this party's and never leave it.
         sigma: standard deviation of the noise, in units of what is released.
-        private_state: digest of what else at this party determines the values, such as its aligned table.
+        inputs: digest of what the parties have put into the model before training, such as their tables.
+
+    Attributes:
+        sigma: see above.
+        shaping: digest of what else shapes the noise of the next release.
     """
 
-    def __init__(self, owner: str, statement: bytes, secret: bytes, sigma: float, private_state: bytes = b"") -> None:
+    def __init__(self, owner: str, statement: bytes, secret: bytes, sigma: float, inputs: bytes = b"") -> None:
         self._owner = owner
         self._lineage = Lineage(statement)
         self._secret = secret
         self._noise = OutputNoise(secret)
         # Another key draws other noise, so its releases are other releases.
         self._key_digest = digest("vfl noise key", secret)
-        self._private_state = private_state
+        self._inputs = inputs
         self._history = digest("vfl own operands")
         self.sigma = sigma
+        self.shaping = b""
 
     @property
     def lineage(self) -> bytes:
@@ -63,7 +68,8 @@ class Releases:
             float(self.sigma).hex().encode(),
             f"{columns.start}:{columns.stop}".encode(),
             self.lineage,
-            self._private_state,
+            self._inputs,
+            self.shaping,
             self._key_digest,
             self._history,
         )

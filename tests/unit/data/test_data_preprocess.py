@@ -24,8 +24,10 @@ def make_table(numeric=None, categorical=None, n=None):
     texts = np.empty((n, len(categorical)), dtype=object)
     for position, values in enumerate(categorical.values()):
         texts[:, position] = values
+    ids = pl.Series([str(row) for row in range(n)], dtype=pl.String)
     return Table(
-        pl.Series([str(row) for row in range(n)], dtype=pl.String),
+        ids,
+        ids,
         numbers,
         tuple(numeric),
         texts,

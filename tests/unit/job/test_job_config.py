@@ -152,14 +152,6 @@ def test_what_does_not_fit_stagewise_training_is_refused_with_a_remedy(federatio
     assert says in str(raised.value)
 
 
-def test_relative_noise_is_refused_where_it_would_do_nothing(federation):
-    federation.job["privacy"] = {"relative_noise": 0.5}
-    federation.job["training"] = {"method": "joint"}
-    with pytest.raises(ConfigError, match=r"privacy\.relative_noise is for stagewise training") as raised:
-        load_job(federation.write().path("bank", "job.toml"))
-    assert "set privacy.z_noise" in str(raised.value)
-
-
 def test_stagewise_training_has_a_column_for_each_pass_and_logit():
     assert (_job().passes, _job().interaction_width) == (2, 2)
     multiclass = _job({"task": {"kind": "multiclass", "classes": 5}})

@@ -5,20 +5,20 @@ from vfl.errors import PolicyRefusal
 from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
-from vfl.job.tables import JOINT_NOISE, STAGE_NOISE
+from vfl.job.tables import RELATIVE_NOISE
 from vfl.privacy.output_noise import MIN_NOISE
 
-JOINT, STAGE = JOINT_NOISE["binary"], STAGE_NOISE["binary"]
-"""Noise by default, with either method."""
+RELATIVE = RELATIVE_NOISE["binary"]
+"""Noise by default."""
 
 
-def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobConfig:
+def _job(protocol="encrypted", trainable=(), privacy=None, model=None, **training) -> JobConfig:
     return JobConfig.model_validate(
         {
             "name": "job",
             "seed": 1,
             "task": {"kind": "binary"},
-            "model": {"trainable": list(trainable)},
+            "model": {"trainable": list(trainable), **(model or {})},
             "interaction": {"protocol": protocol},
             "privacy": privacy or {},
             "training": training,
@@ -41,14 +41,28 @@ def _job(protocol="encrypted", trainable=(), privacy=None, **training) -> JobCon
         ({"max_passes": 1}, _job(passes=2), "2 passes over the rows, more than 1", "policy.max_passes"),
         ({"max_passes": 1}, _job(), "2 passes over the rows, more than 1", "policy.max_passes"),  # by default
         ({"min_z_noise": 0.25}, _job(privacy={"z_noise": 0.2}), "noise on Z of 0.2 is below 0.25", "privacy.z_noise"),
-        ({"min_z_noise": 0.5}, _job(method="joint"), f"noise on Z of {JOINT:g} is below 0.5", "policy.min_z_noise"),
+        ({"min_z_noise": 0.5}, _job(method="joint"), "noise on Z of 0.00390625 is below 0.5", "policy.min_z_noise"),
+        (
+            {},
+            _job(model={"interaction_width": 33}, method="joint"),
+            "Z has 33 columns, more than 32",
+            "interaction_width",
+        ),
         (
             {},
             _job(privacy={"relative_noise": 0.05}),
             "relative noise of 0.05 is below 0.1",
             "more privacy.relative_noise",
         ),
-        ({"min_relative_noise": 9.0}, _job(), f"relative noise of {STAGE:g} is below 9", "policy.min_relative_noise"),
+        *(
+            (
+                {"min_relative_noise": 9.0},
+                job,
+                f"relative noise of {RELATIVE:g} is below 9",
+                "policy.min_relative_noise",
+            )
+            for job in (_job(), _job(method="joint"))
+        ),
         (
             {"min_d_alpha_noise": 0.5, "allow_trainable": ("clinic",)},
             _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
@@ -78,8 +92,7 @@ def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why,
             {"min_d_alpha_noise": 0.25, "allow_trainable": ("clinic",)},
             _job(trainable=["clinic"], privacy={"d_alpha_noise": 0.25}),
         ),
-        ({"min_relative_noise": STAGE}, _job()),
-        ({"min_relative_noise": 9.0}, _job(method="joint")),  # where the scale of Z is not known
+        ({"min_relative_noise": RELATIVE}, _job()),
         ({"min_d_alpha_noise": 1.0}, _job()),  # nobody receives d alpha
         ({"allow_trainable": ("clinic", "telco")}, _job(trainable=["telco"])),
     ],
@@ -96,6 +109,15 @@ def test_only_the_active_party_has_to_allow_gradients_that_tell_its_labels(allow
         policy.check_job(job, Role.ACTIVE)
     assert ("telco" in raised.value.summary) == ("telco" not in allowed)
     assert 'policy.allow_trainable = ["clinic", "telco"]' in raised.value.remedy
+
+
+def test_gradients_are_counted_at_the_active_party_and_outputs_at_the_passive_one():
+    policy, trained = PolicyConfig(max_releases_per_row=5, allow_trainable=("clinic",)), {"trainable": ["clinic"]}
+    policy.check_job(_job(passes=5, **trained), Role.ACTIVE)
+    policy.check_job(_job(passes=6, method="joint"), Role.ACTIVE)  # nobody receives d alpha
+    for role, job in ((Role.ACTIVE, _job(passes=6, **trained)), (Role.PASSIVE, _job(passes=6, method="joint"))):
+        with pytest.raises(PolicyRefusal, match="it releases every training row 6 times, more often than 5"):
+            policy.check_job(job, role)
 
 
 def test_too_few_aligned_rows_are_refused():

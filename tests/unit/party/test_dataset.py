@@ -24,7 +24,7 @@ def dataset():
     )
     ids, numbers = pl.Series([f"{row:02}" for row in range(40)]), np.arange(40.0)
     none = np.empty((40, 0), dtype=np.object_)
-    return Dataset(Table(ids, numbers[:, None], ("x",), none, (), numbers), job)
+    return Dataset(Table(ids, ids, numbers[:, None], ("x",), none, (), numbers), job)
 
 
 def test_the_batches_of_a_pass_are_there(dataset):

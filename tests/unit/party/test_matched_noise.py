@@ -27,7 +27,7 @@ def normals() -> np.ndarray:
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 2.0])
 def test_noise_on_z_is_the_stated_part_of_its_deviation_for_any_weights(outputs, normals, ratio):
-    noise = MatchedNoise(outputs, ratio).of(normals)
+    noise = MatchedNoise.fit(outputs, ratio).of(normals)
     weights = np.random.default_rng(1).normal(size=(6, 20)) * np.geomspace(1e-3, 1e3, 20)
     deviations = (outputs @ weights).std(axis=0)
     np.testing.assert_allclose((noise @ weights).std(axis=0), ratio * deviations, rtol=5 / ROWS**0.5)
@@ -36,21 +36,21 @@ def test_noise_on_z_is_the_stated_part_of_its_deviation_for_any_weights(outputs,
 
 def test_every_combination_of_columns_is_blurred_alike(outputs, normals):
     """Averaging columns of Z, or taking their differences, removes nothing: the covariance is that of Z."""
-    noise = MatchedNoise(outputs, 0.5).of(normals)
+    noise = MatchedNoise.fit(outputs, 0.5).of(normals)
     weights = np.random.default_rng(2).normal(size=(6, 3))
     of_noise, of_z = (np.cov(values @ weights, rowvar=False, bias=True) for values in (noise, outputs))
     np.testing.assert_allclose(of_noise, 0.25 * of_z, atol=0.05 * np.abs(of_z).max())
 
 
 def test_where_nothing_varies_there_is_no_noise(outputs, normals):
-    noise = MatchedNoise(outputs, 0.5).of(normals)
+    noise = MatchedNoise.fit(outputs, 0.5).of(normals)
     np.testing.assert_allclose(noise[:, 4], 0.0, atol=1e-9)
     np.testing.assert_allclose(noise[:, 0], noise[:, 5], atol=1e-9)
-    assert not MatchedNoise(outputs, 0.0).of(normals).any()
+    assert not MatchedNoise.fit(outputs, 0.0).of(normals).any()
 
 
 def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
-    noise = MatchedNoise(outputs, 0.5)
+    noise = MatchedNoise.fit(outputs, 0.5)
     directions = np.random.default_rng(4).normal(size=(2000, 6))
     # The norm of 6 normal values exceeds their number's root by at most so many deviations.
     longest = directions / np.linalg.norm(directions, axis=1, keepdims=True) * (6**0.5 + LARGEST_DEVIATION)
@@ -61,8 +61,8 @@ def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
 @pytest.mark.parametrize("width", [1, 3])
 def test_one_column_of_outputs_has_noise_too(normals, width):
     outputs = np.random.default_rng(5).uniform(-1, 1, (100, width))
-    assert MatchedNoise(outputs, 0.5).width == width
-    assert MatchedNoise(outputs, 0.5).of(normals[:, :width]).std() == pytest.approx(0.5 * outputs.std(), rel=0.1)
+    assert MatchedNoise.fit(outputs, 0.5).width == width
+    assert MatchedNoise.fit(outputs, 0.5).of(normals[:, :width]).std() == pytest.approx(0.5 * outputs.std(), rel=0.1)
 
 
 # --- the range of Z ---

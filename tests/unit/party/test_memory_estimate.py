@@ -13,7 +13,8 @@ CLINIC = "clinic"
 
 
 def estimate(federation, name=CLINIC, table_bytes=0):
-    return estimated_peak(load_party(federation.path(name)), table_bytes)
+    setup = load_party(federation.path(name))
+    return estimated_peak(setup, table_bytes, setup.job.model.widths)
 
 
 WIDE = {ACTIVE: 4, CLINIC: 64}

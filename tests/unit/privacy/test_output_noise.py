@@ -77,7 +77,7 @@ def test_equal_labels_draw_equal_noise_and_others_independent_noise():
 
 
 def _labels(receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=None, **changes) -> list[bytes]:
-    given = {"owner": "clinic", "statement": b"statement", "secret": SECRET, "sigma": 0.25, "private_state": b"table"}
+    given = {"owner": "clinic", "statement": b"statement", "secret": SECRET, "sigma": 0.25, "inputs": b"table"}
     releases = Releases(**{**given, **changes})
     if lineage is not None:
         releases.move_to(lineage)
@@ -91,7 +91,7 @@ def _labels(receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=
         {"receiver": "hub"},
         {"statement": b"another job"},
         {"lineage": bytes(32)},
-        {"private_state": b"another table"},
+        {"inputs": b"another table"},
         {"sigma": 0.250001},
         {"columns": slice(1, 2)},
         {"columns": slice(0, 3)},

@@ -89,7 +89,7 @@ def _job(data: DemoData, dataset: str, seed: int, epochs: int | None, trained: S
 
 def _policy(trained: Sequence[str], *, active: bool) -> dict[str, Any]:
     """What parties have to allow for passive bottoms to train."""
-    return {"allow_trainable": list(trained)} if active else {"max_releases_per_row": 1000}
+    return {"max_releases_per_row": 1000} | ({"allow_trainable": list(trained)} if active else {})
 
 
 def _party(data: DemoData, name: str, table: Path, seed: int, trained: Sequence[str]) -> Party:

@@ -34,7 +34,7 @@ class Dataset:
         self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
         self._features = self.preprocessor.transform(aligned)
         self.labels = aligned.labels
-        self._ids = [row_id.encode() for row_id in aligned.ids]
+        self._own_ids = [row_id.encode() for row_id in aligned.own_ids]
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 
     def rows_of(self, split: Split) -> Rows:
@@ -66,8 +66,8 @@ class Dataset:
         return self._features.select(rows)
 
     def ids_of(self, rows: Rows) -> list[bytes]:
-        """Ids of some rows."""
-        return [self._ids[row] for row in rows]
+        """Ids of some rows, as this party's own table has them."""
+        return [self._own_ids[row] for row in rows]
 
     def _batches(self, split: Split, epoch: int) -> list[Rows]:
         if self._planned is None or self._planned[0] != (split, epoch):

@@ -23,10 +23,12 @@ from vfl.party.learning.bottom import BottomTrainer, prefixed, under
 
 _ROWS = "rows"
 _TABLE = "table"
+_SESSION = "session"
 _SEED = "seed"
 _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
+_NOISE = "noise"
 
 
 class Restorable(Protocol):
@@ -43,6 +45,7 @@ def take_snapshot(
     preprocessor: Preprocessor,
     bottom: BottomTrainer | None,
     seed: int,
+    session: bytes,
 ) -> Snapshot:
     """Take a snapshot of the state that both roles have.
 
@@ -50,15 +53,34 @@ def take_snapshot(
         rows: positions of the aligned rows in the party's full table.
         table: the aligned rows.
         seed: derived from the party's private seed, to recognize that seed later.
+        session: digest of the keys of the attempt, which tells it from every other one.
     """
+    facts = {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed), _SESSION: session.hex()}
     tensors = {_ROWS: torch.from_numpy(rows)} | (prefixed(_BOTTOM, bottom.state()) if bottom else {})
-    return Snapshot(step, tensors, {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed)})
+    return Snapshot(step, tensors, facts)
 
 
 def with_weights(snapshot: Snapshot, weights: Mapping[str, IntArray]) -> Snapshot:
     """The snapshot with a side's interaction weights added, as provided by the interaction."""
     tensors = prefixed(_INTERACTION, {name: torch.from_numpy(value) for name, value in weights.items()})
     return Snapshot(snapshot.step, {**snapshot.tensors, **tensors}, snapshot.facts)
+
+
+def with_noise(snapshot: Snapshot, factor_DD: npt.NDArray[np.float64]) -> Snapshot:
+    """The snapshot with the factor of a passive party's matched noise added."""
+    return Snapshot(snapshot.step, {**snapshot.tensors, _NOISE: torch.from_numpy(factor_DD)}, snapshot.facts)
+
+
+def noise_factor(snapshot: Snapshot) -> npt.NDArray[np.float64]:
+    """The factor of the matched noise from a passive party's snapshot.
+
+    Raises:
+        CheckpointError: it has none.
+    """
+    if _NOISE not in snapshot.tensors:
+        raise CheckpointError("the checkpoint is not one of a passive party", remedy="start a new run")
+    factor_DD: npt.NDArray[np.float64] = snapshot.tensors[_NOISE].numpy()
+    return factor_DD
 
 
 def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int64], Table]:
@@ -102,6 +124,11 @@ def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: Botto
 def interaction_weights(snapshot: Snapshot) -> dict[str, IntArray]:
     """A side's interaction weights from a snapshot."""
     return {name: value.numpy() for name, value in under(_INTERACTION, snapshot.tensors).items()}
+
+
+def session_of(snapshot: Snapshot) -> bytes:
+    """Digest of the keys of the attempt that took the snapshot; empty if it has none."""
+    return bytes.fromhex(snapshot.facts.get(_SESSION, ""))
 
 
 def lineage_of(snapshot: Snapshot) -> bytes:

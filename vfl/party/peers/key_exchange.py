@@ -18,11 +18,12 @@ from vfl.models.config import MAX_WIDTH
 from vfl.pki.credentials import Credentials
 from vfl.pki.statements import Signature, Statement
 from vfl.privacy.agreement import AgreementKey, SharedSecret
+from vfl.privacy.lineage import DIGEST_BYTES, digest
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
 
-KEYS_PURPOSE = "vfl/public-keys/2"
+KEYS_PURPOSE = "vfl/public-keys/3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,35 @@ class AgreedState:
         statement: digest of what determines the model, see ``vfl.job.config.training_statement``.
         step, attempt: of the checkpoint; 0 at the beginning.
         lineage: head of the checkpoint's hash chain of what has shaped the weights; empty at the beginning.
+        session: digest of the keys of the attempt that took the checkpoint (``SessionKeys``); empty at the beginning. A
+            party that was restarted accepts the number of an attempt once more, and then has other shares.
     """
 
     statement: bytes
     step: int = 0
     attempt: int = 0
     lineage: bytes = b""
+    session: bytes = b""
 
     def encode(self) -> bytes:
         """As it is signed."""
-        content = {"statement": self.statement.hex(), "lineage": self.lineage.hex()}
-        return json.dumps(content | {"step": self.step, "attempt": self.attempt}, sort_keys=True).encode()
+        digests = {"statement": self.statement, "lineage": self.lineage, "session": self.session}
+        content = {name: value.hex() for name, value in digests.items()}
+        return json.dumps({**content, "step": self.step, "attempt": self.attempt}, sort_keys=True).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPart:
+    """What a party states of its own part of the model, signed for its peers.
+
+    Attributes:
+        width: of its bottom.
+        inputs: commitment to its table, preprocessing and bottom: 32 bytes that change whenever one of these does. The
+            others bind their noise to it, since these shape the weights as well.
+    """
+
+    width: int
+    inputs: bytes = bytes(DIGEST_BYTES)
 
 
 class SessionKeys:
@@ -65,8 +84,9 @@ class SessionKeys:
     Attributes:
         secret: this party's encryption key pair; None in jobs without encryption.
         peer_encryption: public encryption key of each peer; empty in jobs without encryption.
-        peer_widths: width of each peer's bottom, as it has signed it.
+        peer_parts: what each peer has signed of its own part.
         shared: secret shared with each peer.
+        session: digest of all parties' public keys, which no two attempts have in common; empty before the exchange.
     """
 
     def __init__(
@@ -79,33 +99,36 @@ class SessionKeys:
         self._agreement = AgreementKey()
         self.secret = SecretKey(parameters) if encrypted else None
         self.peer_encryption: dict[str, PublicKey] = {}
-        self.peer_widths: dict[str, int] = {}
+        self.peer_parts: dict[str, OwnPart] = {}
+        self.session = b""
         self.shared: dict[str, SharedSecret] = {}
 
-    def exchange(self, peers: Sequence[str], key: StepKey, state: AgreedState, width: int) -> Exchange[None]:
+    def exchange(self, peers: Sequence[str], key: StepKey, state: AgreedState, part: OwnPart) -> Exchange[None]:
         """Send this party's public keys to every peer and receive theirs.
 
         Args:
             key: the job and attempt that the keys are for.
             state: what this party begins or resumes with.
-            width: of this party's bottom.
+            part: what this party states of its own.
 
         Raises:
             AccessDenied: a peer's keys are not signed by that peer for this job and attempt.
             MismatchError: a peer resumes from another checkpoint, or has other files.
         """
-        own = state.encode()
-        yield Send(tuple(peers), self._signed(key, own, width))
+        own, keys = state.encode(), {self._name: self._agreement.public_bytes}
+        yield Send(tuple(peers), self._signed(key, own, part))
         for peer in peers:
             theirs = yield from receive(peer, PublicKeys)
             self._check(theirs, peer, key)
             if theirs.state.tobytes() != own:
                 raise self._other_state(peer, own, theirs.state.tobytes())
-            self.peer_widths[peer] = _width(theirs, peer)
-            self.shared[peer] = self._agreement.agree(theirs.agreement_key.tobytes(), self._name, peer)
+            self.peer_parts[peer] = _own_part(theirs, peer)
+            keys[peer] = theirs.agreement_key.tobytes()
+            self.shared[peer] = self._agreement.agree(keys[peer], self._name, peer)
             if self.secret:
                 encryption = theirs.he_public_key.tobytes()
                 self.peer_encryption[peer] = PublicKey.from_bytes(self._parameters, encryption, peer)
+        self.session = digest("vfl session", *(part for name in sorted(keys) for part in (name.encode(), keys[name])))
 
     def _other_state(self, peer: str, own: bytes, theirs: bytes) -> MismatchError:
         detail = f"{self._name}: {own.decode()}; {peer}: {theirs[:1000].decode(errors='replace')}"
@@ -117,22 +140,19 @@ class SessionKeys:
             "shares of different checkpoints would give activations away",
         )
 
-    def _signed(self, key: StepKey, state: bytes, width: int) -> PublicKeys:
+    def _signed(self, key: StepKey, state: bytes, part: OwnPart) -> PublicKeys:
         encryption = self.secret.public.to_bytes() if self.secret else b""
         agreement = self._agreement.public_bytes
-        stated = str(width).encode()
-        statement = self._statement(self._name, key, encryption, agreement, state, stated)
+        contents = (encryption, agreement, state, str(part.width).encode(), part.inputs)
+        statement = self._statement(self._name, key, *contents)
         _log.info("own keys", fingerprint=statement.fingerprint(), signed=self._credentials is not None)
         if self._credentials is None:
-            return PublicKeys(
-                _bytes(encryption), _bytes(agreement), _bytes(state), _bytes(stated), *(_bytes(b"") for _ in range(3))
-            )
+            return PublicKeys(*map(_bytes, (*contents, b"", b"", b"")))
         signed = self._credentials.sign(statement)
-        parts = (encryption, agreement, state, stated, signed.certificate, signed.intermediates, signed.signature)
-        return PublicKeys(*map(_bytes, parts))
+        return PublicKeys(*map(_bytes, (*contents, signed.certificate, signed.intermediates, signed.signature)))
 
     def _check(self, theirs: PublicKeys, peer: str, key: StepKey) -> None:
-        contents = (theirs.he_public_key, theirs.agreement_key, theirs.state, theirs.width)
+        contents = (theirs.he_public_key, theirs.agreement_key, theirs.state, theirs.width, theirs.inputs)
         statement = self._statement(peer, key, *(part.tobytes() for part in contents))
         if self._credentials is not None:
             parts = (theirs.certificate, theirs.intermediates, theirs.signature)
@@ -146,14 +166,16 @@ class SessionKeys:
         return Statement(KEYS_PURPOSE, self._federation, key.run, key.attempt, sender, contents)
 
 
-def _width(theirs: PublicKeys, peer: str) -> int:
-    text = theirs.width.tobytes()
+def _own_part(theirs: PublicKeys, peer: str) -> OwnPart:
+    text, inputs = theirs.width.tobytes(), theirs.inputs.tobytes()
+    problem = ""
     if not text.isdigit() or len(text) > len(str(MAX_WIDTH)) or int(text) > MAX_WIDTH:
-        raise ProtocolError(
-            f"{peer} states no width of its bottom from 0 to {MAX_WIDTH}",
-            remedy="check that every party runs the same version of vfl",
-        )
-    return int(text)
+        problem = f"no width of its bottom from 0 to {MAX_WIDTH}"
+    elif len(inputs) != DIGEST_BYTES:
+        problem = "no commitment of 32 bytes to its table and bottom"
+    if problem:
+        raise ProtocolError(f"{peer} states {problem}", remedy="check that every party runs the same version of vfl")
+    return OwnPart(int(text), inputs)
 
 
 def _bytes(content: bytes) -> np.ndarray:

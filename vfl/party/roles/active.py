@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_active
 from vfl.party.roles.worker import LoadedRows
+from vfl.privacy.releases import Releases
 
 _UPPER = "upper"
 _KEPT = "kept"
@@ -45,6 +46,7 @@ class ActiveParty:
         self._upper: TopTrainer
         self._kept: KeptOutputs
         self._shape: InteractionShape
+        self._releases: Releases
         self._interaction: ActiveInteraction
         self._alpha: Tensor | None = None
         self._z: IntArray | None = None
@@ -113,7 +115,7 @@ class ActiveParty:
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
         parameters = state.setup.parameters
-        releases = state.releases(state.setup.job.privacy.d_alpha_noise)
+        releases = self._releases = state.releases(state.setup.job.privacy.d_alpha_noise)
         if state.keys.secret is None:
             return PlaintextActive(shape, parameters, releases)
         return EncryptedActive(shape, parameters, state.keys.secret, state.keys.peer_encryption, state.pools, releases)
@@ -163,9 +165,16 @@ class ActiveParty:
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase ran before the top phase")
         self._check_step(d_z_BK)
-        columns = self._state.dataset.plan.columns(batch)
-        exchange = self._interaction.backward(key, d_z_BK, self._state.row_ids(batch), columns)
+        columns, row_ids = self._state.dataset.plan.columns(batch), self._state.row_ids(batch)
+        for receiver in sorted(self._shape.gradient_receivers):
+            await asyncio.to_thread(self._charge, key, receiver, d_z_BK, row_ids, columns)
+        exchange = self._interaction.backward(key, d_z_BK, row_ids, columns)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
+
+    def _charge(self, key: StepKey, receiver: str, d_z_BK: IntArray, row_ids: Sequence[bytes], columns: slice) -> None:
+        """Count a release of d alpha before it leaves."""
+        labels, width = self._releases.labels(receiver, row_ids, d_z_BK, columns), self._shape.widths[receiver]
+        self._state.disclosure.of_gradients(self._releases, key.run, receiver, row_ids, labels, columns, width)
 
     def _check_step(self, d_z_BK: IntArray) -> None:
         """In stagewise training the passive parties check it, who know their activations: see ``OutputScale``."""

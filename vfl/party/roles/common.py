@@ -30,14 +30,22 @@ from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
-from vfl.party.learning.snapshots import aligned_table, lineage_of, restore_bottom, take_snapshot, with_weights
+from vfl.party.learning.inputs import commit_to_inputs
+from vfl.party.learning.snapshots import (
+    aligned_table,
+    lineage_of,
+    restore_bottom,
+    session_of,
+    take_snapshot,
+    with_weights,
+)
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
-from vfl.party.peers.key_exchange import AgreedState, SessionKeys
+from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
 from vfl.party.roles.common_ids import CommonIds
+from vfl.party.roles.disclosure import Disclosure
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
-from vfl.privacy.ledger.ledger import DisclosureLedger
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
@@ -72,12 +80,14 @@ class PartyContext:
         self._private_seed = setup.own_seed()
         self._statement = training_statement(setup.job, setup.federation)
         self._agreed = AgreedState(self._statement)
-        self._ledger: DisclosureLedger | None = None
+        self.disclosure = Disclosure(setup)
         self._table: Table | None = None
+        self._table_bytes = 0
         self._rows = np.empty(0, dtype=np.int64)
         self._common_ids = CommonIds(setup, mail)
         self.restored: Snapshot | None = None
         self.dataset: Dataset
+        self._inputs = b""
         self.bottom: BottomTrainer | None = None
 
     def seed(self, label: str) -> int:
@@ -88,35 +98,21 @@ class PartyContext:
         """A training generator of this party for one purpose in this job: no other job draws the same."""
         return training_generator(derive_entropy(self._private_seed, self._statement.hex(), *labels))
 
-    def releases(self, sigma: float, *shaping: bytes) -> Releases:
+    def _secret(self, *labels: str) -> bytes:
+        return derive_entropy(self._private_seed, *labels).to_bytes(32, "big")
+
+    def releases(self, sigma: float) -> Releases:
         """What this party's noise is drawn from, at a standard deviation of ``sigma``.
 
-        Args:
-            shaping: digests of what else determines the noise.
+        What every party has put into the model is part of each label: the weights that a release is made with depend on
+        all of it.
         """
-        secret = derive_entropy(self._private_seed, "output noise").to_bytes(32, "big")
-        own = digest("own state", self._loaded.digest.encode(), self.dataset.preprocessor.to_json().encode(), *shaping)
-        return Releases(self.setup.name, self._statement, secret, sigma, own)
-
-    @property
-    def ledger(self) -> DisclosureLedger:
-        """This party's disclosure ledger, open until ``close``.
-
-        Raises:
-            LedgerError: it cannot be used.
-        """
-        if self._ledger is None:
-            self._ledger = self.setup.config.open_ledger()
-        return self._ledger
-
-    def close(self) -> None:
-        """Close what is open."""
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        peers = self.keys.peer_parts
+        inputs = digest("all inputs", self._inputs, *(peers[name].inputs for name in sorted(peers)))
+        return Releases(self.setup.name, self._statement, self._secret("output noise"), sigma, inputs)
 
     def row_ids(self, batch: Batch) -> list[bytes]:
-        """The ids of a batch (B), as bytes."""
+        """The ids of a batch (B), as this party's own table has them: the rules of a job do not change them."""
         return self.dataset.ids_of(self.dataset.batch_rows(batch))
 
     def kernel(self, rows: int) -> tuple[int, ...]:
@@ -131,13 +127,18 @@ class PartyContext:
             DataError: the table cannot be used.
             PolicyRefusal: with this table, the job may need more memory than this party allows.
         """
-        setup = self.setup
-        table = await asyncio.to_thread(setup.load_table)
-        estimate = estimated_peak(setup, table.bytes)
-        _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=setup.config.policy.max_memory_mb)
-        setup.config.policy.check_memory(estimate)
+        table = await asyncio.to_thread(self.setup.load_table)
+        self._table_bytes = table.bytes
+        self._check_memory(self.setup.job.model.widths)
         self._table = table
         return LoadedRows(len(table), table.dropped)
+
+    def _check_memory(self, widths: Mapping[str, int]) -> None:
+        """Check the memory that the job may need with these widths; others are as by default."""
+        policy = self.setup.config.policy
+        estimate = estimated_peak(self.setup, self._table_bytes, widths)
+        _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=policy.max_memory_mb)
+        policy.check_memory(estimate)
 
     async def count_common_ids(self, key: StepKey) -> Aligned:
         """Count the ids that all parties have in common, without revealing which.
@@ -172,11 +173,18 @@ class PartyContext:
     def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
         """See ``RoleWorker``."""
         self.restored = snapshot
-        self._agreed = AgreedState(self._statement, checkpoint.step, checkpoint.attempt, lineage_of(snapshot))
+        self._agreed = AgreedState(
+            self._statement, checkpoint.step, checkpoint.attempt, lineage_of(snapshot), session_of(snapshot)
+        )
 
     def exchange_keys(self, key: StepKey) -> Exchange[None]:
         """Exchange public keys with all peers, and check that they begin or resume with the same state."""
-        return self.keys.exchange(self.setup.peers, key, self._agreed, self.width)
+        return self.keys.exchange(self.setup.peers, key, self._agreed, OwnPart(self.width, self._inputs))
+
+    @property
+    def trains(self) -> bool:
+        """Whether this party has a bottom that trains."""
+        return self.bottom is not None and self.bottom.bottom.trainable
 
     @property
     def width(self) -> int:
@@ -186,7 +194,7 @@ class PartyContext:
     @property
     def widths(self) -> dict[str, int]:
         """Width of every party's bottom, as each has signed it for its peers."""
-        known = {**self.keys.peer_widths, self.setup.name: self.width}
+        known = {name: part.width for name, part in self.keys.peer_parts.items()} | {self.setup.name: self.width}
         return {name: known[name] for name in self.setup.federation.names if name in known}
 
     async def build(self) -> Aligned:
@@ -205,6 +213,8 @@ class PartyContext:
         if self._loaded.has_features and setup.job.model.widths.get(setup.name) != 0:
             self.bottom = self._build_bottom()
         setup.check_width(self.width)
+        secret = self._secret("inputs", self._statement.hex())
+        self._inputs = commit_to_inputs(secret, self._loaded, self.dataset.preprocessor, setup.bottom, self.bottom)
         if self.restored is not None:
             restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
@@ -241,8 +251,10 @@ class PartyContext:
 
         Raises:
             ParameterError: the analytic bounds do not hold for the resulting layouts.
+            PolicyRefusal: with these widths, the job may need more memory than this party allows.
         """
         setup, widths = self.setup, self.widths
+        self._check_memory(widths)
         active = setup.federation.active.name
         shape = InteractionShape(
             active=active,
@@ -283,5 +295,6 @@ class PartyContext:
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state that both roles have after a step, with this side's interaction weights."""
         preprocessor, seed = self.dataset.preprocessor, self.seed("checkpoints")
-        common = take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed)
+        session = self.keys.session
+        common = take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed, session)
         return with_weights(common, weights)

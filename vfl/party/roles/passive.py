@@ -19,11 +19,10 @@ from vfl.messages import Aligned
 from vfl.models.tasks import make_task
 from vfl.party.learning.matched_noise import MatchedNoise
 from vfl.party.learning.output_scale import OutputScale
-from vfl.party.learning.snapshots import interaction_weights
+from vfl.party.learning.snapshots import interaction_weights, noise_factor, with_noise
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
-from vfl.privacy.ledger.release import Purpose, Release
 from vfl.privacy.output_noise import LARGEST_DEVIATION
 from vfl.privacy.pairwise_masks import PairwiseMasks
 from vfl.privacy.releases import Releases
@@ -36,7 +35,7 @@ class PassiveParty:
         self._state = state
         self._releases: Releases
         self._interaction: PassiveInteraction
-        self._noise: MatchedNoise | None = None
+        self._noise: MatchedNoise
         self._alpha: IntArray | None = None
         self._d_alpha: npt.NDArray[np.float64] | None = None
         self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[None]]] = {
@@ -67,23 +66,39 @@ class PassiveParty:
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
-        if self._state.setup.job.stagewise:
-            await asyncio.to_thread(self._prepare_noise)
-        self._interaction = self._make_interaction(self._state.interaction_shape())
+        shape = self._state.interaction_shape()
+        self._releases = self._state.releases(self._state.setup.job.privacy.z_noise)
+        await asyncio.to_thread(self._prepare_noise)
+        self._interaction = self._make_interaction(shape)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
 
     def _prepare_noise(self) -> None:
-        """Fit the noise to the outputs of the frozen bottom, and check the range of Z by them.
+        """Fit the noise to the outputs of the bottom, or restore it; check the range of Z by a frozen bottom's outputs.
 
         Raises:
             RangeError: Z could leave its range unnoticed.
         """
         state, setup = self._state, self._state.setup
+        if state.restored is None:
+            self._fit_noise()
+        else:
+            self._use(MatchedNoise(noise_factor(state.restored), setup.job.relative_noise))
+        if setup.job.stagewise:
+            self._check_range()
+
+    def _fit_noise(self) -> None:
+        outputs_ND = self._state.outputs(tuple(Split))
+        self._use(MatchedNoise.fit(outputs_ND, self._state.setup.job.relative_noise))
+
+    def _use(self, noise: MatchedNoise) -> None:
+        self._noise, self._releases.shaping = noise, noise.digest
+
+    def _check_range(self) -> None:
+        state, setup = self._state, self._state.setup
         training_ND, rest_ND = (state.outputs(splits) for splits in ((Split.TRAIN,), (Split.VALIDATION, Split.TEST)))
-        self._noise = MatchedNoise(training_ND, setup.job.relative_noise)
         bound = make_task(setup.job.task).gradient_bound or MAX_GRADIENT
         largest = np.sqrt((np.concatenate([training_ND, rest_ND]) ** 2).sum(axis=1).max(initial=0.0))
         # What is released is clamped to [-1, 1] in every component.
@@ -93,14 +108,12 @@ class PassiveParty:
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        return self._state.snapshot(step, self._interaction.state())
+        return with_noise(self._state.snapshot(step, self._interaction.state()), self._noise.factor_DD)
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
         name, parameters = state.setup.name, state.setup.parameters
         generator = state.generator("interaction")
-        shaping = () if self._noise is None else (self._noise.digest,)
-        self._releases = state.releases(state.setup.job.z_noise, *shaping)
         secret = state.keys.secret
         if secret is None:
             return PlaintextPassive(name, shape, parameters, generator, self._releases)
@@ -122,11 +135,13 @@ class PassiveParty:
 
     def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
+        if state.trains and batch.split is Split.TRAIN and batch.index == 0:
+            self._fit_noise()  # outputs are others than in the last pass
         alpha_BD = state.alpha(key, batch)
-        if alpha_BD is None or state.bottom is None:
+        if alpha_BD is None:
             raise RuntimeError("the passive party has no bottom")
         # A frozen bottom has one output for each row, which is rounded once and for all.
-        generator = state.generator("rounding", key.step) if state.bottom.bottom.trainable else None
+        generator = state.generator("rounding", key.step) if state.trains else None
         layer = f"the bottom model of {state.setup.name}"
         return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
 
@@ -139,34 +154,15 @@ class PassiveParty:
         alpha_BD, columns = self._activations(), self._state.dataset.plan.columns(batch)
         row_ids, active = self._state.row_ids(batch), self._state.setup.federation.active.name
         labels = await asyncio.to_thread(self._releases.labels, active, row_ids, alpha_BD, columns)
-        await asyncio.to_thread(self._charge, key, batch, row_ids, labels, columns)
+        charge = self._state.disclosure.of_outputs
+        await asyncio.to_thread(charge, self._releases, key.run, batch.split, row_ids, labels, columns)
         released_BD = await asyncio.to_thread(self._with_noise, alpha_BD, labels)
         exchange = self._interaction.forward(key, released_BD, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's forward pass")
 
-    def _charge(
-        self, key: StepKey, batch: Batch, row_ids: Sequence[bytes], labels: Sequence[bytes], columns: slice
-    ) -> None:
-        """Count a release before it leaves.
-
-        Raises:
-            PolicyRefusal: a row was released as often as this party allows.
-            LedgerError: it cannot be counted.
-        """
-        state, setup = self._state, self._state.setup
-        if not state.encrypted:  # activations are sent as they are, and there is nothing to count
-            return
-        purpose = Purpose.TRAINING if batch.split is Split.TRAIN else Purpose.EVALUATION
-        ratio = setup.job.relative_noise
-        # Relative noise is in units of the deviation of Z itself.
-        sigma, bound = (ratio, 1.0) if ratio else (setup.job.z_noise, setup.parameters.z_limit)
-        context = self._releases.context(setup.federation.active.name, columns)
-        release = Release(key.run, setup.job.name, purpose, columns.stop - columns.start, sigma, bound, context)
-        state.ledger.charge(row_ids, labels, release, setup.config.policy.max_releases_per_row)
-
     def _with_noise(self, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> IntArray:
         """What a release is made of in place of alpha."""
-        if self._noise is None:
+        if not self._noise.ratio:
             return alpha_q_BD
         parameters = self._state.setup.parameters
         noise_BD = self._noise.of(self._releases.operand_noise(labels, alpha_q_BD.shape[1]))

@@ -71,6 +71,6 @@ class RoleFactory:
     def close(self) -> None:
         """Stop all background work, and close what is open."""
         if self._context is not None:
-            self._context.close()
+            self._context.disclosure.close()
         if self._idle is not None:
             self._idle.close()

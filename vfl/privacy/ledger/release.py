@@ -19,19 +19,20 @@ class Purpose(StrEnum):
 
     TRAINING = "training"
     EVALUATION = "evaluation"
+    GRADIENT = "gradient"
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What the rows of one message have in common: noisy rows of Z = alpha W + e that leave for the active party.
+    """What the rows of one message have in common: noisy rows of Z to the active party, or of d alpha to a passive one.
 
     Attributes:
         run: name of the run.
         job: name of the job.
         purpose: why the rows are released.
-        width: K, the number of columns of Z.
-        sigma: standard deviation of the noise e, in units of Z; of relative noise, in units of Z's own deviation.
-        bound: on the signal in the same units: the limit of |Z|, or 1 for relative noise.
+        width: number of columns.
+        sigma: standard deviation of the noise, in units of what is released; of relative noise, of its own deviation.
+        bound: on the signal in the same units: the limit of its absolute value, or 1 for relative noise.
         context: digest of what all labels of the message have in common. Equal labels must have equal contexts: a label
             is recognized only under the context with which it was charged first. It also keeps the rows of one message
             together in the file, so it should differ between messages that cannot repeat each other.

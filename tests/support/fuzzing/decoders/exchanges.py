@@ -20,7 +20,7 @@ from vfl.errors import VflError
 from vfl.ids import StepKey
 from vfl.messages import Array, Message
 from vfl.messages.exchange import Exchange, Receive, Send
-from vfl.party.peers.key_exchange import AgreedState, SessionKeys
+from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
 
 _SHAPE_BYTE = 0xF0
 """A piece that starts with at least this changes the shape of a tensor, too."""
@@ -99,7 +99,7 @@ class TamperedRun:
 
 def _recipes() -> Iterator[bytes]:
     yield b""
-    for name in (2, 3):  # of public keys: the state and the width
+    for name in (2, 3, 4):  # of public keys: the state, the width and the inputs
         yield framed([bytes((name,)) + RECIPES[1]])
     for at in range(8):
         yield framed([b""] * at + [b"\x00" + RECIPES[1]])
@@ -127,9 +127,9 @@ def alignment(data: bytes) -> None:
 @fuzz_target(_recipes, max_bytes=2048)
 def key_exchange(data: bytes) -> None:
     """Public keys with state, width, certificate, intermediate ones and signature, at both parties."""
-    key, state = StepKey(JOB, 0, 0), AgreedState(bytes(32), 3, 1, bytes(32))
+    key, state = StepKey(JOB, 0, 0), AgreedState(bytes(32), 3, 1, bytes(32), bytes(32))
     exchanges = {}
     for name, peer in ((ACTIVE, PASSIVE), (PASSIVE, ACTIVE)):
         keys = SessionKeys(name, PARAMETERS, encrypted=False, federation="demo", credentials=credentials(name))
-        exchanges[name] = keys.exchange((peer,), key, state, 4)
+        exchanges[name] = keys.exchange((peer,), key, state, OwnPart(4))
     TamperedRun(exchanges, frames(data)).run()

@@ -129,7 +129,7 @@ def _dataset() -> Dataset:
     rows = 300
     numbers = np.arange(rows, dtype=np.float64)
     ids = pl.Series("id", [f"{row:04}" for row in range(rows)])
-    table = Table(ids, numbers[:, None], ("a",), np.empty((rows, 0), dtype=np.object_), (), numbers)
+    table = Table(ids, ids, numbers[:, None], ("a",), np.empty((rows, 0), dtype=np.object_), (), numbers)
     return Dataset(table, load_job(EXAMPLES / "job.toml"))
 
 
