@@ -20,6 +20,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 GUARD = 0.5
 """Results beyond this share of their range stop the run: they are still correct, but a wrap is near (ADR 0005)."""
 
+NOISE_DEVIATIONS = 6.0
+"""Matched noise is allowed for up to so many deviations, which one of 5e8 values exceeds."""
+
 MAX_GRADIENT = 8.0
 """Largest |dL/dZ| per sample and coordinate. Losses with a bounded gradient and a 1-Lipschitz top stay below 2."""
 
@@ -114,18 +117,20 @@ def check_step(
     *,
     momentum: float = 0.0,
     trains: bool = True,
+    relative_noise: float = 0.0,
 ) -> None:
     """Check that an update cannot carry values from inside the guard band past the wrap, before it is made.
 
     Bottom outputs are at most 1, so |dW_dk| is at most the learning rate times the mean over the batch of |dL/dZ_k|,
-    and a row's |Z_k| changes by at most the widths of the passive parties times that. With momentum this counts for all
-    later steps too: if each batch's whole effect keeps within the limit, so does every mixture of them. d alpha changes
-    by at most sum_k |dL/dZ_k| |dW_dk|.
+    and a row's |Z_k| changes by at most the widths of the passive parties times that. The deviation of matched noise is
+    at most ``relative_noise`` times as large. With momentum this counts for all later steps too: if each batch's whole
+    effect keeps within the limit, so does every mixture of them. d alpha changes by at most sum_k |dL/dZ_k| |dW_dk|.
 
     Args:
         d_z_BK: per-sample dL/dZ at f_d bits, as it is sent.
         total_width: sum of the bottom widths of the passive parties.
         trains: a bottom trains, so some party learns d alpha.
+        relative_noise: deviation of the matched noise in units of that of Z.
 
     Raises:
         RangeError: a step this large could wrap unnoticed.
@@ -134,7 +139,8 @@ def check_step(
     factor = sum(update_kernel(learning_rate, momentum, len(d_z_BK), parameters))
     # |dW| in reals: the integers that are subtracted, at most 2^f_a per entry of alpha, at f_w bits.
     d_w_K = factor * 2.0 ** (s.activation_bits - s.weight_bits) * sizes_BK.sum(axis=0, dtype=np.float64)
-    steps = [(total_width * d_w_K.max(initial=0.0), parameters.z_limit, "the interaction layer (Z)")]
+    noisy = 1.0 + NOISE_DEVIATIONS * relative_noise
+    steps = [(noisy * total_width * d_w_K.max(initial=0.0), parameters.z_limit, "the interaction layer (Z)")]
     if trains:
         d_alpha = float((sizes_BK @ d_w_K).max(initial=0.0)) * 2.0**-s.gradient_bits
         steps.append((d_alpha, parameters.d_alpha_limit, "the gradient of a bottom model"))

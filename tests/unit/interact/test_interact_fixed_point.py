@@ -213,6 +213,14 @@ def test_the_limit_of_a_step_is_reached_by_saturated_bottoms():
         check_step(d_z, 4.0, width, PARAMETERS, momentum=0.5)
 
 
+def test_matched_noise_takes_its_part_of_the_band():
+    _, d_z = _saturated(64, 32, 2, 0.99 * 0.25)
+    rate, width = 8.0 / 3.4, 32
+    check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.4)
+    with pytest.raises(RangeError, match="the interaction layer"):
+        check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.45)
+
+
 def test_d_alpha_counts_only_if_a_bottom_trains():
     _, d_z = _saturated(64, 1, 64, 2.0)
     check_step(d_z, 1.0, 1, PARAMETERS, trains=False)

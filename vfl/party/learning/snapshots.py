@@ -28,7 +28,6 @@ _SEED = "seed"
 _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
-_NOISE = "noise"
 
 
 class Restorable(Protocol):
@@ -64,23 +63,6 @@ def with_weights(snapshot: Snapshot, weights: Mapping[str, IntArray]) -> Snapsho
     """The snapshot with a side's interaction weights added, as provided by the interaction."""
     tensors = prefixed(_INTERACTION, {name: torch.from_numpy(value) for name, value in weights.items()})
     return Snapshot(snapshot.step, {**snapshot.tensors, **tensors}, snapshot.facts)
-
-
-def with_noise(snapshot: Snapshot, factor_DD: npt.NDArray[np.float64]) -> Snapshot:
-    """The snapshot with the factor of a passive party's matched noise added."""
-    return Snapshot(snapshot.step, {**snapshot.tensors, _NOISE: torch.from_numpy(factor_DD)}, snapshot.facts)
-
-
-def noise_factor(snapshot: Snapshot) -> npt.NDArray[np.float64]:
-    """The factor of the matched noise from a passive party's snapshot.
-
-    Raises:
-        CheckpointError: it has none.
-    """
-    if _NOISE not in snapshot.tensors:
-        raise CheckpointError("the checkpoint is not one of a passive party", remedy="start a new run")
-    factor_DD: npt.NDArray[np.float64] = snapshot.tensors[_NOISE].numpy()
-    return factor_DD
 
 
 def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int64], Table]:

@@ -182,7 +182,8 @@ class ActiveParty:
         if not job.stagewise:
             width, trains = sum(self._shape.widths.values()), bool(self._shape.gradient_widths)
             rate, momentum = job.interaction_rate, job.interaction.momentum
-            check_step(d_z_BK, rate, width, self._state.setup.parameters, momentum=momentum, trains=trains)
+            parameters, noise = self._state.setup.parameters, job.relative_noise
+            check_step(d_z_BK, rate, width, parameters, momentum=momentum, trains=trains, relative_noise=noise)
 
     async def _weight_step(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(self._interaction.step, self._state.kernel)

@@ -11,15 +11,16 @@ import numpy.typing as npt
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.interact.fixed_point import MAX_GRADIENT, IntArray, d_alpha_to_real, quantize_activations
+from vfl.interact.fixed_point import MAX_GRADIENT, IntArray, d_alpha_to_real, quantize, quantize_activations
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
+from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.models.tasks import make_task
 from vfl.party.learning.matched_noise import MatchedNoise
 from vfl.party.learning.output_scale import OutputScale
-from vfl.party.learning.snapshots import interaction_weights, noise_factor, with_noise
+from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
@@ -36,6 +37,7 @@ class PassiveParty:
         self._releases: Releases
         self._interaction: PassiveInteraction
         self._noise: MatchedNoise
+        self._noise_of_all: MatchedNoise | None = None
         self._alpha: IntArray | None = None
         self._d_alpha: npt.NDArray[np.float64] | None = None
         self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[None]]] = {
@@ -68,47 +70,32 @@ class PassiveParty:
         """See ``RoleWorker``."""
         shape = self._state.interaction_shape()
         self._releases = self._state.releases(self._state.setup.job.privacy.z_noise)
-        await asyncio.to_thread(self._prepare_noise)
+        if self._state.setup.job.stagewise:
+            await asyncio.to_thread(self._check_range)
         self._interaction = self._make_interaction(shape)
         if self._state.restored is not None:
             self._interaction.restore(interaction_weights(self._state.restored))
             return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
 
-    def _prepare_noise(self) -> None:
-        """Fit the noise to the outputs of the bottom, or restore it; check the range of Z by a frozen bottom's outputs.
+    def _check_range(self) -> None:
+        """Check the range of Z by the outputs of a frozen bottom.
 
         Raises:
             RangeError: Z could leave its range unnoticed.
         """
         state, setup = self._state, self._state.setup
-        if state.restored is None:
-            self._fit_noise()
-        else:
-            self._use(MatchedNoise(noise_factor(state.restored), setup.job.relative_noise))
-        if setup.job.stagewise:
-            self._check_range()
-
-    def _fit_noise(self) -> None:
-        outputs_ND = self._state.outputs(tuple(Split))
-        self._use(MatchedNoise.fit(outputs_ND, self._state.setup.job.relative_noise))
-
-    def _use(self, noise: MatchedNoise) -> None:
-        self._noise, self._releases.shaping = noise, noise.digest
-
-    def _check_range(self) -> None:
-        state, setup = self._state, self._state.setup
         training_ND, rest_ND = (state.outputs(splits) for splits in ((Split.TRAIN,), (Split.VALIDATION, Split.TEST)))
         bound = make_task(setup.job.task).gradient_bound or MAX_GRADIENT
         largest = np.sqrt((np.concatenate([training_ND, rest_ND]) ** 2).sum(axis=1).max(initial=0.0))
-        # What is released is clamped to [-1, 1] in every component.
-        largest = min(largest + self._noise.largest_norm(LARGEST_DEVIATION), training_ND.shape[1] ** 0.5)
+        noise = MatchedNoise.fit(np.concatenate([training_ND, rest_ND]), setup.job.relative_noise)
+        largest += noise.largest_norm(LARGEST_DEVIATION)
         scale = OutputScale.of(training_ND, float(largest), setup.job.interaction_rate, bound)
         scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        return with_noise(self._state.snapshot(step, self._interaction.state()), self._noise.factor_DD)
+        return self._state.snapshot(step, self._interaction.state())
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
@@ -135,15 +122,27 @@ class PassiveParty:
 
     def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
-        if state.trains and batch.split is Split.TRAIN and batch.index == 0:
-            self._fit_noise()  # outputs are others than in the last pass
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("the passive party has no bottom")
         # A frozen bottom has one output for each row, which is rounded once and for all.
         generator = state.generator("rounding", key.step) if state.trains else None
         layer = f"the bottom model of {state.setup.name}"
-        return quantize_activations(alpha_BD.cpu().numpy(), state.setup.parameters, generator, layer)
+        output_BD = alpha_BD.cpu().double().numpy()
+        alpha_q_BD = quantize_activations(output_BD, state.setup.parameters, generator, layer)
+        self._noise = self._noise_for(output_BD, batch)
+        self._releases.shaping = self._noise.digest
+        return alpha_q_BD
+
+    def _noise_for(self, alpha_BD: npt.NDArray[np.float64], batch: Batch) -> MatchedNoise:
+        """Noise for a batch with these outputs: fitted to the batch where the bottom trains, else to all rows."""
+        state = self._state
+        if state.trains and state.dataset.plan.kind(batch) is EpochKind.JOINT:
+            self._noise_of_all = None  # the step will change the outputs
+            return MatchedNoise.fit(alpha_BD, state.setup.job.relative_noise)
+        if self._noise_of_all is None:
+            self._noise_of_all = MatchedNoise.fit(state.outputs(tuple(Split)), state.setup.job.relative_noise)
+        return self._noise_of_all
 
     def _activations(self) -> IntArray:
         if self._alpha is None:
@@ -164,10 +163,8 @@ class PassiveParty:
         """What a release is made of in place of alpha."""
         if not self._noise.ratio:
             return alpha_q_BD
-        parameters = self._state.setup.parameters
         noise_BD = self._noise.of(self._releases.operand_noise(labels, alpha_q_BD.shape[1]))
-        blurred_BD = np.clip(alpha_q_BD * 2.0**-parameters.settings.activation_bits + noise_BD, -1.0, 1.0)
-        return quantize_activations(blurred_BD, parameters, None, "the noise of the bottom model")
+        return alpha_q_BD + quantize(noise_BD, self._state.setup.parameters.settings.activation_bits, None)
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         setup, alpha_BD = self._state.setup, self._activations()
