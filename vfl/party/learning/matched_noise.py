@@ -1,8 +1,8 @@
 """Noise on the outputs of a bottom whose effect on Z is in proportion to Z, whatever the weights are.
 
 A release of Z = alpha W is made of alpha + rho beta in place of alpha, with beta drawn anew for every release from a
-Gaussian that has the covariance C of alpha over all rows or, while the bottom trains, over the rows of the batch. Then Z
-has noise of covariance rho^2 W^T C W, which is rho^2 times its own: the ratio of noise to signal is rho for every
+Gaussian that has the covariance C of alpha: over all rows or, while the bottom trains, over the rows of the batch. Then
+Z has noise of covariance rho^2 W^T C W, which is rho^2 times its own: the ratio of noise to signal is rho for every
 column and every combination of columns, for any learning rate and any gradient, honest or not, and nobody has to know
 W. A Gaussian alpha tells at most 1/2 log2(1 + 1 / rho^2) bits in each column of a release (the capacity of a Gaussian
 channel).
