@@ -10,6 +10,7 @@ from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.configuration.toml_files import load_toml, read_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import ConfigError
+from vfl.he.arithmetic.updates import effective_rate
 from vfl.job.config import load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
 from vfl.party.self_checks import check_table
@@ -63,10 +64,12 @@ def check_file(path: Path, others: Sequence[Path] = ()) -> str:
 
 def _check_job(path: Path) -> str:
     job, federation, parameters = load_job_setup(path)
+    rate = effective_rate(job.interaction_rate, job.training.batch_size, parameters.settings)
+    rated = "" if job.stagewise else f"interaction rate {job.interaction_rate:g} ({rate:.4g} as integers), "
     return (
         f"job '{job.name}', {job.task.kind}, {job.passes} {'stagewise' if job.stagewise else 'joint'} passes, "
         f"{job.local_epochs} local epochs, noise {job.privacy.z_noise:g} on Z and {job.relative_noise:g} of its "
-        f"deviation, {job.interaction.protocol}, {len(federation.parties)} parties, "
+        f"deviation, {rated}{job.interaction.protocol}, {len(federation.parties)} parties, "
         f"ring 2^{parameters.tau} at 128 bits: valid"
     )
 

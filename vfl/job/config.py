@@ -78,6 +78,11 @@ class JobConfig(Configuration):
                 "interaction.momentum is for joint training: in stagewise training it would move columns of Z that are "
                 "released already; leave it out"
             )
+        if self.interaction.learning_rate_decay != 1:
+            raise ValueError(
+                "interaction.learning_rate_decay is for joint training: in stagewise training a column of Z has one "
+                "step; leave it out"
+            )
         if self.interaction_width != self.passes * self.logits:
             raise ValueError(
                 "stagewise training has one column of Z for each pass and logit: leave out model.interaction_width, "
@@ -143,9 +148,18 @@ class JobConfig(Configuration):
         stated = self.privacy.relative_noise
         return RELATIVE_NOISE[self.task.kind] if stated is None else stated
 
+    def rate_in(self, epoch: int) -> float:
+        """Learning rate of the interaction weights in an epoch, from 0; joint training begins with its passes."""
+        return self.interaction_rate * self.interaction.learning_rate_decay**epoch
+
+    @property
+    def extreme_rates(self) -> tuple[float, ...]:
+        """The largest and the smallest learning rate of the interaction weights: those of the first and last pass."""
+        return tuple(dict.fromkeys((self.interaction_rate, self.rate_in(self.passes - 1))))
+
     @property
     def interaction_rate(self) -> float:
-        """Learning rate of the interaction weights."""
+        """Learning rate of the interaction weights, in the first pass."""
         if self.interaction.learning_rate is not None:
             return self.interaction.learning_rate
         if not self.stagewise:
@@ -218,9 +232,8 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
     else:
         sizes = training.batch_size, training.evaluation_batch_size
         work = Workload.before_alignment(job.passes, *sizes, parameters.degree)
-        check_rates(
-            job.interaction_rate, job.interaction.momentum, possible_training_sizes(training.batch_size), parameters
-        )
+        for rate in job.extreme_rates:
+            check_rates(rate, job.interaction.momentum, possible_training_sizes(training.batch_size), parameters)
     check_bounds(parameters, work, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
     return parameters
 

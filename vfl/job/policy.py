@@ -83,7 +83,9 @@ class PolicyConfig(Configuration):
         if self.max_interaction_width is not None and job.interaction_width > self.max_interaction_width:
             raise _refusal(
                 f"its Z has {job.interaction_width} columns, more than {self.max_interaction_width}",
-                "a higher policy.max_interaction_width, or a lower model.interaction_width in the job",
+                "a higher policy.max_interaction_width, or "
+                + ("fewer training.passes" if job.stagewise else "a lower model.interaction_width")
+                + " in the job",
             )
         most = self.max_releases_per_row
         # An active party releases gradients, once in each pass, to whoever trains with them.

@@ -85,11 +85,13 @@ class InteractionConfig(Configuration):
     Attributes:
         learning_rate: of the interaction weights, per mean gradient of a batch or, in stagewise training, of a pass. By
             default 0.5 in joint training, and ``STAGE_RATES`` in units of encodings in stagewise training.
+        learning_rate_decay: factor of ``learning_rate`` from one pass of joint training to the next.
         momentum: of the interaction weights; exact, on shares.
     """
 
     protocol: Literal["encrypted", "plaintext"] = "encrypted"
     learning_rate: Rate | None = None
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     momentum: Annotated[float, Field(ge=0, le=0.95)] = 0.0
     link_mbit: Annotated[int, Field(ge=1)] = LINK_MBIT
 

@@ -29,8 +29,8 @@ def test_every_valid_file_is_summarized_in_one_line(federation, check):
     lines = output.splitlines()
     assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
     assert (
-        "job 'job', binary, 2 joint passes, 0 local epochs, noise 0.3 on Z and 0 of its deviation, encrypted, "
-        "2 parties, ring 2^58 at 128 bits: valid" in lines[1]
+        "job 'job', binary, 2 joint passes, 0 local epochs, noise 0.00390625 on Z and 0.4 of its deviation, "
+        "interaction rate 0.5 (0.5 as integers), encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
     )
     assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
     assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]

@@ -3,6 +3,7 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from support.federations.federation import Federation
 
 from vfl.configuration.federation import FederationConfig, load_federation
@@ -128,6 +129,22 @@ def test_only_passive_parties_of_the_federation_can_be_declared_trainable(named)
         check_widths(_job({"trainable": ["clinic", named]}, "model"), _federation())
     assert "name passive parties only" in raised.value.remedy
     check_widths(_job({"trainable": ["clinic"]}, "model"), _federation())
+
+
+def test_the_rate_decays_from_pass_to_pass_of_joint_training_alone():
+    rates = {"learning_rate": 0.5, "learning_rate_decay": 0.5}
+    job = _job({"interaction": rates, "training": {"method": "joint", "passes": 4}})
+    assert [job.rate_in(epoch) for epoch in range(4)] == [0.5, 0.25, 0.125, 0.0625]
+    assert job.extreme_rates == (0.5, 0.0625)
+    with pytest.raises(ValidationError, match="learning_rate_decay is for joint training"):
+        _job({"learning_rate_decay": 0.5}, "interaction")
+
+
+def test_the_rate_of_the_last_pass_is_checked_before_anything_starts(federation):
+    federation.job["training"] = {"method": "joint", "passes": 20, "batch_size": 32}
+    federation.job["interaction"] = {"learning_rate": 0.5, "learning_rate_decay": 0.7}
+    with pytest.raises(ParameterError, match=r"learning_rate 0\.000569\d* cannot be represented at batches of 32"):
+        load_job_setup(federation.write().path("bank", "job.toml"))
 
 
 def test_the_method_follows_from_what_trains():

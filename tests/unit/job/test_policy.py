@@ -86,7 +86,7 @@ def test_a_job_beyond_the_policy_is_refused_with_both_settings(policy, job, why,
         ({"allow_unencrypted": True}, _job("plaintext")),
         ({"min_batch_size": 32}, _job(batch_size=32, evaluation_batch_size=32)),
         ({"max_passes": 5}, _job(passes=5)),
-        ({"max_passes": None, "max_releases_per_row": None}, _job(passes=4096)),
+        ({"max_passes": None, "max_releases_per_row": None, "max_interaction_width": None}, _job(passes=4096)),
         ({"min_z_noise": 0.2}, _job(privacy={"z_noise": 0.2})),
         (
             {"min_d_alpha_noise": 0.25, "allow_trainable": ("clinic",)},

@@ -70,12 +70,12 @@ class _PlainWeights:
         self._alpha = self.party.alpha(rows, training=training)
         return self._alpha @ self._weights[:, columns]
 
-    def backward(self, d_z_BM: Tensor, columns: slice) -> None:
+    def backward(self, d_z_BM: Tensor, columns: slice, rate: float) -> None:
         """For the gradient of the mean loss by some columns of Z."""
         d_alpha_BD = d_z_BM @ self._weights[:, columns].T
         self._velocity = self._job.interaction.momentum * self._velocity
         self._velocity[:, columns] += self._alpha.T @ d_z_BM
-        self._weights = self._weights - self._job.interaction_rate * self._velocity
+        self._weights = self._weights - rate * self._velocity
         self.party.bottom.backward(d_alpha_BD)
 
 
@@ -107,7 +107,8 @@ class _PlainModel:
         match planned.kind:
             case EpochKind.JOINT:
                 batches = [dataset.batch_rows(batch) for batch in dataset.batches(Split.TRAIN, number)]
-                return sum(self._joint_step(rows, planned.columns) for rows in batches) / len(batches)
+                rate = self.job.rate_in(number)
+                return sum(self._joint_step(rows, planned.columns, rate) for rows in batches) / len(batches)
             case EpochKind.LOCAL:
                 return self._local_epoch(number)
             case EpochKind.GRADIENT:
@@ -115,7 +116,8 @@ class _PlainModel:
                 loss, d_BM = self.upper.residuals(self.kept.of(train_rows), alpha_BD, self.labels[train_rows])
                 self.z(train_rows, planned.columns, training=False)
                 for other in self.others:
-                    other.backward(torch.from_numpy(d_BM / len(train_rows)).float(), planned.columns)
+                    gradient_BM = torch.from_numpy(d_BM / len(train_rows)).float()
+                    other.backward(gradient_BM, planned.columns, self.job.interaction_rate)
                 return loss
             case EpochKind.RELEASE:
                 for split in (Split.TRAIN, Split.VALIDATION):
@@ -123,11 +125,11 @@ class _PlainModel:
                     self.kept.keep(rows, planned.columns, self.z(rows, planned.columns, training=False))
         return None
 
-    def _joint_step(self, rows: Rows, columns: slice) -> float:
+    def _joint_step(self, rows: Rows, columns: slice, rate: float) -> float:
         alpha_BD = self.own.alpha(rows, training=True)
         loss, d_z_BK = self.upper.train(self.z(rows, columns, training=True), alpha_BD, self.labels[rows])
         for other in self.others:
-            other.backward(torch.from_numpy(d_z_BK / len(rows)).float(), columns)
+            other.backward(torch.from_numpy(d_z_BK / len(rows)).float(), columns, rate)
         self._update(1.0)
         return loss
 

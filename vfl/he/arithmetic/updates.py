@@ -67,6 +67,12 @@ def update_kernel(learning_rate: float, momentum: float, rows: int, parameters: 
     return kernel.integers
 
 
+def effective_rate(learning_rate: float, rows: int, settings: RingSettings) -> float:
+    """The learning rate that batches of so many rows really have, as an integer without momentum."""
+    unit = 2.0 ** (settings.weight_bits - settings.activation_bits - settings.gradient_bits) / rows
+    return rounded_kernel(learning_rate, 0.0, rows, settings).integers[0] / unit
+
+
 def check_rates(learning_rate: float, momentum: float, rows: Iterable[int], parameters: Parameters) -> None:
     """Check before a run that batches of each of these sizes can be updated with.
 

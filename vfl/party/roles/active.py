@@ -164,7 +164,7 @@ class ActiveParty:
         d_z_BK, self._d_z = self._d_z, None
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase ran before the top phase")
-        self._check_step(d_z_BK)
+        self._check_step(d_z_BK, batch)
         columns, row_ids = self._state.dataset.plan.columns(batch), self._state.row_ids(batch)
         for receiver in sorted(self._shape.gradient_receivers):
             await asyncio.to_thread(self._charge, key, receiver, d_z_BK, row_ids, columns)
@@ -176,17 +176,17 @@ class ActiveParty:
         labels, width = self._releases.labels(receiver, row_ids, d_z_BK, columns), self._shape.widths[receiver]
         self._state.disclosure.of_gradients(self._releases, key.run, receiver, row_ids, labels, columns, width)
 
-    def _check_step(self, d_z_BK: IntArray) -> None:
+    def _check_step(self, d_z_BK: IntArray, batch: Batch) -> None:
         """In stagewise training the passive parties check it, who know their activations: see ``OutputScale``."""
         job = self._state.setup.job
         if not job.stagewise:
             width, trains = sum(self._shape.widths.values()), bool(self._shape.gradient_widths)
-            rate, momentum = job.interaction_rate, job.interaction.momentum
+            rate, momentum = job.rate_in(batch.epoch), job.interaction.momentum
             parameters, noise = self._state.setup.parameters, job.relative_noise
             check_step(d_z_BK, rate, width, parameters, momentum=momentum, trains=trains, relative_noise=noise)
 
     async def _weight_step(self, key: StepKey, batch: Batch) -> None:
-        await asyncio.to_thread(self._interaction.step, self._state.kernel)
+        await asyncio.to_thread(self._interaction.step, self._state.kernel(batch))
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(self._update)

@@ -17,6 +17,7 @@ from vfl.he.pool import Pools
 from vfl.ids import Batch, CheckpointId, Split, StepKey
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
+from vfl.interact.weights import Kernel
 from vfl.job.callbacks import Ready
 from vfl.job.config import training_statement
 from vfl.job.plan import EpochKind
@@ -69,13 +70,9 @@ class PartyContext:
         self.setup = setup
         self.mail = mail
         self.pools = pools
-        self.encrypted = setup.job.interaction.protocol == "encrypted"
+        encrypted, federation = setup.job.interaction.protocol == "encrypted", setup.federation.name
         self.keys = SessionKeys(
-            setup.name,
-            setup.parameters,
-            encrypted=self.encrypted,
-            federation=setup.federation.name,
-            credentials=credentials,
+            setup.name, setup.parameters, encrypted=encrypted, federation=federation, credentials=credentials
         )
         self._private_seed = setup.own_seed()
         self._statement = training_statement(setup.job, setup.federation)
@@ -112,13 +109,14 @@ class PartyContext:
         return Releases(self.setup.name, self._statement, self._secret("output noise"), sigma, inputs)
 
     def row_ids(self, batch: Batch) -> list[bytes]:
-        """The ids of a batch (B), as this party's own table has them: the rules of a job do not change them."""
+        """The ids of a batch (B), as this party's own table has them."""
         return self.dataset.ids_of(self.dataset.batch_rows(batch))
 
-    def kernel(self, rows: int) -> tuple[int, ...]:
-        """The public integer factors of a gradient summed over so many rows, by its age in steps."""
-        job = self.setup.job.interaction
-        return update_kernel(self.setup.job.interaction_rate, job.momentum, rows, self.setup.parameters)
+    def kernel(self, batch: Batch) -> Kernel:
+        """For the step of a batch: the public integer factors of a gradient, by its rows and its age."""
+        job, parameters = self.setup.job, self.setup.parameters
+        rate, momentum = job.rate_in(0 if job.stagewise else batch.epoch), job.interaction.momentum
+        return lambda rows: update_kernel(rate, momentum, rows, parameters)
 
     async def load(self) -> LoadedRows:
         """Read the table.
@@ -134,7 +132,6 @@ class PartyContext:
         return LoadedRows(len(table), table.dropped)
 
     def _check_memory(self, widths: Mapping[str, int]) -> None:
-        """Check the memory that the job may need with these widths; others are as by default."""
         policy = self.setup.config.policy
         estimate = estimated_peak(self.setup, self._table_bytes, widths)
         _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=policy.max_memory_mb)
@@ -269,7 +266,8 @@ class PartyContext:
         for columns, work in workloads(setup.job, counts):
             check_bounds(setup.parameters, work, passive, columns, shape.gradient_widths, shape.link_mbit)
         sizes = {counts[Split.TRAIN]} if setup.job.stagewise else workloads(setup.job, counts)[0][1].training
-        check_rates(setup.job.interaction_rate, setup.job.interaction.momentum, sizes, setup.parameters)
+        for rate in setup.job.extreme_rates:
+            check_rates(rate, setup.job.interaction.momentum, sizes, setup.parameters)
         return shape
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:

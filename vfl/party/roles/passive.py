@@ -177,7 +177,7 @@ class PassiveParty:
             self._d_alpha = d_alpha_to_real(d_alpha_BD, setup.parameters, layer) / alpha_BD.shape[0]
 
     async def _weight_step(self, key: StepKey, batch: Batch) -> None:
-        await asyncio.to_thread(self._interaction.step, self._state.kernel)
+        await asyncio.to_thread(self._interaction.step, self._state.kernel(batch))
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
         d_alpha_BD, self._d_alpha = self._d_alpha, None
