@@ -233,4 +233,4 @@ def test_without_certificates_keys_are_unsigned_and_the_log_says_so():
     ]
     assert logs[0]["fingerprint"] == logs[2]["fingerprint"]
     with pytest.raises(ProtocolError):
-        PublicKeys(from_bank.he_public_key, from_bank.agreement_key, *[b""] * 5)
+        PublicKeys(from_bank.he_public_key, from_bank.agreement_key, *[b""] * 6)

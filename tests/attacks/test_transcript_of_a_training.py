@@ -82,15 +82,25 @@ async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Transcript:
 
 
 def _remember_secrets(seen: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
-    quantized, top, make_keys = PassiveParty._quantized_alpha, ActiveParty._train_top, SessionKeys.__init__
+    quantized, with_noise = PassiveParty._quantized_alpha, PassiveParty._with_noise
+    top, make_keys = ActiveParty._train_top, SessionKeys.__init__
     receive_products = KeyOwner.receive
 
     def remember_alpha(self, key, batch):
         alpha = quantized(self, key, batch)
-        for column in (0, alpha.shape[1] - 1):
-            seen.columns[f"alpha {self._state.setup.name} {key.step} {column}"] = alpha[:, column]
-        seen.columns[f"alpha {self._state.setup.name} {key.step} rows"] = alpha.ravel()
+        remember(f"alpha {self._state.setup.name} {key.step}", alpha)
         return alpha
+
+    def remember_released(self, alpha_BD, labels):
+        """What is encrypted: activations with noise, which are secret, too."""
+        released = with_noise(self, alpha_BD, labels)
+        remember(f"alpha {self._state.setup.name} released {len(seen.columns)}", released)
+        return released
+
+    def remember(name, alpha):
+        for column in (0, alpha.shape[1] - 1):
+            seen.columns[f"{name} {column}"] = alpha[:, column]
+        seen.columns[f"{name} rows"] = alpha.ravel()
 
     def remember_top(self, key, batch):
         result = top(self, key, batch)
@@ -111,6 +121,7 @@ def _remember_secrets(seen: Transcript, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(KeyOwner, "receive", remember_products)
     monkeypatch.setattr(PassiveParty, "_quantized_alpha", remember_alpha)
+    monkeypatch.setattr(PassiveParty, "_with_noise", remember_released)
     monkeypatch.setattr(ActiveParty, "_train_top", remember_top)
     monkeypatch.setattr(SessionKeys, "__init__", remember_keys)
 

@@ -76,9 +76,12 @@ def test_equal_labels_draw_equal_noise_and_others_independent_noise():
         assert not (noise == other).any()
 
 
-def _labels(receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=None, **changes) -> list[bytes]:
+def _labels(
+    receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=None, shaping=b"", **changes
+) -> list[bytes]:
     given = {"owner": "clinic", "statement": b"statement", "secret": SECRET, "sigma": 0.25, "inputs": b"table"}
     releases = Releases(**{**given, **changes})
+    releases.shaping = shaping
     if lineage is not None:
         releases.move_to(lineage)
     return releases.labels(receiver, ids, operand, columns)
@@ -93,6 +96,7 @@ def _labels(receiver="bank", ids=IDS, operand=OPERAND, columns=COLUMNS, lineage=
         {"lineage": bytes(32)},
         {"inputs": b"another table"},
         {"sigma": 0.250001},
+        {"shaping": b"another covariance"},
         {"columns": slice(1, 2)},
         {"columns": slice(0, 3)},
         {"ids": [b"other %d" % row for row in range(4)]},

@@ -44,7 +44,7 @@ def decode(header, chunks):
 
 
 def keys_message() -> PublicKeys:
-    return PublicKeys(*(np.arange(size, dtype=np.uint8) for size in (24, 32, 0, 0, 0, 0, 0)))
+    return PublicKeys(*(np.arange(size, dtype=np.uint8) for size in (24, 32, 0, 0, 0, 0, 0, 0)))
 
 
 @given(addressed_messages(), st.integers(1, 64))
@@ -128,7 +128,7 @@ def test_a_wrong_header_is_refused(change, error, says):
 
 def test_tensors_that_fit_one_by_one_but_not_together_are_refused():
     header = header_of(keys_message())
-    sizes = (LIMIT, 1, 0, 0, 0, 0, 0)
+    sizes = (LIMIT, 1, 0, 0, 0, 0, 0, 0)
     for tensor, size in zip(header.tensors, sizes, strict=True):
         tensor.shape[:] = [size]
     header.total_bytes = LIMIT + 1

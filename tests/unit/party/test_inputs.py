@@ -1,0 +1,70 @@
+"""A party's commitment to what it puts into a model: it changes with anything that shapes the model."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from vfl.data.preprocess import Preprocessor
+from vfl.data.table import Table
+from vfl.job.tables import OptimizerConfig
+from vfl.models.bottoms import build_bottom
+from vfl.models.config import MlpBottom
+from vfl.party.learning.bottom import BottomTrainer
+from vfl.party.learning.inputs import commit_to_inputs
+
+ROWS = 12
+CONFIG = MlpBottom(hidden=(3,))
+
+
+def table_of(**changes) -> Table:
+    ids = pl.Series([f"id {row}" for row in range(ROWS)])
+    numbers = np.arange(2.0 * ROWS).reshape(ROWS, 2)
+    none = np.empty((ROWS, 0), dtype=np.object_)
+    return dataclasses.replace(Table(ids, ids, numbers, ("a", "b"), none, (), None), **changes)
+
+
+def bottom_of(preprocessor: Preprocessor, seed: int = 1) -> BottomTrainer:
+    bottom = build_bottom(CONFIG, preprocessor.inputs, 2, seed, None, None)
+    return BottomTrainer(bottom, "clinic", OptimizerConfig(), "cpu")
+
+
+def committed(secret=bytes(32), table=None, rows=ROWS, config=CONFIG, seed=1, bottom=True) -> bytes:
+    table = table or table_of()
+    preprocessor = Preprocessor.fit(table, np.arange(rows))
+    return commit_to_inputs(secret, table, preprocessor, config, bottom_of(preprocessor, seed) if bottom else None)
+
+
+def test_an_equal_run_has_an_equal_commitment():
+    assert committed() == committed()
+    assert len(committed()) == 32
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"secret": bytes(31) + b"1"},
+        {"table": table_of(numeric=np.arange(2.0 * ROWS).reshape(ROWS, 2) + np.eye(ROWS, 2) * 1e-12)},
+        {"table": table_of(numeric_names=("a", "c"))},
+        {"rows": ROWS - 1},
+        {"config": MlpBottom(hidden=(4,))},
+        {"seed": 2},
+        {"bottom": False},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_whatever_differs_makes_another(changed):
+    assert committed(**changed) != committed()
+
+
+def test_a_parameter_that_differs_in_its_last_bit_makes_another():
+    table = table_of()
+    preprocessor = Preprocessor.fit(table, np.arange(ROWS))
+    bottom = bottom_of(preprocessor)
+    before = commit_to_inputs(bytes(32), table, preprocessor, CONFIG, bottom)
+    with torch.no_grad():
+        weight = next(bottom.bottom.parameters())
+        weight.view(-1)[0] = torch.nextafter(weight.view(-1)[0], torch.tensor(torch.inf))
+    assert commit_to_inputs(bytes(32), table, preprocessor, CONFIG, bottom) != before
