@@ -2,7 +2,8 @@
 
 import pytest
 import tomli_w
-from support.federations.federation import ACTIVE, COORDINATOR, Processes
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, Processes
+from support.federations.in_process import run_federation
 
 from vfl.errors import PolicyRefusal
 from vfl.job.policy import PolicyConfig
@@ -54,3 +55,23 @@ def test_a_process_stays_below_its_estimate_and_one_that_has_less_refuses_the_jo
         codes = processes.wait()
     assert (codes[CLINIC], codes[COORDINATOR]) == (8, 16)
     assert "may need" in processes.output(ACTIVE)
+
+
+async def test_memory_is_checked_again_when_the_widths_of_bottoms_are_known(tmp_path):
+    """The widths of encodings follow from tables, so the first estimate assumes the default."""
+    federation = Federation(tmp_path, rows=400)
+    federation.job |= {"model": {}, "interaction": {}, "training": {"evaluation_batch_size": 65536}}
+    for party in federation.parties.values():
+        party.pop("bottom", None)
+    federation.write()
+    setup = load_party(federation.path(CLINIC))
+    table_bytes = setup.load_table().bytes
+    assumed, known = (
+        -(-estimated_peak(setup, table_bytes, widths) // 10**6) for widths in ({}, {ACTIVE: 64, CLINIC: 24})
+    )
+    assert known > assumed
+    party = federation.path(CLINIC)
+    party.write_text(party.read_text().replace("[policy]", f"[policy]\nmax_memory_mb = {assumed}"))
+    run = await run_federation(federation)
+    assert "MB of memory, more than" in run.errors[CLINIC].summary
+    assert not any(message.kind == "encrypted_activations" for _, _, message in run.sent)
