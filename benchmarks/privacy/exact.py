@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 import vfl
 from benchmarks.privacy.features import chosen_rows
@@ -25,6 +26,7 @@ from vfl.ids import Split
 ROWS_PER_COLUMN = 3
 """Rows of a lattice attack for each activation."""
 MATCHED_ROWS = 40
+FEW_VALUES = 30
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 """Likelihoods are flattened by these: few candidates are too sparse for sharp ones. The best counts."""
 
@@ -95,7 +97,7 @@ class Decoded:
         lattice: columns of alpha, by lattice reduction of all columns of Z.
         weights: W was found exactly.
         exact_rows: rows of which all columns were found bit for bit.
-        own_cells: values of columns guessed right from the attacker's own columns alone.
+        own_cells: values guessed right from the attacker's own columns alone; the better method for each column.
         cells: from own columns and outputs.
         marginal_cells: by the most frequent value of each column.
         own_linked: rows whose true row among all rows of the table was guessed, from own columns alone.
@@ -125,20 +127,25 @@ def decode(tables: Tables, view: View, known: int, seed: int) -> Decoded:
         found = [matching.find(row) for row in view.exact_NK[some]]
         truth = view.targets_NP[some]
         exact = float(np.mean([f is not None and bool((f == t).all()) for f, t in zip(found, truth, strict=True)]))
-    own, both = _weighed(view, attacked, known_rows, known_rows)
+    log_own, log_both = _weighed(view, attacked, known_rows, known_rows)
     values, truth = view.targets_NP[known_rows], view.targets_NP[attacked]
     everything = np.concatenate([attacked, np.setdiff1d(np.arange(len(view.own_NA)), attacked)])
-    own_link, both_link = _weighed(view, attacked, known_rows, everything)
+    link_own, link_both = _weighed(view, attacked, known_rows, everything)
     position, table = np.arange(len(attacked)), view.targets_NP[everything]
+    outputs_too = np.column_stack([view.own_NA, view.z_NK])
+    own, both = (
+        np.maximum(_by_likelihood(log, values, truth), _by_trees(inputs, known_rows, attacked, view.targets_NP))
+        for log, inputs in ((log_own, view.own_NA), (log_both, outputs_too))
+    )
     return Decoded(
         recovered_share(view.exact_NK, view.alpha_ND),
         weights is not None,
         exact,
-        own_cells=_cells(own, values, truth),
-        cells=max(exact, _cells(both, values, truth)),
-        marginal_cells=_cells(np.zeros((1, len(values))), values, truth),
-        own_linked=linked(own_link, position, table),
-        linked=linked(both_link, position, table),
+        own_cells=float(own.mean()),
+        cells=max(exact, float(both.mean())),
+        marginal_cells=float(_by_likelihood(np.zeros((1, len(values))), values, truth).mean()),
+        own_linked=linked(link_own, position, table),
+        linked=linked(link_both, position, table),
     )
 
 
@@ -153,8 +160,25 @@ def _weighed(view: View, attacked: Any, known: Any, candidates: Any) -> tuple[Fl
     return by_own, by_own + likelihoods([outputs])
 
 
-def _cells(log_BC: Floats, values_CP: Floats, truth_BP: Floats) -> float:
-    return max(float((most_probable(log_BC / t, values_CP) == truth_BP).mean()) for t in TEMPERATURES)
+def _by_likelihood(log_BC: Floats, values_CP: Floats, truth_BP: Floats) -> Floats:
+    """Share of the values of each column that are guessed right (P,)."""
+    shares = [(most_probable(log_BC / t, values_CP) == truth_BP).mean(axis=0) for t in TEMPERATURES]
+    best: Floats = np.max(shares, axis=0)
+    return best
+
+
+def _by_trees(inputs: Floats, known: Any, attacked: Any, targets_NP: Floats) -> Floats:
+    """The same by boosted trees, for columns with few values; 0 for others."""
+    shares = np.zeros(targets_NP.shape[1])
+    for at, column in enumerate(targets_NP.T):
+        classes, codes = np.unique(column, return_inverse=True)
+        if len(classes) <= FEW_VALUES and len(np.unique(codes[known])) > 1:
+            trees = HistGradientBoostingClassifier(
+                max_iter=40, max_leaf_nodes=6, min_samples_leaf=10, early_stopping=False, random_state=0
+            )
+            found = trees.fit(inputs[known], codes[known]).predict(inputs[attacked])
+            shares[at] = (found == codes[attacked]).mean()
+    return shares
 
 
 def encoder(view: View) -> Callable[[Floats], Floats]:

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-from unittest.mock import patch
-
 import numpy as np
 
 import vfl
 from benchmarks.privacy.recording import Recording, recorded
 from benchmarks.privacy.runs import PASSIVE, Tables, make_job, make_parties
 from vfl.attacks.label_inference import LabelInference, label_inference
-from vfl.party.roles.common import PartyContext
 
 KNOWN_LABELS = 200
 """At most a tenth of the rows."""
-
-
-@contextmanager
-def gradients_for_frozen_bottoms() -> Iterator[None]:
-    """A weakened build: every passive party receives d alpha, whether its bottom trains or not."""
-    shape = PartyContext.interaction_shape
-
-    def telling(self: PartyContext) -> Any:
-        honest = shape(self)
-        return dataclasses.replace(honest, gradient_receivers=frozenset(honest.widths))
-
-    with patch.object(PartyContext, "interaction_shape", telling):
-        yield
+PASSES = 5
+"""Of joint training, where the passive party receives d alpha."""
 
 
 def received_in_default_run(tables: Tables, split: int) -> LabelInference:
@@ -41,11 +23,11 @@ def received_in_default_run(tables: Tables, split: int) -> LabelInference:
     return inferred(seen, split)
 
 
-def received_in_weakened_run(tables: Tables, split: int) -> LabelInference:
-    """The same attacks on three passes of joint training in which the passive party receives d alpha."""
-    active, passive = make_parties(tables, draw=0)
-    job = make_job(tables, split, training={"method": "joint", "passes": 3})
-    with gradients_for_frozen_bottoms(), recorded() as seen:
+def received_with_trainable_bottom(tables: Tables, split: int) -> LabelInference:
+    """The same attacks where the passive party's bottom trains, so that it receives d alpha, in the clear."""
+    active, passive = make_parties(tables, draw=0, bottoms={PASSIVE: "mlp"})
+    job = make_job(tables, split, training={"passes": PASSES})
+    with recorded() as seen:
         vfl.simulate(job, active=active, passive=[passive])
     return inferred(seen, split)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.privacy.exact import CASES, decode, lattice_case
 from benchmarks.privacy.features import reconstruction
-from benchmarks.privacy.labels import received_in_default_run, received_in_weakened_run
+from benchmarks.privacy.labels import received_in_default_run, received_with_trainable_bottom
 from benchmarks.privacy.runs import Tables, View, in_the_clear, run_once
 from benchmarks.privacy.table import Row, row
 
@@ -137,7 +137,10 @@ def _powers(largest: int) -> Iterator[int]:
 
 def _add_labels(found: Measured, tables: Tables, splits: int) -> None:
     for split in range(splits):
-        for build, attack in (("default run", received_in_default_run), ("given d alpha", received_in_weakened_run)):
+        for build, attack in (
+            ("default run", received_in_default_run),
+            ("with a trainable bottom", received_with_trainable_bottom),
+        ):
             inferred = attack(tables, split)
             found.add(f"labels at the passive party, {build}: AUC of the best attack", split, inferred.best)
             found.add(f"labels at the passive party, {build}: 99 % of permuted labels", split, inferred.chance)

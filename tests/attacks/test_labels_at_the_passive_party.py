@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import vfl
-from benchmarks.privacy.labels import received_in_default_run, received_in_weakened_run
+from benchmarks.privacy.labels import received_in_default_run, received_with_trainable_bottom
 from benchmarks.privacy.recording import recorded
 from benchmarks.privacy.runs import PASSIVE, Tables, make_job, make_parties
 from vfl.ids import Split
@@ -38,7 +38,7 @@ def test_nothing_that_a_passive_party_receives_in_a_default_run_tells_labels(tab
 
 
 def test_the_same_attacks_read_labels_from_gradients_of_activations(tables):
-    found = received_in_weakened_run(tables, split=0)
+    found = received_with_trainable_bottom(tables, split=0)
     assert found.succeeds
     assert min(found.direction, found.spectral, found.clusters, found.regression, found.neighbors) > 0.97
 
