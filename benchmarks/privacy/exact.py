@@ -6,7 +6,6 @@ Shape suffixes: B attacked rows, P columns of the passive party.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 import vfl
 from benchmarks.privacy.features import chosen_rows
-from benchmarks.privacy.recording import Recording, Released, noise_off, recorded
+from benchmarks.privacy.recording import Noise, Recording, Released, build_with, recorded
 from benchmarks.privacy.runs import PASSIVE, Floats, Tables, View, make_job, make_parties
-from vfl.attacks.decoding import ExactMatching, from_views, likelihoods, linked, most_probable, recover_weights
+from vfl.attacks.decoding import ExactMatching, from_views, likelihoods, linked, most_probable, ranks, recover_weights
 from vfl.attacks.lattice import lattice_attack
 from vfl.ids import Split
+from vfl.privacy.output_noise import MIN_NOISE
 
 ROWS_PER_COLUMN = 3
 """Rows of a lattice attack for each activation."""
@@ -56,17 +56,15 @@ CASES = (
 OUTPUTS = 16
 
 
-def lattice_case(tables: Tables, case: LatticeCase, *, exact: bool, seed: int = 0, **training: Any) -> float:
-    """Run a case and attack it: the share of the columns of alpha that is recovered.
-
-    Args:
-        exact: on a weakened build without noise.
-    """
+def lattice_case(tables: Tables, case: LatticeCase, noise: Noise, seed: int = 0) -> float:
+    """Run a case and attack it: the share of the columns of alpha that is recovered."""
     active, passive = make_parties(tables, draw=seed, bottoms={PASSIVE: case.bottom})
     width = tables.passive.width - 1 if case.width is None else case.width
-    changes = {"model": {"interaction_width": OUTPUTS}, "widths": {PASSIVE: width}}
-    job = make_job(tables, seed, training={"method": "joint", "passes": 3, "batch_size": 128} | training, **changes)
-    with recorded() as seen, noise_off() if exact else nullcontext():
+    changes: dict[str, Any] = {"model": {"interaction_width": OUTPUTS}, "widths": {PASSIVE: width}}
+    if noise is Noise.LEAST:
+        changes["privacy"] = {"z_noise": MIN_NOISE}
+    job = make_job(tables, seed, training={"method": "joint", "passes": 3, "batch_size": 128}, **changes)
+    with recorded() as seen, build_with(noise):
         vfl.simulate(job, active=active, passive=[passive])
     released = attacked_release(seen, case.split)
     return recovered_share(released.z_BM, released.alpha[PASSIVE])
@@ -102,6 +100,8 @@ class Decoded:
         marginal_cells: by the most frequent value of each column.
         own_linked: rows whose true row among all rows of the table was guessed, from own columns alone.
         linked: from own columns and outputs.
+        own_rank: median number of rows of the table that looked likelier than the true one, from own columns alone.
+        rank: from own columns and outputs.
     """
 
     lattice: float
@@ -112,6 +112,8 @@ class Decoded:
     marginal_cells: float
     own_linked: float
     linked: float
+    own_rank: float
+    rank: float
 
 
 def decode(tables: Tables, view: View, known: int, seed: int) -> Decoded:
@@ -146,6 +148,8 @@ def decode(tables: Tables, view: View, known: int, seed: int) -> Decoded:
         marginal_cells=float(_by_likelihood(np.zeros((1, len(values))), values, truth).mean()),
         own_linked=linked(link_own, position, table),
         linked=linked(link_both, position, table),
+        own_rank=float(np.median(ranks(link_own, position))),
+        rank=float(np.median(ranks(link_both, position))),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.privacy.exact import CASES, decode, lattice_case
 from benchmarks.privacy.features import reconstruction
 from benchmarks.privacy.labels import received_in_default_run, received_with_trainable_bottom
+from benchmarks.privacy.recording import Noise
 from benchmarks.privacy.runs import Tables, View, in_the_clear, run_once
 from benchmarks.privacy.table import Row, row
 
@@ -63,7 +64,7 @@ def measure(tables: Tables, effort: Effort, *, thorough: bool) -> list[Row]:
             view = run_once(tables, split, draw)
             _add_run(found, tables, view, split)
             if thorough and draw == 0:
-                _add_decoded(found, tables, view, split, "default run")
+                _add_decoded(found, tables, view, split, Noise.DEFAULT)
             # Roles hold a whole party each.
             del view.recording
             views[split, draw] = view
@@ -85,7 +86,7 @@ def _add_run(found: Measured, tables: Tables, view: View, split: int) -> None:
 
 
 def _add_references(found: Measured, tables: Tables, split: int, *, thorough: bool) -> None:
-    exact = run_once(tables, split, 0, exact=True)
+    exact = run_once(tables, split, 0, Noise.NONE)
     found.add(f"test {tables.metric} without noise", split, exact.test[tables.metric])
     found.add(f"test {tables.metric} of the active party alone", split, in_the_clear(tables, split, alone=True))
     found.add(f"test {tables.metric} of pooled columns in the clear", split, in_the_clear(tables, split, alone=False))
@@ -93,10 +94,11 @@ def _add_references(found: Measured, tables: Tables, split: int, *, thorough: bo
     attack = reconstruction(tables, [exact], known, seed=split)
     found.add(f"advantage without noise, {known} known rows", split, attack.advantage)
     if thorough:
-        _add_decoded(found, tables, exact, split, "without noise")
+        _add_decoded(found, tables, exact, split, Noise.NONE)
+        _add_decoded(found, tables, run_once(tables, split, 0, Noise.LEAST), split, Noise.LEAST)
 
 
-def _add_decoded(found: Measured, tables: Tables, view: View, split: int, build: str) -> None:
+def _add_decoded(found: Measured, tables: Tables, view: View, split: int, build: Noise) -> None:
     decoded = decode(tables, view, tables.known[0], seed=split)
     for what, value in asdict(decoded).items():
         found.add(f"decoding, {build}, {tables.known[0]} known rows: {_WORDS[what]}", split, value)
@@ -111,6 +113,8 @@ _WORDS = {
     "marginal_cells": "values guessed by frequency",
     "own_linked": "rows linked by own columns",
     "linked": "rows linked with outputs, too",
+    "own_rank": "rank of the true row by own columns",
+    "rank": "rank of the true row with outputs, too",
 }
 
 
@@ -150,7 +154,7 @@ def lattice_rows(tables: Tables) -> list[Row]:
     """Joint training with wide outputs, attacked by lattice reduction."""
     found = Measured(tables)
     for case in CASES:
-        for build, exact in (("without noise", True), ("with noise", False)):
-            share = lattice_case(tables, case, exact=exact)
+        for build in (Noise.NONE, Noise.LEAST, Noise.DEFAULT):
+            share = lattice_case(tables, case, build)
             found.add(f"columns recovered by lattice, {case.name}, {build}", 0, share)
     return found.rows()

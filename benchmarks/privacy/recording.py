@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from unittest.mock import patch
 
@@ -98,9 +99,18 @@ def recorded() -> Iterator[Recording]:
         yield seen
 
 
+class Noise(StrEnum):
+    """Builds with less noise than the product's."""
+
+    DEFAULT = "default run"
+    LEAST = "least noise only"
+    """On Z, so small that it only breaks lattices; none in proportion to Z."""
+    NONE = "without noise"
+
+
 @contextmanager
-def noise_off() -> Iterator[None]:
-    """A weakened build: outputs are exact."""
+def build_with(noise: Noise) -> Iterator[None]:
+    """Weaken the build for the runs inside."""
 
     def nothing(self: OutputNoise, labels: Any, width: int, *_: Any) -> Integers:
         return np.zeros((len(labels), width), dtype=np.int64)
@@ -108,7 +118,11 @@ def noise_off() -> Iterator[None]:
     def no_normals(self: OutputNoise, labels: Any, width: int) -> Floats:
         return np.zeros((len(labels), width))
 
-    with patch.object(OutputNoise, "draw", nothing), patch.object(OutputNoise, "normals", no_normals):
+    with ExitStack() as stack:
+        if noise is not Noise.DEFAULT:
+            stack.enter_context(patch.object(OutputNoise, "normals", no_normals))
+        if noise is Noise.NONE:
+            stack.enter_context(patch.object(OutputNoise, "draw", nothing))
         yield
 
 

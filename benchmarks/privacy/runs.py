@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 import vfl
-from benchmarks.privacy.recording import Recording, joint_weights, noise_off, recorded
+from benchmarks.privacy.recording import Noise, Recording, build_with, joint_weights, recorded
 from vfl.api.simulation import simulated_federation
 from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.configuration.toml_files import validated
@@ -149,18 +148,18 @@ def make_parties(tables: Tables, draw: int, bottoms: Mapping[str, Any] | None = 
     return active, passive
 
 
-def run_once(tables: Tables, split: int, draw: int, *, exact: bool = False, encrypted: bool = False) -> View:
+def run_once(tables: Tables, split: int, draw: int, noise: Noise = Noise.DEFAULT, *, encrypted: bool = False) -> View:
     """One default run.
 
     Args:
         split: the job's seed.
         draw: the parties' private seeds.
-        exact: without any noise.
+        noise: of the build.
     """
     active, passive = make_parties(tables, draw)
     job = make_job(tables, split, encrypted=encrypted)
     started = time.perf_counter()
-    with recorded() as seen, noise_off() if exact else nullcontext():
+    with recorded() as seen, build_with(noise):
         run = vfl.simulate(job, active=active, passive=[passive])
     return _view(seen, dict(run.test), time.perf_counter() - started)
 

@@ -15,6 +15,7 @@ pytest.importorskip("flint", reason="python-flint is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from benchmarks.privacy.exact import CASES, decode, lattice_case
+from benchmarks.privacy.recording import Noise
 from benchmarks.privacy.runs import Tables, run_once
 
 ROWS, LEVELS = 420, 12
@@ -40,12 +41,16 @@ def _columns(values):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_wide_outputs_of_a_run_give_everything_away_without_noise_and_nothing_as_they_are(tables, case):
-    assert lattice_case(tables, case, exact=True) == 1.0
-    assert lattice_case(tables, case, exact=False) == 0.0
+    assert lattice_case(tables, case, Noise.NONE) == 1.0
+    assert lattice_case(tables, case, Noise.LEAST) == 0.0
+    assert lattice_case(tables, case, Noise.DEFAULT) == 0.0
 
 
+@pytest.mark.slow
 def test_the_default_run_gives_rows_away_bit_for_bit_without_noise_and_none_as_it_is(tables):
-    exact, sound = (decode(tables, run_once(tables, 1, 1, exact=e), 200, seed=0) for e in (True, False))
+    exact, least, sound = (
+        decode(tables, run_once(tables, 1, 1, noise), 200, seed=0) for noise in (Noise.NONE, Noise.LEAST, Noise.DEFAULT)
+    )
     assert exact.lattice == 0.0  # two outputs are too few for lattice reduction
     assert exact.weights
     assert exact.exact_rows > 0.9
@@ -55,3 +60,8 @@ def test_the_default_run_gives_rows_away_bit_for_bit_without_noise_and_none_as_i
     assert sound.exact_rows == 0.0
     assert sound.linked < 0.25
     assert sound.cells - sound.own_cells < 0.25
+    # The least noise hides every bit, but not which row of a table it is; that takes noise in proportion to Z.
+    assert not least.weights
+    assert least.exact_rows == 0.0
+    assert least.linked > sound.linked + 0.3
+    assert least.rank < sound.rank < sound.own_rank

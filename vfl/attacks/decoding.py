@@ -221,3 +221,10 @@ def linked(log_BC: Floats, true_B: npt.ArrayLike, values_CP: npt.ArrayLike) -> f
     values = np.asarray(values_CP)
     best = values[log_BC.argmax(axis=1)]
     return float((best == values[np.asarray(true_B)]).all(axis=1).mean())
+
+
+def ranks(log_BC: Floats, true_B: npt.ArrayLike) -> Integers:
+    """How many candidates are more likely than the true one, for each attacked row (B,)."""
+    true = np.take_along_axis(log_BC, np.asarray(true_B, dtype=np.int64)[:, None], axis=1)
+    more: Integers = (log_BC > true).sum(axis=1)
+    return more

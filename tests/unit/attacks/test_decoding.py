@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vfl.attacks.decoding import ExactMatching, from_views, likelihoods, linked, most_probable, recover_weights
+from vfl.attacks.decoding import ExactMatching, from_views, likelihoods, linked, most_probable, ranks, recover_weights
 from vfl.errors import ConfigError
 
 KNOWN, ATTACKED, COLUMNS, WIDTH, OUTPUTS, LEVELS = 150, 60, 4, 20, 2, 9
@@ -70,6 +70,7 @@ def test_evidence_adds_up_and_without_any_the_most_frequent_value_is_guessed(tab
     evidence = [from_views(view[KNOWN:], candidates, known, view[:KNOWN]) for view in views]
     share = [linked(likelihoods(part), np.arange(ATTACKED), rows[KNOWN:]) for part in ([evidence[0]], evidence)]
     assert share[1] > share[0]
+    np.testing.assert_array_equal(ranks(np.array([[0.1, 0.3, 0.2], [0.5, 0.1, 0.2]]), [0, 0]), [2, 0])
     guessed = most_probable(np.zeros((1, 5)), [[1, 7], [1, 8], [2, 8], [3, 8], [1, 9]])
     np.testing.assert_array_equal(guessed, [[1, 8]])
 

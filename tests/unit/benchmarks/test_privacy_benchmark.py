@@ -19,6 +19,7 @@ from benchmarks.privacy import __main__ as command
 from benchmarks.privacy import measure
 from benchmarks.privacy.features import chosen_rows, reconstruction
 from benchmarks.privacy.measure import Effort
+from benchmarks.privacy.recording import Noise
 from benchmarks.privacy.runs import Tables, in_the_clear, real_tables, run_once
 from benchmarks.privacy.table import row
 
@@ -51,7 +52,10 @@ def _columns(values):
 
 
 def test_a_view_has_everything_that_was_released_once(tables):
-    view, again, other, exact = (run_once(tables, 0, draw, exact=e) for draw, e in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    view, again, other, exact = (
+        run_once(tables, 0, draw, noise)
+        for draw, noise in ((0, Noise.DEFAULT), (0, Noise.DEFAULT), (1, Noise.DEFAULT), (0, Noise.NONE))
+    )
     assert view.z_NK.shape == (ROWS, 2)
     assert (view.exact_NK != 0).all()
     np.testing.assert_array_equal(view.exact_NK, again.exact_NK)
