@@ -35,11 +35,13 @@ class LatticeRecovery:
         exact_columns: how many columns were recovered bit for bit, up to sign and order.
         same_lattice: the recovered columns are alpha times an integer matrix of determinant 1 or -1. Columns that
             resemble one another come out as small sums and differences; alpha is then as good as known.
+        contained: the same with any integer matrix: a column of even numbers only, for instance, comes out halved.
     """
 
     width: int
     exact_columns: int
     same_lattice: bool
+    contained: bool
 
 
 def lattice_attack(product_BK: npt.ArrayLike, alpha_BD: npt.ArrayLike) -> LatticeRecovery:
@@ -55,8 +57,9 @@ def lattice_attack(product_BK: npt.ArrayLike, alpha_BD: npt.ArrayLike) -> Lattic
     alpha = _integers(alpha_BD)
     candidate = recover_activations(product_BK, alpha.shape[1])
     if candidate is None:
-        return LatticeRecovery(alpha.shape[1], exact_columns=0, same_lattice=False)
-    return LatticeRecovery(alpha.shape[1], exact_columns(candidate, alpha), same_lattice(candidate, alpha))
+        return LatticeRecovery(alpha.shape[1], exact_columns=0, same_lattice=False, contained=False)
+    same = same_lattice(candidate, alpha)
+    return LatticeRecovery(alpha.shape[1], exact_columns(candidate, alpha), same, contained(candidate, alpha))
 
 
 def recover_activations(product_BK: npt.ArrayLike, width: int) -> Integers | None:
@@ -94,6 +97,16 @@ def same_lattice(candidate_BN: npt.ArrayLike, alpha_BD: npt.ArrayLike) -> bool:
     """Whether the columns of both generate the same lattice, compared by Hermite normal form."""
     candidate, alpha = _nonzero_hnf(_integers(candidate_BN).T), _nonzero_hnf(_integers(alpha_BD).T)
     return candidate.shape == alpha.shape and bool((candidate == alpha).all())
+
+
+def contained(candidate_BN: npt.ArrayLike, alpha_BD: npt.ArrayLike) -> bool:
+    """Whether every column of alpha is a sum of integer multiples of the candidate's columns."""
+    candidate, alpha = _integers(candidate_BN), _integers(alpha_BD)
+    gram = _matrix(candidate).transpose() * _matrix(candidate)
+    if gram.rank() < candidate.shape[1]:
+        return False
+    numerator, denominator = gram.solve(_matrix(candidate.T @ alpha)).numer_denom()
+    return bool(denominator == 1 and (candidate @ _rows(numerator) == alpha).all())
 
 
 def _from_row_lattice(product_BK: Integers, width: int) -> Integers | None:

@@ -22,6 +22,30 @@ def test_plain_gradients_give_labels_away():
     assert found.succeeds
 
 
+def test_gradients_fall_into_clusters_and_known_labels_say_which_is_which():
+    gradient, labels = planted(np.random.default_rng(5))
+    found = label_inference(gradient, labels, known=np.arange(50))
+    assert min(found.clusters, found.regression, found.neighbors) > 0.95
+    assert label_inference(gradient, labels).regression == 0.5
+
+
+def test_known_labels_find_what_scores_without_labels_do_not():
+    rng = np.random.default_rng(6)
+    labels = (rng.random(ROWS) < 0.5).astype(int)
+    received = rng.normal(size=(ROWS, WIDTH)) * np.linspace(0.5, 2.0, WIDTH)
+    received[:, 0] += labels
+    found = label_inference(received, labels, known=np.arange(200))
+    assert found.regression > 0.75
+    assert found.regression > max(found.norm, found.direction, found.spectral, found.clusters) + 0.1
+    assert found.succeeds
+
+
+def test_known_labels_do_not_help_against_uniform_masks():
+    rng = np.random.default_rng(7)
+    _, labels = planted(rng)
+    assert not label_inference(rng.uniform(-1, 1, (ROWS, WIDTH)), labels, known=np.arange(100)).succeeds
+
+
 def test_uniform_masks_give_nothing_away():
     rng = np.random.default_rng(1)
     gradient, labels = planted(rng)
@@ -47,5 +71,7 @@ def test_the_band_is_wider_on_a_small_table():
 def test_one_class_and_other_shapes_are_refused():
     with pytest.raises(ConfigError, match="rows of both"):
         label_inference(np.ones((4, 2)), np.ones(4))
+    with pytest.raises(ConfigError, match="rows of both"):
+        label_inference(np.ones((4, 2)), np.array([0, 1, 0, 1]), known=[0])
     with pytest.raises(ConfigError, match="same rows"):
         label_inference(np.ones((4, 2)), np.array([0, 1]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vfl.attacks.lattice import exact_columns, lattice_attack, recover_activations, same_lattice
+from vfl.attacks.lattice import contained, exact_columns, lattice_attack, recover_activations, same_lattice
 from vfl.errors import ConfigError
 
 pytest.importorskip("flint")
@@ -55,6 +55,18 @@ def test_sign_and_order_of_columns_do_not_matter_and_zeros_do_not_count():
     assert exact_columns([[-2, 1, 0], [-4, 3, 0]], alpha) == 2
     assert same_lattice([[3, 1], [7, 3]], [[1, 2], [3, 4]])
     assert not same_lattice([[2, 2], [6, 4]], [[1, 2], [3, 4]])
+
+
+def test_a_column_of_even_numbers_comes_out_halved():
+    rng = np.random.default_rng(4)
+    alpha, _ = exact(rng, 48, 6, 8)
+    alpha[:, 2] *= 2
+    weights = rng.integers(-(2**WEIGHT_BITS), 2**WEIGHT_BITS, (6, 8))
+    found = lattice_attack(alpha.astype(object) @ weights.astype(object), alpha)
+    assert found.contained
+    assert not found.same_lattice
+    assert not contained(alpha * 2, alpha)
+    assert not contained(np.ones((48, 2), dtype=np.int64), alpha)
 
 
 def test_too_few_rows_and_fractions_are_refused():
