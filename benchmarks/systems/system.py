@@ -1,4 +1,4 @@
-"""(c) The whole system over real processes, encrypted and in the clear (the oracle), and an epoch on real tables."""
+"""(c) The whole system over real processes, encrypted and in the clear, and an epoch on real tables."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Pair:
             section, what, 1e6 / self.encrypted.samples_per_second, "us/sample",
             "plain split learning, same transport", 1e6 / self.clear.samples_per_second, Ratio.TIMES,
             at_most(20) if has_target else None,
-            note=f"plain is the oracle: int64 in the clear; {self.clear.samples_per_second:,.0f} samples/s; {SHARED}",
+            note=f"plain is the plaintext protocol: int64 in the clear; {self.clear.samples_per_second:,.0f} samples/s; {SHARED}",
         )  # fmt: skip
 
 
@@ -114,13 +114,13 @@ def _credit_rows(federation: FederationFiles, epochs: int) -> list[Row]:
     change(federation.job, "interaction", protocol="plaintext")
     clear = run_federation(federation)
     central = _plain_seconds([load_party(federation.party(name)) for name in federation.parties])
-    ours, oracle = (run.outcome.seconds_training / epochs for run in (encrypted, clear))
+    ours, plain = (run.outcome.seconds_training / epochs for run in (encrypted, clear))
     what = f"an epoch of {CREDIT} ({encrypted.outcome.train_rows} rows)"
     note = f"{epochs} epoch(s), including warm-up; {SHARED}"
     return [
-        Row("c", f"{what}, encrypted", ours, "s", "plain split learning, same transport", oracle, note=note),
+        Row("c", f"{what}, encrypted", ours, "s", "plain split learning, same transport", plain, note=note),
         Row("c", f"{what}, encrypted", ours, "s", "centralized torch, one process", central, note=note),
-        Row("c", f"{what}, plain split", oracle, "s", "centralized torch, one process", central, note=note),
+        Row("c", f"{what}, plain split", plain, "s", "centralized torch, one process", central, note=note),
     ]
 
 
