@@ -1,6 +1,8 @@
 """Settings for all tests."""
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,11 @@ from hypothesis import settings
 from vfl.transport.tls.version import require_tls_1_3
 
 require_tls_1_3()  # as the processes of the command line do
+
+# Tests start some hundred processes. Without files of bytecode, each would compile the whole package again, and every
+# worker all tests. Images of containers often turn them off.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Test workers and the processes they start share the machine; more threads each would only wait for one another.
 torch.set_num_threads(1)

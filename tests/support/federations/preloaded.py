@@ -25,6 +25,7 @@ from typing import Any
 
 LIBRARIES = (
     "torch",
+    "torch._dynamo",  # which torch itself imports when the first optimizer is made, and which takes longer than torch
     "tenseal",
     "torchmetrics",
     "deel.torchlip",
