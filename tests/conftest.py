@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 import structlog
@@ -24,6 +25,19 @@ torch.set_num_threads(1)
 # For the same reason an example may take long; pytest's own timeout ends what hangs.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly has shuffled them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests first in the share that each worker begins with, so that no worker is left with one at the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    cuts = [len(items) * share // workers for share in range(1, workers + 1)]
+    items.clear()
+    for share, cut in enumerate(cuts):
+        items += slow[share::workers]
+        items += islice(others, max(0, cut - len(items)))
 
 
 @pytest.fixture(autouse=True)

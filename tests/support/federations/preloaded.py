@@ -74,6 +74,10 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """With a chance to clean up."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Without a chance to clean up."""
         self.send_signal(signal.SIGKILL)
