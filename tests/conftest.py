@@ -1,7 +1,10 @@
 """Settings for all tests."""
 
 import logging
+import os
+import sys
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 import structlog
@@ -12,11 +15,29 @@ from vfl.transport.tls.version import require_tls_1_3
 
 require_tls_1_3()  # as the processes of the command line do
 
+# Tests start some hundred processes. Without files of bytecode, each would compile the whole package again, and every
+# worker all tests. Images of containers often turn them off.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Test workers and the processes they start share the machine; more threads each would only wait for one another.
 torch.set_num_threads(1)
 # For the same reason an example may take long; pytest's own timeout ends what hangs.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly has shuffled them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests first in the share that each worker begins with, so that no worker is left with one at the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    cuts = [len(items) * share // workers for share in range(1, workers + 1)]
+    items.clear()
+    for share, cut in enumerate(cuts):
+        items += slow[share::workers]
+        items += islice(others, max(0, cut - len(items)))
 
 
 @pytest.fixture(autouse=True)

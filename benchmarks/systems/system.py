@@ -39,7 +39,7 @@ class _Pair:
             section, what, 1e6 / self.encrypted.samples_per_second, "us/sample",
             "plain split learning, same transport", 1e6 / self.clear.samples_per_second, Ratio.TIMES,
             at_most(20) if has_target else None,
-            note=f"plain is the plaintext protocol: int64 in the clear; {self.clear.samples_per_second:,.0f} samples/s; {SHARED}",
+            note=f"plain: the plaintext protocol, int64; {self.clear.samples_per_second:,.0f} samples/s; {SHARED}",
         )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from support import virtual_time
 from support.faults.recovering import run_here, small_federation
 from support.federations.federation import ACTIVE, COORDINATOR
-from support.logs import logged
+from support.logs import captured_logs, logged
 
 from vfl.job.schedule import Schedule
+from vfl.party.roles.active import ActiveParty
 from vfl.run_records.store import RunState, RunStore
 
 
@@ -24,3 +25,14 @@ def test_a_defect_of_the_coordinator(tmp_path, monkeypatch, logs):
     with RunStore(federation.path(COORDINATOR, "runs.sqlite")) as store:
         (record,) = store.runs()
     assert record.state is RunState.FAILED
+
+
+def test_a_defect_of_a_party_is_traced_in_its_log_without_verbose(tmp_path, monkeypatch):
+    monkeypatch.setattr(ActiveParty, "score", lambda *_: 1 // 0)
+    with captured_logs() as events:
+        ended = virtual_time.run(run_here(small_federation(tmp_path).write()))
+    error = ended.errors[ACTIVE]
+    assert error.code == "internal"
+    assert error.remedy == "report the stack trace in this party's log"
+    assert "ZeroDivisionError" in logged(events)
+    assert "ZeroDivisionError" not in str(ended.errors[COORDINATOR])

@@ -13,7 +13,8 @@ from vfl.run_records.store import RunState, RunStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-USUAL = Scenario("usual", ())
+JOB = {"training": {"passes": 4}}
+SHORT = Scenario("short", (), job=JOB)
 EVERYBODY = (ACTIVE, CLINIC, COORDINATOR)
 SECOND = "second-coordinator"
 
@@ -21,12 +22,12 @@ SECOND = "second-coordinator"
 @contextmanager
 def in_training(quiet, folder, **timeouts):
     """A run that has come to its seventh step; when it is over, its weights are those of a quiet run."""
-    federation = small_federation(folder / "disturbed", timeouts=timeouts).write()
+    federation = small_federation(folder / "disturbed", timeouts=timeouts, **JOB).write()
     with SupervisedRun(federation) as running:
         running.start()
         running.wait_for_step(7)
         yield running
-    assert not differing(quiet.weights(USUAL, folder / "quiet"), federation.everything_saved())
+    assert not differing(quiet.weights(SHORT, folder / "quiet"), federation.everything_saved())
 
 
 def all_finish(running):

@@ -6,15 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import load_file
+from support.federations.quick_processes import QuickProcesses
 from torch import nn
 from typer.testing import CliRunner
 
 import vfl
 from vfl.api.federation_files import COORDINATOR
-from vfl.api.processes import FederationProcesses
 from vfl.cli.main import app
 from vfl.errors import CallbackError, ConfigError, DataError, RemoteError
 from vfl.interact.fixed_point import center
+
+pytestmark = pytest.mark.slow
 
 TAU = 58
 TRAINED = ("telco", "shop")
@@ -92,7 +94,7 @@ def test_a_simulation_gives_the_weights_of_real_processes(tmp_path, kind):
     job, (bank, *passive) = made(kind)
     run = vfl.simulate(job, active=bank, passive=passive, output=tmp_path / "simulated")
     files = vfl.write_federation(tmp_path / "real", job, active=bank, passive=passive)
-    with FederationProcesses(files) as processes:
+    with QuickProcesses(files) as processes:
         processes.start(*files.parties)
         processes.start_coordinator()
         codes = processes.wait_for_all()
@@ -188,7 +190,7 @@ def test_an_error_at_a_party_is_raised_there_in_full_and_elsewhere_in_summary(tm
 
 @KINDS
 def test_a_run_that_was_stopped_by_its_operator_is_resumed(tmp_path, kind):
-    job, (bank, *passive) = made(kind, epochs=6)
+    job, (bank, *passive) = made(kind, epochs=4)
     files = vfl.write_federation(tmp_path / "resumed", job, active=bank, passive=passive)
 
     class StopAt(vfl.Callback):
@@ -207,7 +209,7 @@ def test_a_run_that_was_stopped_by_its_operator_is_resumed(tmp_path, kind):
     with pytest.raises(CallbackError, match="a callback failed"):
         train([StopAt()])
     run = train([])
-    assert len(run.history) == {"default": 2 * (2 + 1) + 6, "trainable": 6}[kind]
+    assert len(run.history) == {"default": 2 * (2 + 1) + 6, "trainable": 4}[kind]
     vfl.simulate(job, active=bank, passive=passive, output=tmp_path / "simulated")
     resumed, simulated = saved(tmp_path / "resumed"), saved(tmp_path / "simulated")
     assert [name for name in simulated if simulated[name].tobytes() != resumed[name].tobytes()] == []

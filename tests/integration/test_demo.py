@@ -47,6 +47,7 @@ def _report(out, *arguments):
     return json.loads((out / "report.json").read_text(encoding="utf-8")), output
 
 
+@pytest.mark.slow
 def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     report, output = _report(tmp_path)
     assert report.keys() >= KEYS

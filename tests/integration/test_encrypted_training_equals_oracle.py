@@ -13,6 +13,8 @@ import torch
 from support.faults.recovering import run_here
 from support.federations.federation import ACTIVE, Federation, Processes
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Trained:

@@ -122,6 +122,7 @@ async def test_regression(federation):
     assert run.outcome.history[-1]["loss"] < run.outcome.history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_a_bottom_of_the_users_own_beside_real_processes(federation, tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "our_models.py").write_text(OUR_MODELS)

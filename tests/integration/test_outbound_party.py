@@ -11,6 +11,8 @@ from support.federations.in_process import run_federation
 
 from vfl.transport.relay import service as relay_module
 
+pytestmark = pytest.mark.slow
+
 CLINIC, INSURER = "clinic", "insurer"
 TLS_RECORD_TYPES = {20, 21, 22, 23}
 """RFC 8446, section 5.1."""

@@ -9,6 +9,8 @@ import tomli_w
 from support.faults.recovering import run_here
 from support.federations.federation import COORDINATOR, Federation, Processes, differing
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 15
 
 

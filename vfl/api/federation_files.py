@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from vfl.api.job import Job
-from vfl.api.party import Party
+from vfl.api.party import Party, as_list
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.configuration.toml_files import validated
 from vfl.errors import ConfigError
@@ -62,7 +62,7 @@ class FederationFiles:
 
 
 def write_federation(
-    folder: str | Path, job: Job, *, active: Party, passive: Sequence[Party], name: str = "federation"
+    folder: str | Path, job: Job, *, active: Party, passive: Party | Sequence[Party], name: str = "federation"
 ) -> FederationFiles:
     """Write what real processes need to run a job that was tried with ``vfl.simulate``.
 
@@ -73,11 +73,13 @@ def write_federation(
 
     Args:
         folder: made if it is not there; files of an earlier federation in it are replaced.
+        passive: the parties without labels; a single one needs no list.
         name: of the federation.
 
     Raises:
         ConfigError: the job and the parties do not fit, or a bottom model cannot be found by another process.
     """
+    passive = as_list(passive)
     folder, parties = Path(folder), (active, *passive)
     names = tuple(party.name for party in parties)
     content = job.content(active, passive)

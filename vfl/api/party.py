@@ -40,6 +40,10 @@ class Party:
         policy, optimizer: the tables of party.toml of the same name.
         private_seed: 32 bytes that keep initial weights private and reproducible; a file of it is made where left out.
         device, threads, model_threads: as in party.toml.
+
+    Raises:
+        ConfigError: a setting is wrong; it names the key.
+        DataError: a table in memory lacks its label column.
     """
 
     def __init__(
@@ -72,6 +76,10 @@ class Party:
             **{key: value for key, value in options.items() if value is not None},
         }
         self._setup: PartySetup | None = None
+        # What is wrong is reported when the party is made, and not in a run.
+        validated(self.content(job="job.toml"), PartyConfig, f"party '{name}'")
+        if table.frame is not None:
+            table.check_label()
 
     @classmethod
     def from_toml(cls, path: str | Path, *, bottom: Callable[..., nn.Module] | None = None) -> Party:
@@ -162,6 +170,11 @@ class Party:
 
     def __repr__(self) -> str:
         return f"Party({self.name!r})"
+
+
+def as_list(passive: Party | Sequence[Party]) -> Sequence[Party]:
+    """The passive parties of a call that takes one or several."""
+    return [passive] if isinstance(passive, Party) else passive
 
 
 def serve(*parties: Party, keep_serving: bool = False, callbacks: Sequence[Callback] = ()) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from vfl.api.blocking import run_blocking
 from vfl.api.job import Job
 from vfl.api.joint_model import JointModel
-from vfl.api.party import Party
+from vfl.api.party import Party, as_list
 from vfl.api.run import Run
 from vfl.configuration.federation import FederationConfig
 from vfl.configuration.toml_files import validated
@@ -33,7 +33,7 @@ def simulate(
     job: Job,
     *,
     active: Party,
-    passive: Sequence[Party],
+    passive: Party | Sequence[Party],
     output: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     party_callbacks: Mapping[str, Sequence[Callback]] | None = None,
@@ -45,7 +45,7 @@ def simulate(
 
     Args:
         active: the party with the labels.
-        passive: the others, one to eight.
+        passive: the others, one to eight; a single one needs no list.
         output: keeps every party's part of the model, audit log and checkpoints in a folder of its own in there.
         callbacks: notified as the coordinator's.
         party_callbacks: by party.
@@ -69,12 +69,15 @@ async def simulate_async(
     job: Job,
     *,
     active: Party,
-    passive: Sequence[Party],
+    passive: Party | Sequence[Party],
     output: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     party_callbacks: Mapping[str, Sequence[Callback]] | None = None,
 ) -> Run:
     """As ``simulate``."""
+    passive = as_list(passive)
+    for party in (active, *passive):
+        party.table.check_columns()
     federation = simulated_federation(active, passive)
     config = validated(job.content(active, passive), JobConfig, f"job '{job.name}'")
     parameters = check_job(config, federation)

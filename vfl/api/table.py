@@ -12,6 +12,7 @@ from vfl.configuration.toml_files import validated
 from vfl.data.config import DataConfig
 from vfl.data.sources.files import column_names_of
 from vfl.data.sources.frames import as_frame
+from vfl.data.table import check_columns
 
 FRAME = Path("<table in memory>")
 """Stands for the file in errors about a table that has none."""
@@ -33,7 +34,8 @@ class Table:
 
     Raises:
         ConfigError: the arguments contradict each other.
-        DataError: the source cannot be read as a table.
+        DataError: the source cannot be read as a table, or a table in memory lacks a column. ``vfl.Party`` checks for
+            the label, which rows to be predicted may lack.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Table:
             content["columns"] = dict(columns)
         self.content = content
         self.config = validated(content, DataConfig, "the table")
+        if self.frame is not None:
+            self._check_columns(*self.config.id_columns, *(self.config.columns or {}), *self.config.drop)
 
     @property
     def label(self) -> str | None:
@@ -76,9 +80,25 @@ class Table:
         """
         if self.config.columns is not None:
             return bool(self.config.columns)
-        there = self.frame.columns if self.frame is not None else column_names_of(self.config)
         used = {*self.config.id_columns, self.label, *self.config.drop}
-        return any(name.strip() not in used for name in there)
+        return any(name not in used for name in self._column_names())
+
+    def check_label(self) -> None:
+        """Check that the label column is there, if there is to be one.
+
+        Raises:
+            DataError: it is not, or the file cannot be read.
+        """
+        if self.label is not None:
+            self._check_columns(self.label)
+
+    def check_columns(self) -> None:
+        """Check that all columns that are named are there.
+
+        Raises:
+            DataError: one is not, or the file cannot be read.
+        """
+        self._check_columns(*self.config.named_columns)
 
     def without_label(self) -> Table:
         """The same rows where nothing is to be learned from them."""
@@ -95,6 +115,13 @@ class Table:
             drop=drop,
             format=self.config.format,
         )
+
+    def _column_names(self) -> list[str]:
+        there = self.frame.columns if self.frame is not None else column_names_of(self.config)
+        return [name.strip() for name in there]
+
+    def _check_columns(self, *names: str) -> None:
+        check_columns(names, self._column_names(), self.config.path)
 
     def __repr__(self) -> str:
         source = f"{self.frame.height} rows" if self.frame is not None else str(self.config.path)

@@ -119,9 +119,17 @@ def _facts(told: Summary) -> Iterator[str]:
 
 def _settings(values: Mapping[str, object]) -> str:
     """Names and values in words, without those that are not set."""
-    words = {True: "yes", False: "no"}
-    shown = {name: words[value] if isinstance(value, bool) else value for name, value in values.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+    return ", ".join(f"{name} {_in_words(value)}" for name, value in values.items() if value is not None)
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case "":
+            return "none"
+        case _:
+            return str(value)
 
 
 def _integrity(found: Verification) -> Iterator[str]:

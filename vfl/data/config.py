@@ -66,6 +66,12 @@ class DataConfig(BaseModel):
         """The columns that form an id, in order."""
         return (self.id_column,) if isinstance(self.id_column, str) else self.id_column
 
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """All columns that the table must have."""
+        label = () if self.label_column is None else (self.label_column,)
+        return (*self.id_columns, *label, *(self.columns or {}), *self.drop)
+
     @model_validator(mode="after")
     def _one_use_per_column(self) -> Self:
         uses = [*self.id_columns, *(self.columns or {}), *self.drop]

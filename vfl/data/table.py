@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +118,7 @@ def load_table(
     _check_label_column(config, needs_label)
     source = read_source(config) if frame is None else frame_source(frame, config.path)
     piece_finished()
-    _check_columns_exist(config, source)
+    check_columns(config.named_columns, source.frame.columns, source.path)
     rows = source.frame.height
     source, ids, own_ids = _with_ids(config, source, rules or IdRules())
     piece_finished()
@@ -124,7 +126,7 @@ def load_table(
     if not kinds and (not needs_label if needs_features is None else needs_features):
         raise DataError(
             "the table of a passive party has no feature columns",
-            detail=f"{source.path} has the columns {_listed(source)}",
+            detail=f"{source.path} has the columns {_listed(source.frame.columns)}",
             remedy="export feature columns, or list them in 'columns'",
         )
     numeric_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.NUMERIC)
@@ -179,14 +181,19 @@ def _check_label_column(config: DataConfig, needs_label: bool) -> None:
         )
 
 
-def _check_columns_exist(config: DataConfig, source: Source) -> None:
-    label = () if config.label_column is None else (config.label_column,)
-    wanted = (*config.id_columns, *label, *(config.columns or {}), *config.drop)
-    missing = [name for name in wanted if name not in source.frame.columns]
-    if missing:
+def check_columns(named: Sequence[str], present: Sequence[str], path: Path) -> None:
+    """Check that all named columns are present.
+
+    Args:
+        path: what to call the table in the error.
+
+    Raises:
+        DataError: some are missing.
+    """
+    if missing := [name for name in named if name not in present]:
         raise DataError(
             "configured columns are missing from the table",
-            detail=f"{source.path} has no {', '.join(map(repr, missing))}; it has the columns {_listed(source)}",
+            detail=f"{path} has no {_listed(missing)}; it has the columns {_listed(present)}",
             remedy="correct the names in the configuration or in the header; a CSV file needs commas between fields",
         )
 
@@ -217,5 +224,5 @@ def _labels(source: Source, name: str) -> npt.NDArray[np.float64]:
     return labels
 
 
-def _listed(source: Source) -> str:
-    return ", ".join(repr(name) for name in source.frame.columns)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -17,7 +17,6 @@ from torchmetrics.functional.classification import (
     binary_average_precision,
     binary_roc,
     multiclass_accuracy,
-    multiclass_auroc,
 )
 
 Metrics = dict[str, float]
@@ -46,7 +45,7 @@ def binary_metrics(logits_B: Tensor, labels_B: Tensor) -> Metrics:
 
 
 def multiclass_metrics(logits_BC: Tensor, labels_B: Tensor) -> Metrics:
-    """Accuracy, mean log loss, and the one-vs-rest area under the ROC curve averaged over all classes.
+    """Accuracy, mean log loss, and the one-vs-rest area under the ROC curve averaged over the classes that occur.
 
     Args:
         logits_BC: (B, C).
@@ -56,8 +55,10 @@ def multiclass_metrics(logits_BC: Tensor, labels_B: Tensor) -> Metrics:
     classes = logits.shape[1]
     score = torch.softmax(logits, dim=1)
     accuracy = multiclass_accuracy(score, labels, classes, average="micro").item() if len(labels) else math.nan
-    complete = bool(torch.bincount(labels, minlength=classes).all())
-    macro_auc = multiclass_auroc(score, labels, classes, average="macro").item() if complete else math.nan
+    counts = torch.bincount(labels, minlength=classes)
+    occurring = [number for number, count in enumerate(counts.tolist()) if 0 < count < len(labels)]
+    areas = [binary_auroc(score[:, number], (labels == number).long()).item() for number in occurring]
+    macro_auc = math.fsum(areas) / len(areas) if areas else math.nan
     return {"accuracy": accuracy, "macro_auc": macro_auc, "log_loss": functional.cross_entropy(logits, labels).item()}
 
 

@@ -120,8 +120,8 @@ class RunReader:
     def epochs(self, run: str) -> list[EpochRecord]:
         """Totals of the recorded training steps of each epoch, in order."""
         query = (
-            "SELECT epoch, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent) FROM steps"
-            " WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
+            "SELECT ROW_NUMBER() OVER (ORDER BY epoch) - 1, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent)"
+            " FROM steps WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
         )
         return self._read(lambda row: EpochRecord(*row), query, run)
 

@@ -91,7 +91,13 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Totals of the training steps of one epoch; ``loss`` is the mean of their losses."""
+    """Totals of the training steps of one epoch.
+
+    Attributes:
+        epoch: counted as in the outcome's history, from 0: epochs that only release outputs train nothing and have no
+            number.
+        loss: mean of the steps' losses.
+    """
 
     epoch: int
     steps: int

@@ -70,7 +70,13 @@ class Scenario:
         if self.stagewise:
             federation.job["model"] = {}
             federation.job["interaction"] = {}
-            federation.job["training"] = {"passes": 6, "local_epochs": 9, "batch_size": 16, "evaluation_batch_size": 32}
+            federation.job["training"] = {
+                "passes": 6,
+                "local_epochs": 9,
+                "batch_size": 16,
+                "evaluation_batch_size": 32,
+                **self.job.get("training", {}),
+            }
         return federation.write()
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 LIBRARIES = (
     "torch",
+    "torch._dynamo",  # which torch itself imports when the first optimizer is made, and which takes longer than torch
     "tenseal",
     "torchmetrics",
     "deel.torchlip",
@@ -72,6 +73,10 @@ class Forked:
         """Nothing where it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """With a chance to clean up."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Without a chance to clean up."""

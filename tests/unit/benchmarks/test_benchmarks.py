@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pytest
 from rich.console import Console
+from support.federations.quick_processes import QuickProcesses
 
 from benchmarks.arithmetic import kernels, scaling, step
 from benchmarks.arithmetic.layers import ACTIVE, PHASE_NAMES, EncryptedLayer
 from benchmarks.effort import FULL, QUICK, Effort, Shape, Sweeps, SystemCase
 from benchmarks.reporting import plots, report
 from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
-from benchmarks.systems import alignment, memory, system
+from benchmarks.systems import alignment, federation, memory, system
 from benchmarks.timing import side_by_side
 
 pytest.importorskip("phe", reason="the Paillier peer needs the extra 'bench'")
@@ -115,7 +116,13 @@ def test_memory_growth_leaves_the_start_out_and_sees_a_leak():
         memory.growth([1, 2])
 
 
+@pytest.fixture
+def quick_processes(monkeypatch):
+    monkeypatch.setattr(federation, "FederationProcesses", QuickProcesses)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_processes")
 def test_alignment_over_processes():
     findings = alignment.run(TINY, peer=False)
     assert [row.section for row in findings.rows] == ["f"]
@@ -130,6 +137,7 @@ def test_a_peer_that_cannot_be_installed_is_skipped_with_a_reason(tmp_path, monk
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_processes")
 def test_whole_system_over_processes(tmp_path):
     findings = system.run(TINY, tmp_path)
     assert {row.section for row in findings.rows} == {"b", "c", "e"}

@@ -50,6 +50,7 @@ def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
         "log of clinic (passive), run job-1",
         "protocol encrypted",
         "allow_unencrypted no",
+        "allow_trainable none,",
         "in the clear: nothing",
         "ended: finished",
         "What left clinic",
@@ -59,6 +60,16 @@ def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
         assert part in output
     (told,) = json.loads((tmp_path / "out.json").read_text())
     assert (told["sent"][0]["kind"], told["sent"][0]["bytes"], told["in_the_clear"]) == ("forward_share", 2_000_000, 0)
+
+
+def test_no_setting_is_shown_without_its_value(federation, audit, tmp_path):
+    federation.job["model"] = {}
+    federation.job["training"] = {"passes": 1}
+    setup = load_party(federation.write().path("clinic"))
+    trail = AuditTrail(tmp_path, Terms("clinic", setup.job, setup.federation))
+    trail.open("job-1", 0)
+    trail.close(None)
+    assert "trainable none" in audit(trail.path)[1]
 
 
 def test_a_directory_is_summarized_log_by_log(logs, audit, tmp_path):

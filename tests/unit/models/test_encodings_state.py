@@ -43,6 +43,7 @@ def fingerprint():
     return hashlib.sha256(b"".join([*state, alpha.numpy().tobytes()])).hexdigest()
 
 
+@pytest.mark.slow
 def test_processes_and_numbers_of_threads_give_the_same_bits():
     expected = fingerprint()
     with torch_threads(3):

@@ -123,10 +123,19 @@ def test_multiclass_metrics_agree_with_scikit_learn():
     assert MULTICLASS.metrics(logits, labels) == pytest.approx(expected, abs=1e-6)
 
 
-def test_multiclass_without_one_of_the_classes_has_no_macro_auc():
-    scored = MULTICLASS.metrics(torch.eye(3)[:2], torch.tensor([0, 1]))
+def test_macro_auc_is_averaged_over_the_classes_that_occur():
+    logits, labels = sample(MULTICLASS, 300, 2.0)
+    logits, labels = logits[labels != 2], labels[labels != 2]
+    score = torch.softmax(logits.double(), dim=1).numpy()
+    areas = [reference.roc_auc_score(labels.numpy() == number, score[:, number]) for number in (0, 1)]
+    scored = MULTICLASS.metrics(logits, labels)
+    assert scored["macro_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
+
+
+def test_a_single_class_has_no_macro_auc():
+    scored = MULTICLASS.metrics(torch.eye(3)[:2], torch.tensor([0, 0]))
     assert math.isnan(scored["macro_auc"])
-    assert scored["accuracy"] == 1.0
+    assert scored["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("encoding", [None, ScaleEncoding(mean=100.0, std=20.0)])

@@ -41,6 +41,7 @@ def test_a_job_above_the_ceiling_is_refused_with_both_numbers():
         policy.check_memory(700 * 10**6 + 1)
 
 
+@pytest.mark.slow
 def test_a_process_stays_below_its_estimate_and_one_that_has_less_refuses_the_job(federation):
     federation.job["training"]["passes"] = 1
     with Processes(federation.write(), preloaded=False) as processes:

@@ -165,6 +165,12 @@ def test_epochs_are_summed_up_over_training_steps(store):
     ]
 
 
+def test_epochs_are_numbered_without_those_that_only_release_outputs(store):
+    records = [step_record(1, epoch=0), step_record(2, epoch=1), step_record(5, epoch=3), step_record(9, epoch=6)]
+    store.commit(RUN, checkpoint(9), records)
+    assert [epoch.epoch for epoch in store.epochs(RUN)] == [0, 1, 2, 3]
+
+
 @settings(max_examples=20, deadline=None)  # a flush may take long
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), number=st.integers(0, 2**62), loss=st.floats(0, 1e300))
 def test_any_text_and_number_come_back(tmp_path_factory, text, number, loss):

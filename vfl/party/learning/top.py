@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz, certified_radius
-from vfl.models.labels import LabelEncoding, Labels
+from vfl.models.labels import ClassEncoding, LabelEncoding, Labels
 from vfl.models.seeding import seeded
 from vfl.models.tasks import Task, make_task
 from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, set_rate, under
+from vfl.runtime.logs import get_logger
+
+_log = get_logger("vfl.party")
 
 
 class TopTrainer:
@@ -53,6 +56,8 @@ class TopTrainer:
         model = setup.job.model
         task = make_task(setup.job.task)
         encoding = task.fit_labels(train_labels)
+        if isinstance(encoding, ClassEncoding) and (absent := len(encoding.values) - len(np.unique(train_labels))):
+            _log.warning("classes of the job do not occur in the training part", absent=absent)
         inputs = model.own_units + setup.job.interaction_width
         own = _own_part(own_width, total_width, inputs, seed)
         top = LipschitzTop.build(model.top, inputs, task.out_width, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -31,11 +32,14 @@ from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_active
 from vfl.party.roles.worker import LoadedRows
 from vfl.privacy.releases import Releases
+from vfl.runtime.logs import get_logger
 
 _UPPER = "upper"
 _KEPT = "kept"
 METRIC_DECIMALS = 4
 """Metrics leave this party rounded: exact ones of few rows tell labels."""
+
+_log = get_logger("vfl.party")
 
 
 class ActiveParty:
@@ -254,7 +258,14 @@ class ActiveParty:
             bottom = self._state.bottom
             alpha_BD = bottom.forward(dataset.features(rows), training=False) if bottom else None
             self._upper.score(self._kept.of(rows), alpha_BD, self._labels_of(rows))
-        return {name: round(value, METRIC_DECIMALS) for name, value in self._upper.metrics().items()}
+        metrics = self._upper.metrics()
+        if undefined := sorted(name for name, value in metrics.items() if math.isnan(value)):
+            _log.warning(
+                "metrics are undefined and left out: do the labels of this split differ?",
+                split=str(batch.split),
+                metrics=", ".join(undefined),
+            )
+        return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items() if not math.isnan(value)}
 
     async def save(self, run: str) -> float:
         """See ``RoleWorker``."""

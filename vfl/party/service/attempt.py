@@ -240,11 +240,13 @@ class Attempt:
                 self._keep(known)
             raise known from error.__cause__
         except Exception as error:
-            known = memory_exhausted(error, self.where) or InternalError(
+            exhausted = memory_exhausted(error, self.where)
+            known = exhausted or InternalError(
                 f"an internal error stopped {self.where}",
-                remedy="see this party's log, and report the error",
+                remedy="report the stack trace in this party's log",
             )
-            _log.debug("stack trace", where=self.where, exc_info=error)
+            log = _log.debug if exhausted else _log.error  # nobody but the operator of this party can see a trace
+            log("stack trace", where=self.where, exc_info=error)
             self._keep(known)
             raise known from error
         if not self._over:
