@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from benchmarks.reporting.machine import description
 from vfl.api.federation_files import COORDINATOR, FederationFiles
 from vfl.api.processes import FederationProcesses
-from vfl.cli.demo.federation import write_demo_federation
+from vfl.cli.demo.federation import demo_parts, write_demo_federation
 from vfl.interact.fixed_point import center
 from vfl.job.config import load_job_setup
 
@@ -95,9 +95,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        places = [Path(folder) / name for name in ("undisturbed", "killed")]
         quiet, disturbed = (
-            write_demo_federation(Path(folder) / name, options.dataset, 2, options.data, SEED, OVERLAP, trainable=True)
-            for name in ("undisturbed", "killed")
+            write_demo_federation(
+                place, demo_parts(place, options.dataset, 2, options.data, SEED, OVERLAP, trainable=True)
+            )
+            for place in places
         )
         expected, seconds = run(quiet, {})
         victims = (*reversed(quiet.parties), COORDINATOR)

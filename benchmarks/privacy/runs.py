@@ -212,5 +212,5 @@ def in_the_clear(tables: Tables, split: int, *, alone: bool) -> float:
         party.setup(config, federation, parameters, Path("unused") / party.name, party.private_seed or b"")
         for party in (active, passive)
     )
-    _, test = train_plain(first, [] if alone else [second], common_ids([first, second]))
+    test = train_plain(first, [] if alone else [second], common_ids([first, second])).metrics
     return test[tables.metric]

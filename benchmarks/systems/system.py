@@ -14,7 +14,7 @@ from benchmarks.systems.memory import flatness_rows, peak_rows, traffic_rows
 from benchmarks.timing import seconds_of
 from vfl.api.federation_files import FederationFiles
 from vfl.cli.demo.baselines import common_ids, train_plain
-from vfl.cli.demo.federation import write_demo_federation
+from vfl.cli.demo.federation import demo_parts, write_demo_federation
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup, load_party
 
@@ -100,7 +100,9 @@ def _credit(effort: Effort, data: Path | None) -> Findings:
         return Findings(skipped=[f"an epoch of {CREDIT}: specify the folder of its tables with --data DIR"])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            federation = write_demo_federation(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0, trainable=True)
+            federation = write_demo_federation(
+                Path(folder), demo_parts(Path(folder), CREDIT, 2, data, seed=3, overlap=1.0, trainable=True)
+            )
         except ConfigError as error:
             return Findings(skipped=[f"an epoch of {CREDIT}: {error}"])
         return Findings(_credit_rows(federation, effort.epochs))

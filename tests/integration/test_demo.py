@@ -51,6 +51,7 @@ def _report(out, *arguments):
 def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     report, output = _report(tmp_path)
     assert report.keys() >= KEYS
+    assert report["labels_inferred"] == {}, "nobody receives a gradient"
     assert (report["dataset"], report["task"], report["metric"]) == ("breast", "binary", "auc")
     assert report["party_rows"] == {"bank": 512, "clinic": 512}
     assert 455 <= report["rows"] < 512  # each party dropped other rows
@@ -74,7 +75,11 @@ def test_trainable_bottoms_come_with_a_word_about_their_price(tmp_path):
     assert PRICE in output
     assert report["steps"] == 4 * 5
     assert report["joint_encrypted"] >= 0.95
-    assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.02
+    assert abs(report["joint_encrypted"] - report["pooled_plain"]) <= 0.03
+    assert 0.9 < report["all_metrics"]["joint, default"]["auc"] < 1
+    price = report["labels_inferred"]["clinic"]
+    assert price["auc"] > 0.9 > price["by_chance"]
+    assert f"an AUC of {price['auc']:.3f}" in output
 
 
 def test_full_overlap_gives_every_row_to_all(tmp_path):

@@ -7,8 +7,10 @@ floating point, and exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -24,6 +26,34 @@ from vfl.party.learning.kept_outputs import KeptOutputs
 from vfl.party.learning.local_epoch import local_batches
 from vfl.party.learning.top import TopTrainer
 from vfl.runtime.randomness import derive_seed, training_generator
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a party whose bottom trains receives in the last pass, row by row.
+
+    Attributes:
+        d_alpha_BD: gradients of the loss by its activations.
+        labels_B: labels of the same rows, which it does not receive.
+    """
+
+    d_alpha_BD: npt.NDArray[np.float64]
+    labels_B: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model trained in the clear.
+
+    Attributes:
+        losses: mean loss of every epoch.
+        metrics: on the test rows.
+        gradients: by party, of those that receive any.
+    """
+
+    losses: list[float]
+    metrics: dict[str, float]
+    gradients: dict[str, Gradients] = field(default_factory=dict)
 
 
 class _PlainParty:
@@ -65,6 +95,7 @@ class _PlainWeights:
         self._velocity = torch.zeros(shape)
         self._job = job
         self._alpha = torch.empty(0)
+        self.received: list[Tensor] = []
 
     def forward(self, rows: Rows, columns: slice, *, training: bool) -> Tensor:
         self._alpha = self.party.alpha(rows, training=training)
@@ -76,6 +107,7 @@ class _PlainWeights:
         self._velocity = self._job.interaction.momentum * self._velocity
         self._velocity[:, columns] += self._alpha.T @ d_z_BM
         self._weights = self._weights - rate * self._velocity
+        self.received.append(d_alpha_BD * len(d_alpha_BD))  # for each row by itself, as it crosses
         self.party.bottom.backward(d_alpha_BD)
 
 
@@ -108,6 +140,8 @@ class _PlainModel:
             case EpochKind.JOINT:
                 batches = [dataset.batch_rows(batch) for batch in dataset.batches(Split.TRAIN, number)]
                 rate = self.job.rate_in(number)
+                for other in self.others:
+                    other.received.clear()
                 return sum(self._joint_step(rows, planned.columns, rate) for rows in batches) / len(batches)
             case EpochKind.LOCAL:
                 return self._local_epoch(number)
@@ -148,6 +182,18 @@ class _PlainModel:
         self.own.bottom.backward(self.upper.d_alpha, share)
         self.upper.step(share)
 
+    def gradients(self) -> dict[str, Gradients]:
+        """What parties whose bottoms train have received in the last pass."""
+        dataset, last = self.own.dataset, self.job.passes - 1
+        trained = [other for other in self.others if other.party.setup.name in self.job.model.trainable]
+        if not trained:
+            return {}
+        rows = np.concatenate([dataset.batch_rows(batch) for batch in dataset.batches(Split.TRAIN, last)])
+        return {
+            other.party.setup.name: Gradients(torch.cat(other.received).double().numpy(), self.labels[rows])
+            for other in trained
+        }
+
     def test(self) -> dict[str, float]:
         rows, columns = self.own.dataset.rows_of(Split.TEST), slice(0, self.job.interaction_width)
         z_BK, alpha_BD = self.z(rows, columns, training=False), self.own.alpha(rows, training=False)
@@ -163,19 +209,14 @@ def common_ids(setups: Sequence[PartySetup]) -> pl.Series:
     return ids
 
 
-def train_plain(
-    active: PartySetup, others: Sequence[PartySetup], common: pl.Series
-) -> tuple[list[float], dict[str, float]]:
+def train_plain(active: PartySetup, others: Sequence[PartySetup], common: pl.Series) -> Trained:
     """Train on the columns of these parties in the clear.
 
     Args:
         active: the party with the labels, which has features too.
         others: parties whose columns are pooled with it; empty for the active party alone.
         common: ids of the aligned rows; no others are used.
-
-    Returns:
-        Mean loss of every epoch, and the test metrics.
     """
     model = _PlainModel(active, others, common)
     losses = [model.epoch(number) for number in range(len(model.own.dataset.plan.epochs))]
-    return [loss for loss in losses if loss is not None], model.test()
+    return Trained([loss for loss in losses if loss is not None], model.test(), model.gradients())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from vfl.api.federation_files import FederationFiles
-from vfl.cli.demo.baselines import common_ids, train_plain
-from vfl.cli.demo.federation import PRICE, write_demo_federation
+from vfl.api.simulation import simulate
+from vfl.attacks.label_inference import LabelInference, label_inference
+from vfl.cli.demo.baselines import Gradients, common_ids, train_plain
+from vfl.cli.demo.federation import PRICE, DemoParts, demo_parts, write_demo_federation
 from vfl.cli.demo.processes import run_demo_processes
 from vfl.cli.demo.report import Comparison, DemoResult
 from vfl.models.tasks import make_task
@@ -38,7 +42,8 @@ def run_demo(
         ConfigError: the data set is unknown, not for this number of parties, or not there.
         JobAborted: the processes stopped early.
     """
-    federation = write_demo_federation(out, dataset, parties, data, seed, overlap, epochs, trainable=trainable)
+    chosen = (dataset, parties, data, seed, overlap, epochs)
+    federation = write_demo_federation(out, demo_parts(out, *chosen, trainable=trainable))
     if trainable:
         _console.print(PRICE, style="yellow", soft_wrap=True)
     if only_write:
@@ -50,9 +55,19 @@ def run_demo(
     setups = [load_party(federation.party(name)) for name in federation.parties]
     _console.print("training the same model in the clear, for comparison ...")
     result = _compare(dataset, setups, outcome)
+    if trainable:
+        default = demo_parts(out / "default", *chosen, in_the_clear=True)
+        result = replace(result, joint_default=_simulated(default))
     result.show(_console)
     for path in result.write(out):
         _console.print(f"written: {path}")
+
+
+def _simulated(parts: DemoParts) -> Comparison:
+    """Joint training of the default kind, in the clear: with the same noise and numbers as encrypted."""
+    run = simulate(parts.job, active=parts.active, passive=parts.passive)
+    losses = [record["loss"] for record in run.history if "loss" in record]
+    return Comparison("joint, default", dict(run.test), losses)
 
 
 def _train_encrypted(federation: FederationFiles) -> dict[str, Any]:
@@ -63,19 +78,26 @@ def _train_encrypted(federation: FederationFiles) -> dict[str, Any]:
 def _compare(dataset: str, setups: list[PartySetup], outcome: dict[str, Any]) -> DemoResult:
     active, others = setups[0], setups[1:]
     common = common_ids(setups)
-    alone_losses, alone = train_plain(active, [], common)
-    pooled_losses, pooled = train_plain(active, others, common)
+    alone, pooled = train_plain(active, [], common), train_plain(active, others, common)
     return DemoResult(
         dataset=dataset,
         setups=setups,
         metric=make_task(active.job.task).primary_metric,
         outcome=outcome,
-        active_only=Comparison("active party alone", alone, alone_losses),
+        active_only=Comparison("active party alone", alone.metrics, alone.losses),
         joint_encrypted=Comparison(
             "joint, encrypted", outcome["test"], [record["loss"] for record in outcome["history"]]
         ),
-        pooled_plain=Comparison("pooled, in the clear", pooled, pooled_losses),
+        pooled_plain=Comparison("pooled, in the clear", pooled.metrics, pooled.losses),
+        inferred={name: _inferred(gradients) for name, gradients in pooled.gradients.items()},
     )
+
+
+def _inferred(gradients: Gradients) -> LabelInference:
+    """What the gradients of the last pass tell of labels; of more than two, whether they are in the upper half."""
+    labels = gradients.labels_B
+    positive = labels > (np.median(labels) if len(np.unique(labels)) > 2 else labels.min())
+    return label_inference(gradients.d_alpha_BD, positive)
 
 
 def _show_commands(federation: FederationFiles) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,20 @@ from vfl.errors import ConfigError
 
 FEDERATION = "demo"
 
-PRICE = "the price: what passive parties receive gives labels away (0.999 on default_credit)"
-"""What ``--trainable`` costs, in one line: AUC of inferred labels, see ``vfl.attacks.label_inference``."""
+PRICE = "the price: what passive parties receive gives labels away; how much is measured below"
+"""What ``--trainable`` costs, in one line."""
 
 
-def write_demo_federation(
+@dataclass(frozen=True)
+class DemoParts:
+    """What a demo consists of, before it is written or simulated."""
+
+    job: Job
+    active: Party
+    passive: list[Party]
+
+
+def demo_parts(
     folder: Path,
     dataset: str,
     parties: int,
@@ -30,8 +40,9 @@ def write_demo_federation(
     epochs: int | None = None,
     *,
     trainable: bool = False,
-) -> FederationFiles:
-    """Write everything that the processes of a demo need.
+    in_the_clear: bool = False,
+) -> DemoParts:
+    """The job and the parties, whose tables are written.
 
     Args:
         source: folder with ready tables; None for the built-in data set.
@@ -39,6 +50,7 @@ def write_demo_federation(
         epochs: of the active party alone at the end of stagewise training, or passes of joint training; None for as
             many as are usual.
         trainable: joint training, with passive bottoms that train too; see ``PRICE``.
+        in_the_clear: the plaintext protocol, which gives the same numbers.
 
     Raises:
         ConfigError: the data set is unknown, not for this number of parties, or not there.
@@ -51,9 +63,15 @@ def write_demo_federation(
         for at, (name, table) in enumerate(data.make(source, folder, names).items())
     }
     trained = data.passive[parties] if trainable else ()
-    active, *passive = (_party(data, name, tables[name], seed, trained) for name in names)
-    job = _job(data, dataset, seed, epochs, trained)
-    return write_federation(folder, job, active=active, passive=passive, name=FEDERATION)
+    allowed = {"allow_unencrypted": True} if in_the_clear else {}
+    active, *passive = (_party(data, name, tables[name], seed, trained, allowed) for name in names)
+    job = _job(data, dataset, seed, epochs, trained, "plaintext" if in_the_clear else "encrypted")
+    return DemoParts(job, active, passive)
+
+
+def write_demo_federation(folder: Path, parts: DemoParts) -> FederationFiles:
+    """Write everything that the processes of a demo need."""
+    return write_federation(folder, parts.job, active=parts.active, passive=parts.passive, name=FEDERATION)
 
 
 def _data(dataset: str, parties: int) -> DemoData:
@@ -68,7 +86,7 @@ def _data(dataset: str, parties: int) -> DemoData:
     return data
 
 
-def _job(data: DemoData, dataset: str, seed: int, epochs: int | None, trained: Sequence[str]) -> Job:
+def _job(data: DemoData, dataset: str, seed: int, epochs: int | None, trained: Sequence[str], protocol: str) -> Job:
     """The defaults for tables, unless passive bottoms are to be trained."""
     task = dict(data.task)
     training: dict[str, Any] = {"batch_size": data.batch_size}
@@ -83,6 +101,7 @@ def _job(data: DemoData, dataset: str, seed: int, epochs: int | None, trained: S
         seed=seed,
         model={"trainable": list(trained)} if trained else None,
         training=training,
+        interaction={"protocol": protocol},
         split={"validation": 0.0, "test": 0.3},
     )
 
@@ -92,13 +111,15 @@ def _policy(trained: Sequence[str], *, active: bool) -> dict[str, Any]:
     return {"max_releases_per_row": 1000} | ({"allow_trainable": list(trained)} if active else {})
 
 
-def _party(data: DemoData, name: str, table: Path, seed: int, trained: Sequence[str]) -> Party:
+def _party(
+    data: DemoData, name: str, table: Path, seed: int, trained: Sequence[str], allowed: Mapping[str, Any]
+) -> Party:
     """Its private seed is fixed, so that the demo's numbers can be reproduced; real parties let theirs be made."""
     active = name == ACTIVE
     return Party(
         name,
         Table(table, id=data.id_column, label=data.label_column if active else None),
         bottom="mlp" if name in trained else None,
-        policy=_policy(trained, active=active) if trained else None,
+        policy={**(_policy(trained, active=active) if trained else {}), **allowed} or None,
         private_seed=hashlib.sha256(f"vfl demo {name} {seed}".encode()).digest(),
     )

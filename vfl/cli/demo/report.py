@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from vfl.attacks.label_inference import LabelInference
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup
 
@@ -35,6 +37,8 @@ class DemoResult:
     Attributes:
         outcome: the coordinator's JSON report.
         metric: the primary metric of the task.
+        joint_default: training of the default kind, if ``joint_encrypted`` is another.
+        inferred: what passive parties can infer of labels from the gradients that they receive, if they receive any.
     """
 
     dataset: str
@@ -44,6 +48,8 @@ class DemoResult:
     active_only: Comparison
     joint_encrypted: Comparison
     pooled_plain: Comparison
+    joint_default: Comparison | None = None
+    inferred: Mapping[str, LabelInference] = field(default_factory=dict)
 
     @property
     def bytes_per_sample(self) -> dict[str, float]:
@@ -81,6 +87,9 @@ class DemoResult:
             "parties": [self._party(setup) for setup in self.setups],
             "run": outcome["run"],
             "all_metrics": {c.name: _finite(c.metrics) for c in self._comparisons()},
+            "labels_inferred": {
+                name: {"auc": one.best, "by_chance": one.chance} for name, one in self.inferred.items()
+            },
             "losses": {c.name: c.losses for c in self._comparisons()},
             "machine": {"processor": platform.machine(), "python": platform.python_version()},
         }
@@ -94,7 +103,8 @@ class DemoResult:
         }
 
     def _comparisons(self) -> list[Comparison]:
-        return [self.active_only, self.joint_encrypted, self.pooled_plain]
+        default = [] if self.joint_default is None else [self.joint_default]
+        return [self.active_only, *default, self.joint_encrypted, self.pooled_plain]
 
     def show(self, console: Console) -> None:
         """Print the tables."""
@@ -107,6 +117,13 @@ class DemoResult:
             values = [f"{comparison.metrics[name]:.4f}" for name in names]
             table.add_row(comparison.name, *values)
         console.print(table)
+        for name, one in self.inferred.items():
+            console.print(
+                f"the price: {name} infers training labels from the gradients of the last pass with an AUC of"
+                f" {one.best:.3f} (by chance up to {one.chance:.3f}); by default it receives none",
+                style="yellow",
+                soft_wrap=True,
+            )
         console.print(self._measurements())
 
     def _measurements(self) -> Table:
@@ -140,14 +157,16 @@ class DemoResult:
             raise ConfigError("the demo's curves need matplotlib", remedy="pip install vfl[demo]") from error
         figure = Figure(figsize=(10, 4), layout="constrained")
         loss_axes, metric_axes = figure.subplots(1, 2)
-        for comparison, style in zip(self._comparisons(), (":", "-", "--"), strict=True):
+        styles = {self.active_only.name: ":", self.pooled_plain.name: "--"}
+        for comparison in self._comparisons():
+            style = styles.get(comparison.name, "-")
             epochs = range(1, len(comparison.losses) + 1)
             loss_axes.plot(epochs, comparison.losses, style, label=comparison.name)
         loss_axes.set(xlabel="epoch", ylabel="mean training loss", title=f"{self.dataset}: training")
         loss_axes.legend()
         names = [comparison.name.replace(", ", ",\n") for comparison in self._comparisons()]
         values = [comparison.metrics[self.metric] for comparison in self._comparisons()]
-        bars = metric_axes.bar(names, values, color=["tab:blue", "tab:orange", "tab:green"])
+        bars = metric_axes.bar(names, values, color=[f"C{at}" for at in range(len(values))])
         metric_axes.bar_label(bars, fmt="%.4f")
         lowest = min(0.0, *values)
         metric_axes.set(ylabel=f"test {self.metric}", ylim=(lowest, 1.1), title="on rows nobody trained on")
