@@ -175,7 +175,7 @@ def _view(seen: Recording, test: dict[str, float], seconds: float) -> View:
         exact_NK[released.rows, released.columns] = released.z_BM
     alpha_ND = np.zeros((rows, len(weights_DK)), dtype=np.int64)
     order = np.concatenate([passive.dataset.rows_of(split) for split in splits])
-    alpha_ND[order] = np.rint(passive.outputs(splits) * 2.0**settings.activation_bits)
+    alpha_ND[order] = np.rint(np.concatenate(list(passive.outputs(*splits))) * 2.0**settings.activation_bits)
     own, targets = (state.dataset._features.numeric.double().numpy() for state in (active, passive))
     return View(
         z_NK=exact_NK / units,

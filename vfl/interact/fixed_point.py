@@ -119,7 +119,9 @@ def check_step(
     trains: bool = True,
     relative_noise: float = 0.0,
 ) -> None:
-    """Check that an update cannot carry values from inside the guard band past the wrap, before it is made.
+    """Check that an update cannot carry values from where they are accepted to where they are again, past the wrap.
+
+    In between are both bands in which a run stops: the one before the wrap, and the one that a wrapped value is in.
 
     Bottom outputs are at most 1, so |dW_dk| is at most the learning rate times the mean over the batch of |dL/dZ_k|,
     and a row's |Z_k| changes by at most the widths of the passive parties times that. The deviation of matched noise is
@@ -145,9 +147,9 @@ def check_step(
         d_alpha = float((sizes_BK @ d_w_K).max(initial=0.0)) * 2.0**-s.gradient_bits
         steps.append((d_alpha, parameters.d_alpha_limit, "the gradient of a bottom model"))
     for step, limit, layer in steps:
-        if step > (1 - GUARD) * limit:
+        if step > 2 * (1 - GUARD) * limit:
             raise RangeError(
-                f"one update may change a value of {layer} by {step:.2g}, more than the {(1 - GUARD) * limit:g} "
-                "between the point where a run stops and the end of its range",
+                f"one update may change a value of {layer} by {step:.2g}, more than the {2 * (1 - GUARD) * limit:g} "
+                "after which a value that wraps would look right",
                 remedy="lower interaction.learning_rate, or give [ring] more integer bits (lower weight_bits)",
             )

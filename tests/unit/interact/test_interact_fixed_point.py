@@ -167,7 +167,7 @@ def test_a_step_across_the_whole_guard_band_is_refused_while_values_are_right():
     exact = moved[0, 0] * 2.0 ** -(S.activation_bits + S.weight_bits)
     assert exact > 1.5 * PARAMETERS.z_limit
     assert np.abs(z_to_real(center(moved, S.tau), PARAMETERS)).max() < GUARD * PARAMETERS.z_limit
-    with pytest.raises(RangeError, match=r"interaction layer \(Z\) by 2.5e\+02, more than the 64"):
+    with pytest.raises(RangeError, match=r"interaction layer \(Z\) by 2.5e\+02, more than the 128"):
         check_step(d_z, rate, width, PARAMETERS)
     check_step(d_z // 4, rate, width, PARAMETERS)
 
@@ -180,7 +180,7 @@ def test_a_step_across_the_whole_guard_band_is_refused_while_values_are_right():
     scale=st.floats(0.001, 8),
     seed=st.integers(0, 2**32),
 )
-def test_no_accepted_step_moves_a_value_further_than_the_band(rate, rows, width, scale, seed):
+def test_no_accepted_step_moves_a_value_past_both_bands(rate, rows, width, scale, seed):
     rng = np.random.default_rng(seed)
     limit = 1 << S.activation_bits
     alpha = rng.choice(np.array([-limit, limit]), (rows, width))
@@ -191,15 +191,15 @@ def test_no_accepted_step_moves_a_value_further_than_the_band(rate, rows, width,
         return
     d_w = _multiplier(rate, rows) * (alpha.T @ d_z).astype(np.float64) * 2.0**-S.weight_bits
     other = rng.choice(np.array([-1.0, 1.0]), (50, width))  # rows that are in no batch
-    assert np.abs(other @ d_w).max() <= (1 - GUARD) * PARAMETERS.z_limit
+    assert np.abs(other @ d_w).max() <= 2 * (1 - GUARD) * PARAMETERS.z_limit
     d_alpha = d_z * 2.0**-S.gradient_bits @ d_w.T
-    assert np.abs(d_alpha).max() <= (1 - GUARD) * PARAMETERS.d_alpha_limit
+    assert np.abs(d_alpha).max() <= 2 * (1 - GUARD) * PARAMETERS.d_alpha_limit
 
 
 def test_the_limit_of_a_step_is_reached_by_saturated_bottoms():
     """The width, the rate, the mean of |dL/dZ| and the sum of a momentum's kernel, each to the last unit."""
     rows, width = 64, 32
-    for rate, momentum, size in ((8.0, 0.0, 0.25), (0.8, 0.9, 0.25), (4.0, 0.5, 0.25)):
+    for rate, momentum, size in ((16.0, 0.0, 0.25), (1.6, 0.9, 0.25), (8.0, 0.5, 0.25)):
         for share, refused in ((0.99, False), (1.01, True)):
             _, d_z = _saturated(rows, width, 2, share * size)
             arguments = d_z, rate, width, PARAMETERS
@@ -210,12 +210,22 @@ def test_the_limit_of_a_step_is_reached_by_saturated_bottoms():
                 check_step(*arguments, momentum=momentum, trains=False)
     d_z[::2] *= -1  # signs do not matter, as those of activations are unknown
     with pytest.raises(RangeError):
-        check_step(d_z, 4.0, width, PARAMETERS, momentum=0.5)
+        check_step(d_z, 8.0, width, PARAMETERS, momentum=0.5)
+
+
+def test_a_value_that_wraps_within_the_limit_of_a_step_is_noticed():
+    """From the last accepted value, by the largest accepted step: the wrapped value is where a run stops."""
+    limit, unit = PARAMETERS.z_limit, 2.0 ** (S.activation_bits + S.weight_bits)
+    for start in (-GUARD * limit, 0.0, GUARD * limit):
+        for step in np.linspace(0, 2 * (1 - GUARD) * limit, 33)[:-1]:
+            reached = start + step
+            wrapped = center(np.array([round(reached * unit)]), S.tau)[0] / unit
+            assert reached < limit or abs(wrapped) >= GUARD * limit
 
 
 def test_matched_noise_takes_its_part_of_the_band():
     _, d_z = _saturated(64, 32, 2, 0.99 * 0.25)
-    rate, width = 8.0 / 3.4, 32
+    rate, width = 16.0 / 3.4, 32
     check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.4)
     with pytest.raises(RangeError, match="the interaction layer"):
         check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.45)

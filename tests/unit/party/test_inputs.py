@@ -13,7 +13,7 @@ from vfl.job.tables import OptimizerConfig
 from vfl.models.bottoms import build_bottom
 from vfl.models.config import MlpBottom
 from vfl.party.learning.bottom import BottomTrainer
-from vfl.party.learning.inputs import commit_to_inputs
+from vfl.party.learning.inputs import InitialBottom, commit_to_inputs
 
 ROWS = 12
 CONFIG = MlpBottom(hidden=(3,))
@@ -31,10 +31,17 @@ def bottom_of(preprocessor: Preprocessor, seed: int = 1) -> BottomTrainer:
     return BottomTrainer(bottom, "clinic", OptimizerConfig(), "cpu")
 
 
-def committed(secret=bytes(32), table=None, rows=ROWS, config=CONFIG, seed=1, bottom=True) -> bytes:
+OPTIMIZER, OUTPUTS = OptimizerConfig(), np.linspace(-1, 1, 2 * ROWS).reshape(ROWS, 2)
+
+
+def committed(
+    secret=bytes(32), table=None, rows=ROWS, config=CONFIG, optimizer=OPTIMIZER, seed=1, outputs=OUTPUTS, bottom=None
+) -> bytes:
     table = table or table_of()
     preprocessor = Preprocessor.fit(table, np.arange(rows))
-    return commit_to_inputs(secret, table, preprocessor, config, bottom_of(preprocessor, seed) if bottom else None)
+    model = bottom_of(preprocessor, seed) if bottom is None else bottom
+    initial = InitialBottom(config, optimizer, model or None, np.array_split(outputs, 3))
+    return commit_to_inputs(secret, table, preprocessor, initial)
 
 
 def test_an_equal_run_has_an_equal_commitment():
@@ -52,6 +59,8 @@ def test_an_equal_run_has_an_equal_commitment():
         {"config": MlpBottom(hidden=(4,))},
         {"seed": 2},
         {"bottom": False},
+        {"optimizer": OptimizerConfig(learning_rate=0.3)},
+        {"outputs": OUTPUTS + 2.0**-16 * np.eye(ROWS, 2)},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -63,8 +72,8 @@ def test_a_parameter_that_differs_in_its_last_bit_makes_another():
     table = table_of()
     preprocessor = Preprocessor.fit(table, np.arange(ROWS))
     bottom = bottom_of(preprocessor)
-    before = commit_to_inputs(bytes(32), table, preprocessor, CONFIG, bottom)
+    before = committed(bottom=bottom)
     with torch.no_grad():
         weight = next(bottom.bottom.parameters())
         weight.view(-1)[0] = torch.nextafter(weight.view(-1)[0], torch.tensor(torch.inf))
-    assert commit_to_inputs(bytes(32), table, preprocessor, CONFIG, bottom) != before
+    assert committed(bottom=bottom) != before

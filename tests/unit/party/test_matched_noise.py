@@ -5,11 +5,21 @@ import pytest
 
 from vfl.errors import RangeError
 from vfl.interact.fixed_point import GUARD
-from vfl.party.learning.matched_noise import MatchedNoise
+from vfl.party.learning.matched_noise import MatchedNoise, mixed_covariance
+from vfl.party.learning.output_moments import OutputMoments
 from vfl.party.learning.output_scale import OutputScale
 from vfl.privacy.output_noise import LARGEST_DEVIATION, OutputNoise
 
 ROWS = 30_000
+UNIT = 2.0**-10
+
+
+def fitted(outputs: np.ndarray, ratio: float, unit: float = 1e-9) -> MatchedNoise:
+    return MatchedNoise.fit(moments_of(outputs).covariance, ratio, unit)
+
+
+def moments_of(outputs: np.ndarray, parts: int = 3) -> OutputMoments:
+    return OutputMoments.of(np.array_split(outputs, parts), outputs.shape[1])
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +37,7 @@ def normals() -> np.ndarray:
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 2.0])
 def test_noise_on_z_is_the_stated_part_of_its_deviation_for_any_weights(outputs, normals, ratio):
-    noise = MatchedNoise.fit(outputs, ratio).of(normals)
+    noise = fitted(outputs, ratio).of(normals)
     weights = np.random.default_rng(1).normal(size=(6, 20)) * np.geomspace(1e-3, 1e3, 20)
     deviations = (outputs @ weights).std(axis=0)
     np.testing.assert_allclose((noise @ weights).std(axis=0), ratio * deviations, rtol=5 / ROWS**0.5)
@@ -36,21 +46,53 @@ def test_noise_on_z_is_the_stated_part_of_its_deviation_for_any_weights(outputs,
 
 def test_every_combination_of_columns_is_blurred_alike(outputs, normals):
     """Averaging columns of Z, or taking their differences, removes nothing: the covariance is that of Z."""
-    noise = MatchedNoise.fit(outputs, 0.5).of(normals)
+    noise = fitted(outputs, 0.5).of(normals)
     weights = np.random.default_rng(2).normal(size=(6, 3))
     of_noise, of_z = (np.cov(values @ weights, rowvar=False, bias=True) for values in (noise, outputs))
     np.testing.assert_allclose(of_noise, 0.25 * of_z, atol=0.05 * np.abs(of_z).max())
 
 
-def test_where_nothing_varies_there_is_no_noise(outputs, normals):
-    noise = MatchedNoise.fit(outputs, 0.5).of(normals)
-    np.testing.assert_allclose(noise[:, 4], 0.0, atol=1e-9)
-    np.testing.assert_allclose(noise[:, 0], noise[:, 5], atol=1e-9)
-    assert not MatchedNoise.fit(outputs, 0.0).of(normals).any()
+def test_where_nothing_varies_noise_has_the_deviation_of_a_unit(outputs, normals):
+    """Smaller noise would be rounded to nothing."""
+    noise = fitted(outputs, 0.5, UNIT).of(normals)
+    assert noise[:, 4].std() == pytest.approx(UNIT, rel=0.05)
+    assert (noise[:, 0] - noise[:, 5]).std() == pytest.approx(2**0.5 * UNIT, rel=0.05)
+    tiny = fitted(outputs * 1e-4, 0.1, UNIT).of(normals)
+    assert (np.rint(tiny / UNIT) != 0).mean() > 0.5
+    assert not fitted(outputs, 0.0, UNIT).of(normals).any()
+
+
+def test_moments_of_parts_are_those_of_the_whole(outputs):
+    moments = moments_of(outputs, parts=7)
+    assert moments.rows == len(outputs)
+    np.testing.assert_allclose(moments.covariance, np.cov(outputs, rowvar=False, bias=True), atol=1e-14)
+    np.testing.assert_allclose(moments.second_moment, outputs.T @ outputs / len(outputs), atol=1e-14)
+    assert moments.largest_norm == np.linalg.norm(outputs, axis=1).max()
+    nothing = OutputMoments.of([], 6)
+    assert (nothing.rows, nothing.largest_norm, nothing.covariance.any()) == (0, 0.0, False)
+    assert not moments_of(outputs[:1], parts=1).covariance.any()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, 16, 64, 256])
+def test_a_batch_of_a_few_rows_leaves_no_direction_without_noise(rows):
+    """The rows of a batch vary in fewer directions than there are columns of Z, which a receiver could look at."""
+    rng = np.random.default_rng(6)
+    outputs = np.tanh(rng.normal(size=(5000, 64)) @ rng.normal(size=(64, 64)) / 8)
+    training, batch = moments_of(outputs), moments_of(outputs[:rows], parts=1)
+    weights = rng.normal(size=(64, 32))
+    signal = weights.T @ training.covariance @ weights
+    least = {}
+    for name, covariance in (("batch", batch.covariance), ("mixed", mixed_covariance(batch, training.covariance))):
+        factor = MatchedNoise.fit(covariance, 0.4, UNIT).factor_DD
+        noise = weights.T @ factor @ factor.T @ weights
+        roots = np.linalg.inv(np.linalg.cholesky(signal))
+        least[name] = np.linalg.eigvalsh(roots @ noise @ roots.T)[0] ** 0.5
+    assert least["mixed"] > 0.29
+    assert least["batch"] < (0.02 if rows <= 16 else 0.3), "alone, a batch does not do"
 
 
 def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
-    noise = MatchedNoise.fit(outputs, 0.5)
+    noise = fitted(outputs, 0.5)
     directions = np.random.default_rng(4).normal(size=(2000, 6))
     # The norm of 6 normal values exceeds their number's root by at most so many deviations.
     longest = directions / np.linalg.norm(directions, axis=1, keepdims=True) * (6**0.5 + LARGEST_DEVIATION)
@@ -61,8 +103,8 @@ def test_no_row_of_noise_exceeds_the_bound_on_its_norm(outputs):
 @pytest.mark.parametrize("width", [1, 3])
 def test_one_column_of_outputs_has_noise_too(normals, width):
     outputs = np.random.default_rng(5).uniform(-1, 1, (100, width))
-    assert MatchedNoise.fit(outputs, 0.5).width == width
-    assert MatchedNoise.fit(outputs, 0.5).of(normals[:, :width]).std() == pytest.approx(0.5 * outputs.std(), rel=0.1)
+    assert fitted(outputs, 0.5).width == width
+    assert fitted(outputs, 0.5).of(normals[:, :width]).std() == pytest.approx(0.5 * outputs.std(), rel=0.1)
 
 
 # --- the range of Z ---
@@ -72,8 +114,8 @@ def test_one_column_of_outputs_has_noise_too(normals, width):
 def test_no_gradient_within_its_bound_makes_a_larger_z(outputs, seed):
     """Against the gradient that makes the weights as large as they can be, too."""
     rng, rate, bound = np.random.default_rng(seed), 4.0, 1.0
-    largest_norm = np.linalg.norm(outputs, axis=1).max()
-    scale = OutputScale.of(outputs, float(largest_norm), rate, bound)
+    training = moments_of(outputs)
+    scale = OutputScale.of(training, training.largest_norm, rate, bound)
     _, vectors = np.linalg.eigh(outputs.T @ outputs)
     for residuals in (rng.uniform(-bound, bound, len(outputs)), bound * np.sign(outputs @ vectors[:, -1])):
         weights = -rate * (outputs * residuals[:, None]).mean(axis=0)
@@ -82,7 +124,7 @@ def test_no_gradient_within_its_bound_makes_a_larger_z(outputs, seed):
 
 
 def test_a_rate_for_which_z_could_leave_its_range_is_refused_with_a_remedy(outputs):
-    scale = OutputScale.of(outputs, 1.0, 4.0, 1.0)
+    scale = OutputScale.of(moments_of(outputs), 1.0, 4.0, 1.0)
     limit = scale.largest / (1 - GUARD)
     scale.check_range(1.001 * limit, 1)
     scale.check_range(2.001 * limit, 2)

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
+from vfl.job.tables import OptimizerConfig
 from vfl.models.config import BottomConfig
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.privacy.lineage import digest
 
+_GRID = 2.0**-16
+"""Outputs are compared on it: finer than what is released, coarser than the order of sums."""
 
-def commit_to_inputs(
-    secret: bytes, table: Table, preprocessor: Preprocessor, config: BottomConfig, bottom: BottomTrainer | None
-) -> bytes:
+
+@dataclass(frozen=True)
+class InitialBottom:
+    """A bottom before training.
+
+    Attributes:
+        config: its kind and settings.
+        optimizer: how it trains.
+        model: None at an active party without features.
+        outputs: for all aligned rows, part by part; they cover what a bottom of the user's own computes.
+    """
+
+    config: BottomConfig
+    optimizer: OptimizerConfig
+    model: BottomTrainer | None
+    outputs: Iterable[npt.NDArray[np.float64]]
+
+
+def commit_to_inputs(secret: bytes, table: Table, preprocessor: Preprocessor, bottom: InitialBottom) -> bytes:
     """32 bytes that are the same in every equal run and others if anything differs; only their owner can open them.
 
     Args:
         secret: of the party, for one job.
         table: the aligned rows.
-        config: of the bottom.
-        bottom: before training; None at an active party without features.
     """
     parts = [table.digest.encode(), preprocessor.to_json().encode()]
-    if bottom is not None:
-        parts += [config.model_dump_json().encode(), *map(_digest, sorted(bottom.bottom.state_dict().items()))]
+    if bottom.model is not None:
+        parts += [config.model_dump_json().encode() for config in (bottom.config, bottom.optimizer)]
+        parts += map(_digest, sorted(bottom.model.bottom.state_dict().items()))
+        outputs = hashlib.sha256()
+        for part_BD in bottom.outputs:
+            outputs.update(np.rint(part_BD / _GRID).astype("<i8").tobytes())
+        parts.append(outputs.digest())
     return hmac.digest(secret, digest("inputs", *parts), "sha256")
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from vfl.errors import RangeError
 from vfl.interact.fixed_point import GUARD
-
-Floats = npt.NDArray[np.float64]
+from vfl.party.learning.output_moments import OutputMoments
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,17 @@ class OutputScale:
     largest: float
 
     @classmethod
-    def of(cls, training_ND: Floats, largest_norm: float, rate: float, gradient: float) -> OutputScale:
+    def of(cls, training: OutputMoments, largest_norm: float, rate: float, gradient: float) -> OutputScale:
         """Bounds from a frozen bottom's outputs.
 
         Args:
-            training_ND: outputs for the training rows.
+            training: moments of the outputs for the training rows.
             largest_norm: bound on the norm of what is released in place of any row's output.
             rate: learning rate of the interaction weights.
             gradient: bound on |dL/dlogit| of a row.
         """
-        moments_DD = training_ND.T @ training_ND / max(len(training_ND), 1)
-        eigenvalue = float(np.linalg.eigvalsh(moments_DD)[-1]) if moments_DD.size else 0.0
+        second_DD = training.second_moment
+        eigenvalue = max(float(np.linalg.eigvalsh(second_DD)[-1]), 0.0) if second_DD.size else 0.0
         return cls(rate * largest_norm * eigenvalue**0.5 * gradient)
 
     def check_range(self, limit: float, parties: int) -> None:

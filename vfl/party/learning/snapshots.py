@@ -7,6 +7,7 @@ a new attempt must use new masks and keys (ADR 0007).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -16,18 +17,36 @@ import torch
 from vfl.checkpoints.store import Snapshot
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table
-from vfl.errors import CheckpointError
+from vfl.errors import CheckpointError, MismatchError
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import LINEAGE
 from vfl.party.learning.bottom import BottomTrainer, prefixed, under
 
 _ROWS = "rows"
 _TABLE = "table"
-_SESSION = "session"
 _SEED = "seed"
 _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
+_COVARIANCE = "covariance"
+
+
+@dataclass(frozen=True, slots=True)
+class Commitments:
+    """What an attempt is bound to.
+
+    Attributes:
+        session: digest of the keys of the attempt, which tells it from every other one.
+        inputs: this party's commitment to what it put into the model.
+        all_inputs: digest of those of all parties.
+    """
+
+    session: bytes
+    inputs: bytes
+    all_inputs: bytes
+
+
+_COMMITMENTS = tuple(field.name for field in fields(Commitments))
 
 
 class Restorable(Protocol):
@@ -44,7 +63,7 @@ def take_snapshot(
     preprocessor: Preprocessor,
     bottom: BottomTrainer | None,
     seed: int,
-    session: bytes,
+    commitments: Commitments,
 ) -> Snapshot:
     """Take a snapshot of the state that both roles have.
 
@@ -52,9 +71,10 @@ def take_snapshot(
         rows: positions of the aligned rows in the party's full table.
         table: the aligned rows.
         seed: derived from the party's private seed, to recognize that seed later.
-        session: digest of the keys of the attempt, which tells it from every other one.
+        commitments: of the attempt.
     """
-    facts = {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed), _SESSION: session.hex()}
+    facts = {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed)}
+    facts |= {name: getattr(commitments, name).hex() for name in _COMMITMENTS}
     tensors = {_ROWS: torch.from_numpy(rows)} | (prefixed(_BOTTOM, bottom.state()) if bottom else {})
     return Snapshot(step, tensors, facts)
 
@@ -63,6 +83,18 @@ def with_weights(snapshot: Snapshot, weights: Mapping[str, IntArray]) -> Snapsho
     """The snapshot with a side's interaction weights added, as provided by the interaction."""
     tensors = prefixed(_INTERACTION, {name: torch.from_numpy(value) for name, value in weights.items()})
     return Snapshot(snapshot.step, {**snapshot.tensors, **tensors}, snapshot.facts)
+
+
+def with_covariance(snapshot: Snapshot, covariance_DD: npt.NDArray[np.float64] | None) -> Snapshot:
+    """The snapshot with the covariance of a training bottom's outputs before the pass added, if there is one."""
+    if covariance_DD is None:
+        return snapshot
+    return Snapshot(snapshot.step, {**snapshot.tensors, _COVARIANCE: torch.from_numpy(covariance_DD)}, snapshot.facts)
+
+
+def covariance_of(snapshot: Snapshot) -> npt.NDArray[np.float64] | None:
+    """What ``with_covariance`` added."""
+    return snapshot.tensors[_COVARIANCE].numpy() if _COVARIANCE in snapshot.tensors else None
 
 
 def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int64], Table]:
@@ -110,7 +142,25 @@ def interaction_weights(snapshot: Snapshot) -> dict[str, IntArray]:
 
 def session_of(snapshot: Snapshot) -> bytes:
     """Digest of the keys of the attempt that took the snapshot; empty if it has none."""
-    return bytes.fromhex(snapshot.facts.get(_SESSION, ""))
+    return bytes.fromhex(snapshot.facts.get("session", ""))
+
+
+def own_inputs(snapshot: Snapshot) -> bytes:
+    """This party's commitment to what it put into the model in the beginning; empty if there is none."""
+    return bytes.fromhex(snapshot.facts.get("inputs", ""))
+
+
+def check_inputs(snapshot: Snapshot, all_inputs: bytes) -> None:
+    """Check that all parties are committed to the same as in the beginning.
+
+    Raises:
+        MismatchError: a peer is committed to another table or bottom; noise would be drawn anew for equal values.
+    """
+    if snapshot.facts.get("all_inputs") != all_inputs.hex():
+        raise MismatchError(
+            "a party resumes with a commitment to another table or bottom than the run began with",
+            remedy="check that all parties have kept their checkpoints of this run, or start a new run",
+        )
 
 
 def lineage_of(snapshot: Snapshot) -> bytes:

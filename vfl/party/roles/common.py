@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,15 @@ import torch
 
 from vfl.checkpoints.store import Snapshot
 from vfl.data.table import Table
-from vfl.he.arithmetic.updates import check_rates, update_kernel
-from vfl.he.bounds import check_bounds
+from vfl.he.arithmetic.updates import update_kernel
 from vfl.he.pool import Pools
-from vfl.ids import Batch, CheckpointId, Split, StepKey
+from vfl.ids import Batch, CheckpointId, Role, Split, StepKey
 from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.interact.weights import Kernel
 from vfl.job.callbacks import Ready
 from vfl.job.config import training_statement
 from vfl.job.plan import EpochKind
-from vfl.job.schedule import workloads
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
@@ -29,33 +27,26 @@ from vfl.models.bottoms import build_bottom, probe_bottom
 from vfl.models.config import DEFAULT_WIDTH
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
+from vfl.party.learning import snapshots
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
-from vfl.party.learning.inputs import commit_to_inputs
-from vfl.party.learning.snapshots import (
-    aligned_table,
-    lineage_of,
-    restore_bottom,
-    session_of,
-    take_snapshot,
-    with_weights,
-)
+from vfl.party.learning.inputs import InitialBottom, commit_to_inputs
+from vfl.party.learning.output_moments import OutputMoments
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
 from vfl.party.roles.common_ids import CommonIds
 from vfl.party.roles.disclosure import Disclosure
+from vfl.party.roles.shape import agreed_shape
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
+from vfl.runtime.progress import piece_finished
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
 
 _log = get_logger("vfl.party")
-
-_OUTPUT_ROWS = 1 << 16
-"""Rows whose outputs are computed at once."""
 
 
 class PartyContext:
@@ -104,9 +95,14 @@ class PartyContext:
         What every party has put into the model is part of each label: the weights that a release is made with depend on
         all of it.
         """
+        if self.restored is not None:
+            snapshots.check_inputs(self.restored, self._all_inputs)
+        return Releases(self.setup.name, self._statement, self._secret("output noise"), sigma, self._all_inputs)
+
+    @property
+    def _all_inputs(self) -> bytes:
         peers = self.keys.peer_parts
-        inputs = digest("all inputs", self._inputs, *(peers[name].inputs for name in sorted(peers)))
-        return Releases(self.setup.name, self._statement, self._secret("output noise"), sigma, inputs)
+        return digest("all inputs", self._inputs, *(peers[name].inputs for name in sorted(peers)))
 
     def row_ids(self, batch: Batch) -> list[bytes]:
         """The ids of a batch (B), as this party's own table has them."""
@@ -155,7 +151,7 @@ class PartyContext:
             CheckpointError: the table has changed since the checkpoint was taken.
         """
         if self.restored is not None:
-            self._rows, self._table = await asyncio.to_thread(aligned_table, self.restored, self._loaded)
+            self._rows, self._table = await asyncio.to_thread(snapshots.aligned_table, self.restored, self._loaded)
             self.setup.config.policy.check_rows(len(self._rows))
             return
         self._rows = await self._common_ids.find(self._loaded.ids, key)
@@ -171,7 +167,11 @@ class PartyContext:
         """See ``RoleWorker``."""
         self.restored = snapshot
         self._agreed = AgreedState(
-            self._statement, checkpoint.step, checkpoint.attempt, lineage_of(snapshot), session_of(snapshot)
+            self._statement,
+            checkpoint.step,
+            checkpoint.attempt,
+            snapshots.lineage_of(snapshot),
+            snapshots.session_of(snapshot),
         )
 
     def exchange_keys(self, key: StepKey) -> Exchange[None]:
@@ -210,10 +210,9 @@ class PartyContext:
         if self._loaded.has_features and setup.job.model.widths.get(setup.name) != 0:
             self.bottom = self._build_bottom()
         setup.check_width(self.width)
-        secret = self._secret("inputs", self._statement.hex())
-        self._inputs = commit_to_inputs(secret, self._loaded, self.dataset.preprocessor, setup.bottom, self.bottom)
+        self._inputs = self._commit_to_inputs()
         if self.restored is not None:
-            restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
+            snapshots.restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
         return Aligned(
             rows=len(self._loaded),
@@ -222,6 +221,16 @@ class PartyContext:
             test_rows=counts[Split.TEST],
             width=self.width,
         )
+
+    def _commit_to_inputs(self) -> bytes:
+        """As in the beginning: a bottom of the user's own need not be built with the same parameters again."""
+        if self.restored is not None:
+            return snapshots.own_inputs(self.restored)
+        passive = self.setup.entry.role is Role.PASSIVE
+        outputs = self.outputs(*Split) if passive else ()
+        bottom = InitialBottom(self.setup.bottom, self.setup.optimizer, self.bottom, outputs)
+        secret = self._secret("inputs", self._statement.hex())
+        return commit_to_inputs(secret, self._loaded, self.dataset.preprocessor, bottom)
 
     def _build_bottom(self) -> BottomTrainer:
         setup, inputs = self.setup, self.dataset.preprocessor.inputs
@@ -244,31 +253,14 @@ class PartyContext:
         return len(self.dataset.batch_rows(batch))
 
     def interaction_shape(self) -> InteractionShape:
-        """The shape of the interaction layer, which all parties know once it is clear which bottoms train.
+        """The shape of the interaction layer, which all parties know once their widths are known.
 
         Raises:
             ParameterError: the analytic bounds do not hold for the resulting layouts.
             PolicyRefusal: with these widths, the job may need more memory than this party allows.
         """
-        setup, widths = self.setup, self.widths
-        self._check_memory(widths)
-        active = setup.federation.active.name
-        shape = InteractionShape(
-            active=active,
-            widths={party.name: widths[party.name] for party in setup.federation.passives},
-            out_width=setup.job.interaction_width,
-            own_width=widths[active],
-            gradient_receivers=frozenset(setup.job.model.trainable),
-            stagewise=setup.job.stagewise,
-            link_mbit=setup.job.interaction.link_mbit,
-        )
-        counts, passive = {split: len(self.dataset.rows_of(split)) for split in Split}, tuple(shape.widths.values())
-        for columns, work in workloads(setup.job, counts):
-            check_bounds(setup.parameters, work, passive, columns, shape.gradient_widths, shape.link_mbit)
-        sizes = {counts[Split.TRAIN]} if setup.job.stagewise else workloads(setup.job, counts)[0][1].training
-        for rate in setup.job.extreme_rates:
-            check_rates(rate, setup.job.interaction.momentum, sizes, setup.parameters)
-        return shape
+        self._check_memory(self.widths)
+        return agreed_shape(self.setup, self.widths, {split: len(self.dataset.rows_of(split)) for split in Split})
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
         """Bottom output (B, D) of a batch; None at an active party without features.
@@ -281,18 +273,24 @@ class PartyContext:
         with seeded(self.seed(f"layers that draw at random, step {key.step}")):
             return self.bottom.forward(features, training=self.dataset.plan.kind(batch) is EpochKind.JOINT)
 
-    def outputs(self, splits: Sequence[Split]) -> npt.NDArray[np.float64]:
-        """Outputs of the bottom in evaluation mode for all rows of some splits (N, D)."""
+    def outputs(self, *splits: Split) -> Iterator[npt.NDArray[np.float64]]:
+        """Outputs (B, D) of the bottom in evaluation mode for all rows of some splits, in parts of B rows."""
         if self.bottom is None:
             raise RuntimeError("the party has no bottom")
         rows = np.concatenate([self.dataset.rows_of(split) for split in splits])
-        parts = [rows[start : start + _OUTPUT_ROWS] for start in range(0, len(rows), _OUTPUT_ROWS)]
-        alpha = [self.bottom.forward(self.dataset.features(part), training=False) for part in parts]
-        return torch.cat(alpha).cpu().double().numpy() if alpha else np.zeros((0, self.width))
+        size = self.setup.job.training.evaluation_batch_size
+        for start in range(0, len(rows), size):
+            alpha_BD = self.bottom.forward(self.dataset.features(rows[start : start + size]), training=False)
+            yield alpha_BD.cpu().double().numpy()
+            piece_finished()
+
+    def moments(self, *splits: Split) -> OutputMoments:
+        """Moments of these outputs."""
+        return OutputMoments.of(self.outputs(*splits), self.width)
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state that both roles have after a step, with this side's interaction weights."""
         preprocessor, seed = self.dataset.preprocessor, self.seed("checkpoints")
-        session = self.keys.session
-        common = take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed, session)
-        return with_weights(common, weights)
+        commitments = snapshots.Commitments(self.keys.session, self._inputs, self._all_inputs)
+        common = snapshots.take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed, commitments)
+        return snapshots.with_weights(common, weights)

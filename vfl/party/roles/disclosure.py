@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
+from vfl.errors import JobAborted
 from vfl.ids import Split
 from vfl.party.config import PartySetup
 from vfl.privacy.ledger.ledger import DisclosureLedger
@@ -21,12 +23,16 @@ class Disclosure:
         self._setup = setup
         self._counts = setup.job.interaction.protocol == "encrypted"
         self._ledger: DisclosureLedger | None = None
+        self._closed = False
+        self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the ledger."""
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
+        """Close the ledger. Nothing is released afterward: an attempt that is over may still be at work in a thread."""
+        with self._lock:
+            self._closed = True
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
 
     def of_outputs(
         self,
@@ -78,6 +84,9 @@ class Disclosure:
     def _charge(self, rows: Sequence[bytes], labels: Sequence[bytes], release: Release) -> None:
         if not self._counts:
             return
-        if self._ledger is None:
-            self._ledger = self._setup.config.open_ledger()
-        self._ledger.charge(rows, labels, release, self._setup.config.policy.max_releases_per_row)
+        with self._lock:
+            if self._closed:
+                raise JobAborted("the attempt is over")
+            if self._ledger is None:
+                self._ledger = self._setup.config.open_ledger()
+            self._ledger.charge(rows, labels, release, self._setup.config.policy.max_releases_per_row)

@@ -18,9 +18,10 @@ from vfl.job.callbacks import Ready
 from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.models.tasks import make_task
-from vfl.party.learning.matched_noise import MatchedNoise
+from vfl.party.learning.matched_noise import MatchedNoise, mixed_covariance
+from vfl.party.learning.output_moments import OutputMoments
 from vfl.party.learning.output_scale import OutputScale
-from vfl.party.learning.snapshots import interaction_weights
+from vfl.party.learning.snapshots import covariance_of, interaction_weights, with_covariance
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
@@ -38,6 +39,7 @@ class PassiveParty:
         self._interaction: PassiveInteraction
         self._noise: MatchedNoise
         self._noise_of_all: MatchedNoise | None = None
+        self._before_pass: npt.NDArray[np.float64] | None = None
         self._alpha: IntArray | None = None
         self._d_alpha: npt.NDArray[np.float64] | None = None
         self._phases: dict[Phase, Callable[[StepKey, Batch], Awaitable[None]]] = {
@@ -74,6 +76,7 @@ class PassiveParty:
             await asyncio.to_thread(self._check_range)
         self._interaction = self._make_interaction(shape)
         if self._state.restored is not None:
+            self._before_pass = covariance_of(self._state.restored)
             self._interaction.restore(interaction_weights(self._state.restored))
             return
         await self._state.mail.run(self._interaction.setup(), key, "initial interaction weights")
@@ -85,17 +88,21 @@ class PassiveParty:
             RangeError: Z could leave its range unnoticed.
         """
         state, setup = self._state, self._state.setup
-        training_ND, rest_ND = (state.outputs(splits) for splits in ((Split.TRAIN,), (Split.VALIDATION, Split.TEST)))
+        training = state.moments(Split.TRAIN)
+        every = training + state.moments(Split.VALIDATION, Split.TEST)
+        noise = self._noise_of_all = self._matched(every.covariance)
         bound = make_task(setup.job.task).gradient_bound or MAX_GRADIENT
-        largest = np.sqrt((np.concatenate([training_ND, rest_ND]) ** 2).sum(axis=1).max(initial=0.0))
-        noise = MatchedNoise.fit(np.concatenate([training_ND, rest_ND]), setup.job.relative_noise)
-        largest += noise.largest_norm(LARGEST_DEVIATION)
-        scale = OutputScale.of(training_ND, float(largest), setup.job.interaction_rate, bound)
+        largest = every.largest_norm + noise.largest_norm(LARGEST_DEVIATION)
+        scale = OutputScale.of(training, largest, setup.job.interaction_rate, bound)
         scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
+
+    def _matched(self, covariance_DD: npt.NDArray[np.float64]) -> MatchedNoise:
+        job, settings = self._state.setup.job, self._state.setup.parameters.settings
+        return MatchedNoise.fit(covariance_DD, job.relative_noise, 2.0**-settings.activation_bits)
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        return self._state.snapshot(step, self._interaction.state())
+        return with_covariance(self._state.snapshot(step, self._interaction.state()), self._before_pass)
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
@@ -122,6 +129,11 @@ class PassiveParty:
 
     def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
+        changes = state.trains and state.dataset.plan.kind(batch) is EpochKind.JOINT
+        if (
+            changes and batch.index == 0 and state.setup.job.relative_noise
+        ):  # before the forward pass, whose graph the backward pass needs
+            self._before_pass = state.moments(Split.TRAIN).covariance
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("the passive party has no bottom")
@@ -130,18 +142,24 @@ class PassiveParty:
         layer = f"the bottom model of {state.setup.name}"
         output_BD = alpha_BD.cpu().double().numpy()
         alpha_q_BD = quantize_activations(output_BD, state.setup.parameters, generator, layer)
-        self._noise = self._noise_for(output_BD, batch)
+        self._noise = self._noise_for(output_BD, changes=changes)
         self._releases.shaping = self._noise.digest
         return alpha_q_BD
 
-    def _noise_for(self, alpha_BD: npt.NDArray[np.float64], batch: Batch) -> MatchedNoise:
-        """Noise for a batch with these outputs: fitted to the batch where the bottom trains, else to all rows."""
-        state = self._state
-        if state.trains and state.dataset.plan.kind(batch) is EpochKind.JOINT:
-            self._noise_of_all = None  # the step will change the outputs
-            return MatchedNoise.fit(alpha_BD, state.setup.job.relative_noise)
+    def _noise_for(self, alpha_BD: npt.NDArray[np.float64], *, changes: bool) -> MatchedNoise:
+        """Noise for a batch with these outputs.
+
+        Args:
+            changes: the bottom trains on the batch, so that outputs for all rows are soon others.
+        """
+        if not self._state.setup.job.relative_noise:
+            return self._matched(np.zeros((alpha_BD.shape[1], alpha_BD.shape[1])))
+        if changes and self._before_pass is not None:
+            self._noise_of_all = None
+            batch = OutputMoments.of([alpha_BD], alpha_BD.shape[1])
+            return self._matched(mixed_covariance(batch, self._before_pass))
         if self._noise_of_all is None:
-            self._noise_of_all = MatchedNoise.fit(state.outputs(tuple(Split)), state.setup.job.relative_noise)
+            self._noise_of_all = self._matched(self._state.moments(*Split).covariance)
         return self._noise_of_all
 
     def _activations(self) -> IntArray:
@@ -161,7 +179,7 @@ class PassiveParty:
 
     def _with_noise(self, alpha_q_BD: IntArray, labels: Sequence[bytes]) -> IntArray:
         """What a release is made of in place of alpha."""
-        if not self._noise.ratio:
+        if not self._state.setup.job.relative_noise:
             return alpha_q_BD
         noise_BD = self._noise.of(self._releases.operand_noise(labels, alpha_q_BD.shape[1]))
         return alpha_q_BD + quantize(noise_BD, self._state.setup.parameters.settings.activation_bits, None)
