@@ -60,8 +60,8 @@ class OwnPart:
 
     Attributes:
         width: of its bottom.
-        inputs: commitment to its table, preprocessing and bottom: 32 bytes that change whenever one of these does. The
-            others bind their noise to it, since these shape the weights as well.
+        inputs: commitment to its table, preprocessing and bottom before training (``vfl.party.learning.inputs``): 32
+            bytes, to which all bind their noise.
     """
 
     width: int
@@ -86,7 +86,8 @@ class SessionKeys:
         peer_encryption: public encryption key of each peer; empty in jobs without encryption.
         peer_parts: what each peer has signed of its own part.
         shared: secret shared with each peer.
-        session: digest of all parties' public keys, which no two attempts have in common; empty before the exchange.
+        session: digest of all parties' keys for agreeing on masks, which no two attempts have in common; empty before
+            the exchange.
     """
 
     def __init__(
