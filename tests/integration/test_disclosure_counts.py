@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from support.faults.recovering import run_here
 from support.federations.federation import ACTIVE, Federation
 from support.federations.in_process import run_federation
 
@@ -64,6 +65,23 @@ async def test_another_table_at_one_party_makes_other_releases_at_all(tmp_path, 
     await run_again(federation)
     for name in federation.names:
         assert spent(federation, name) == {purpose: 2 * count for purpose, count in before[name].items()}
+
+
+async def test_a_bottom_that_is_built_with_other_parameters_each_time_resumes_as_the_one_that_began(tmp_path):
+    """Its parameters are restored, and so is the commitment to it: nothing is released under a new label."""
+    counts = []
+    for stop_at in (None, 3):
+        (tmp_path / str(stop_at)).mkdir()
+        federation = federation_of(tmp_path / str(stop_at))
+        federation.job["checkpoints"] = {"unsynced_every_steps": 1, "every_steps": 6}
+        federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "support.federations.bottoms:unseeded"}
+        ended = await run_here(federation.write(), stop_at=stop_at)
+        if stop_at is not None:
+            assert {error.code for error in ended.errors.values()} == {"aborted"}
+            ended = await run_here(federation, resume=True)
+        assert set(ended.errors.values()) == {None}, ended.errors
+        counts.append({name: spent(federation, name) for name in federation.names})
+    assert counts[0] == counts[1]
 
 
 async def test_rules_for_ids_make_no_new_row_of_one_that_was_released(tmp_path):

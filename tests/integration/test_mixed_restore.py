@@ -164,6 +164,23 @@ def test_one_attempt_in_two_lives_of_a_party_has_two_states(stopped, checkpoints
     assert bound or "interaction layer (Z) exceeds" in summaries[ACTIVE], "Z is that of other weights"
 
 
+def test_a_peer_that_is_committed_to_another_table_than_in_the_beginning_is_refused(stopped, checkpoints, monkeypatch):
+    """It would make everybody's noise fresh for values that were released before, in every attempt."""
+    run, newest, _ = checkpoints
+    store, snapshot = second_life(stopped, run, newest)
+    facts = {**snapshot.facts, "session": session_at(stopped, run, newest), "inputs": bytes(32).hex()}
+    other = store.write(dataclasses.replace(snapshot, facts=facts), newest.parties[CLINIC].attempt, durable=True)
+    parties = {**newest.parties, CLINIC: other}
+    restore_one = Coordinator._restore_one
+
+    async def restore(self, checkpoint, name, client):
+        return await restore_one(self, dataclasses.replace(checkpoint, parties=parties), name, client)
+
+    monkeypatch.setattr(Coordinator, "_restore_one", restore)
+    ended = resume(stopped)
+    assert "resumes with a commitment to another table or bottom" in ended.errors[COORDINATOR].summary
+
+
 def session_at(federation, run, checkpoint):
     """The session that the active party's checkpoint has."""
     setup = load_party(federation.path(ACTIVE))

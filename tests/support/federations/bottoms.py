@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import nn
 
 from vfl.models.config import BottomInputs
@@ -17,3 +19,11 @@ def with_dropout(inputs: BottomInputs, width: int) -> nn.Module:
         nn.Linear(8, width),
         nn.Tanh(),
     )
+
+
+def unseeded(inputs: BottomInputs, width: int) -> nn.Module:
+    """Has other parameters whenever it is built."""
+    first = nn.Linear(inputs.numeric_width, 8)
+    with torch.no_grad():
+        first.weight += torch.from_numpy(np.random.default_rng().uniform(-0.1, 0.1, tuple(first.weight.shape)))
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(8, width), nn.Tanh())
