@@ -11,6 +11,7 @@ from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, Remote
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
+from vfl.runtime.background import together
 from vfl.runtime.clock import loop_time
 from vfl.transport.channels import ControlChannel
 
@@ -53,7 +54,7 @@ class HeartbeatMonitor:
             DeadlineExceeded: a party answers and works, but makes no progress.
             RemoteError: a party has failed, or was restarted and does not know the run.
         """
-        await asyncio.gather(*(self._watch(name, self._parties[name]) for name in self._parties))
+        await together(*(self._watch(name, self._parties[name]) for name in self._parties))
         raise RuntimeError("watching must end with an error")
 
     async def _watch(self, name: str, client: ControlChannel) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from vfl.errors import VflError
+from vfl.runtime.background import give_up, start_awaited, together
 from vfl.transport.channels import ControlChannel
 
 Reply = TypeVar("Reply")
@@ -35,12 +36,8 @@ class PartyClients:
 
     async def each(self, call: Callable[[str, ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
         """Like ``all``, for calls that differ between parties."""
-        tasks = {name: asyncio.ensure_future(call(name, client)) for name, client in self._clients.items()}
-        try:
-            await asyncio.gather(*tasks.values())
-        finally:
-            await _give_up(*tasks.values())
-        return {name: task.result() for name, task in tasks.items()}
+        replies = await together(*(call(name, client) for name, client in self._clients.items()))
+        return dict(zip(self._clients, replies, strict=True))
 
     async def failures(self, call: Callable[[str, ControlChannel], Awaitable[object]]) -> list[VflError]:
         """Like ``each``, but wait for every call even if one fails; return the errors."""
@@ -57,15 +54,9 @@ class PartyClients:
 
 async def watched(work: Coroutine[Any, Any, Reply], watch: Coroutine[Any, Any, NoReturn]) -> Reply:
     """The result of ``work``, unless ``watch`` raises first."""
-    tasks = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    tasks = start_awaited(work), start_awaited(watch)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return tasks[0].result() if tasks[0] in done else tasks[1].result()
     finally:
-        await _give_up(*tasks)
-
-
-async def _give_up(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await give_up(*tasks)

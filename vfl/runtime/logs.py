@@ -6,7 +6,9 @@ library handles these logs like those of any other library.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from typing import Any
 
 import structlog
 
@@ -23,6 +25,14 @@ _PROCESSORS: tuple[structlog.typing.Processor, ...] = (
 )
 
 
+class _UnfailingLogger(structlog.stdlib.BoundLogger):
+    """Its calls never raise: work must not fail because a line about it cannot be written."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **fields: Any) -> Any:
+        with contextlib.suppress(Exception):
+            return super()._proxy_to_logger(method_name, event, *args, **fields)
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger of the package; its records carry the event and its fields as a dictionary in ``msg``.
 
@@ -32,7 +42,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
         processors=list(_PROCESSORS),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=_UnfailingLogger,
         context_class=dict,
         cache_logger_on_first_use=True,
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from vfl.errors import JobAborted, ProcessEnding, VflError
+from vfl.errors import InternalError, JobAborted, ProcessEnding, VflError
 from vfl.job.tables import TimeoutConfig
 from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
@@ -65,8 +65,14 @@ class Lifetime:
     def end(self, error: VflError | None) -> None:
         """End the run at this party; later calls have no effect."""
         if not self.outcome.done():
-            self._on_end(error)
-            self.outcome.set_result(error)
+            try:
+                self._on_end(error)
+            finally:
+                self.outcome.set_result(error)
+
+    async def end_released(self) -> None:
+        """End a run that has finished; as a task, so that the reply to the coordinator goes first."""
+        self.end(None)
 
     def aborted(self, call: Abort) -> None:
         """End the run because the coordinator has stopped it."""
@@ -82,6 +88,13 @@ class Lifetime:
     def refused(self, error: VflError) -> None:
         """Record why a run could not begin here; if the coordinator then stops it, this party ends with this error."""
         self._refusal = error
+
+    def failed(self, error: Exception) -> None:
+        """End the run because work that this class relies on has failed: nobody else would end it."""
+        known = InternalError(
+            "an internal error stopped the monitoring of the run", remedy="report the stack trace in its log"
+        )
+        self.end(error if isinstance(error, VflError) else known)
 
     def stop(self) -> None:
         """End the run for all parties at the request of this party's operator."""
