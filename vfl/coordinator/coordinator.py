@@ -16,6 +16,7 @@ from vfl.coordinator.ending import abort_all, release_all
 from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.interruption import Interruption
 from vfl.coordinator.parties import PartyClients, watched
+from vfl.coordinator.replies import CheckedControl
 from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import AttemptId
@@ -58,7 +59,8 @@ class Coordinator:
     ) -> None:
         self._job = job
         self._federation = federation
-        self._parties = PartyClients(clients, federation.active.name)
+        checked = {name: CheckedControl(client, name, job, federation) for name, client in clients.items()}
+        self._parties = PartyClients(checked, federation.active.name)
         self._journal = journal
         self._callbacks = callbacks
         self._attempt = AttemptId(job_id(job, federation), journal.outcome.run, journal.attempt)

@@ -12,14 +12,24 @@ from typing import Any
 
 import structlog
 
+from vfl.runtime.foreign_text import printable_fields
+
 ROOT = "vfl"
 
 logging.getLogger(ROOT).addHandler(logging.NullHandler())
+
+
+def _printable(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Texts of other organizations are in errors, names and metrics; a stack trace, which has lines, is added later."""
+    fields: structlog.typing.EventDict = printable_fields(event)
+    return fields
+
 
 _PROCESSORS: tuple[structlog.typing.Processor, ...] = (
     structlog.stdlib.filter_by_level,
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
+    _printable,
     structlog.processors.format_exc_info,
     structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
 )

@@ -13,6 +13,7 @@ from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
 from vfl.runtime.clock import loop_time
+from vfl.runtime.foreign_text import MAX_CHARACTERS, printable
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
@@ -76,14 +77,15 @@ class Lifetime:
 
     def aborted(self, call: Abort) -> None:
         """End the run because the coordinator has stopped it."""
+        reason = printable(call.reason, 3 * MAX_CHARACTERS)  # a summary and a remedy
         self._coordinator_knows.set()
         attempt = self._attempt()
         own = attempt.error if attempt else self._refusal
         # Whoever started this party shows the error the run ends with; any other reason would be lost.
-        log = _log.error if own is not None and own.summary not in call.reason else _log.debug
+        log = _log.error if own is not None and own.summary not in reason else _log.debug
         where = attempt.where if attempt else "before the run began"
-        log("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
-        self.end(own or JobAborted(f"the run was stopped: {call.reason}"))
+        log("run stopped", origin=call.origin, code=call.code, reason=reason, where=where)
+        self.end(own or JobAborted(f"the run was stopped: {reason}"))
 
     def refused(self, error: VflError) -> None:
         """Record why a run could not begin here; if the coordinator then stops it, this party ends with this error."""
