@@ -32,6 +32,9 @@ from vfl.version import PROTOCOL_VERSION
 
 _log = get_logger("vfl.coordinator")
 
+LAST_CONNECT_SECONDS = 1.0
+"""For the last attempt at a run whose time is up: parties that are there need a moment to answer."""
+
 
 def run_name(job: JobConfig, run_id: str) -> str:
     """Name of one run of a job."""
@@ -189,7 +192,9 @@ class Coordinator:
     async def _connect(self) -> None:
         self._attempt = self._attempt._replace(number=self._journal.next_attempt())
         self._doing = "connection to the parties"
-        limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
+        limit = self._job.timeouts.connect
+        if self._interruption:
+            limit = max(self._interruption.seconds_left, LAST_CONNECT_SECONDS)
         self._callbacks.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True

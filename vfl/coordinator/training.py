@@ -131,7 +131,7 @@ class Training:
             await self._step_through(EVALUATION_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
         score = m.Score(*self._attempt, work.split, work.epoch)
-        metrics = (await self._parties.active.score(score)).metrics
+        metrics = (await self._parties.of_active(lambda client: client.score(score))).metrics
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
             self._outcome.test = metrics
