@@ -7,7 +7,8 @@ import pytest
 from support.federations.federation import ACTIVE, COORDINATOR
 from support.federations.in_process import run_federation
 
-from vfl.errors import ProtocolError
+from vfl.errors import ModelError, ProtocolError
+from vfl.party.learning.top import TopTrainer
 from vfl.party.service.service import PartyService
 
 CLINIC = "clinic"
@@ -42,3 +43,11 @@ async def test_a_lie_ends_the_run_with_the_liar_named(federation, monkeypatch, l
     assert isinstance(error, ProtocolError)
     assert ("the active party" if lie == "no loss" else liar) in error.summary
     assert all(error.summary in str(run.errors[name]) for name in federation.names)
+
+
+async def test_an_honest_party_whose_training_diverges_says_so_and_is_not_taken_for_a_liar(federation, monkeypatch):
+    train = TopTrainer.train
+    monkeypatch.setattr(TopTrainer, "train", lambda *of: (math.nan, train(*of)[1]))
+    run = await run_federation(federation.write())
+    assert isinstance(run.errors[ACTIVE], ModelError)
+    assert "training diverged" in run.errors[COORDINATOR].summary
