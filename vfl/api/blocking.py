@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from vfl.runtime.background import start_awaited
+
 Result = TypeVar("Result")
 
 
@@ -27,10 +29,10 @@ def _in_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """A notebook's thread has a loop that cannot wait for another one, so the work gets a thread of its own."""
     results: list[Result] = []
     errors: list[BaseException] = []
-    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Result]]] = []
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Result]]] = []
 
     async def noted() -> Result:
-        task = asyncio.ensure_future(work())
+        task = start_awaited(work())
         started.append((asyncio.get_running_loop(), task))
         return await task
 

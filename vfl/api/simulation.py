@@ -24,6 +24,7 @@ from vfl.job.config import JobConfig, check_job
 from vfl.party.config import PartySetup
 from vfl.party.process import serve_party
 from vfl.run_records.result import RunResult
+from vfl.runtime.background import start_awaited
 from vfl.transport.in_memory import InMemoryNetwork
 
 COORDINATOR = "coordinator"
@@ -109,9 +110,7 @@ async def run_in_memory(
         VflError: the error of the party where it happened, in full.
     """
     serving = {
-        setup.name: asyncio.create_task(
-            serve_party(setup, network=network, callbacks=party_callbacks.get(setup.name, ()))
-        )
+        setup.name: start_awaited(serve_party(setup, network=network, callbacks=party_callbacks.get(setup.name, ())))
         for setup in setups
     }
     try:

@@ -23,6 +23,9 @@ MAX_LINE_BYTES = 65_536
 
 _HASH = re.compile(rb'\A(\{.*),"hash":"([0-9a-f]{64})"\}\Z')
 
+_END_BYTES = len(GENESIS) + 3
+"""Length of the hash and what follows it at the end of a line."""
+
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,128}$")]
 Text = Annotated[str, Field(max_length=2000)]
@@ -118,14 +121,14 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 
 
 class Chain:
-    """Turns facts into the lines of one log. ``head`` is the hash of the latest line."""
+    """Turns facts into the lines of one log. ``head`` is the hash of the latest line that is in the log."""
 
     def __init__(self) -> None:
         self.records = 0
         self.head = GENESIS
 
     def line(self, event: type[Record], time: str, /, **facts: Any) -> bytes:
-        """The next line, with its newline.
+        """The next line, with its newline. It takes its place in the chain with ``written``.
 
         Raises:
             AuditError: the facts do not fit the record, for instance a name with invalid characters.
@@ -137,9 +140,12 @@ class Chain:
         body = record.model_dump_json(exclude_none=True).encode()
         if len(body) + 80 > MAX_LINE_BYTES:
             raise AuditError("a record is too long for the audit log", detail=f"{len(body)} bytes")
-        self.head = hashlib.sha256(body).hexdigest()
+        return body[:-1] + b',"hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+    def written(self, line: bytes) -> None:
+        """Continue from a line, now that all of it is in the log."""
+        self.head = line[-_END_BYTES:-3].decode()
         self.records += 1
-        return body[:-1] + b',"hash":"' + self.head.encode() + b'"}\n'
 
 
 class Line:

@@ -7,7 +7,6 @@ seconds.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from vfl.audit.file import LogFile, drop_cut_record, not_writable
 from vfl.audit.log import Chain, Closed, Crossed, Opened, Record
 from vfl.configuration.federation import FederationConfig
 from vfl.configuration.toml_files import Configuration, LocalPath
@@ -104,7 +104,7 @@ class AuditTrail:
         self._dropped = 0
         self._chain = Chain()
         self._run: str | None = None
-        self._file: int | None = None
+        self._file: LogFile | None = None
         self._bytes = dict.fromkeys(Direction, 0)
         self.path: Path | None = None
 
@@ -116,15 +116,20 @@ class AuditTrail:
             AuditError: the file cannot be created. A party without a log accepts no job.
         """
         self._file = self._new_file(run)
+        try:
+            self._write(Opened, _now(), **self._terms.facts(run, attempt))
+            for time, crossing in self._early:
+                if crossing.key.run == run:
+                    self._write_crossing(time, crossing)
+            self._file.sync()
+        except AuditError:  # there may be another attempt to open one
+            self._file.close()
+            self._file, self._chain, self._bytes = None, Chain(), dict.fromkeys(Direction, 0)
+            raise
+        self._early.clear()
         self._run = run
-        self._write(Opened, _now(), **self._terms.facts(run, attempt))
-        early, self._early = self._early, deque(maxlen=EARLY_RECORDS)
-        for time, crossing in early:
-            if crossing.key.run == run:
-                self._write_crossing(time, crossing)
-        self._flush()
 
-    def _new_file(self, run: str) -> int:
+    def _new_file(self, run: str) -> LogFile:
         if not RUN_NAME.fullmatch(run):
             raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))
         try:
@@ -133,14 +138,15 @@ class AuditTrail:
                 suffix = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
                 path = self._directory / f"{run}.{self._terms.party}{suffix}.jsonl"
                 try:
-                    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                    file = LogFile(path)
                 except FileExistsError:
+                    drop_cut_record(path)
                     continue
                 self.path = path
                 return file
         except OSError as error:
-            raise _not_writable(str(error)) from error
-        raise _not_writable(f"{self._directory} is full of logs of {run}")
+            raise not_writable(str(error)) from error
+        raise not_writable(f"{self._directory} is full of logs of {run}")
 
     def record(self, crossing: MessageRecord) -> None:
         """See ``Recorder``. Messages of a run that is not open yet are remembered, within bounds.
@@ -155,7 +161,6 @@ class AuditTrail:
             self._write_crossing(_now(), crossing)
 
     def _write_crossing(self, time: str, crossing: MessageRecord) -> None:
-        self._bytes[crossing.direction] += crossing.bytes
         batch = crossing.batch
         self._write(
             Crossed,
@@ -174,17 +179,14 @@ class AuditTrail:
             if batch is None
             else {"phase": str(crossing.phase), "split": str(batch.split), "epoch": batch.epoch, "index": batch.index},
         )
+        self._bytes[crossing.direction] += crossing.bytes
 
     def _write(self, event: type[Record], time: str, /, **facts: object) -> None:
         if self._file is None:
             raise AuditError("the audit log is closed")
         line = self._chain.line(event, time, **facts)
-        try:
-            written = os.write(self._file, line)
-        except OSError as error:
-            raise _not_writable(str(error)) from error
-        if written != len(line):
-            raise _not_writable("the disk is full")
+        self._file.append(line)
+        self._chain.written(line)
 
     def close(self, error: VflError | None) -> None:
         """End the log with its closing record, if a run was opened.
@@ -204,19 +206,11 @@ class AuditTrail:
                 bytes_received=self._bytes[Direction.RECEIVED],
                 dropped=self._dropped,
             )
-            self._flush()
+            self._file.sync()
         finally:
-            os.close(self._file)
+            self._file.close()
             self._file = None
         _log.info("audit log closed", file=str(self.path), records=self._chain.records, head=self._chain.head)
-
-    def _flush(self) -> None:
-        if self._file is None:
-            return
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise _not_writable(str(error)) from error
 
 
 class AuditTrails:
@@ -241,11 +235,3 @@ class AuditTrails:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _not_writable(detail: str) -> AuditError:
-    return AuditError(
-        "the audit log cannot be written",
-        detail=detail,
-        remedy="make 'audit.directory' writable, and free disk space",
-    )

@@ -20,9 +20,11 @@ from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
 from vfl.errors import AuditError
 from vfl.messages import Protection
+from vfl.runtime.foreign_text import printable
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50
+LINE_CHARACTERS = 5000
 _SUMMARISE = "summary"
 
 PROTECTION_WORDS = {
@@ -82,9 +84,9 @@ def summary(
 
 
 def _show(console: Console, path: Path, told: Summary) -> None:
-    console.print(f"[bold]{escape(path.name)}[/bold]")
+    console.print(f"[bold]{escape(printable(path.name))}[/bold]")
     for line in _facts(told):
-        console.print(f"  {escape(line)}")
+        console.print(f"  {escape(printable(line, LINE_CHARACTERS))}")
     for title, flows in ((f"What left {told.party}", told.left()), (f"What came to {told.party}", told.came())):
         table = Table(title=title, title_justify="left", show_edge=False)
         for column in ("with", "what", "protection"):
@@ -189,7 +191,7 @@ def verify_log(
     with reported():
         found = verify(_lines(log), head)
         for problem in found.problems:
-            typer.echo(problem)
+            typer.echo(printable(problem, LINE_CHARACTERS))
         if found.torn:
             typer.echo("the last line is incomplete, as when a process is killed while writing; it is ignored")
         if not found.intact:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import chain
@@ -18,6 +17,7 @@ from vfl.messages import Check, Diagnose, Finding
 from vfl.party.config import PartySetup, check_acceptable, load_party
 from vfl.party.self_checks import check_port, note_credentials, note_table
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import ask_diagnosis
 from vfl.transport.relay.tunnel import dialled_endpoint
 
@@ -88,12 +88,12 @@ async def _from_party(own: Prober, entry: PartyEntry) -> list[Finding]:
         notes = FindingLog(own.name, own.name)
         notes.ok(Check.LISTEN, f"{own.name} opens no port and is reached through {entry.via}")
         return [*notes.findings, *await probe_others(own)]
-    port, others = await asyncio.gather(check_port(own, entry.listen_endpoint), probe_others(own))
+    port, others = await together(check_port(own, entry.listen_endpoint), probe_others(own))
     return [*port, *others]
 
 
 async def _from_coordinator(own: Prober) -> list[Finding]:
-    views = await asyncio.gather(*(_at_party(own, peer) for peer in own.others))
+    views = await together(*(_at_party(own, peer) for peer in own.others))
     direct, relayed = zip(*views, strict=True)
     return [*chain.from_iterable(direct), *chain.from_iterable(relayed)]
 

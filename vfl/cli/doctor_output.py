@@ -13,6 +13,7 @@ from rich.text import Text
 
 from vfl.errors import ConfigError
 from vfl.messages import Finding, Verdict
+from vfl.runtime.foreign_text import printable_lines
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 
@@ -32,7 +33,7 @@ def show_findings(findings: list[Finding], console: Console, *, brief: bool = Fa
         who = finding.source if finding.source == finding.target else f"{finding.source} -> {finding.target}"
         verdict = Text(str(finding.verdict), style=_STYLES[finding.verdict])
         texts = (finding.summary, finding.side, finding.remedy)
-        table.add_row(Text(who), Text(str(finding.check)), verdict, *map(Text, texts))
+        table.add_row(Text(who), Text(str(finding.check)), verdict, *(Text(printable_lines(text)) for text in texts))
     if table.row_count:
         console.print(table)
     counts = Counter(finding.verdict for finding in findings)

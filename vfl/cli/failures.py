@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from vfl.errors import InternalError, VflError
+from vfl.runtime.foreign_text import printable_lines
 
 errors_console = Console(stderr=True)
 
@@ -33,5 +34,6 @@ def reported() -> Iterator[None]:
 
 def show_error(error: VflError, title: str) -> None:
     """Print an error with its remedy."""
-    body = Text(str(error)) if not isinstance(error, InternalError) else Text(f"{error}\nPlease report this.")
+    report = "\nPlease report this." if isinstance(error, InternalError) else ""
+    body = Text(printable_lines(f"{error}{report}"))
     errors_console.print(Panel(body, title=f"{title} ({error.code})", border_style="red", title_align="left"))

@@ -18,7 +18,9 @@ from vfl.cli.failures import reported
 from vfl.errors import ConfigError
 from vfl.run_records.reading import RunReader
 from vfl.run_records.rows import Event, RunRecord, RunState
+from vfl.runtime.foreign_text import printable
 
+CELL_CHARACTERS = 5000
 SHOWN_CHECKPOINTS = 5
 SHOWN_EVENTS = 30
 """Only the most recent; ``--json`` has all."""
@@ -120,8 +122,8 @@ def _show_list(console: Console, records: list[RunRecord]) -> None:
     table = _table("run", "job", "state", ">step", ">attempt", "started", ">took")
     for record in records:
         table.add_row(
-            Text(record.run),
-            Text(record.job),
+            _text(record.run),
+            _text(record.job),
             _state(record),
             f"{record.step:,}",
             _attempt(record),
@@ -135,7 +137,7 @@ def _show_list(console: Console, records: list[RunRecord]) -> None:
 def _show_run(console: Console, store: RunReader, record: RunRecord) -> None:
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(record):
-        facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
+        facts.add_row(Text(name, style="dim"), value if isinstance(value, Text) else _text(value))
     console.print(facts)
     events = store.events(record.run)
     earlier = len(events) - SHOWN_EVENTS
@@ -177,7 +179,7 @@ def _checkpoints(store: RunReader, record: RunRecord) -> Table:
     table = _table(">step", ">attempt", "survives", "parties")
     for found in store.checkpoints(record.run)[:SHOWN_CHECKPOINTS]:
         survives = "a power cut" if found.durable else "a killed process"
-        table.add_row(f"{found.step:,}", str(found.attempt), survives, Text(", ".join(found.parties)))
+        table.add_row(f"{found.step:,}", str(found.attempt), survives, _text(", ".join(found.parties)))
     return table
 
 
@@ -186,7 +188,7 @@ def _events(events: Sequence[Event]) -> Table:
     for event in events[-SHOWN_EVENTS:]:
         facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in event.facts.items())
         told = f"{event.text} ({facts})" if facts else event.text
-        table.add_row(_time(event.time), Text(event.kind), Text(told))
+        table.add_row(_time(event.time), _text(event.kind), _text(told))
     return table
 
 
@@ -228,6 +230,11 @@ def _table(*headings: str) -> Table:
             min_width=8 if wraps else None,
         )
     return table
+
+
+def _text(text: str) -> Text:
+    """Errors and events have texts of the parties in them."""
+    return Text(printable(text, CELL_CHARACTERS))
 
 
 def _state(record: RunRecord) -> Text:

@@ -16,6 +16,7 @@ from vfl.coordinator.ending import abort_all, release_all
 from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.interruption import Interruption
 from vfl.coordinator.parties import PartyClients, watched
+from vfl.coordinator.replies import CheckedControl
 from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import AttemptId
@@ -30,6 +31,9 @@ from vfl.transport.channels import ControlChannel
 from vfl.version import PROTOCOL_VERSION
 
 _log = get_logger("vfl.coordinator")
+
+LAST_CONNECT_SECONDS = 1.0
+"""For the last attempt at a run whose time is up: parties that are there need a moment to answer."""
 
 
 def run_name(job: JobConfig, run_id: str) -> str:
@@ -58,7 +62,8 @@ class Coordinator:
     ) -> None:
         self._job = job
         self._federation = federation
-        self._parties = PartyClients(clients, federation.active.name)
+        checked = {name: CheckedControl(client, name, job, federation) for name, client in clients.items()}
+        self._parties = PartyClients(checked, federation.active.name)
         self._journal = journal
         self._callbacks = callbacks
         self._attempt = AttemptId(job_id(job, federation), journal.outcome.run, journal.attempt)
@@ -187,7 +192,9 @@ class Coordinator:
     async def _connect(self) -> None:
         self._attempt = self._attempt._replace(number=self._journal.next_attempt())
         self._doing = "connection to the parties"
-        limit = self._interruption.seconds_left if self._interruption else self._job.timeouts.connect
+        limit = self._job.timeouts.connect
+        if self._interruption:
+            limit = max(self._interruption.seconds_left, LAST_CONNECT_SECONDS)
         self._callbacks.event("waiting for the parties", parties=list(self._parties), seconds=round(limit))
         await self._parties.all(lambda client: client.wait_ready(limit))
         self._connected = True

@@ -11,6 +11,7 @@ from vfl.coordinator.parties import PartyClients
 from vfl.errors import VflError, is_retryable
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
+from vfl.runtime.background import together
 from vfl.runtime.clock import loop_time
 
 LAST_CALL_SECONDS = 5.0
@@ -42,7 +43,7 @@ async def release_all(
     # A party's process ends after its reply, and with it the route to the parties reached through it.
     for outbound in (True, False):
         names = [party.name for party in federation.parties if bool(party.via) == outbound]
-        await asyncio.gather(*(release_one(name) for name in names))
+        await together(*(release_one(name) for name in names))
 
 
 async def abort_all(

@@ -11,6 +11,7 @@ from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, Remote
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
+from vfl.runtime.background import together
 from vfl.runtime.clock import loop_time
 from vfl.transport.channels import ControlChannel
 
@@ -44,16 +45,17 @@ class HeartbeatMonitor:
         self._last_progress = dict.fromkeys(parties, loop_time())
         self._working_since = dict(self._last_progress)
         self._shown: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
 
     async def watch(self) -> NoReturn:
         """Query every party once a second until something is wrong.
 
         Raises:
             PeerUnreachable: a party does not answer.
-            DeadlineExceeded: a party answers and works, but makes no progress.
+            DeadlineExceeded: a party answers, but makes no progress, or does not begin what it was asked for.
             RemoteError: a party has failed, or was restarted and does not know the run.
         """
-        await asyncio.gather(*(self._watch(name, self._parties[name]) for name in self._parties))
+        await together(*(self._watch(name, self._parties[name]) for name in self._parties))
         raise RuntimeError("watching must end with an error")
 
     async def _watch(self, name: str, client: ControlChannel) -> NoReturn:
@@ -71,9 +73,35 @@ class HeartbeatMonitor:
                 # The party is up; the call to prepare the attempt may still be in transit.
                 if name in self._begun or error.remote_code != PartyRestarted.code:
                     raise
+                self._check_begins(name)
             else:
                 self._begun.add(name)
+                if not alive.doing:
+                    self._check_begins(name)
+                else:
+                    self._idle_since.pop(name, None)
                 self._note(name, alive)
+
+    def _check_begins(self, name: str) -> None:
+        """Check that a party which works on nothing has not been asked for anything for long."""
+        now, asked = loop_time(), self._parties.asked_since(name)
+        if asked is None:
+            self._idle_since.pop(name, None)
+            return
+        seconds, limit = now - max(asked, self._idle_since.setdefault(name, now)), self._timeouts.progress
+        if seconds > limit:
+            raise DeadlineExceeded(
+                f"{name} answers, but did not begin what it was asked for within {limit:g} s",
+                remedy=f"restart {name}; check its log, and that it runs the same version of vfl",
+            )
+        if seconds > SHOWN_AFTER_SECONDS and now - self._shown.get(name, 0.0) > SHOWN_AFTER_SECONDS:
+            self._shown[name] = now
+            self._callbacks.event(
+                "a party answers, but has not begun what it was asked for",
+                party=name,
+                seconds=round(seconds),
+                gives_up_after=limit,
+            )
 
     def _progressing(self) -> tuple[str, ...]:
         since = loop_time() - 3 * HEARTBEAT_SECONDS

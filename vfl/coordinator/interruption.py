@@ -36,7 +36,7 @@ class Interruption:
     """
 
     def __init__(self, error: VflError, where: str, limit: float) -> None:
-        self._reason = error.summary
+        self._error = error
         self._where = where
         self._limit = limit
         self._since = loop_time()
@@ -63,7 +63,8 @@ class Interruption:
             last_step: step of the newest checkpoint, if there is one.
 
         Raises:
-            VflError: the error, if another attempt cannot help or the interruption has lasted too long.
+            VflError: this error, if another attempt cannot help with it; the error that began the interruption, if that
+                has lasted too long. What follows from the first error often blames parties that are well.
         """
         if self._together_since is not None:
             self._seconds_together += loop_time() - self._together_since
@@ -72,14 +73,21 @@ class Interruption:
         if is_retryable(error) and self.seconds_left > 0:
             self._failures += 1
             return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)
-        if last_step is not None and not _needs_another_job(error):
+        final = self._began_with(error) if is_retryable(error) else error
+        if last_step is not None and not _needs_another_job(final):
             kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' continues from it"
-            error.remedy = f"{error.remedy}; {kept}" if error.remedy else kept
-        raise error
+            final.remedy = f"{final.remedy}; {kept}" if final.remedy else kept
+        raise final
+
+    def _began_with(self, latest: VflError) -> VflError:
+        if latest.summary != self._error.summary:
+            latest_text = f"the latest of the failed attempts since then: {latest.summary}"
+            self._error.detail = f"{self._error.detail}\n{latest_text}" if self._error.detail else latest_text
+        return self._error
 
     def recovery(self) -> Recovery:
         """The report on the interruption, once it is over."""
-        return Recovery(self._reason, self._where, self.steps_lost, loop_time() - self._since)
+        return Recovery(self._error.summary, self._where, self.steps_lost, loop_time() - self._since)
 
 
 def _needs_another_job(error: VflError) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from vfl.errors import VflError
+from vfl.runtime.background import give_up, start_awaited, together
+from vfl.runtime.clock import loop_time
 from vfl.transport.channels import ControlChannel
 
 Reply = TypeVar("Reply")
@@ -21,7 +23,8 @@ class PartyClients:
 
     def __init__(self, clients: Mapping[str, ControlChannel], active: str) -> None:
         self._clients = clients
-        self.active = clients[active]
+        self._active = active
+        self._asked: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._clients)
@@ -35,16 +38,27 @@ class PartyClients:
 
     async def each(self, call: Callable[[str, ControlChannel], Awaitable[Reply]]) -> dict[str, Reply]:
         """Like ``all``, for calls that differ between parties."""
-        tasks = {name: asyncio.ensure_future(call(name, client)) for name, client in self._clients.items()}
+        replies = await together(*(self._ask(name, call) for name in self._clients))
+        return dict(zip(self._clients, replies, strict=True))
+
+    async def of_active(self, call: Callable[[ControlChannel], Awaitable[Reply]]) -> Reply:
+        """Call the active party alone."""
+        return await self._ask(self._active, lambda _, client: call(client))
+
+    async def _ask(self, name: str, call: Callable[[str, ControlChannel], Awaitable[Reply]]) -> Reply:
+        self._asked[name] = loop_time()
         try:
-            await asyncio.gather(*tasks.values())
+            return await call(name, self._clients[name])
         finally:
-            await _give_up(*tasks.values())
-        return {name: task.result() for name, task in tasks.items()}
+            self._asked.pop(name, None)
+
+    def asked_since(self, name: str) -> float | None:
+        """Time at which the call was made to which a party has not replied yet; None if there is none."""
+        return self._asked.get(name)
 
     async def failures(self, call: Callable[[str, ControlChannel], Awaitable[object]]) -> list[VflError]:
         """Like ``each``, but wait for every call even if one fails; return the errors."""
-        calls = (call(name, client) for name, client in self._clients.items())
+        calls = (self._ask(name, call) for name in self._clients)
         results = await asyncio.gather(*calls, return_exceptions=True)
         errors = []
         for result in results:
@@ -57,15 +71,9 @@ class PartyClients:
 
 async def watched(work: Coroutine[Any, Any, Reply], watch: Coroutine[Any, Any, NoReturn]) -> Reply:
     """The result of ``work``, unless ``watch`` raises first."""
-    tasks = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    tasks = start_awaited(work), start_awaited(watch)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return tasks[0].result() if tasks[0] in done else tasks[1].result()
     finally:
-        await _give_up(*tasks)
-
-
-async def _give_up(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await give_up(*tasks)

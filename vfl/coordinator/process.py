@@ -22,6 +22,7 @@ from vfl.pki.credentials import load_credentials, watched
 from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
+from vfl.runtime.background import start_awaited
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import Network
 from vfl.transport.grpc_network import GrpcNetwork
@@ -137,7 +138,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         clients = {name: await network.control(stack, name, trail) for name in federation.names}
         coordinator = Coordinator(job, federation, clients, journal, Callbacks(options.callbacks))
-        work = asyncio.create_task(coordinator.count_common_ids() if options.count_only else coordinator.run())
+        work = start_awaited(coordinator.count_common_ids() if options.count_only else coordinator.run())
         stopped = stopping or asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,7 +151,7 @@ async def _run(
             await _cancelled(work)
 
 
-async def _cancelled(work: asyncio.Task[RunResult]) -> None:
+async def _cancelled(work: asyncio.Future[RunResult]) -> None:
     """Cancel the work; the parties are informed before this returns."""
     work.cancel()
     await asyncio.wait({work})

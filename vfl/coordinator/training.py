@@ -8,7 +8,7 @@ from functools import partial
 
 from vfl import messages as m
 from vfl.coordinator.parties import PartyClients
-from vfl.errors import RemoteError
+from vfl.errors import ProtocolError, RemoteError
 from vfl.ids import AttemptId, Batch, Phase, Split, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, Epoch, EvaluationDone, Step
 from vfl.job.config import JobConfig
@@ -84,7 +84,10 @@ class Training:
         self._outcome.seconds_training += time.perf_counter() - started
 
     def _trained(self, work: PlannedStep, reports: list[m.PhaseReport], seconds: float) -> None:
-        loss = next(report.metrics["loss"] for report in reports if "loss" in report.metrics)
+        losses = [report.metrics["loss"] for report in reports if "loss" in report.metrics]
+        if not losses:
+            raise ProtocolError("the active party reported no loss", remedy="run the same version of vfl everywhere")
+        loss = losses[0]
         sent = sum(report.bytes_sent for report in reports)
         self._outcome.trained_samples += work.rows
         self._outcome.epoch_steps += 1
@@ -128,7 +131,7 @@ class Training:
             await self._step_through(EVALUATION_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
         score = m.Score(*self._attempt, work.split, work.epoch)
-        metrics = (await self._parties.active.score(score)).metrics
+        metrics = (await self._parties.of_active(lambda client: client.score(score))).metrics
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
             self._outcome.test = metrics

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from vfl.doctor.probe import Prober, probe_others
 from vfl.messages import Activity, Diagnose, Diagnosis, Finding
 from vfl.pki.trust import current_time
+from vfl.runtime.background import start_awaited
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 REUSE_SECONDS = 5.0
@@ -26,7 +27,7 @@ class PartyDoctor:
     def __init__(self, own: Prober, activities: Callable[[], Mapping[str, Activity]]) -> None:
         self._own = own
         self._activities = activities
-        self._probe: asyncio.Task[tuple[Finding, ...]] | None = None
+        self._probe: asyncio.Future[tuple[Finding, ...]] | None = None
         self._probed_at = 0.0
 
     async def diagnose(self, call: Diagnose) -> Diagnosis:
@@ -48,7 +49,7 @@ class PartyDoctor:
         """One probe at a time, for all who ask."""
         probe = self._probe
         if probe is None or (probe.done() and time.monotonic() - self._probed_at > REUSE_SECONDS):
-            probe = self._probe = asyncio.create_task(self._probe_now())
+            probe = self._probe = start_awaited(self._probe_now())
         return await asyncio.shield(probe)
 
     async def _probe_now(self) -> tuple[Finding, ...]:

@@ -5,7 +5,6 @@ Starts no run and changes nothing at the party.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +18,7 @@ from vfl.job.config import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
+from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import Answer, ask_diagnosis
 from vfl.transport.diagnosis.connection_check import Attempt, try_connection
 from vfl.transport.relay.tunnel import dialled_endpoint
@@ -50,7 +50,7 @@ class Prober:
 
 async def probe_others(own: Prober) -> tuple[Finding, ...]:
     """What this member finds at every other party. All are tried simultaneously, each for some seconds."""
-    found = await asyncio.gather(*(probe(own, peer) for peer in own.others))
+    found = await together(*(probe(own, peer) for peer in own.others))
     return tuple(chain.from_iterable(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Literal
@@ -138,6 +139,14 @@ class TopConfig(_Config):
                 f"use {odd[0] + 1} instead of {odd[0]}"
             )
         return hidden
+
+
+METRIC_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("auc", "average_precision", "ks", "accuracy", "macro_auc"), (0.0, 1.0)),
+    **dict.fromkeys(("log_loss", "rmse", "mae", "median_certified_radius"), (0.0, math.inf)),
+    "r2": (-math.inf, 1.0),
+}
+"""Every metric that a task can have, with its smallest and largest value."""
 
 
 class TaskConfig(_Config):

@@ -23,6 +23,7 @@ from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter
 from vfl.party.service.stopping import StopReason
 from vfl.pki.credentials import watched
+from vfl.runtime.background import together
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import Network, PartyEnd
 from vfl.transport.grpc_network import GrpcNetwork
@@ -107,5 +108,5 @@ async def _serve(
         stack.push_async_callback(doctor.close)
         await network.serve(stack, PartyEnd(setup.name, router, inbox, traffic, trails, doctor))
         _log.info("waiting for the coordinator", role=str(setup.entry.role), job=[s.job.name for s in setups])
-        errors = await asyncio.gather(*(host.serve() for host in hosts))
+        errors = await together(*(host.serve() for host in hosts))
         return next((error for error in errors if error is not None), None)

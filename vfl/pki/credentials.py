@@ -25,6 +25,7 @@ from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.statements import Signature, Statement, sign, verify
 from vfl.pki.trust import Trust, current_time, parse_trust
+from vfl.runtime.background import start
 from vfl.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -206,7 +207,7 @@ class Credentials:
 @contextlib.asynccontextmanager
 async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
     """Warn about expiry at the start and once a day while the context is active."""
-    task = asyncio.create_task(credentials.watch_expiry()) if credentials else None
+    task = start(credentials.watch_expiry()) if credentials else None
     try:
         yield
     finally:

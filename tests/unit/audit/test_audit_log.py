@@ -33,14 +33,20 @@ def message(**changes):
     return facts | changes
 
 
+def added(chain, event, **facts):
+    line = chain.line(event, TIME, **facts)
+    chain.written(line)
+    return line
+
+
 def make_log(messages, *, closed=True, **opened):
     chain = Chain()
-    lines = [chain.line(Opened, TIME, **OPENED | opened)]
-    lines += [chain.line(Crossed, TIME, **facts) for facts in messages]
+    lines = [added(chain, Opened, **OPENED | opened)]
+    lines += [added(chain, Crossed, **facts) for facts in messages]
     if closed:
         totals = {way: sum(m["bytes"] for m in messages if m["direction"] == way) for way in ("sent", "received")}
         facts = {"records": chain.records, "bytes_sent": totals["sent"], "bytes_received": totals["received"]}
-        lines.append(chain.line(Closed, TIME, outcome="finished", dropped=0, **facts))
+        lines.append(added(chain, Closed, outcome="finished", dropped=0, **facts))
     return lines, chain.head
 
 
@@ -85,7 +91,7 @@ def test_a_record_replaced_with_its_hash_made_anew_does_not_fit_its_successor(lo
     lines, _ = log
     chain = Chain()
     for step in range(2):
-        chain.line(*((Opened, TIME) if not step else (Crossed, TIME)), **(message(step=1) if step else OPENED))
+        added(chain, Crossed if step else Opened, **(message(step=1) if step else OPENED))
     forged = chain.line(Crossed, TIME, **message(step=2, bytes=4))
     assert "record 3 (line 4) does not follow" in check([*lines[:2], forged, *lines[3:]]).problems[0]
 

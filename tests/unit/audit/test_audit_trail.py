@@ -1,5 +1,6 @@
 """The audit log as a file: private, never overwritten, complete up to the last record, and no log means no job."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.federations.federation import ACTIVE
 from support.federations.in_process import job_of, parties_in_process
+from support.logs import captured_logs
 
 from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines
@@ -93,11 +95,77 @@ def test_a_name_that_would_lead_elsewhere_is_refused(trail, job):
         trail.open(job, 0)
 
 
-def test_a_full_disk_stops_the_message(trail, monkeypatch):
+def _full(monkeypatch, bytes_left, *, may_be_cut=True):
+    """A disk that takes only so many bytes of the next line; return how to free space."""
+    write, truncate = os.write, os.ftruncate
+
+    def refused(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:bytes_left]) if bytes_left else refused())
+    if not may_be_cut:
+        monkeypatch.setattr(os, "ftruncate", refused)
+
+    def free():
+        monkeypatch.setattr(os, "write", write)
+        monkeypatch.setattr(os, "ftruncate", truncate)
+
+    return free
+
+
+@pytest.mark.parametrize(("bytes_left", "may_be_cut"), [(0, True), (1, True), (100, True), (100, False)])
+def test_a_full_disk_stops_the_message_and_the_log_is_consistent_afterward(trail, monkeypatch, bytes_left, may_be_cut):
     trail.open("job-1", 0)
-    monkeypatch.setattr(os, "write", lambda file, content: len(content) - 1)
+    trail.record(CROSSING)
+    free = _full(monkeypatch, bytes_left, may_be_cut=may_be_cut)
+    for _ in range(2):
+        with pytest.raises(AuditError, match="cannot be written"):
+            trail.record(CROSSING)
+    free()
+    trail.record(CROSSING)
+    trail.close(None)
+    found = verify(lines(trail))
+    assert (found.problems, found.torn, found.records, found.closed.bytes_sent) == ([], False, 4, 16)
+
+
+def test_a_log_that_cannot_be_begun_leaves_no_file_and_can_be_begun_later(trail, monkeypatch):
+    trail.record(CROSSING)
+    free = _full(monkeypatch, 10)
     with pytest.raises(AuditError, match="cannot be written"):
-        trail.record(CROSSING)
+        trail.open("job-1", 0)
+    assert list(trail.path.parent.iterdir()) == []
+    free()
+    trail.open("job-1", 0)
+    trail.close(None)
+    assert (verify(lines(trail)).problems, len(lines(trail))) == ([], 3)
+
+
+def test_a_cut_last_record_is_dropped_when_the_run_is_resumed_and_that_is_logged(tmp_path, terms):
+    first, second = AuditTrail(tmp_path, terms), AuditTrail(tmp_path, terms)
+    first.open("job-1", 0)
+    first.record(CROSSING)
+    whole = first.path.read_bytes()
+    first.close(None)
+    first.path.write_bytes(whole + b'{"n":2,"time":"20')  # the process was killed while the disk was full
+    with captured_logs() as logs:
+        second.open("job-1", 1)
+    second.close(None)
+    assert [(event["file"], event["bytes"]) for event in logs if "incomplete" in event["event"]] == [
+        (str(first.path), 17)
+    ]
+    assert first.path.read_bytes() == whole
+    assert (verify(lines(first)).problems, verify(lines(first)).torn) == ([], False)
+
+
+def test_a_log_that_is_still_written_is_left_alone(tmp_path, terms):
+    first, second = AuditTrail(tmp_path, terms), AuditTrail(tmp_path, terms)
+    first.open("job-1", 0)
+    with first.path.open("ab") as file:
+        file.write(b"half of")
+    second.open("job-1", 1)
+    assert first.path.read_bytes().endswith(b"half of")
+    first.close(None)
+    second.close(None)
 
 
 def test_records_of_a_killed_process_are_all_there(tmp_path, federation):

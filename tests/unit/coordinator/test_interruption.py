@@ -14,7 +14,7 @@ GONE = PeerUnreachable("clinic did not answer")
 
 def begun():
     """An interruption that begins now."""
-    return Interruption(GONE, "step 3", LIMIT)
+    return Interruption(PeerUnreachable("clinic did not answer"), "step 3", LIMIT)
 
 
 @in_virtual_time
@@ -73,3 +73,14 @@ async def test_what_waiting_does_not_mend_ends_the_run_at_once_and_promises_noth
     with pytest.raises(type(error)) as raised:
         interruption.failed_again(error, 3)
     assert "--resume" not in raised.value.remedy
+
+
+@in_virtual_time
+async def test_what_began_an_interruption_is_what_is_reported_and_not_what_followed_from_it():
+    interruption = begun()
+    interruption.failed_again(GONE, 3)
+    await asyncio.sleep(LIMIT)
+    with pytest.raises(PeerUnreachable) as raised:
+        interruption.failed_again(PeerUnreachable("bank did not answer at bank:1 within 0 s"), 3)
+    assert raised.value.summary == "clinic did not answer"
+    assert "the latest of the failed attempts since then: bank did not answer" in raised.value.detail

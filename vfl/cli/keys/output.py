@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -26,6 +27,7 @@ from vfl.pki.keyfiles import PassphraseSource, new_private_key, write_private_ke
 from vfl.pki.own_certificate import check_own_certificate
 from vfl.pki.profile import Owner, claims_of, fingerprint, key_fingerprint
 from vfl.pki.trust import current_time, member_of, parse_trust
+from vfl.runtime.foreign_text import printable
 
 _MIN_PASSPHRASE = 12
 _KEY_NAME, _REQUEST_NAME = "party.key", "party.csr"
@@ -109,7 +111,7 @@ def confirm_request(
     Raises:
         ConfigError: the fingerprint differs, or the answer is no.
     """
-    typer.echo(f"signing for {owner.name}, {owner.role}, of federation {owner.federation}; hosts: {', '.join(hosts)}")
+    typer.echo(f"signing for {owner.name}, {owner.role}, of federation {owner.federation}; hosts: {_listed(hosts)}")
     _show_claims(request)
     if expect is not None and _plain(expect) != _plain(key_fingerprint(request)):
         raise ConfigError(
@@ -145,7 +147,7 @@ def show_certificate(path: Path) -> None:
     _show_claims(certificate)
     left = certificate.not_valid_after_utc - current_time()
     typer.echo(f"fingerprint   {fingerprint(certificate)}")
-    typer.echo(f"issuer        {certificate.issuer.rfc4514_string()}")
+    typer.echo(f"issuer        {printable(certificate.issuer.rfc4514_string())}")
     typer.echo(f"serial        {certificate.serial_number:x}")
     typer.echo(f"valid         {certificate.not_valid_before_utc} to {certificate.not_valid_after_utc}")
     typer.echo(f"days left     {left.days}")
@@ -158,11 +160,15 @@ def _content(path: Path) -> bytes:
         raise ConfigError("a file cannot be read", detail=str(error), remedy="correct its path") from None
 
 
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(printable(text) for text in texts) or "none"
+
+
 def _show_claims(source: x509.Certificate | x509.CertificateSigningRequest) -> None:
     claims = claims_of(source)
-    typer.echo(f"identity      {', '.join(claims.identities) or 'none'}")
-    typer.echo(f"role          {', '.join(claims.roles) or 'none'}")
-    typer.echo(f"hosts         {', '.join((*claims.dns_names, *claims.addresses)) or 'none'}")
+    typer.echo(f"identity      {_listed(claims.identities)}")
+    typer.echo(f"role          {_listed(claims.roles)}")
+    typer.echo(f"hosts         {_listed((*claims.dns_names, *claims.addresses))}")
     typer.echo(f"key           {key_fingerprint(source)}")
 
 

@@ -12,6 +12,7 @@ from vfl.ids import Address, StepKey
 from vfl.messages import Message, Protection
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.party.peers.idle_work import IdleWork
+from vfl.runtime.background import start_awaited
 from vfl.runtime.clock import loop_time
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import piece_finished
@@ -139,17 +140,17 @@ class _Deliveries:
     """Messages in transit. The first failure ends the exchange, whatever it is doing."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Future[None]] = set()
 
     async def start(self, deliveries: Sequence[Coroutine[Any, Any, None]]) -> None:
         """Deliver a message to its receivers; return once fewer than ``DELIVERIES_AT_ONCE`` messages are in transit."""
-        self._running |= {asyncio.create_task(delivery) for delivery in deliveries}
+        self._running |= {start_awaited(delivery) for delivery in deliveries}
         while len(self._running) >= DELIVERIES_AT_ONCE * len(deliveries):
             await self._next()
 
     async def beside(self, waiting: Coroutine[Any, Any, Result]) -> Result:
         """The result of ``waiting``, unless a delivery fails first."""
-        task = asyncio.create_task(waiting)
+        task = start_awaited(waiting)
         try:
             while not task.done():
                 await self._next(task)
@@ -162,7 +163,7 @@ class _Deliveries:
         while self._running:
             await self._next()
 
-    async def _next(self, *others: asyncio.Task[Any]) -> None:
+    async def _next(self, *others: asyncio.Future[Any]) -> None:
         done, _ = await asyncio.wait({*self._running, *others}, return_when=asyncio.FIRST_COMPLETED)
         for task in done & self._running:
             self._running.remove(task)

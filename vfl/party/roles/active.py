@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vfl.checkpoints.store import Snapshot
+from vfl.errors import ModelError
 from vfl.ids import Batch, CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import IntArray, check_step, quantize_gradient, z_to_real
@@ -127,6 +128,8 @@ class ActiveParty:
     async def run_phase(self, key: StepKey, phase: Phase, batch: Batch) -> dict[str, float]:
         """See ``RoleWorker``."""
         metrics = await self._phases[phase](key, batch) or {}
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise ModelError("the loss is not a finite number: training diverged", remedy="lower the learning rates")
         return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:

@@ -15,6 +15,7 @@ from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.roles.worker import SETUP_STEP, RoleWorker
 from vfl.party.service.schedule_guard import ScheduleGuard
+from vfl.runtime.background import start_awaited
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import Progress, count_in
 
@@ -72,7 +73,7 @@ class Attempt:
         self._failed = False
         self._turn = asyncio.Lock()
         self._progress = Progress()
-        self._calls: dict[Hashable, asyncio.Task[Any]] = {}
+        self._calls: dict[Hashable, asyncio.Future[Any]] = {}
         self._over = False
 
     def accept(self, role: RoleWorker, mail: ExchangeDriver) -> None:
@@ -211,7 +212,7 @@ class Attempt:
             for known in done[: max(0, len(self._calls) + 1 - REMEMBERED_CALLS)]:
                 del self._calls[known]
             self.where = where
-            self._calls[key] = asyncio.ensure_future(self._guarded(work))
+            self._calls[key] = start_awaited(self._guarded(work))
             self._calls[key].add_done_callback(_mark_retrieved)
         try:
             # A caller that gives up must not stop work that a repeated call will request again.
@@ -285,7 +286,7 @@ def superseded() -> ProtocolError:
     )
 
 
-def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+def _mark_retrieved(task: asyncio.Future[Any]) -> None:
     """Mark the error as retrieved: the coordinator may be gone and never collect it, but it is kept and logged."""
     if not task.cancelled():
         task.exception()

@@ -15,6 +15,7 @@ from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
 from vfl.party.service.stopping import StopReason
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import give_up, start
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import PeerChannel
 from vfl.transport.grpc_network import LAST_WORDS_SECONDS
@@ -97,15 +98,14 @@ class JobHost:
             else:
                 self._service.lifetime.stop()
 
-        helpers = [asyncio.create_task(self._service.lifetime.watch()), asyncio.create_task(stop())]
+        lifetime = self._service.lifetime
+        beside = [start(work, failed=lifetime.failed) for work in (lifetime.watch(), stop())]
         try:
-            error = await self._service.lifetime.outcome
+            error = await lifetime.outcome
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await give_up(*beside)
         if error is not None:
-            await self._service.lifetime.last_words(LAST_WORDS_SECONDS)
+            await lifetime.last_words(LAST_WORDS_SECONDS)
         return error
 
     def close(self) -> None:

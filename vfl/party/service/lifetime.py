@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from vfl.errors import JobAborted, ProcessEnding, VflError
+from vfl.errors import InternalError, JobAborted, ProcessEnding, VflError
 from vfl.job.tables import TimeoutConfig
 from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
 from vfl.runtime.clock import loop_time
+from vfl.runtime.foreign_text import MAX_CHARACTERS, printable
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
@@ -65,23 +66,37 @@ class Lifetime:
     def end(self, error: VflError | None) -> None:
         """End the run at this party; later calls have no effect."""
         if not self.outcome.done():
-            self._on_end(error)
-            self.outcome.set_result(error)
+            try:
+                self._on_end(error)
+            finally:
+                self.outcome.set_result(error)
+
+    async def end_released(self) -> None:
+        """End a run that has finished; as a task, so that the reply to the coordinator goes first."""
+        self.end(None)
 
     def aborted(self, call: Abort) -> None:
         """End the run because the coordinator has stopped it."""
+        reason = printable(call.reason, 3 * MAX_CHARACTERS)  # a summary and a remedy
         self._coordinator_knows.set()
         attempt = self._attempt()
         own = attempt.error if attempt else self._refusal
         # Whoever started this party shows the error the run ends with; any other reason would be lost.
-        log = _log.error if own is not None and own.summary not in call.reason else _log.debug
+        log = _log.error if own is not None and own.summary not in reason else _log.debug
         where = attempt.where if attempt else "before the run began"
-        log("run stopped", origin=call.origin, code=call.code, reason=call.reason, where=where)
-        self.end(own or JobAborted(f"the run was stopped: {call.reason}"))
+        log("run stopped", origin=call.origin, code=call.code, reason=reason, where=where)
+        self.end(own or JobAborted(f"the run was stopped: {reason}"))
 
     def refused(self, error: VflError) -> None:
         """Record why a run could not begin here; if the coordinator then stops it, this party ends with this error."""
         self._refusal = error
+
+    def failed(self, error: Exception) -> None:
+        """End the run because work that this class relies on has failed: nobody else would end it."""
+        known = InternalError(
+            "an internal error stopped the monitoring of the run", remedy="report the stack trace in its log"
+        )
+        self.end(error if isinstance(error, VflError) else known)
 
     def stop(self) -> None:
         """End the run for all parties at the request of this party's operator."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from vfl.he.pool import Pools
@@ -15,6 +14,7 @@ from vfl.party.roles.passive import PassiveParty
 from vfl.party.roles.worker import RoleWorker
 from vfl.party.service.attempt import Attempt
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import together
 from vfl.transport.channels import PeerChannel
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.limits import MEBIBYTE
@@ -46,7 +46,7 @@ class RoleFactory:
     async def reach_peers(self) -> None:
         """Wait for the connections to all peers: a peer that was gone may return before its connection does."""
         seconds = self._setup.job.timeouts.heartbeat
-        await asyncio.gather(*(client.wait_ready(seconds) for client in self._clients.values()))
+        await together(*(client.wait_ready(seconds) for client in self._clients.values()))
 
     def give_role(self, attempt: Attempt) -> None:
         """Give the attempt its role. Blocks while keys are generated and, the first time, libraries are imported."""

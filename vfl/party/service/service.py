@@ -26,6 +26,7 @@ from vfl.party.service.preparation import prepared_store
 from vfl.party.service.role_factory import RoleFactory
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import start
 from vfl.runtime.logs import get_logger
 from vfl.runtime.memory import peak_memory_bytes
 from vfl.transport.channels import PeerChannel
@@ -247,7 +248,7 @@ class PartyService:
         if self._attempt is not None:
             self._attempt.check_current(call.run, call.attempt)
         if self._attempt is not None or not self._keep_serving:
-            asyncio.get_running_loop().call_soon(self.lifetime.end, None)
+            start(self.lifetime.end_released(), failed=self.lifetime.failed)
         return m.Released(party=self._setup.name)
 
     async def abort(self, call: m.Abort) -> None:

@@ -17,6 +17,7 @@ from vfl import messages as m
 from vfl.errors import MismatchError, PeerUnreachable, RemoteError, VflError
 from vfl.ids import StepKey
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import start
 from vfl.transport.diagnosis.connection_check import explain_connection
 from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, readable
@@ -70,7 +71,7 @@ class Connection:
         if self._credentials is not None:
             self._credentials.refresh()
             if self._credentials.generation != self._generation:
-                task = asyncio.create_task(self._channel.close(_OLD_CHANNEL_GRACE))
+                task = start(self._channel.close(_OLD_CHANNEL_GRACE))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
                 self._connect()

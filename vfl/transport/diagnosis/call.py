@@ -14,12 +14,13 @@ from vfl.configuration.federation import MAX_PASSIVE_PARTIES, FederationConfig
 from vfl.errors import ProtocolError, all_error_types
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
+from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
-from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, printable, readable
+from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, readable
 from vfl.transport.wire.limits import channel_options
 
 _log = get_logger(__name__)

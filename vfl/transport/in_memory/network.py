@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import PeerUnreachable, RemoteError
 from vfl.ids import Address
+from vfl.runtime.background import start_awaited
 from vfl.transport.access import Access
 from vfl.transport.channels import PartyEnd
 from vfl.transport.in_memory.channels import InMemoryControl, InMemoryPeer
@@ -49,7 +50,7 @@ class InMemoryNetwork:
         self.disturbance = disturbance
         self._access = Access(federation, None)
         self._ends: dict[str, PartyEnd] = {}
-        self._calls: dict[str, set[asyncio.Task[Any]]] = {}
+        self._calls: dict[str, set[asyncio.Future[Any]]] = {}
         self._changed = asyncio.Condition()
 
     async def peer(
@@ -106,7 +107,7 @@ class InMemoryNetwork:
             PeerUnreachable: the receiver is absent, or went away.
         """
         end = self.end_of(receiver)
-        task = asyncio.ensure_future(self._at(end, caller, what, work))
+        task = start_awaited(self._at(end, caller, what, work))
         calls = self._calls.setdefault(receiver, set())
         calls.add(task)
         try:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, PeerUnreachable, ProtocolError, VflError
+from vfl.runtime.background import start_awaited
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
@@ -167,7 +168,7 @@ async def _carried(
                     await outgoing.put(piece.payload)
         await outgoing.put(None)
 
-    feeding = asyncio.create_task(feed())
+    feeding = start_awaited(feed())
     try:
         while (payload := await incoming.get()) is not None:
             yield relay_pb2.Piece(payload=payload)

@@ -17,6 +17,7 @@ import grpc.aio
 from vfl.configuration.federation import FederationConfig, PartyEntry, parse_endpoint
 from vfl.errors import ProtocolError, VflError
 from vfl.pki.credentials import Credentials
+from vfl.runtime.background import start, start_awaited
 from vfl.runtime.logs import get_logger
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.v1 import relay_pb2
@@ -101,7 +102,7 @@ async def reachable_through_relay(
         return
     async with RelayClient(_relay_endpoint(federation.party(via), name), via, credentials) as client:
         outbound = _Outbound(client, port)
-        keepers = [asyncio.create_task(outbound.keep()) for _ in range(ACCEPTS_AHEAD)]
+        keepers = [start(outbound.keep()) for _ in range(ACCEPTS_AHEAD)]
         try:
             yield
         finally:
@@ -146,7 +147,7 @@ class _Outbound:
         except BaseException:
             call.cancel()
             raise
-        task = asyncio.create_task(self._carry(call, reader, writer))
+        task = start(self._carry(call, reader, writer))
         self._carrying.add(task)
         task.add_done_callback(self._carrying.discard)
 
@@ -209,7 +210,7 @@ async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamW
             writer.write(readable(piece, "the relay").payload)
             await writer.drain()
 
-    sending, receiving = asyncio.create_task(send()), asyncio.create_task(receive())
+    sending, receiving = start_awaited(send()), start_awaited(receive())
     try:
         await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.exception():

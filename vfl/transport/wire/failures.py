@@ -16,6 +16,7 @@ from vfl import errors
 from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
+from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -26,9 +27,6 @@ _CODE_KEY = "vfl-code"
 _PARTY_KEY = "vfl-party"
 _SUMMARY_KEY = "vfl-summary-bin"
 _REMEDY_KEY = "vfl-remedy-bin"
-
-_MAX_CHARACTERS = 500
-"""Limit for each text: gRPC allows 8 KiB for all metadata of a call, and UTF-8 takes up to four bytes per character."""
 
 _CODE_PATTERN = re.compile(r"[a-z_]{1,32}")
 _NAME_PATTERN = re.compile(NAME_PATTERN)
@@ -184,8 +182,3 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
 
 def _text(value: str | bytes | None) -> str:
     return printable(value.decode(errors="replace") if isinstance(value, bytes) else value or "")
-
-
-def printable(text: str) -> str:
-    """The text as one line of bounded length that cannot control a terminal or forge a line in a log."""
-    return "".join(c if c.isprintable() else " " for c in text[:_MAX_CHARACTERS]).encode(errors="replace").decode()

@@ -109,9 +109,13 @@ def _log(party: str, peer: str, direction: str) -> bytes:
         "attempt": 0, "part": 0, "tensors": [{"name": "sh_z_BK", "dtype": "int64", "shape": [2, 4]}], "bytes": 64,
         "digest": "0" * 64, "batch": {"phase": "top", "split": "train", "epoch": 0, "index": 0},
     }  # fmt: skip
-    lines = [chain.line(Opened, _TIME, **opened), *(chain.line(Crossed, _TIME, **crossed) for _ in range(2))]
     totals = {"bytes_sent": 128 * (direction == "sent"), "bytes_received": 128 * (direction == "received")}
-    return b"".join([*lines, chain.line(Closed, _TIME, outcome="finished", records=3, dropped=0, **totals)])
+    closed = {"outcome": "finished", "records": 3, "dropped": 0} | totals
+    lines = []
+    for event, facts in ((Opened, opened), (Crossed, crossed), (Crossed, crossed), (Closed, closed)):
+        lines.append(chain.line(event, _TIME, **facts))
+        chain.written(lines[-1])
+    return b"".join(lines)
 
 
 def _read_everything(log: bytes, other: bytes) -> None:

@@ -62,7 +62,7 @@ class Log:
         tensors = [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in crossing.tensors]
         where = {"step": crossing.key.step, "attempt": crossing.key.attempt, "part": crossing.part}
         how = {"direction": str(crossing.direction), "protection": crossing.protection, "tensors": tensors}
-        self._chain.line(Crossed, "2026-01-01T00:00:00.000Z", **facts, **where, **how)
+        self._chain.written(self._chain.line(Crossed, "2026-01-01T00:00:00.000Z", **facts, **where, **how))
 
 
 @cache
