@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
 from typing import Any
 
-import grpc
-import grpc.aio
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
-from vfl.errors import AccessDenied, ProtocolError, VflError
+from vfl.errors import AccessDenied, ProtocolError
 from vfl.ids import Address
 from vfl.messages import MESSAGE_TYPES
 from vfl.pki.credentials import Credentials
@@ -22,8 +16,6 @@ from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
 from vfl.runtime.logs import get_logger
-from vfl.transport.wire.failures import abort_call
-from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 
 _log = get_logger(__name__)
 
@@ -86,71 +78,6 @@ class Access:
             )
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Requires a member's certificate on every call to every service, including health and reflection.
-
-    No member may have more than ``MAX_CALLS_OF_ONE`` calls at once.
-    """
-
-    def __init__(self, access: Access, party: str) -> None:
-        self._access = access
-        self._party = party
-        self._calls: Counter[str] = Counter()
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """See ``grpc.aio.ServerInterceptor``."""
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        streams = (handler.request_streaming, handler.response_streaming)
-        field = "_".join("stream" if stream else "unary" for stream in streams)
-        method = getattr(handler, field)
-        # A method that streams replies is either a generator or writes them to the context itself.
-        guarded = self._streaming(method) if inspect.isasyncgenfunction(method) else self._single(method)
-        return handler._replace(**{field: guarded})
-
-    def _single(self, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def guarded(request: Any, context: Any) -> Any:
-            with self._one_of(await self._caller(context)):
-                return await method(request, context)
-
-        return guarded
-
-    def _streaming(
-        self, method: Callable[[Any, Any], AsyncGenerator[Any, None]]
-    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._one_of(await self._caller(context)):
-                async with aclosing(method(request, context)) as replies:
-                    async for reply in replies:
-                        yield reply
-
-        return guarded
-
-    async def _caller(self, context: Any) -> str | None:
-        try:
-            caller = self._access.require_caller(context, "any call")
-            if caller is not None and self._calls[caller] >= MAX_CALLS_OF_ONE:
-                raise ProtocolError(
-                    f"{caller} already has {MAX_CALLS_OF_ONE} calls in progress at {self._party}, the most allowed",
-                    remedy=f"find out why calls from {caller} do not end",
-                )
-        except VflError as error:
-            await abort_call(context, error, self._party)
-        return caller
-
-    @contextmanager
-    def _one_of(self, caller: str | None) -> Iterator[None]:
-        if caller is None:  # without TLS nobody can tell who calls
-            yield
-            return
-        self._calls[caller] += 1
-        try:
-            yield
-        finally:
-            self._calls[caller] -= 1
-
-
 def _denied(
     context: Any, what: str, error: CertificateRefused, certificate: x509.Certificate | None
 ) -> CertificateRefused:
@@ -160,6 +87,7 @@ def _denied(
         call=what,
         caller=context.peer(),
         certificate=fingerprint(certificate) if certificate else "none",
+        subject=certificate.subject.rfc4514_string()[:_SHOWN] if certificate else "none",
     )
     return CertificateRefused(
         error.reason,

@@ -13,11 +13,12 @@ from vfl.configuration.federation import FederationConfig, parse_endpoint
 from vfl.errors import ConfigError, ListenError
 from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
-from vfl.transport.access import Access, Gate
+from vfl.transport.access import Access
 from vfl.transport.channels import ControlHandler
 from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay.service import Relay
+from vfl.transport.server.gate import Gate
 from vfl.transport.server.services import ControlService, DataService
 from vfl.transport.tls.credentials import server_credentials
 from vfl.transport.v1 import (
@@ -30,7 +31,7 @@ from vfl.transport.v1 import (
     relay_pb2_grpc,
 )
 from vfl.transport.wire.health import health_service_name
-from vfl.transport.wire.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.wire.limits import server_options
 from vfl.transport.wire.recorder import (
     Recorder,
 )
@@ -102,9 +103,8 @@ class PartyServer:
         Raises:
             ListenError: the port cannot be opened.
         """
-        server = grpc.aio.server(
-            interceptors=[self._gate], options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
-        )
+        # No limit of gRPC's own for all callers together: calls that the gate refuses would use it up for the others.
+        server = grpc.aio.server(interceptors=[self._gate], options=server_options())
         # Generated code has no types.
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]

@@ -14,8 +14,12 @@ MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
 MAX_CALLS_OF_ONE = 64
 """Concurrent calls of one member: at most 32 messages in transit from one party to another, health checks, and the
 connections relayed to it (``vfl.transport.relay.service``)."""
-MAX_CONCURRENT_CALLS = 600
-"""Concurrent calls of all members: more than eight parties and the coordinator may make, so none keeps others out."""
+MAX_CALLS_WITHOUT_TLS = 600
+"""Concurrent calls of all callers together where nobody can tell them apart."""
+MAX_STREAMS_OF_A_CONNECTION = 2 * MAX_CALLS_OF_ONE
+"""Concurrent calls on one connection, whoever opened it; refused calls count until the caller has read the refusal."""
+REQUEST_SECONDS = 30.0
+"""How long a call that carries one message may take to send it. Its headers and the message travel together."""
 
 _KEEPALIVE_MS = 5_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
@@ -65,6 +69,7 @@ def server_options() -> list[tuple[str, Any]]:
     """gRPC options of a party's server."""
     return [
         *_SIZES,
+        ("grpc.max_concurrent_streams", MAX_STREAMS_OF_A_CONNECTION),
         ("grpc.so_reuseport", 0),  # otherwise two processes could silently share a port
         *_KEEPALIVE,
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
