@@ -1,4 +1,7 @@
-"""Who may call what: decided on every call by identity, role, validity and revocation of the caller's certificate."""
+"""Who may call what: decided on every call by the caller's certificate.
+
+Identity and role are those of the certificate; validity and revocation are also those of every CA above it.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Access:
         try:
             certificate = _certificate_of(context)
             name = member_of(certificate, self._federation)
-            self._credentials.trust.check_now(certificate)
+            self._credentials.trust.check_chain(certificate, _intermediates_of(context))
         except CertificateRefused as error:
             raise _denied(context, what, error, certificate) from None
         return name
@@ -105,13 +108,23 @@ def _certificate_of(context: Any) -> x509.Certificate:
     pem = properties.get("x509_pem_cert", [])
     if len(pem) != 1:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "there is none")
-    return _parse(pem[0])
+    return _parse(pem[0])[0]
+
+
+def _intermediates_of(context: Any) -> tuple[x509.Certificate, ...]:
+    """What the caller presented besides its own certificate: gRPC's name for it notwithstanding, the chain without it.
+
+    A caller that leaves out a link of its own chain is refused, by TLS and again here.
+    """
+    properties: dict[str, list[bytes]] = context.auth_context()
+    pem = b"".join(properties.get("x509_pem_cert_chain", []))
+    return _parse(pem) if pem else ()
 
 
 @functools.lru_cache(maxsize=64)
-def _parse(pem: bytes) -> x509.Certificate:
-    """Parse a certificate that TLS has verified, so that only certificates of the federation's CAs fill the cache."""
+def _parse(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Parse certificates of a connection that TLS has verified, so that only members of the CAs fill the cache."""
     try:
-        return certificates_from_pem(pem)[0]
+        return tuple(certificates_from_pem(pem))
     except ValueError as error:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "it cannot be read", detail=str(error)) from None
