@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from vfl.errors import ProtocolError, VflError
 from vfl.transport.access import Access
+from vfl.transport.server.connections import Connections
 from vfl.transport.wire.failures import abort_call
 from vfl.transport.wire.limits import MAX_CALLS_OF_ONE, MAX_CALLS_WITHOUT_TLS, REQUEST_SECONDS
 
@@ -34,12 +35,16 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
     Args:
         access: who may call.
+        connections: learns whose each connection is.
         party: name of this party.
         request_seconds: how long a caller may take to send the message of a call that carries one.
     """
 
-    def __init__(self, access: Access, party: str, request_seconds: float = REQUEST_SECONDS) -> None:
+    def __init__(
+        self, access: Access, connections: Connections, party: str, request_seconds: float = REQUEST_SECONDS
+    ) -> None:
         self._access = access
+        self._connections = connections
         self._party = party
         self._request_seconds = request_seconds
         self._calls: Counter[str | None] = Counter()
@@ -76,6 +81,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         """The request to call a method with, once the caller is known and counted."""
         try:
             caller = self._access.require_caller(context, "any call")
+            if caller is not None:
+                self._connections.belongs(context.peer(), caller)
             self._count(caller)
             return await self._read(messages, caller) if one_message else messages
         except VflError as error:

@@ -24,7 +24,7 @@ REQUEST_SECONDS = 30.0
 _KEEPALIVE_MS = 5_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
 """A dead connection is noticed within the sum of the two (ADR 0026); shorter interruptions are tolerated."""
-_HANDSHAKE_MS = 5_000
+HANDSHAKE_SECONDS = 5.0
 """For TCP and TLS together; a link with a delay of 200 ms each way needs 1.2 s."""
 
 
@@ -65,10 +65,12 @@ _KEEPALIVE: list[tuple[str, Any]] = [
 ]
 
 
-def server_options() -> list[tuple[str, Any]]:
-    """gRPC options of a party's server."""
+def server_options(max_connections: int) -> list[tuple[str, Any]]:
+    """gRPC options of a party's server, which closes connections beyond ``max_connections`` as soon as they come."""
     return [
         *_SIZES,
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_SECONDS)),  # two minutes by default
         ("grpc.max_concurrent_streams", MAX_STREAMS_OF_A_CONNECTION),
         ("grpc.so_reuseport", 0),  # otherwise two processes could silently share a port
         *_KEEPALIVE,
@@ -83,7 +85,7 @@ def channel_options(endpoint: str) -> list[tuple[str, Any]]:
         ("grpc.enable_retries", 0),  # a repeated step needs a new attempt, which only the coordinator can give
         *_KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", _HANDSHAKE_MS),  # gRPC's name for the timeout of one attempt
+        ("grpc.min_reconnect_backoff_ms", int(1000 * HANDSHAKE_SECONDS)),  # gRPC's name for the timeout of one attempt
         ("grpc.max_reconnect_backoff_ms", 1_000),  # reconnect soon after a party comes back
         ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
     ]
