@@ -86,7 +86,7 @@ def bare(code: grpc.StatusCode) -> VflError:
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.UNIMPLEMENTED, errors.MismatchError),
         (grpc.StatusCode.PERMISSION_DENIED, errors.AccessDenied),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.ProtocolError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.PeerUnreachable),
     ],
 )
 def test_a_status_of_grpc_itself_becomes_an_error_that_names_the_peer(code, error_type):
@@ -95,6 +95,13 @@ def test_a_status_of_grpc_itself_becomes_an_error_that_names_the_peer(code, erro
     assert "shop" in error.summary
     assert "from grpc" in error.detail
     assert "from grpc" not in error.summary
+
+
+def test_a_message_that_grpc_finds_too_large_stays_too_large():
+    too_large = AioRpcError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, Metadata(), Metadata(), "CLIENT: Received message larger than max (9 vs. 4)"
+    )
+    assert type(from_rpc_error(too_large, CALL)) is errors.ProtocolError
 
 
 def test_what_a_peer_claims_about_code_and_party_is_checked():

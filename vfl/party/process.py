@@ -95,7 +95,7 @@ async def _serve(
 ) -> VflError | None:
     """Serve all jobs with one network endpoint and one connection to each peer."""
     setup, federation, credentials = setups[0], setups[0].federation, network.credentials
-    inbox, traffic, trails, router = Inbox(), TrafficMeter(), AuditTrails(), JobRouter()
+    inbox, traffic, trails, router = Inbox(senders=len(setup.peers)), TrafficMeter(), AuditTrails(), JobRouter()
     async with AsyncExitStack() as stack:
         clients = {peer: await network.peer(stack, setup.name, peer, traffic, trails) for peer in setup.peers}
         resources = PartyResources(clients, inbox, traffic, trails, credentials, router, tuple(callbacks))

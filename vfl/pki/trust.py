@@ -18,6 +18,8 @@ from vfl.pki.keyfiles import is_usable
 from vfl.pki.parsing import authorities_from_pem, list_from_pem
 from vfl.pki.profile import claims_of, fingerprint
 
+_KNOWN_PATHS = 64
+"""Paths remembered, because every call is checked: a few for each member."""
 _CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 
@@ -61,6 +63,7 @@ class Trust:
         self.authorities = tuple(authorities)
         self.lists = tuple(lists)
         self._store = Store(list(self.authorities))
+        self._paths: dict[tuple[x509.Certificate, tuple[x509.Certificate, ...]], tuple[x509.Certificate, ...]] = {}
         self._revoked = {(crl.issuer.public_bytes(), entry.serial_number) for crl in lists for entry in crl}
 
     def check_now(self, certificate: x509.Certificate) -> None:
@@ -93,22 +96,52 @@ class Trust:
             )
 
     def check_chain(self, certificate: x509.Certificate, intermediates: Sequence[x509.Certificate] = ()) -> None:
-        """Check that one of the CAs issued a certificate, and apply ``check_now`` to it and its intermediates.
+        """Check that one of the CAs issued a certificate, and apply ``check_now`` to every link from it up to that CA.
+
+        Args:
+            certificate: the certificate of a member.
+            intermediates: what its owner presents besides; those that are not on the path to a CA do not count.
 
         Raises:
             CertificateRefused: a check fails.
         """
-        for link in (certificate, *intermediates):
-            self.check_now(link)
+        self.check_now(certificate)
+        for authority in self._path(certificate, tuple(intermediates)):
+            self._check_authority(authority)
+
+    def _path(
+        self, certificate: x509.Certificate, intermediates: tuple[x509.Certificate, ...]
+    ) -> tuple[x509.Certificate, ...]:
+        """The CAs above a certificate, as its signatures show. Only what ``check_now`` checks can change later."""
+        known = self._paths.get((certificate, intermediates))
+        if known is not None:
+            return known
         verifier = PolicyBuilder().store(self._store).time(current_time()).build_client_verifier()
         try:
-            verifier.verify(certificate, list(intermediates))
+            _, *path = verifier.verify(certificate, list(intermediates)).chain
         except VerificationError as error:
+            for link in intermediates:
+                self._check_authority(link)
             raise CertificateRefused(
                 Refusal.UNTRUSTED,
                 "the certificate was not issued by a CA in tls.ca",
                 detail=f"{certificate.subject.rfc4514_string()} {fingerprint(certificate)}: {error}",
                 remedy="give every member the same tls.ca, with every party's CA, and all intermediate certificates",
+            ) from None
+        if len(self._paths) >= _KNOWN_PATHS:
+            self._paths.clear()
+        self._paths[certificate, intermediates] = tuple(path)
+        return tuple(path)
+
+    def _check_authority(self, authority: x509.Certificate) -> None:
+        try:
+            self.check_now(authority)
+        except CertificateRefused as error:
+            raise CertificateRefused(
+                error.reason,
+                f"it was issued by a CA that is no longer accepted: {error.summary}",
+                detail=f"{authority.subject.rfc4514_string()}, {error.detail}",
+                remedy="have a certificate issued by another CA of the federation",
             ) from None
 
     def stale_lists(self) -> list[x509.CertificateRevocationList]:

@@ -1,20 +1,17 @@
-"""Who may call what: decided on every call by identity, role, validity and revocation of the caller's certificate."""
+"""Who may call what: decided on every call by the caller's certificate.
+
+Identity and role are those of the certificate; validity and revocation are also those of every CA above it.
+"""
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
 from typing import Any
 
-import grpc
-import grpc.aio
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
-from vfl.errors import AccessDenied, ProtocolError, VflError
+from vfl.errors import AccessDenied, ProtocolError
 from vfl.ids import Address
 from vfl.messages import MESSAGE_TYPES
 from vfl.pki.credentials import Credentials
@@ -22,8 +19,6 @@ from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
 from vfl.runtime.logs import get_logger
-from vfl.transport.wire.failures import abort_call
-from vfl.transport.wire.limits import MAX_CALLS_OF_ONE
 
 _log = get_logger(__name__)
 
@@ -58,7 +53,7 @@ class Access:
         try:
             certificate = _certificate_of(context)
             name = member_of(certificate, self._federation)
-            self._credentials.trust.check_now(certificate)
+            self._credentials.trust.check_chain(certificate, _intermediates_of(context))
         except CertificateRefused as error:
             raise _denied(context, what, error, certificate) from None
         return name
@@ -86,71 +81,6 @@ class Access:
             )
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """Requires a member's certificate on every call to every service, including health and reflection.
-
-    No member may have more than ``MAX_CALLS_OF_ONE`` calls at once.
-    """
-
-    def __init__(self, access: Access, party: str) -> None:
-        self._access = access
-        self._party = party
-        self._calls: Counter[str] = Counter()
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """See ``grpc.aio.ServerInterceptor``."""
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        streams = (handler.request_streaming, handler.response_streaming)
-        field = "_".join("stream" if stream else "unary" for stream in streams)
-        method = getattr(handler, field)
-        # A method that streams replies is either a generator or writes them to the context itself.
-        guarded = self._streaming(method) if inspect.isasyncgenfunction(method) else self._single(method)
-        return handler._replace(**{field: guarded})
-
-    def _single(self, method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def guarded(request: Any, context: Any) -> Any:
-            with self._one_of(await self._caller(context)):
-                return await method(request, context)
-
-        return guarded
-
-    def _streaming(
-        self, method: Callable[[Any, Any], AsyncGenerator[Any, None]]
-    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._one_of(await self._caller(context)):
-                async with aclosing(method(request, context)) as replies:
-                    async for reply in replies:
-                        yield reply
-
-        return guarded
-
-    async def _caller(self, context: Any) -> str | None:
-        try:
-            caller = self._access.require_caller(context, "any call")
-            if caller is not None and self._calls[caller] >= MAX_CALLS_OF_ONE:
-                raise ProtocolError(
-                    f"{caller} already has {MAX_CALLS_OF_ONE} calls in progress at {self._party}, the most allowed",
-                    remedy=f"find out why calls from {caller} do not end",
-                )
-        except VflError as error:
-            await abort_call(context, error, self._party)
-        return caller
-
-    @contextmanager
-    def _one_of(self, caller: str | None) -> Iterator[None]:
-        if caller is None:  # without TLS nobody can tell who calls
-            yield
-            return
-        self._calls[caller] += 1
-        try:
-            yield
-        finally:
-            self._calls[caller] -= 1
-
-
 def _denied(
     context: Any, what: str, error: CertificateRefused, certificate: x509.Certificate | None
 ) -> CertificateRefused:
@@ -160,6 +90,7 @@ def _denied(
         call=what,
         caller=context.peer(),
         certificate=fingerprint(certificate) if certificate else "none",
+        subject=certificate.subject.rfc4514_string()[:_SHOWN] if certificate else "none",
     )
     return CertificateRefused(
         error.reason,
@@ -177,13 +108,23 @@ def _certificate_of(context: Any) -> x509.Certificate:
     pem = properties.get("x509_pem_cert", [])
     if len(pem) != 1:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "there is none")
-    return _parse(pem[0])
+    return _parse(pem[0])[0]
+
+
+def _intermediates_of(context: Any) -> tuple[x509.Certificate, ...]:
+    """What the caller presented besides its own certificate: gRPC's name for it notwithstanding, the chain without it.
+
+    A caller that leaves out a link of its own chain is refused, by TLS and again here.
+    """
+    properties: dict[str, list[bytes]] = context.auth_context()
+    pem = b"".join(properties.get("x509_pem_cert_chain", []))
+    return _parse(pem) if pem else ()
 
 
 @functools.lru_cache(maxsize=64)
-def _parse(pem: bytes) -> x509.Certificate:
-    """Parse a certificate that TLS has verified, so that only certificates of the federation's CAs fill the cache."""
+def _parse(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Parse certificates of a connection that TLS has verified, so that only members of the CAs fill the cache."""
     try:
-        return certificates_from_pem(pem)[0]
+        return tuple(certificates_from_pem(pem))
     except ValueError as error:
         raise CertificateRefused(Refusal.NO_CERTIFICATE, "it cannot be read", detail=str(error)) from None

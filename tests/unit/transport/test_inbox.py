@@ -101,20 +101,24 @@ async def test_a_stranger_to_the_job_is_refused(inbox, share):
 
 
 def test_bytes_are_bounded(share):
-    inbox = Inbox(Limits(inbox_bytes=2 * SHARE_BYTES, steps_ahead=2))
+    inbox = Inbox(Limits(inbox_bytes=2 * SHARE_BYTES, steps_ahead=2), senders=1)
     inbox.open_run("job-1", 0, {"shop"})
     inbox.put(*share(step=0))
-    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="no room"), inbox.reserve("shop", 1):
+    with (
+        inbox.reserve(share()[0], SHARE_BYTES),
+        pytest.raises(ProtocolError, match="no room"),
+        inbox.reserve(share()[0], 1),
+    ):
         pass
     inbox.put(*share(step=1))
     with pytest.raises(ProtocolError, match="no room"):
         inbox.put(*share(step=2))
-    with pytest.raises(ProtocolError, match="no room"), inbox.reserve("shop", 1):
+    with pytest.raises(ProtocolError, match="no room"), inbox.reserve(share()[0], 1):
         pass
 
 
 async def test_messages_without_content_are_bounded_too(share):
-    inbox = Inbox(Limits(inbox_messages=2))
+    inbox = Inbox(Limits(inbox_messages=2), senders=1)
     inbox.open_run("job-1", 0, {"shop"})
     for part in range(2):
         inbox.put(replace(share()[0], part=part), share(rows=0)[1])
@@ -126,7 +130,10 @@ async def test_one_of_several_senders_takes_half_at_most(share):
     inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES, steps_ahead=4))
     inbox.open_run("job-1", 0, {"shop", "telco"})
     inbox.put(*share(step=0))
-    with inbox.reserve("shop", SHARE_BYTES), pytest.raises(ProtocolError, match="room for another message from shop"):
+    with (
+        inbox.reserve(share()[0], SHARE_BYTES),
+        pytest.raises(ProtocolError, match="room for another message from shop"),
+    ):
         inbox.put(*share(step=1))
     inbox.put(*share(step=1))
     with pytest.raises(ProtocolError, match="no room for another message from shop"):
@@ -169,7 +176,7 @@ async def test_early_messages_are_held_until_the_job_opens(share):
 
 @pytest.mark.parametrize("limits", [Limits(held_bytes=2 * SHARE_BYTES), Limits(held_messages=2)])
 def test_what_is_held_is_bounded(share, limits):
-    inbox = Inbox(replace(limits, steps_ahead=3))
+    inbox = Inbox(replace(limits, steps_ahead=3), senders=1)
     for step in (0, 1, 1):
         inbox.put(*share(step=step))
     with pytest.raises(ProtocolError, match="not prepared"):
@@ -177,6 +184,38 @@ def test_what_is_held_is_bounded(share, limits):
     inbox.open_run("job-1", 0, {"shop"})
     inbox.put(*share(step=2))
     inbox.put(*share(step=3, attempt=1))
+
+
+def test_before_a_run_opens_one_sender_has_only_its_share(share):
+    """Neither by messages nor by announcements of large ones, which reserve room until they have arrived or stalled."""
+    limits = Limits(held_bytes=6 * SHARE_BYTES, held_messages=6, inbox_bytes=1000 * SHARE_BYTES)
+    inbox = Inbox(limits, senders=3)
+    inbox.put(*share(step=0))
+    with inbox.reserve(share(step=1)[0], SHARE_BYTES):
+        for run in ("job-1", "job-2"):
+            late = replace(share()[0], key=StepKey(run, 2, 0))
+            with pytest.raises(ProtocolError, match="has not prepared from shop"), inbox.reserve(late, 1):
+                pass
+        with pytest.raises(ProtocolError, match="has not prepared from shop"):
+            inbox.put(*share(step=2))
+        for sender in ("telco", "clinic"):
+            with inbox.reserve(share(sender=sender)[0], 2 * SHARE_BYTES):
+                pass
+            inbox.put(*share(sender=sender))
+    inbox.put(*share(step=1))
+    inbox.open_run("job-1", 0, {"shop", "telco", "clinic"})
+    with inbox.reserve(share(step=1)[0], 100 * SHARE_BYTES):
+        pass
+    inbox.put(*share(step=0, attempt=1))
+
+
+def test_another_run_with_one_sender_gives_nobody_more_than_its_share(share):
+    inbox = Inbox(Limits(inbox_bytes=4 * SHARE_BYTES))
+    inbox.open_run("job-1", 0, {"shop", "telco"})
+    inbox.open_run("job-2", 0, {"shop"})
+    own_share = pytest.raises(ProtocolError, match="no room for another message from shop")
+    with own_share, inbox.reserve(share()[0], 3 * SHARE_BYTES):
+        pass
 
 
 async def test_a_new_attempt_replaces_the_old_one_and_adopts_what_came_for_it(inbox, share):

@@ -176,7 +176,7 @@ async def test_a_stream_without_header_and_one_cut_short_are_refused(serving, sh
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
+async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox, share):
     async def stalls():
         address, message = ciphertexts(1)
         header = data_pb2.Header(
@@ -195,8 +195,8 @@ async def test_the_room_of_an_abandoned_delivery_is_free_again(serving, inbox):
             await data_pb2_grpc.DataStub(channel).Deliver(stalls(), timeout=0.2)
         await eventually(lambda: not inbox.stored_bytes)
         with (
-            inbox.reserve("telco", inbox.limits.inbox_bytes // 2),
-            inbox.reserve("shop", inbox.limits.inbox_bytes // 2),
+            inbox.reserve(share(sender="telco")[0], inbox.limits.inbox_bytes // 2),
+            inbox.reserve(share()[0], inbox.limits.inbox_bytes // 2),
         ):
             pass
 

@@ -161,6 +161,13 @@ async def test_the_first_piece_names_the_party(relayed):
     assert "without the name of a party" in await _refused(call)
 
 
+async def test_the_first_piece_has_to_come(relayed, monkeypatch):
+    monkeypatch.setattr("vfl.transport.relay.service.REQUEST_SECONDS", 0.2)
+    shop, _ = relayed
+    call = shop.connect()
+    assert "without the name of a party" in await _refused(call)
+
+
 async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
     monkeypatch.setattr(relay_module, "MAX_WAITING", 2)
     monkeypatch.setattr(relay_module, "MAX_JOINED", 1)

@@ -63,7 +63,7 @@ class InMemoryPeer:
             stated = self._network.check_address(header, self._caller, self._peer)
             # The receiver gets its own copy: neither side may see what the other does with its arrays afterward.
             copied = type(message)(**{name: np.array(array) for name, array in message.tensors().items()})
-            with end.inbox.reserve(self._caller, header.total_bytes):
+            with end.inbox.reserve(stated, header.total_bytes):
                 _record(
                     end.recorder, lambda: data_record(Direction.RECEIVED, self._caller, stated, copied, salt, content)
                 )

@@ -6,8 +6,8 @@ Used from one event loop; every method except :meth:`Inbox.take` is atomic.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Set
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -28,15 +28,18 @@ class Inbox:
 
     Args:
         limits: bounds on what peers can make this party store.
+        senders: how many parties may send. Of several, each has a share from the start, before any run is open: half
+            of all room, and an equal part of that for runs that are not open.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, limits: Limits | None = None, senders: int = 2) -> None:
+        self.limits = limits = limits or Limits()
         self._runs: dict[str, OpenRun] = {}
         self._held: dict[Address, Message] = {}
         self._closed_attempts: dict[str, int] = {}
-        self._room = InboxQuota(self.limits)
-        self._held_bytes = 0
+        self._room = InboxQuota(limits.inbox_bytes, limits.inbox_messages, parts=min(senders, 2))
+        early = "message for a run that this party has not prepared"
+        self._early = InboxQuota(limits.held_bytes, limits.held_messages, parts=senders, what=early)
 
     @property
     def stored_bytes(self) -> int:
@@ -61,7 +64,6 @@ class Inbox:
             )
         self.discard_run(run)
         opened = self._runs[run] = OpenRun(attempt, frozenset(senders))
-        self._room.share_between(len(senders))
         self._adopt_held(run, opened)
 
     def reached(self, key: StepKey) -> None:
@@ -78,7 +80,7 @@ class Inbox:
     def _adopt_held(self, run: str, opened: OpenRun) -> None:
         for address in [a for a in self._held if a.key.run == run and a.key.attempt <= opened.attempt]:
             message = self._held.pop(address)
-            self._held_bytes -= message_bytes(message)
+            self._early.leave(address.sender, message_bytes(message))
             if address.key.attempt == opened.attempt and address.sender in opened.senders:
                 opened.present[address] = message
             else:
@@ -111,13 +113,23 @@ class Inbox:
         for address in [address for address in messages if which(address)]:
             self._room.leave(address.sender, message_bytes(messages.pop(address)))
 
-    def reserve(self, sender: str, count: int) -> AbstractContextManager[None]:
-        """Reserve room for a sender's message of ``count`` bytes while it is being received.
+    @contextmanager
+    def reserve(self, address: Address, count: int) -> Iterator[None]:
+        """Reserve room for a message of ``count`` bytes while it is being received.
 
         Raises:
             ProtocolError: on entering the context, if there is no room.
         """
-        return self._room.reserve(sender, count)
+        with ExitStack() as stack:
+            if self._is_early(address):
+                stack.enter_context(self._early.reserve(address.sender, count))
+            stack.enter_context(self._room.reserve(address.sender, count))
+            yield
+
+    def _is_early(self, address: Address) -> bool:
+        """Whether a message is for an attempt that may be opened later."""
+        run = self._runs.get(address.key.run)
+        return address.key.attempt > (run.attempt if run else self._closed_attempts.get(address.key.run, -1))
 
     def put(self, address: Address, message: Message) -> None:
         """Store a received message. A duplicate that arrives while the first still waits is accepted and dropped.
@@ -128,10 +140,9 @@ class Inbox:
             VflError: the error that the run failed with.
         """
         run = self._runs.get(address.key.run)
-        last = run.attempt if run else self._closed_attempts.get(address.key.run, -1)
         if run is not None and address.key.attempt == run.attempt:
             self._put_open(run, address, message)
-        elif address.key.attempt > last:
+        elif self._is_early(address):
             self._hold(address, message)
         else:
             raise ProtocolError(
@@ -157,13 +168,10 @@ class Inbox:
             run.wake(address)
 
     def _hold(self, address: Address, message: Message) -> None:
-        no_room = self._held_bytes + message_bytes(message) > self.limits.held_bytes
-        if address not in self._held and (no_room or len(self._held) >= self.limits.held_messages):
-            raise ProtocolError(
-                "too many messages arrived for runs that this party has not prepared", detail=str(address)
-            )
+        if address not in self._held:
+            self._early.check(address.sender, message_bytes(message))
         if self._store(self._held, address, message):
-            self._held_bytes += message_bytes(message)
+            self._early.enter(address.sender, message_bytes(message))
 
     def _store(self, messages: dict[Address, Message], address: Address, message: Message) -> bool:
         """Store a message unless an identical one is there; returns whether it is new."""

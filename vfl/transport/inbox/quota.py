@@ -7,28 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vfl.errors import ProtocolError
-from vfl.transport.wire.limits import Limits
 
 
 class InboxQuota:
     """Counts messages that wait or are being received.
 
-    If there are several senders, each may take at most half, so that a sender of unsolicited messages neither keeps the
-    others out nor makes them look like the cause.
+    Each sender has a share, so that a sender of unsolicited messages neither keeps the others out nor makes them look
+    like the cause.
 
     Args:
-        limits: bounds on the total.
+        max_bytes: bound on the bytes of all messages.
+        max_messages: bound on their number.
+        parts: each sender may take at most this part of both.
+        what: the messages that are counted, for the error.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._several = False
+    def __init__(self, max_bytes: int, max_messages: int, *, parts: int, what: str = "message") -> None:
+        self._max_bytes = max_bytes
+        self._max_messages = max_messages
+        self._parts = parts
+        self._what = what
         self._bytes: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
-
-    def share_between(self, senders: int) -> None:
-        """Set the number of senders."""
-        self._several = senders > 1
 
     def check(self, sender: str, count: int) -> None:
         """Check that one more message of ``count`` bytes fits.
@@ -36,16 +36,15 @@ class InboxQuota:
         Raises:
             ProtocolError: it does not fit.
         """
-        limits, parts = self._limits, 2 if self._several else 1
-        own = (self._bytes[sender] + count) * parts, (self._messages[sender] + 1) * parts
-        if own[0] > limits.inbox_bytes or own[1] > limits.inbox_messages:
+        own = (self._bytes[sender] + count) * self._parts, (self._messages[sender] + 1) * self._parts
+        if own[0] > self._max_bytes or own[1] > self._max_messages:
             raise ProtocolError(
-                f"this party has no room for another message from {sender}",
+                f"this party has no room for another {self._what} from {sender}",
                 remedy=f"use a smaller batch, or find out why {sender} sends more than this party takes",
             )
-        if self._bytes.total() + count > limits.inbox_bytes or self._messages.total() >= limits.inbox_messages:
+        if self._bytes.total() + count > self._max_bytes or self._messages.total() >= self._max_messages:
             raise ProtocolError(
-                "this party has no room for another message",
+                f"this party has no room for another {self._what}",
                 remedy="use a smaller batch, or find out why this party falls behind",
             )
 

@@ -21,6 +21,7 @@ from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.v1 import relay_pb2, relay_pb2_grpc
 from vfl.transport.wire.failures import abort_call
+from vfl.transport.wire.limits import REQUEST_SECONDS
 
 _log = get_logger(__name__)
 
@@ -147,11 +148,11 @@ async def _caller(queue: deque[asyncio.Future[_Joined]], waiter: asyncio.Future[
 
 
 async def _target(pieces: Pieces) -> str:
-    with contextlib.suppress(DecodeError):
-        async for piece in pieces:
-            if piece.WhichOneof("part") == "open":
-                return piece.open.party
-            break
+    with contextlib.suppress(DecodeError, StopAsyncIteration, TimeoutError):
+        async with asyncio.timeout(REQUEST_SECONDS):
+            piece = await anext(aiter(pieces))
+        if piece.WhichOneof("part") == "open":
+            return piece.open.party
     raise ProtocolError("a connection without the name of a party was refused")
 
 

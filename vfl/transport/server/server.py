@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -13,11 +14,13 @@ from vfl.configuration.federation import FederationConfig, parse_endpoint
 from vfl.errors import ConfigError, ListenError
 from vfl.pki.credentials import Credentials
 from vfl.runtime.logs import get_logger
-from vfl.transport.access import Access, Gate
+from vfl.transport.access import Access
 from vfl.transport.channels import ControlHandler
 from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
 from vfl.transport.relay.service import Relay
+from vfl.transport.server.connections import Connections, connection_limit
+from vfl.transport.server.gate import Gate
 from vfl.transport.server.services import ControlService, DataService
 from vfl.transport.tls.credentials import server_credentials
 from vfl.transport.v1 import (
@@ -30,7 +33,7 @@ from vfl.transport.v1 import (
     relay_pb2_grpc,
 )
 from vfl.transport.wire.health import health_service_name
-from vfl.transport.wire.limits import MAX_CONCURRENT_CALLS, server_options
+from vfl.transport.wire.limits import server_options
 from vfl.transport.wire.recorder import (
     Recorder,
 )
@@ -75,7 +78,9 @@ class PartyServer:
         self._credentials = credentials
         self._check_credentials(federation)
         access = Access(federation, credentials)
-        self._gate = Gate(access, party)
+        self._connections = Connections()
+        self._watching: asyncio.Task[None] | None = None
+        self._gate = Gate(access, self._connections, party)
         self._control = ControlService(party, handler, access, federation.coordinator, recorder)
         self._data = DataService(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._relay = Relay(party, federation, access)
@@ -102,9 +107,8 @@ class PartyServer:
         Raises:
             ListenError: the port cannot be opened.
         """
-        server = grpc.aio.server(
-            interceptors=[self._gate], options=server_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
-        )
+        # No limit of gRPC's own for all callers together: calls that the gate refuses would use it up for the others.
+        server = grpc.aio.server(interceptors=[self._gate], options=server_options(connection_limit()))
         # Generated code has no types.
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
@@ -120,6 +124,8 @@ class PartyServer:
             raise
         await server.start()
         self._server = server
+        if self._credentials is not None:  # otherwise nobody can tell whose a connection is
+            self._watching = asyncio.create_task(self._watch())
         await self._health.set(health_service_name(self.party), health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening", party=self.party, listen=self._listen, port=self.port)
 
@@ -136,10 +142,19 @@ class PartyServer:
                 remedy=f"stop whatever uses port {port}, or change 'listen' of {self.party} in federation.toml",
             ) from None
 
+    async def _watch(self) -> None:
+        try:
+            await self._connections.watch(self.port)
+        except Exception as error:  # noqa: BLE001  # the party can work without, but somebody has to know
+            _log.error("incoming connections are no longer limited", party=self.party, exc_info=error)
+
     async def stop(self, grace: float) -> None:
         """Report that it is not serving, refuse new calls, and end those still running after ``grace`` seconds."""
         if self._server is None:
             return
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         self._relay.close()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)

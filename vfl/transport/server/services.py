@@ -143,7 +143,7 @@ class DataService(data_pb2_grpc.DataServicer):
         address = self._admit(header, context)
         salt = b"" if self._recorder is None else received_salt(context)
         try:
-            message, content = await self._decoded(header, chunks)
+            message, content = await self._decoded(address, header, chunks)
             if self._recorder is not None:
                 crossing = data_record(Direction.RECEIVED, address.sender, address, message, salt, content)
                 self._recorder.record(crossing)
@@ -156,10 +156,12 @@ class DataService(data_pb2_grpc.DataServicer):
         self._traffic.count_received(address.key.run, address.sender, header.total_bytes)
         return data_pb2.Receipt(received_bytes=header.total_bytes)
 
-    async def _decoded(self, header: data_pb2.Header, chunks: AsyncIterator[data_pb2.Chunk]) -> tuple[Message, bytes]:
+    async def _decoded(
+        self, address: Address, header: data_pb2.Header, chunks: AsyncIterator[data_pb2.Chunk]
+    ) -> tuple[Message, bytes]:
         decoder_limit = self._inbox.limits.max_message_bytes
         content = hashlib.sha256()
-        with self._inbox.reserve(header.sender, min(header.total_bytes, decoder_limit)):
+        with self._inbox.reserve(address, min(header.total_bytes, decoder_limit)):
             decoder = MessageDecoder(header, max_message_bytes=decoder_limit)
             async for chunk in chunks:
                 decoder.feed(chunk)

@@ -31,6 +31,9 @@ _REMEDY_KEY = "vfl-remedy-bin"
 _CODE_PATTERN = re.compile(r"[a-z_]{1,32}")
 _NAME_PATTERN = re.compile(NAME_PATTERN)
 
+_TOO_LARGE = "larger than max"
+"""In gRPC's text about a message that exceeds a size limit, the one exhausted resource that does not come back."""
+
 STATUS_CODES: dict[type[VflError], grpc.StatusCode] = {
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DataError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -167,6 +170,12 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
                 f"{call.peer} went away or does not answer at {call.endpoint}",
                 detail=detail,
                 remedy=f"start {call.peer} there; check its endpoint in federation.toml and both sides' certificates",
+            )
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE not in (error.details() or ""):
+            return errors.PeerUnreachable(
+                f"{call.peer} is overloaded and refused the call '{call.what}'",
+                detail=detail,
+                remedy=f"find out from the log of {call.peer} who keeps it busy",
             )
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.MismatchError(

@@ -14,13 +14,17 @@ MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
 MAX_CALLS_OF_ONE = 64
 """Concurrent calls of one member: at most 32 messages in transit from one party to another, health checks, and the
 connections relayed to it (``vfl.transport.relay.service``)."""
-MAX_CONCURRENT_CALLS = 600
-"""Concurrent calls of all members: more than eight parties and the coordinator may make, so none keeps others out."""
+MAX_CALLS_WITHOUT_TLS = 600
+"""Concurrent calls of all callers together where nobody can tell them apart."""
+MAX_STREAMS_OF_A_CONNECTION = 2 * MAX_CALLS_OF_ONE
+"""Concurrent calls on one connection, whoever opened it; refused calls count until the caller has read the refusal."""
+REQUEST_SECONDS = 30.0
+"""How long a call that carries one message may take to send it. Its headers and the message travel together."""
 
 _KEEPALIVE_MS = 5_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
 """A dead connection is noticed within the sum of the two (ADR 0026); shorter interruptions are tolerated."""
-_HANDSHAKE_MS = 5_000
+HANDSHAKE_SECONDS = 5.0
 """For TCP and TLS together; a link with a delay of 200 ms each way needs 1.2 s."""
 
 
@@ -61,10 +65,13 @@ _KEEPALIVE: list[tuple[str, Any]] = [
 ]
 
 
-def server_options() -> list[tuple[str, Any]]:
-    """gRPC options of a party's server."""
+def server_options(max_connections: int) -> list[tuple[str, Any]]:
+    """gRPC options of a party's server, which closes connections beyond ``max_connections`` as soon as they come."""
     return [
         *_SIZES,
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.server_handshake_timeout_ms", int(1000 * HANDSHAKE_SECONDS)),  # two minutes by default
+        ("grpc.max_concurrent_streams", MAX_STREAMS_OF_A_CONNECTION),
         ("grpc.so_reuseport", 0),  # otherwise two processes could silently share a port
         *_KEEPALIVE,
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
@@ -78,7 +85,7 @@ def channel_options(endpoint: str) -> list[tuple[str, Any]]:
         ("grpc.enable_retries", 0),  # a repeated step needs a new attempt, which only the coordinator can give
         *_KEEPALIVE,
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", _HANDSHAKE_MS),  # gRPC's name for the timeout of one attempt
+        ("grpc.min_reconnect_backoff_ms", int(1000 * HANDSHAKE_SECONDS)),  # gRPC's name for the timeout of one attempt
         ("grpc.max_reconnect_backoff_ms", 1_000),  # reconnect soon after a party comes back
         ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
     ]

@@ -1,0 +1,1 @@
+from support.fixtures.servers import *  # noqa: F403
