@@ -14,6 +14,10 @@ _REFUSALS = ("can't allocate memory", "can't start new thread")
 """Parts of the RuntimeErrors raised by torch on the CPU, and by Python when it cannot start a thread."""
 
 
+WHAT_TO_DO = "What to do: "
+"""Precedes a remedy, in errors as shown and in what parties tell each other of them."""
+
+
 class VflError(Exception):
     """Base class of all errors that vfl raises deliberately.
 
@@ -42,7 +46,7 @@ class VflError(Exception):
         if self.detail:
             parts.append(self.detail)
         if self.remedy:
-            parts.append(f"What to do: {self.remedy}")
+            parts.append(f"{WHAT_TO_DO}{self.remedy}")
         return "\n".join(parts)
 
 

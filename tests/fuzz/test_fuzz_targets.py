@@ -55,6 +55,8 @@ def test_a_valid_encoding_is_accepted(target):
     assert any(target.check(seed) for seed in target.seeds)
 
 
+# The library warns of names that are longer than X.520 has them, and decodes them.
+@pytest.mark.filterwarnings("ignore:Attribute's length must be:UserWarning")
 def test_any_input_is_decoded_or_refused(target):
     for seed in target.seeds:  # what is made once and kept is neither timed nor counted
         target.check(seed)

@@ -36,7 +36,8 @@ def test_a_killed_party_is_named_by_all_others(training, killed, other):
     codes, endpoint = training.wait(), f"127.0.0.1:{training.federation.port(killed)}"
     for name in (COORDINATOR, other):
         assert codes[name] not in (0, 1)
-        assert f"{killed} did not answer at {endpoint} within" in training.output(name)
+        # The error that began it: a connection that broke in a call, or that could not be made for the next one.
+        assert re.search(f"{killed} (went away or does not answer|did not answer) at {endpoint}", training.output(name))
         assert f"start {killed} there" in training.output(name)
         assert re.search(r"the checkpoint of step \d+ is kept: 'vfl run --resume' continues", training.output(name))
         assert "Traceback" not in training.output(name)

@@ -73,9 +73,11 @@ def test_a_party_in_training(long_job):
             assert re.search(f"clinic: {stopped}", processes.output(name)), name
 
 
-def test_processes_that_are_only_starting(long_job):
+def test_processes_that_are_only_starting(long_job, tmp_path):
     with Processes(long_job, preloaded=False) as processes:
         for name in (ACTIVE, COORDINATOR):
+            # Nothing is compiled yet, so that there is time to signal.
+            processes.environment_of[name] = {"PYTHONPYCACHEPREFIX": str(tmp_path / f"compiled {name}")}
             processes.start(name)
             processes.wait_for_memory(name, 30)  # of 70 and more; they take signals from before the first of these on
             processes.signal(name, signal.SIGINT)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
 from vfl.coordinator.parties import PartyClients
-from vfl.errors import VflError, is_retryable
+from vfl.errors import WHAT_TO_DO, VflError, is_retryable
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.runtime.background import together
@@ -55,7 +55,7 @@ async def abort_all(
         connected: whether all parties were connected before: one that is gone is not expected back now, while one that
             is still starting may be ready at any moment.
     """
-    reason = f"{error.summary}. What to do: {error.remedy}" if error.remedy else error.summary
+    reason = f"{error.summary}. {WHAT_TO_DO}{error.remedy}" if error.remedy else error.summary
     abort = m.Abort(*attempt, coordinator, error.code, reason)
     seconds = 0.0 if connected else LAST_CALL_SECONDS
 

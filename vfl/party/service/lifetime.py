@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from vfl.errors import InternalError, JobAborted, ProcessEnding, VflError
+from vfl.errors import WHAT_TO_DO, InternalError, JobAborted, ProcessEnding, VflError
 from vfl.job.tables import TimeoutConfig
 from vfl.messages import Abort
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
@@ -84,6 +84,8 @@ class Lifetime:
         # Whoever started this party shows the error the run ends with; any other reason would be lost.
         log = _log.error if own is not None and own.summary not in reason else _log.debug
         where = attempt.where if attempt else "before the run began"
+        if own is not None and own.summary in reason and (remedy := reason.partition(WHAT_TO_DO)[2]):
+            own.remedy = remedy  # the coordinator also knows which checkpoint is kept
         log("run stopped", origin=call.origin, code=call.code, reason=reason, where=where)
         self.end(own or JobAborted(f"the run was stopped: {reason}"))
 

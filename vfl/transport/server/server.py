@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from vfl.configuration.federation import FederationConfig, parse_endpoint
 from vfl.errors import ConfigError, ListenError
 from vfl.pki.credentials import Credentials
+from vfl.runtime import background
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.channels import ControlHandler
@@ -125,7 +126,7 @@ class PartyServer:
         await server.start()
         self._server = server
         if self._credentials is not None:  # otherwise nobody can tell whose a connection is
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = background.start(self._watch())
         await self._health.set(health_service_name(self.party), health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening", party=self.party, listen=self._listen, port=self.port)
 
@@ -153,8 +154,7 @@ class PartyServer:
         if self._server is None:
             return
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+            await background.give_up(self._watching)
         self._relay.close()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
