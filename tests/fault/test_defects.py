@@ -33,6 +33,6 @@ def test_a_defect_of_a_party_is_traced_in_its_log_without_verbose(tmp_path, monk
         ended = virtual_time.run(run_here(small_federation(tmp_path).write()))
     error = ended.errors[ACTIVE]
     assert error.code == "internal"
-    assert error.remedy == "report the stack trace in this party's log"
+    assert error.remedy.startswith("report the stack trace in this party's log; the checkpoint of step ")
     assert "ZeroDivisionError" in logged(events)
     assert "ZeroDivisionError" not in str(ended.errors[COORDINATOR])
