@@ -95,6 +95,7 @@ class _PlainWeights:
         self._velocity = torch.zeros(shape)
         self._job = job
         self._alpha = torch.empty(0)
+        self.receives = party.setup.name in job.model.trainable
         self.received: list[Tensor] = []
 
     def forward(self, rows: Rows, columns: slice, *, training: bool) -> Tensor:
@@ -107,7 +108,8 @@ class _PlainWeights:
         self._velocity = self._job.interaction.momentum * self._velocity
         self._velocity[:, columns] += self._alpha.T @ d_z_BM
         self._weights = self._weights - rate * self._velocity
-        self.received.append(d_alpha_BD * len(d_alpha_BD))  # for each row by itself, as it crosses
+        if self.receives:
+            self.received.append(d_alpha_BD * len(d_alpha_BD))  # for each row by itself, as it crosses
         self.party.bottom.backward(d_alpha_BD)
 
 
@@ -185,7 +187,7 @@ class _PlainModel:
     def gradients(self) -> dict[str, Gradients]:
         """What parties whose bottoms train have received in the last pass."""
         dataset, last = self.own.dataset, self.job.passes - 1
-        trained = [other for other in self.others if other.party.setup.name in self.job.model.trainable]
+        trained = [other for other in self.others if other.receives]
         if not trained:
             return {}
         rows = np.concatenate([dataset.batch_rows(batch) for batch in dataset.batches(Split.TRAIN, last)])

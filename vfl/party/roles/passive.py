@@ -130,9 +130,8 @@ class PassiveParty:
     def _quantized_alpha(self, key: StepKey, batch: Batch) -> IntArray:
         state = self._state
         changes = state.trains and state.dataset.plan.kind(batch) is EpochKind.JOINT
-        if (
-            changes and batch.index == 0 and state.setup.job.relative_noise
-        ):  # before the forward pass, whose graph the backward pass needs
+        # Before the forward pass, whose graph the backward pass needs.
+        if changes and batch.index == 0 and state.setup.job.relative_noise:
             self._before_pass = state.moments(Split.TRAIN).covariance
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
