@@ -114,7 +114,7 @@ def test_messages_are_declared_in_one_file_and_carry_declared_tensors_only():
         assert all({"dtype", "ndim"} <= spec.metadata.keys() for spec in fields(message)), message.kind
 
 
-def test_only_the_oracles_messages_are_in_the_clear():
+def test_only_plaintext_messages_are_in_the_clear():
     in_the_clear = {message.__name__ for message in MESSAGE_TYPES.values() if message.protection is Protection.CLEAR}
     assert in_the_clear == {"ClearWeights", "ClearActivations", "ClearActivationGradient"}
 

@@ -10,7 +10,7 @@ from support.attacks.returned_products import returned_ciphertexts
 from support.attacks.uniformity import looks_uniform
 from support.attacks.weakened import send_all_coefficients, unused_coefficients
 from support.layers.exchanges import Transcript, run_exchanges
-from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, numbered, oracle_layer
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, numbered, plaintext_layer
 
 from vfl.he.arithmetic.bits import packed_words, unpack_bits
 from vfl.he.layout import BackwardLayout, product_layout, reduction_layout
@@ -230,7 +230,7 @@ def test_no_secret_appears_in_a_message(run):
 
 
 def test_the_search_for_secrets_finds_them_in_the_clear_protocol():
-    recording = _record(oracle_layer(SHAPE))
+    recording = _record(plaintext_layer(SHAPE))
     assert any(what.startswith("alpha") for what in _places(recording.secrets, recording.transcript))
 
 

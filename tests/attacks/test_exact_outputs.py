@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, plaintext_layer
 
 from vfl.interact.fixed_point import center
 from vfl.privacy.output_noise import MIN_NOISE
@@ -24,7 +24,7 @@ def _activations(rng, width, rows=ROWS):
     return np.rint(np.tanh(rng.normal(size=(rows, width))) * 1024).astype(np.int64)
 
 
-def _forward(widths, out_width, sigma, seed=1, make=oracle_layer):
+def _forward(widths, out_width, sigma, seed=1, make=plaintext_layer):
     rng = np.random.default_rng(seed)
     layer = make(make_shape(widths, out_width), seed=seed, sigma=sigma)
     layer.setup()

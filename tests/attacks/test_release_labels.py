@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.layers.interaction import make_shape, oracle_layer
+from support.layers.interaction import make_shape, plaintext_layer
 from support.layers.interaction import releases as make_releases
 
 from vfl.configuration.federation import FederationConfig
@@ -30,7 +30,7 @@ def _activations(seed=0):
 
 
 def _layer(sigma=SIGMA, statement=b"job"):
-    layer = oracle_layer(make_shape({"telco": WIDTH}, OUT_WIDTH), seed=2, sigma=sigma)
+    layer = plaintext_layer(make_shape({"telco": WIDTH}, OUT_WIDTH), seed=2, sigma=sigma)
     layer.active._releases = make_releases("active", 2, sigma, statement)
     layer.passive["telco"]._releases = make_releases("telco", 2, sigma, statement)
     layer.setup()
@@ -147,8 +147,8 @@ def test_the_statement_covers_what_determines_a_model(change):
     }
     one, other = (JobConfig.model_validate(content) for content in (base, changed))
     assert training_statement(one, federation) != training_statement(other, federation)
-    oracle = JobConfig.model_validate({**base, "interaction": {"protocol": "plaintext"}, "timeouts": {"connect": 9}})
-    assert training_statement(one, federation) == training_statement(oracle, federation)
+    plaintext = JobConfig.model_validate({**base, "interaction": {"protocol": "plaintext"}, "timeouts": {"connect": 9}})
+    assert training_statement(one, federation) == training_statement(plaintext, federation)
 
 
 def test_one_stream_at_two_sigmas_gives_z_away(monkeypatch):

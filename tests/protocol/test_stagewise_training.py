@@ -51,14 +51,14 @@ async def _trained(federation: Federation) -> tuple[Run, Kept]:
 
 
 @pytest.mark.parametrize("passive", [("clinic",), ("clinic", "insurer")])
-async def test_encrypted_and_oracle_jobs_give_the_same_weights_outputs_and_metrics(tmp_path, passive):
+async def test_encrypted_and_plaintext_jobs_give_the_same_weights_outputs_and_metrics(tmp_path, passive):
     federations, runs = [], []
     for encrypted in (True, False):
         (tmp_path / str(encrypted)).mkdir()
         federation = stagewise_federation(tmp_path / str(encrypted), passive, encrypted=encrypted)
         federations.append(federation)
         runs.append(await _trained(federation))
-    (encrypted, kept), (oracle, expected) = runs
+    (encrypted, kept), (plaintext, expected) = runs
     weights, others = (federation.everything_saved() for federation in federations)
     assert not differing(weights, others)
     for name in passive:
@@ -68,8 +68,8 @@ async def test_encrypted_and_oracle_jobs_give_the_same_weights_outputs_and_metri
     for (rows, columns, z), (their_rows, their_columns, their_z) in zip(kept.released, expected.released, strict=True):
         assert (rows, columns) == (their_rows, their_columns)
         np.testing.assert_array_equal(z, their_z)
-    assert encrypted.outcome.history == oracle.outcome.history
-    assert encrypted.outcome.test == oracle.outcome.test
+    assert encrypted.outcome.history == plaintext.outcome.history
+    assert encrypted.outcome.test == plaintext.outcome.test
     assert 0 < encrypted.outcome.test["auc"] < 1
 
 

@@ -99,7 +99,9 @@ class EncryptedActive:
             )
         return mask_z_BK
 
-    def backward(self, key: StepKey, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice) -> Exchange[None]:
+    def backward(
+        self, key: StepKey, d_z_BM: IntArray, labels: Mapping[str, Sequence[bytes]], columns: slice
+    ) -> Exchange[None]:
         """B1 to B3: one encryption of dL/dZ for all; this side's gradient is Dec(alpha_i^T Enc(d_z) + mask_d_w_i)."""
         rows, count = d_z_BM.shape
         layout = self._shape.backward_layout(rows, count, self._parameters)
@@ -108,7 +110,7 @@ class EncryptedActive:
         yield from self._send_gradient(layout, d_z_BM)
         for name in self._shape.passive:
             if name in self._shape.gradient_receivers and layout.rows is not None:
-                yield from self._give_d_alpha(name, layout.rows, d_z_BM, row_ids, columns)
+                yield from self._give_d_alpha(name, layout.rows, d_z_BM, labels[name], columns)
         gradients = {}
         for name in self._shape.passive:
             gradients[name] = yield from self._masked_d_w(name, layout.blocks)
@@ -123,12 +125,11 @@ class EncryptedActive:
             weights.step(kernel)
 
     def _give_d_alpha(
-        self, name: str, rows: RowPacking, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice
+        self, name: str, rows: RowPacking, d_z_BM: IntArray, labels: Sequence[bytes], columns: slice
     ) -> Exchange[None]:
         """B3: Dec(d_z U_i^T + mask) + d_z V_i^T + noise."""
         p = self._parameters
         masked_BD = yield from self._masked_d_alpha(name, rows)
-        labels = self._releases.labels(name, row_ids, d_z_BM, columns)
         bits = p.settings.gradient_bits + p.settings.weight_bits
         noise_BD = self._releases.noise(labels, masked_BD.shape[1], bits)
         exact_BD = masked_BD + d_z_BM @ self._weights[name].value[:, columns].T

@@ -79,11 +79,13 @@ class ActiveInteraction(Protocol):
     def forward(self, key: StepKey, rows: int, columns: slice) -> Exchange[IntArray]:
         """Return noisy Z = sum_i (alpha_i W_i + e_i) (B, M) by M columns of W, at f_a + f_w fractional bits."""
 
-    def backward(self, key: StepKey, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice) -> Exchange[None]:
+    def backward(
+        self, key: StepKey, d_z_BM: IntArray, labels: Mapping[str, Sequence[bytes]], columns: slice
+    ) -> Exchange[None]:
         """Give each passive party that trains its noisy d alpha; accumulate the gradient of these columns of W.
 
         Args:
-            row_ids: of the batch (B), for the noise.
+            labels: release labels of each gradient receiver's d alpha (B), for the noise.
         """
 
     def step(self, kernel: Kernel) -> None:

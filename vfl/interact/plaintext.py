@@ -50,7 +50,9 @@ class PlaintextActive:
             z_BK += message.alpha_q_BD @ weights.value[:, columns] + message.noise_z_BK
         return center(z_BK, self._parameters.tau)
 
-    def backward(self, key: StepKey, d_z_BM: IntArray, row_ids: Sequence[bytes], columns: slice) -> Exchange[None]:
+    def backward(
+        self, key: StepKey, d_z_BM: IntArray, labels: Mapping[str, Sequence[bytes]], columns: slice
+    ) -> Exchange[None]:
         """See ``ActiveInteraction.backward``."""
         committed = self._releases.commit(key, d_z_BM)
         yield Send(self._shape.passive, GradientCommitment(np.frombuffer(committed, dtype=np.uint8)))
@@ -58,9 +60,8 @@ class PlaintextActive:
         for name, weights in self._weights.items():
             alpha_q_BD = (yield from self._activations(name, d_z_BM.shape[0], 0, _BACKWARD)).alpha_q_BD
             if name in self._shape.gradient_receivers:
-                labels = self._releases.labels(name, row_ids, d_z_BM, columns)
                 bits = settings.gradient_bits + settings.weight_bits
-                noise_BD = self._releases.noise(labels, alpha_q_BD.shape[1], bits)
+                noise_BD = self._releases.noise(labels[name], alpha_q_BD.shape[1], bits)
                 d_alpha_BD = center(d_z_BM @ weights.value[:, columns].T + noise_BD, self._parameters.tau)
                 yield Send((name,), ClearActivationGradient(d_alpha_BD))
             weights.accumulate(alpha_q_BD.T @ d_z_BM, d_z_BM.shape[0], columns)

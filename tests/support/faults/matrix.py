@@ -168,7 +168,7 @@ def special() -> Iterator[Scenario]:
         (Fault(INSURER, "align"), both, with_coordinator, Fault(INSURER, "finish")),
         passive=(CLINIC, INSURER),
     )
-    yield Scenario("protocol oracle", one_of_each, job={"interaction": {"protocol": "plaintext"}})
+    yield Scenario("protocol plaintext", one_of_each, job={"interaction": {"protocol": "plaintext"}})
     points = ("residuals", "interaction_backward", "weight_step", "interaction_forward", "keep", "local_epoch")
     each = tuple(Fault(name, point) for name in (ACTIVE, CLINIC, COORDINATOR) for point in points)
     yield Scenario("stagewise", each, stagewise=True)

@@ -119,7 +119,7 @@ class Federation:
         return models | {f"W of {name}": weight for name, weight in self.joint_weights(output=output).items()}
 
     def joint_weights(self, tau: int = 58, output: str = "model") -> dict[str, np.ndarray]:
-        """W_i of every passive party: the one the oracle saved, or the sum of the two shares."""
+        """W_i of every passive party: the one a plaintext job saved, or the sum of the two shares."""
         held = {n: weight.numpy() for n, weight in self.saved(ACTIVE, "interaction.safetensors", output).items()}
         for name in self.names[1:]:
             for share in self.saved(name, "interaction.safetensors", output).values():

@@ -41,7 +41,7 @@ class Run:
 
     outcome: RunResult | None = None
     errors: dict[str, VflError | None] = field(default_factory=dict)
-    sent: list[tuple[Address, str, Message]] = field(default_factory=list)
+    sent: list[tuple[Address, str, Message]] = field(default_factory=list, repr=False)
 
     def kinds(self, sender: str, receiver: str) -> set[str]:
         """Kinds of messages that went this way."""

@@ -1,4 +1,4 @@
-"""A federation of interaction layers in one process, encrypted or oracle, with seeded contributions."""
+"""A federation of interaction layers in one process, encrypted or plaintext, with seeded contributions."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ class Layer:
     ) -> dict[str, IntArray | None]:
         key, columns = StepKey("job", step, self.attempt), columns or self.columns
         sides = {n: p.backward(key, alpha[n], columns) for n, p in self.passive.items()}
-        exchanges = {"active": self.active.backward(key, d_z, numbered(len(d_z)), columns), **sides}
+        ids, releases = numbered(len(d_z)), self.active._releases
+        labels = {n: releases.labels(n, ids, d_z, columns) for n in self.passive}
+        exchanges = {"active": self.active.backward(key, d_z, labels, columns), **sides}
         results = run_exchanges(exchanges, transcript)
         return {n: results[n] for n in self.passive}
 
@@ -113,7 +115,7 @@ def constant(multiplier: int) -> Kernel:
 
 
 def releases(name: str, seed: int, sigma: float, statement: bytes = b"job") -> Releases:
-    """A side's noise; the encrypted layer and the oracle of one seed draw the same."""
+    """A side's noise; the encrypted and the plaintext layer of one seed draw the same."""
     return Releases(name, statement, b"%d of %b" % (seed, name.encode()), sigma)
 
 
@@ -121,7 +123,7 @@ def _generators(shape: InteractionShape, seed: int) -> dict[str, np.random.Gener
     return {n: np.random.default_rng([seed, i]) for i, n in enumerate(shape.passive)}
 
 
-def oracle_layer(shape: InteractionShape, seed: int = 0, sigma: float = 0.0) -> Layer:
+def plaintext_layer(shape: InteractionShape, seed: int = 0, sigma: float = 0.0) -> Layer:
     """``sigma`` of 0 is for tests of the arithmetic and of what exact outputs give away."""
     active = PlaintextActive(shape, PARAMETERS, releases("active", seed, sigma))
     own = _generators(shape, seed)
@@ -135,7 +137,7 @@ def encrypted_layer(
     make_pools: Callable[[str], Pools] = lambda name: Pools(),
     sigma: float = 0.0,
 ) -> Layer:
-    """``make_pools`` makes the pools of a party, by its name; for ``sigma`` see ``oracle_layer``."""
+    """``make_pools`` makes the pools of a party, by its name; for ``sigma`` see ``plaintext_layer``."""
     keys = {name: SecretKey(PARAMETERS) for name in ("active", *shape.passive)}
     agreements = {name: AgreementKey() for name in shape.passive}
     publics = {name: keys[name].public for name in shape.passive}

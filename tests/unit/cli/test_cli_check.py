@@ -53,7 +53,7 @@ def _label(federation):
     federation.parties[CLINIC]["data"]["label_column"] = "clinic_x0"
 
 
-def _oracle(federation):
+def _plaintext(federation):
     federation.job["interaction"]["protocol"] = "plaintext"
 
 
@@ -76,7 +76,7 @@ def _device(federation):
         (_no_data, 2, "data: missing", "add the key 'data'"),
         (_misspelt, 2, "policy.min_batchsize: unknown key", "write 'min_batch_size'"),
         (_label, 2, "is passive but configures a label column", "remove data.label_column"),
-        (_oracle, 8, "sends activations and gradients unencrypted", "policy.allow_unencrypted"),
+        (_plaintext, 8, "sends activations and gradients unencrypted", "policy.allow_unencrypted"),
         (_ring, 7, "not 128-bit secure", "fewer primes"),
         (_few_rows, 8, "only 99 rows are aligned, fewer than 100", "policy.min_aligned_rows"),
         (_device, 2, "the configured device cannot be used", 'device = "cpu"'),

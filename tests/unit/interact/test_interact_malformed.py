@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, numbered, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, numbered, plaintext_layer
 
 from vfl.errors import ProtocolError
 from vfl.he.arithmetic.bits import packed_words
@@ -95,7 +95,7 @@ def _ring(*shape: int) -> np.ndarray:
 
 
 def _backward(active):
-    return active.backward(_key(), D_Z, numbered(ROWS), COLUMNS)
+    return active.backward(_key(), D_Z, dict.fromkeys(SHAPE.passive, LABELS), COLUMNS)
 
 
 def _answer(exchange, *messages: Message) -> None:
@@ -247,8 +247,8 @@ def test_a_message_of_another_kind_is_refused(layer):
         assert "sent another message" in _refused(exchange, sender, wrong).summary
 
 
-def test_oracle_refuses_other_shapes():
-    layer = oracle_layer(SHAPE)
+def test_plaintext_refuses_other_shapes():
+    layer = plaintext_layer(SHAPE)
     _refused(layer.active.setup(), "bank", ClearWeights(_ring(WIDTH, OUT_WIDTH + 1)))
     _refused(
         layer.active.forward(_key(), ROWS, COLUMNS),

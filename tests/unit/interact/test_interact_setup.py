@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.attacks.uniformity import looks_uniform
 from support.layers.exchanges import Transcript, run_exchanges
-from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, plaintext_layer
 
 from vfl.interact import encrypted_passive
 from vfl.interact.fixed_point import center
@@ -24,9 +24,9 @@ def layer_and_transcript():
 
 def test_shares_add_up_to_the_weights_that_the_passive_party_chose(layer_and_transcript):
     layer, _ = layer_and_transcript
-    oracle = oracle_layer(SHAPE, seed=4)
-    oracle.setup()
-    for name, weights in oracle.shares().items():
+    plaintext = plaintext_layer(SHAPE, seed=4)
+    plaintext.setup()
+    for name, weights in plaintext.shares().items():
         np.testing.assert_array_equal(layer.shares()[name], weights)
         scale = weights.std() * 2.0**-PARAMETERS.settings.weight_bits
         assert scale == pytest.approx(SHAPE.weight_scale, rel=0.1)
@@ -76,19 +76,19 @@ def test_what_the_active_party_receives_does_not_depend_on_the_weights(monkeypat
 
 def test_updates_keep_shares_uniform_and_the_weights_right():
     shape = make_shape({"bank": 24}, 24)
-    layer, oracle = encrypted_layer(shape), oracle_layer(shape)
+    layer, plaintext = encrypted_layer(shape), plaintext_layer(shape)
     rng = np.random.default_rng(2)
-    for side in (layer, oracle):
+    for side in (layer, plaintext):
         side.setup()
     for step in range(2):
         alpha, d_z = rng.integers(-1024, 1025, (16, 24)), rng.integers(-4096, 4097, (16, 24))
-        for side in (layer, oracle):
+        for side in (layer, plaintext):
             side.forward(step, {"bank": alpha})
             side.backward(step, d_z, 1 << 20)
     share_v, share_u = layer.active.shares()["bank"], layer.passive["bank"].shares()["bank"]
     assert looks_uniform(share_v, T)
     assert looks_uniform(share_u, T)
-    np.testing.assert_array_equal(center(share_v + share_u, PARAMETERS.tau), oracle.shares()["bank"])
+    np.testing.assert_array_equal(center(share_v + share_u, PARAMETERS.tau), plaintext.shares()["bank"])
 
 
 def test_setup_ends_for_every_party():

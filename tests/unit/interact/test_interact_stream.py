@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.layers.exchanges import Transcript
-from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, plaintext_layer
 
 import vfl.he.layout
 import vfl.interact.stream
@@ -143,7 +143,7 @@ def _check_numbers(shape: InteractionShape, transcript: Transcript, size: int) -
     frozen=st.sampled_from(["none", "first", "all"]),
     seed=st.integers(0, 2**32),
 )
-def test_steps_in_several_slabs_and_parts_agree_with_the_oracle(rows, widths, out_width, pers, size, frozen, seed):
+def test_steps_in_several_slabs_and_parts_agree_with_plaintext_ones(rows, widths, out_width, pers, size, frozen, seed):
     named = {f"p{at}": width for at, width in enumerate(widths)}
     without = {"none": [], "first": ["p0"], "all": list(named)}[frozen]
     shape = make_shape(named, out_width, frozenset(without))
@@ -152,7 +152,7 @@ def test_steps_in_several_slabs_and_parts_agree_with_the_oracle(rows, widths, ou
         _short_rows(patch, *pers)
         _part_ciphertexts(patch, size)
         got = _two_steps(encrypted_layer(shape, 1), rows, seed, transcripts)
-    _assert_same(got, _two_steps(oracle_layer(shape, 1), rows, seed))
+    _assert_same(got, _two_steps(plaintext_layer(shape, 1), rows, seed))
     for transcript in transcripts:
         _check_numbers(shape, transcript, size)
 
@@ -163,7 +163,7 @@ def test_every_kind_comes_in_several_numbered_parts(monkeypatch, per_blocks):
     _part_ciphertexts(monkeypatch, 2)
     shape, transcripts = make_shape({"bank": 40, "telco": 3}, 3), [Transcript(), Transcript()]
     got = _two_steps(encrypted_layer(shape), 700, 5, transcripts)
-    _assert_same(got, _two_steps(oracle_layer(shape), 700, 5))
+    _assert_same(got, _two_steps(plaintext_layer(shape), 700, 5))
     kinds = {EncryptedActivations, MaskedActivationProduct, EncryptedGradientRows, MaskedGradientProduct}
     kinds |= {MaskedWeightGradient} | ({EncryptedGradientBlocks} if per_blocks else set())
     for transcript in transcripts:
@@ -176,14 +176,14 @@ def test_every_kind_comes_in_several_numbered_parts(monkeypatch, per_blocks):
 def test_more_rows_than_a_ciphertext_holds_with_parts_as_they_are(width, out_width):
     shape = make_shape({"telco": width}, out_width)
     rng, rows = np.random.default_rng(0), 8200
-    encrypted, oracle = encrypted_layer(shape), oracle_layer(shape)
+    encrypted, plaintext = encrypted_layer(shape), plaintext_layer(shape)
     encrypted.setup()
-    oracle.setup()
+    plaintext.setup()
     alpha, d_z = {"telco": rng.integers(-1024, 1025, (rows, width))}, rng.integers(-4096, 4097, (rows, out_width))
-    np.testing.assert_array_equal(encrypted.forward(0, alpha), oracle.forward(0, alpha))
-    got, expected = encrypted.backward(0, d_z, 5), oracle.backward(0, d_z, 5)
+    np.testing.assert_array_equal(encrypted.forward(0, alpha), plaintext.forward(0, alpha))
+    got, expected = encrypted.backward(0, d_z, 5), plaintext.backward(0, d_z, 5)
     np.testing.assert_array_equal(got["telco"], expected["telco"])
-    np.testing.assert_array_equal(encrypted.shares()["telco"], oracle.shares()["telco"])
+    np.testing.assert_array_equal(encrypted.shares()["telco"], plaintext.shares()["telco"])
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_parties_with_other_widths_than_each_other_cut_the_gradient_in_their_own
     _short_rows(monkeypatch, 2, 1, None)
     shape = make_shape({"wide": 64, "narrow": 1, "odd": 5}, 3)
     got = _two_steps(encrypted_layer(shape), 1500, 5)
-    _assert_same(got, _two_steps(oracle_layer(shape), 1500, 5))
+    _assert_same(got, _two_steps(plaintext_layer(shape), 1500, 5))
 
 
 # --- what is made in advance ---
@@ -224,7 +224,7 @@ def test_results_do_not_depend_on_how_full_pools_are(monkeypatch, budget):
         return forward(*arguments)
 
     monkeypatch.setattr(layer, "forward", fill_then_forward)
-    _assert_same(_two_steps(layer, 300, 3), _two_steps(oracle_layer(SHAPE, 1), 300, 3))
+    _assert_same(_two_steps(layer, 300, 3), _two_steps(plaintext_layer(SHAPE, 1), 300, 3))
     assert filled[0] == 0  # nothing is expected before the first step
     assert (filled[1] > 0) == (budget > 0)
 
@@ -287,4 +287,4 @@ def test_a_pool_reports_how_much_memory_its_items_take():
 def test_a_layer_of_another_speed_of_connection_still_agrees():
     """All parties derive layouts from the shape, which carries it."""
     slow = replace(SHAPE, link_mbit=10)
-    _assert_same(_two_steps(encrypted_layer(slow), 300, 3), _two_steps(oracle_layer(slow), 300, 3))
+    _assert_same(_two_steps(encrypted_layer(slow), 300, 3), _two_steps(plaintext_layer(slow), 300, 3))

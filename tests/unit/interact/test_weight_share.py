@@ -1,9 +1,9 @@
-"""Steps of shares with momentum: those of PyTorch's SGD within rounding, and of the oracle bit for bit."""
+"""Steps of shares with momentum: those of PyTorch's SGD within rounding, and of the plaintext protocol bit for bit."""
 
 import numpy as np
 import pytest
 import torch
-from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, oracle_layer
+from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, plaintext_layer
 
 from vfl.errors import CheckpointError
 from vfl.he.arithmetic.updates import update_kernel
@@ -151,24 +151,24 @@ def _lineages(layer: Layer) -> set[bytes]:
     return {side.state()["lineage"].tobytes() for side in _sides(layer).values()}
 
 
-def test_encrypted_steps_with_momentum_and_noise_are_those_of_the_oracle_also_after_a_restoration():
+def test_encrypted_steps_with_momentum_and_noise_are_those_of_plaintext_also_after_a_restoration():
     shape = make_shape(WIDTHS, OUT_WIDTH, frozenset({"telco"}))
-    encrypted, oracle = encrypted_layer(shape, 3, sigma=0.3), oracle_layer(shape, 3, sigma=0.3)
+    encrypted, plaintext = encrypted_layer(shape, 3, sigma=0.3), plaintext_layer(shape, 3, sigma=0.3)
     encrypted.setup()
-    oracle.setup()
+    plaintext.setup()
     for step in range(6):
         if step == 3:  # fresh keys and sides, as in a new attempt
             states = {name: side.state() for name, side in _sides(encrypted).items()}
             encrypted = encrypted_layer(shape, 3, sigma=0.3)
             for name, side in _sides(encrypted).items():
                 side.restore(states[name])
-        for got, expected in zip(_step(encrypted, step), _step(oracle, step), strict=True):
+        for got, expected in zip(_step(encrypted, step), _step(plaintext, step), strict=True):
             np.testing.assert_array_equal(got, expected)
-        assert len(_lineages(encrypted) | _lineages(oracle)) == 1
-    assert _lineages(oracle) != _lineages(oracle_layer(shape, 3))
+        assert len(_lineages(encrypted) | _lineages(plaintext)) == 1
+    assert _lineages(plaintext) != _lineages(plaintext_layer(shape, 3))
 
 
-@pytest.mark.parametrize("make", [encrypted_layer, oracle_layer])
+@pytest.mark.parametrize("make", [encrypted_layer, plaintext_layer])
 def test_a_side_refuses_the_state_of_another_layer(make):
     states = {name: side.state() for name, side in _sides(make(make_shape(WIDTHS, OUT_WIDTH))).items()}
     for other in (
@@ -187,22 +187,22 @@ def test_a_side_refuses_the_state_of_another_layer(make):
 def test_columns_are_computed_and_trained_apart():
     """As in stagewise training: gradients of some columns, then these columns of Z."""
     shape = make_shape(WIDTHS, 4, frozenset(WIDTHS))
-    encrypted, oracle = encrypted_layer(shape, 3, sigma=0.3), oracle_layer(shape, 3, sigma=0.3)
+    encrypted, plaintext = encrypted_layer(shape, 3, sigma=0.3), plaintext_layer(shape, 3, sigma=0.3)
     rng = np.random.default_rng(0)
-    for layer in (encrypted, oracle):
+    for layer in (encrypted, plaintext):
         layer.setup()
     for stage, columns in enumerate((slice(0, 2), slice(2, 4))):
         alpha = {name: rng.integers(-1024, 1025, (20, width)) for name, width in WIDTHS.items()}
         d_z = rng.integers(-4096, 4097, (20, 2))
-        before = oracle.shares()
-        for layer in (encrypted, oracle):
+        before = plaintext.shares()
+        for layer in (encrypted, plaintext):
             layer.gradient(2 * stage, alpha, d_z, columns=columns)
             for side in _sides(layer).values():
                 side.step(_kernel(0.0))
-        for name, weights in oracle.shares().items():
+        for name, weights in plaintext.shares().items():
             np.testing.assert_array_equal(encrypted.shares()[name], weights)
             changed = (weights != before[name]).any(axis=0)
             assert np.flatnonzero(changed).tolist() == list(range(columns.start, columns.stop))
-        z, expected = (layer.forward(2 * stage + 1, alpha, columns=columns) for layer in (encrypted, oracle))
+        z, expected = (layer.forward(2 * stage + 1, alpha, columns=columns) for layer in (encrypted, plaintext))
         np.testing.assert_array_equal(z, expected)
         assert z.shape == (20, 2)

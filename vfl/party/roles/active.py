@@ -172,16 +172,23 @@ class ActiveParty:
         if d_z_BK is None:
             raise RuntimeError("the interaction's backward phase ran before the top phase")
         self._check_step(d_z_BK, batch)
-        columns, row_ids = self._state.dataset.plan.columns(batch), self._state.row_ids(batch)
-        for receiver in sorted(self._shape.gradient_receivers):
-            await asyncio.to_thread(self._charge, key, receiver, d_z_BK, row_ids, columns)
-        exchange = self._interaction.backward(key, d_z_BK, row_ids, columns)
+        columns = self._state.dataset.plan.columns(batch)
+        labels = await asyncio.to_thread(self._charge_gradients, key, batch, d_z_BK, columns)
+        exchange = self._interaction.backward(key, d_z_BK, labels, columns)
         await self._state.mail.run(exchange, key, "the interaction's backward pass")
 
-    def _charge(self, key: StepKey, receiver: str, d_z_BK: IntArray, row_ids: Sequence[bytes], columns: slice) -> None:
-        """Count a release of d alpha before it leaves."""
-        labels, width = self._releases.labels(receiver, row_ids, d_z_BK, columns), self._shape.widths[receiver]
-        self._state.disclosure.of_gradients(self._releases, key.run, receiver, row_ids, labels, columns, width)
+    def _charge_gradients(
+        self, key: StepKey, batch: Batch, d_z_BK: IntArray, columns: slice
+    ) -> dict[str, Sequence[bytes]]:
+        """Count the releases of d alpha before they leave; the labels of each receiver's."""
+        state, releases = self._state, self._releases
+        row_ids = state.row_ids(batch)
+        labels: dict[str, Sequence[bytes]] = {}
+        for receiver in sorted(self._shape.gradient_receivers):
+            of_rows = labels[receiver] = releases.labels(receiver, row_ids, d_z_BK, columns)
+            width = self._shape.widths[receiver]
+            state.disclosure.of_gradients(releases, key.run, receiver, row_ids, of_rows, columns, width)
+        return labels
 
     def _check_step(self, d_z_BK: IntArray, batch: Batch) -> None:
         """In stagewise training the passive parties check it, who know their activations: see ``OutputScale``."""

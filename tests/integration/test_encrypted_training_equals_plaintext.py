@@ -1,6 +1,6 @@
-"""Real processes: encrypted jobs end with the weights of the plaintext oracle, and of themselves, bit for bit.
+"""Real processes: encrypted jobs end with the weights of the plaintext one, and of themselves, bit for bit.
 
-The oracle's parties share one process.
+Parties of the plaintext job share one process.
 """
 
 import asyncio
@@ -66,10 +66,10 @@ def _assert_same_model(one: Trained, other: Trained):
         assert one.report[what] == other.report[what]
 
 
-def test_encrypted_and_oracle_jobs_give_the_same_model(encrypted, tmp_path):
-    oracle = _train_in_the_clear(tmp_path / "plaintext")
-    _assert_same_model(encrypted, oracle)
-    assert oracle.federation.saved("clinic", "interaction.safetensors") == {}
+def test_encrypted_and_plaintext_jobs_give_the_same_model(encrypted, tmp_path):
+    plaintext = _train_in_the_clear(tmp_path / "plaintext")
+    _assert_same_model(encrypted, plaintext)
+    assert plaintext.federation.saved("clinic", "interaction.safetensors") == {}
     assert encrypted.report["steps"] == 10
     assert encrypted.report["test"]["auc"] > 0.7
 
