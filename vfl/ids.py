@@ -64,7 +64,7 @@ class AttemptId(NamedTuple):
     """One attempt of a run, as every call of the coordinator names it: ``m.Align(*attempt, ...)``.
 
     Attributes:
-        job: name and digest of the files that define it, see ``vfl.job.config.job_id``.
+        job: name and digest of the files that define it, see ``vfl.job.digests.job_id``.
         run: name of this execution of the job.
         number: from 0; increases with every interruption.
     """

@@ -12,7 +12,7 @@ import vfl.messages.data
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import Role
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.party.config import load_party
 from vfl.pki.credentials import Credentials

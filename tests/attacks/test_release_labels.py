@@ -12,7 +12,8 @@ from support.layers.interaction import make_shape, plaintext_layer
 from support.layers.interaction import releases as make_releases
 
 from vfl.configuration.federation import FederationConfig
-from vfl.job.config import JobConfig, training_statement
+from vfl.job.config import JobConfig
+from vfl.job.digests import job_digest, training_statement
 from vfl.privacy import releases
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
@@ -115,6 +116,17 @@ def test_a_statement_without_the_rate_gives_activations_away():
     assert lattice_attack(difference, alpha).same_lattice
 
 
+FEDERATION = {
+    "name": "f",
+    "coordinator": "c",
+    "tls": {"mode": "insecure-loopback"},
+    "parties": [
+        {"name": "bank", "role": "active", "endpoint": "127.0.0.1:1"},
+        {"name": "telco", "role": "passive", "endpoint": "127.0.0.1:2"},
+    ],
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,17 +142,7 @@ def test_a_statement_without_the_rate_gives_activations_away():
 )
 def test_the_statement_covers_what_determines_a_model(change):
     base = {"name": "job", "seed": 3, "task": {"kind": "binary"}, "training": {"method": "joint"}}
-    federation = FederationConfig.model_validate(
-        {
-            "name": "f",
-            "coordinator": "c",
-            "tls": {"mode": "insecure-loopback"},
-            "parties": [
-                {"name": "bank", "role": "active", "endpoint": "127.0.0.1:1"},
-                {"name": "telco", "role": "passive", "endpoint": "127.0.0.1:2"},
-            ],
-        }
-    )
+    federation = FederationConfig.model_validate(FEDERATION)
     changed = {
         **base,
         **{key: base.get(key, {}) | value if key == "training" else value for key, value in change.items()},
@@ -149,6 +151,39 @@ def test_the_statement_covers_what_determines_a_model(change):
     assert training_statement(one, federation) != training_statement(other, federation)
     plaintext = JobConfig.model_validate({**base, "interaction": {"protocol": "plaintext"}, "timeouts": {"connect": 9}})
     assert training_statement(one, federation) == training_statement(plaintext, federation)
+
+
+DEFAULTS = [
+    ("vfl.job.config.STAGE_RATES", {"binary": 5.0}),
+    ("vfl.job.config.ENCODING_SCALE", 0.3),
+    ("vfl.job.config.RELATIVE_NOISE", {"binary": 0.3}),
+    ("vfl.job.digests.PROTOCOL_VERSION", "99.0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS)
+def test_a_default_of_another_version_makes_another_statement(monkeypatch, name, value):
+    """Equal noise on the outputs of two versions, of which one has another rate, would cancel."""
+    job = JobConfig.model_validate({"name": "job", "seed": 3, "task": {"kind": "binary"}})
+    stated = JobConfig.model_validate(
+        {
+            "name": "job",
+            "seed": 3,
+            "task": {"kind": "binary"},
+            "training": {"method": "stagewise", "passes": 2, "local_epochs": 6},
+            "model": {"interaction_width": 2},
+            "interaction": {"learning_rate": job.interaction_rate},
+            "privacy": {"relative_noise": job.relative_noise},
+            "ring": job.ring_settings.model_dump(),
+        }
+    )
+    federation = FederationConfig.model_validate(FEDERATION)
+    statement, digest = training_statement(job, federation), job_digest(job, federation)
+    assert (statement, digest) == (training_statement(stated, federation), job_digest(stated, federation))
+    monkeypatch.setattr(name, value)
+    assert training_statement(job, federation) != statement
+    # Parties compare their versions of the protocol beside the digest.
+    assert (job_digest(job, federation) == digest) == ("PROTOCOL_VERSION" in name)
 
 
 def test_one_stream_at_two_sigmas_gives_z_away(monkeypatch):

@@ -106,6 +106,18 @@ def test_another_private_seed_is_refused_by_name(stopped):
     assert "the private seed is not the one the run began with" in ended.errors[COORDINATOR].summary
 
 
+@pytest.mark.parametrize(("old", "new"), [("hidden = [", "embedding_width = 3\nhidden = ["), ("1e-4", "1e-3")])
+def test_another_bottom_or_optimizer_is_refused_by_name(tmp_path, old, new):
+    federation = small_federation(tmp_path)
+    federation.parties[CLINIC]["optimizer"] = {"name": "adam", "learning_rate": 1e-4}
+    ended = virtual_time.run(run_here(federation.write(), stop_at=7))
+    assert {error.code for error in ended.errors.values()} == {"aborted"}
+    rewrite(federation.path(CLINIC), old.replace("1e-4", "0.0001"), new)
+    ended, _ = resume(federation)
+    assert ended.errors[CLINIC].code == "checkpoint"
+    assert "[bottom] or [optimizer] is not what the run began with" in ended.errors[COORDINATOR].summary
+
+
 def test_a_run_without_any_whole_checkpoint_is_refused_by_name(stopped):
     for path in checkpoints_of(stopped, CLINIC):
         flip(path / "state.safetensors")

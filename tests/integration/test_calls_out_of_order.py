@@ -17,7 +17,7 @@ from vfl.errors import PolicyRefusal, RemoteError
 from vfl.ids import CheckpointId, Phase, Split, StepKey
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.job.schedule import Schedule
 from vfl.party.config import load_party
 from vfl.party.roles.passive import PassiveParty

@@ -53,6 +53,20 @@ async def test_gradients_are_counted_and_an_equal_run_costs_nothing(tmp_path):
     assert (spent(federation, ACTIVE), spent(federation, CLINIC)) == (at_bank, at_clinic)
 
 
+async def test_validation_rows_released_after_the_last_pass_are_those_that_were_scored(tmp_path):
+    """The weights and outputs are those of the last evaluation: releasing them again is a replay."""
+    counts = []
+    for local_epochs in (0, 1):
+        (tmp_path / str(local_epochs)).mkdir()
+        federation = federation_of(tmp_path / str(local_epochs))
+        federation.job["training"]["local_epochs"] = local_epochs
+        await run_again(federation.write())
+        counts.append(spent(federation, CLINIC))
+    without, released = counts
+    assert released[Purpose.EVALUATION] == without[Purpose.EVALUATION]
+    assert released[Purpose.TRAINING] * PASSES == without[Purpose.TRAINING] * (PASSES + 1)
+
+
 @pytest.mark.parametrize("changed", [ACTIVE, CLINIC])
 async def test_another_table_at_one_party_makes_other_releases_at_all(tmp_path, changed):
     """Otherwise two runs would differ by exact values: equal noise on outputs of different weights."""

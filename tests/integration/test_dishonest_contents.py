@@ -86,7 +86,7 @@ CASES = {
     ),
     "too many ciphertexts": Case("encrypted_activations", _longer("ct_first_CLW"), "as ciphertexts of shape"),
     "too few seeds": Case("encrypted_activations", _shorter("seeds_C"), "seeds of shape"),
-    "a share of another shape": Case("forward_share", _longer("sh_z_BK"), "its share of Z of shape (64, 4)"),
+    "a share of another shape": Case("forward_share", _longer("sh_z_BK"), "its share of Z of shape (128, 4)"),
     "a share out of the ring": Case(
         "forward_share", _first_is("sh_z_BK", 2**62), "its share of Z with values outside the ring"
     ),
@@ -117,6 +117,21 @@ CASES = {
     "another number of ids": Case("id_count", _first_is("rows", 999), "expected (999, 32)"),
     "no number of ids": Case("id_count", _first_is("rows", -1), "an invalid number of ids"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("sender", "receiver"), [(ACTIVE, CLINIC), (CLINIC, ACTIVE)])
+async def test_a_width_other_than_the_jobs_is_refused_before_anything_is_released(federation, sender, receiver):
+    """The scale of initial weights depends on it: under a width of its choice, one party would get other outputs."""
+
+    async def lies(channel, to, address, message, seconds):
+        if (address.kind, address.sender) == ("public_keys", sender):
+            message = replace(message, width=np.frombuffer(b"8", np.uint8))
+        await channel.deliver(address, message, seconds)
+
+    run = await run_federation(federation.write(), deliver=lies)
+    assert run.errors[receiver].exit_code == 9
+    assert f"{sender} states that its bottom has width 8, and the job says 4" in run.errors[COORDINATOR].summary
+    assert "encrypted_activations" not in {address.kind for address, _, _ in run.sent}
 
 
 SIGNED = "public_keys"

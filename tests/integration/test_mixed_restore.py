@@ -20,7 +20,7 @@ from vfl.coordinator.coordinator import Coordinator
 from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import center
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.party.config import load_party
 from vfl.party.learning.snapshots import interaction_weights
 from vfl.party.peers.key_exchange import AgreedState

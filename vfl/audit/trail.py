@@ -21,7 +21,8 @@ from vfl.configuration.federation import FederationConfig
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
-from vfl.job.config import JobConfig, job_digest
+from vfl.job.config import JobConfig
+from vfl.job.digests import job_digest
 from vfl.runtime.logs import get_logger
 from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PACKAGE_VERSION

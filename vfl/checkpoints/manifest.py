@@ -33,7 +33,7 @@ class Manifest(BaseModel):
 
     Attributes:
         run: name of the run.
-        job_digest: digest of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
+        job_digest: digest of the files that all parties agreed on, see ``vfl.job.digests.job_digest``.
         durable: flushed to disk before it was reported as written.
         state_sha256: digest of the state file as stored.
         salt: random, hexadecimal.

@@ -32,7 +32,7 @@ from vfl.checkpoints.state import (
 )
 from vfl.errors import CheckpointError
 from vfl.ids import RUN_NAME, CheckpointId
-from vfl.job.config import differing_tables
+from vfl.job.digests import differing_tables
 from vfl.runtime.durable_files import not_writable, read_file
 from vfl.runtime.logs import get_logger
 from vfl.version import PACKAGE_VERSION
@@ -46,7 +46,7 @@ class Origin:
 
     Attributes:
         run: name of this run of the job.
-        digest: digest of the files that all parties agreed on, see ``vfl.job.config.job_digest``.
+        digest: digest of the files that all parties agreed on, see ``vfl.job.digests.job_digest``.
         party: whose part of the state it is.
     """
 

@@ -21,7 +21,8 @@ from vfl.coordinator.training import Training
 from vfl.errors import InternalError, JobAborted, ProtocolError, VflError
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks, Interrupted, Ready
-from vfl.job.config import JobConfig, job_digest, job_id
+from vfl.job.config import JobConfig
+from vfl.job.digests import job_digest, job_id
 from vfl.job.schedule import Schedule
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult

@@ -17,7 +17,8 @@ from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.coordinator.coordinator import Coordinator, run_name
 from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.callbacks import Callback, Callbacks
-from vfl.job.config import JobConfig, differing_tables, job_digest
+from vfl.job.config import JobConfig
+from vfl.job.digests import differing_tables, job_digest
 from vfl.pki.credentials import load_credentials, watched
 from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult

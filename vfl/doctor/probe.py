@@ -14,7 +14,7 @@ from cryptography import x509
 from vfl.configuration.federation import FederationConfig
 from vfl.doctor.findings import FindingLog
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
-from vfl.job.config import differing_tables
+from vfl.job.digests import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of

@@ -131,7 +131,7 @@ class Costs:
         return polynomials * self.degree * _RESIDUE_BITS / (self.link_mbit * 1e6)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def plan_product(rows: int, in_width: int, out_width: int, degree: int, link_mbit: int = LINK_MBIT) -> ProductLayout:
     """Cheapest layout of Enc(X) W for X of rows x in_width and W of in_width x out_width.
 
@@ -149,7 +149,7 @@ def plan_product(rows: int, in_width: int, out_width: int, degree: int, link_mbi
     return min(exact, key=lambda layout: costs.fresh(layout.source) + costs.product(layout))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def plan_backward(
     rows: int,
     out_width: int,

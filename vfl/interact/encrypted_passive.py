@@ -74,6 +74,8 @@ class EncryptedPassive:
 
     def setup(self) -> Exchange[None]:
         """U = W - V, with V uniform."""
+        # Their scale depends on widths that others state.
+        self._releases.contributed(self._weights.value)
         given_away = uniform_ring(self._weights.value.shape, self._parameters.tau)
         yield Send((self._shape.active,), WeightShareOffer(given_away))
         self._weights.value = center(self._weights.value - given_away, self._parameters.tau)

@@ -125,7 +125,8 @@ def check_step(
 
     Bottom outputs are at most 1, so |dW_dk| is at most the learning rate times the mean over the batch of |dL/dZ_k|,
     and a row's |Z_k| changes by at most the widths of the passive parties times that. The deviation of matched noise is
-    at most ``relative_noise`` times as large. With momentum this counts for all later steps too: if each batch's whole
+    at most sqrt(2) ``relative_noise`` times as large: its covariance is that of the batch and at most once that of all
+    training rows. With momentum this counts for all later steps too: if each batch's whole
     effect keeps within the limit, so does every mixture of them. d alpha changes by at most sum_k |dL/dZ_k| |dW_dk|.
 
     Args:
@@ -141,7 +142,7 @@ def check_step(
     factor = sum(update_kernel(learning_rate, momentum, len(d_z_BK), parameters))
     # |dW| in reals: the integers that are subtracted, at most 2^f_a per entry of alpha, at f_w bits.
     d_w_K = factor * 2.0 ** (s.activation_bits - s.weight_bits) * sizes_BK.sum(axis=0, dtype=np.float64)
-    noisy = 1.0 + NOISE_DEVIATIONS * relative_noise
+    noisy = 1.0 + NOISE_DEVIATIONS * 2**0.5 * relative_noise
     steps = [(noisy * total_width * d_w_K.max(initial=0.0), parameters.z_limit, "the interaction layer (Z)")]
     if trains:
         d_alpha = float((sizes_BK @ d_w_K).max(initial=0.0)) * 2.0**-s.gradient_bits

@@ -114,6 +114,7 @@ class PlaintextPassive:
 
     def setup(self) -> Exchange[None]:
         """Send the initial weights."""
+        self._releases.contributed(self._initial)
         yield Send((self._shape.active,), ClearWeights(self._initial))
 
     def forward(self, key: StepKey, alpha_q_BD: IntArray, labels: Sequence[bytes], columns: slice) -> Exchange[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -13,7 +11,7 @@ from pydantic import Field, model_validator
 from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_federation
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
-from vfl.errors import ConfigError, MismatchError
+from vfl.errors import ConfigError
 from vfl.he.arithmetic.updates import check_rates
 from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.parameters import Parameters, RingSettings
@@ -29,7 +27,6 @@ from vfl.job.tables import (
     TrainingConfig,
 )
 from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
-from vfl.privacy.lineage import digest
 
 
 class JobConfig(Configuration):
@@ -148,6 +145,22 @@ class JobConfig(Configuration):
         stated = self.privacy.relative_noise
         return RELATIVE_NOISE[self.task.kind] if stated is None else stated
 
+    @property
+    def resolved(self) -> JobConfig:
+        """The same job with every default that depends on other values, or on the version of vfl, stated."""
+        stated = {
+            "training": {
+                "method": "stagewise" if self.stagewise else "joint",
+                "passes": self.passes,
+                "local_epochs": self.local_epochs,
+            },
+            "model": {"interaction_width": self.interaction_width},
+            "interaction": {"learning_rate": self.interaction_rate},
+            "privacy": {"relative_noise": self.relative_noise},
+        }
+        tables = {name: getattr(self, name).model_copy(update=values) for name, values in stated.items()}
+        return self.model_copy(update={**tables, "ring": self.ring_settings})
+
     def rate_in(self, epoch: int) -> float:
         """Learning rate of the interaction weights in an epoch, from 0; joint training begins with its passes."""
         return self.interaction_rate * self.interaction.learning_rate_decay**epoch
@@ -236,58 +249,3 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
             check_rates(rate, job.interaction.momentum, possible_training_sizes(training.batch_size), parameters)
     check_bounds(parameters, work, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
     return parameters
-
-
-def job_digest(job: JobConfig, federation: FederationConfig) -> str:
-    """The digest that parties compare before step 0: one SHA-256 per table, so that an error can name differences."""
-    tables = job.model_dump(mode="json", exclude={"federation"})
-    tables["federation"] = federation.model_dump(mode="json")
-    return ",".join(f"{name}={_hash(value)}" for name, value in sorted(tables.items()))
-
-
-def differing_tables(own: str, theirs: str) -> list[str]:
-    """This side's tables whose digests differ. Table names that only the other side has are not repeated."""
-    mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
-    return sorted(name for name in mine if mine[name] != other.get(name))
-
-
-def check_digest(own: str, theirs: str) -> None:
-    """Compare two digests.
-
-    Raises:
-        MismatchError: naming the tables that differ.
-    """
-    if own == theirs:
-        return
-    shown = differing_tables(own, theirs)
-    raise MismatchError(
-        f"this party's job or federation file differs from the coordinator's in: {', '.join(shown) or 'its tables'}",
-        remedy="give every party the same job.toml and federation.toml",
-    )
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(_canonical(value)).hexdigest()
-
-
-def job_id(job: JobConfig, federation: FederationConfig) -> str:
-    """How every call of a run identifies its job: the job's name and one SHA-256 over both files."""
-    return f"{job.name}@{hashlib.sha256(job_digest(job, federation).encode()).hexdigest()}"
-
-
-def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
-    """Digest of everything in the files that determines a trained model. Noise and private seeds are bound to it.
-
-    It is not bound to the run's name, which the coordinator chooses: an equal run of the same job is an equal replay,
-    draws the same noise and reveals nothing new. Left out is what changes no value: times, checkpoints, addresses, and
-    whether the job is encrypted, so that the plaintext protocol draws the same noise. That gives nothing away, because
-    noise is also bound to the activations, which the plaintext protocol shows anyway.
-    """
-    content = job.model_dump(mode="json", exclude={"federation", "timeouts", "checkpoints"})
-    del content["interaction"]["protocol"]
-    members = [(party.name, str(party.role)) for party in federation.parties]
-    return digest("vfl training", _canonical(content), _canonical(members))
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

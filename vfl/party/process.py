@@ -16,7 +16,7 @@ from vfl.doctor.probe import Prober
 from vfl.errors import VflError
 from vfl.he.arithmetic.compute import computing
 from vfl.job.callbacks import Callback
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.models.arithmetic import use_model_threads
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
 from vfl.party.service.job_host import JobHost, PartyResources

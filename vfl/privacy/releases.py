@@ -18,7 +18,7 @@ class Releases:
 
     Args:
         owner: this party, which adds the noise.
-        statement: digest of what all parties agreed on, see ``vfl.job.config.training_statement``.
+        statement: digest of what all parties agreed on, see ``vfl.job.digests.training_statement``.
         secret: 32 bytes that are this party's and never leave it.
         sigma: standard deviation of the noise, in units of what is released.
         inputs: digest of what the parties have put into the model before training, such as their tables.
@@ -99,13 +99,15 @@ class Releases:
             )
         return self._lineage.extended(str(key.step).encode(), committed)
 
-    def contributed(self, operand_BD: IntArray) -> None:
-        """Add this party's operand of a gradient to its history: other weights never share a release label.
+    def contributed(self, values: IntArray) -> None:
+        """Add to this party's history what it put into the weights: other weights never share a release label.
 
-        The gradients of others are in the lineage, and may be the same although this party's operand is not.
+        Args:
+            values: its initial weights, or its operand of a gradient; the gradients of others are in the lineage, and
+                may be the same although this party's operand is not.
         """
-        content = np.ascontiguousarray(operand_BD, dtype="<i8").tobytes()
-        self._history = digest("vfl own operand", self._history, repr(operand_BD.shape).encode(), content)
+        content = np.ascontiguousarray(values, dtype="<i8").tobytes()
+        self._history = digest("vfl own operand", self._history, repr(values.shape).encode(), content)
 
     def move_to(self, head: bytes, history: bytes | None = None) -> None:
         """Continue from this head: that of ``after_step``, or, with the ``history``, of a checkpoint."""

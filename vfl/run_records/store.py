@@ -64,7 +64,7 @@ class RunStore(RunReader):
             run: its name, for instance ``credit-1a2b3c4d``.
             job: name of the job.
             federation: name of the federation.
-            digest: digest of the files that all parties agree on, see ``vfl.job.config.job_digest``.
+            digest: digest of the files that all parties agree on, see ``vfl.job.digests.job_digest``.
             job_file: path of job.toml, to show how to resume the run.
 
         Raises:

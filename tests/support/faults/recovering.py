@@ -82,7 +82,7 @@ class Ended:
 def small_federation(folder: Path, epochs: int = 3) -> Federation:
     """Three training steps an epoch, and a checkpoint after every second one; not written yet."""
     federation = Federation(folder, rows=160)
-    federation.job["training"]["passes"] = epochs
+    federation.job["training"] |= {"passes": epochs, "batch_size": 32}
     federation.job["checkpoints"] = {"unsynced_every_steps": 2, "every_steps": 6}
     federation.job["timeouts"]["reconnect"] = 60.0
     return federation

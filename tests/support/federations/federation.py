@@ -313,7 +313,7 @@ def _job(names: tuple[str, ...]) -> dict[str, Any]:
             "trainable": list(names[1:]),
             "top": {"hidden": [8]},
         },
-        "training": {"passes": 2, "batch_size": 32, "optimizer": {"name": "adam", "learning_rate": 0.01}},
+        "training": {"passes": 2, "batch_size": 64, "optimizer": {"name": "adam", "learning_rate": 0.01}},
         "interaction": {"protocol": "encrypted", "learning_rate": 0.5},
         "split": {"validation": 0.1, "test": 0.25},
         "timeouts": {"connect": 90.0, "progress": 90.0, "reconnect": 60.0},

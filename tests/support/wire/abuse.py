@@ -18,7 +18,7 @@ from vfl import messages as m
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.ids import StepKey
-from vfl.job.config import job_digest, job_id
+from vfl.job.digests import job_digest, job_id
 from vfl.job.schedule import Due, Schedule
 from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials

@@ -20,7 +20,7 @@ from vfl.audit.verify import verify
 from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
 from vfl.ids import StepKey
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.party.config import load_party
 from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PROTOCOL_VERSION

@@ -13,7 +13,7 @@ from vfl.coordinator.parties import PartyClients
 from vfl.errors import PartyRestarted, RemoteError
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.party.config import load_party
 from vfl.party.service.attempt import not_prepared

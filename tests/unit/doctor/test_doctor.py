@@ -21,7 +21,7 @@ from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.doctor.probe import Prober
 from vfl.errors import RemoteError
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.messages import Check, Verdict
 from vfl.party.config import load_party
 from vfl.party.process import serve_party

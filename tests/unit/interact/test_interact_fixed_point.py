@@ -225,7 +225,7 @@ def test_a_value_that_wraps_within_the_limit_of_a_step_is_noticed():
 
 def test_matched_noise_takes_its_part_of_the_band():
     _, d_z = _saturated(64, 32, 2, 0.99 * 0.25)
-    rate, width = 16.0 / 3.4, 32
+    rate, width = 16.0 / 4.4, 32
     check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.4)
     with pytest.raises(RangeError, match="the interaction layer"):
         check_step(d_z, rate, width, PARAMETERS, trains=False, relative_noise=0.45)

@@ -1,10 +1,12 @@
 """Initial weights: the passive party's, held as shares, with only uniform values sent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.attacks.uniformity import looks_uniform
 from support.layers.exchanges import Transcript, run_exchanges
-from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, plaintext_layer
+from support.layers.interaction import PARAMETERS, encrypted_layer, make_shape, numbered, plaintext_layer
 
 from vfl.interact import encrypted_passive
 from vfl.interact.fixed_point import center
@@ -89,6 +91,20 @@ def test_updates_keep_shares_uniform_and_the_weights_right():
     assert looks_uniform(share_v, T)
     assert looks_uniform(share_u, T)
     np.testing.assert_array_equal(center(share_v + share_u, PARAMETERS.tau), plaintext.shares()["bank"])
+
+
+@pytest.mark.parametrize("make", [encrypted_layer, plaintext_layer])
+def test_other_initial_weights_never_share_a_release_label(make):
+    """Equal noise on outputs of two sets of weights cancels; the active party has a say in their scale."""
+    alpha = np.ones((5, WIDTHS["bank"]), dtype=np.int64)
+
+    def labels(own_width):
+        layer = make(replace(SHAPE, own_width=own_width), seed=4, sigma=0.3)
+        layer.setup()
+        return layer.passive["bank"]._releases.labels("active", numbered(5), alpha, slice(0, 32))
+
+    assert labels(4) == labels(4)
+    assert not set(labels(4)) & set(labels(5))
 
 
 def test_setup_ends_for_every_party():

@@ -8,15 +8,8 @@ from support.federations.federation import Federation
 
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
-from vfl.job.config import (
-    JobConfig,
-    check_digest,
-    check_widths,
-    job_digest,
-    load_job,
-    load_job_setup,
-    training_statement,
-)
+from vfl.job.config import JobConfig, check_widths, load_job, load_job_setup
+from vfl.job.digests import check_digest, job_digest, training_statement
 from vfl.party.config import load_party
 
 

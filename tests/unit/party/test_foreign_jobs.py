@@ -8,7 +8,7 @@ from support.federations.in_process import job_of, parties_in_process
 
 from vfl import messages as m
 from vfl.errors import MismatchError, RemoteError
-from vfl.job.config import job_digest
+from vfl.job.digests import job_digest
 from vfl.party.config import load_party
 from vfl.version import PROTOCOL_VERSION
 

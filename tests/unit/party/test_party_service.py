@@ -22,7 +22,7 @@ from vfl.errors import (
     is_retryable,
 )
 from vfl.ids import Batch, Phase, Role, Split, StepKey
-from vfl.job.config import job_digest, job_id
+from vfl.job.digests import job_digest, job_id
 from vfl.job.schedule import EVALUATION_PHASES, JOINT_PHASES
 from vfl.party.config import load_party
 from vfl.party.learning.bottom import BottomTrainer

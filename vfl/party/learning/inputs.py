@@ -19,7 +19,7 @@ from vfl.party.learning.bottom import BottomTrainer
 from vfl.privacy.lineage import digest
 
 _GRID = 2.0**-16
-"""Outputs are compared on it: finer than what is released, coarser than the order of sums."""
+"""Outputs are compared on it: finer than what is released, so coarse that another order of sums rarely shows."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class InitialBottom:
     outputs: Iterable[npt.NDArray[np.float64]]
 
 
+def settings_digest(config: BottomConfig, optimizer: OptimizerConfig) -> bytes:
+    """Digest of what a party's own file says of its bottom."""
+    return digest("bottom settings", *(part.model_dump_json().encode() for part in (config, optimizer)))
+
+
 def commit_to_inputs(secret: bytes, table: Table, preprocessor: Preprocessor, bottom: InitialBottom) -> bytes:
     """32 bytes that are the same in every equal run and others if anything differs; only their owner can open them.
 
@@ -48,7 +53,7 @@ def commit_to_inputs(secret: bytes, table: Table, preprocessor: Preprocessor, bo
     """
     parts = [table.digest.encode(), preprocessor.to_json().encode()]
     if bottom.model is not None:
-        parts += [config.model_dump_json().encode() for config in (bottom.config, bottom.optimizer)]
+        parts.append(settings_digest(bottom.config, bottom.optimizer))
         parts += map(_digest, sorted(bottom.model.bottom.state_dict().items()))
         outputs = hashlib.sha256()
         for part_BD in bottom.outputs:

@@ -25,6 +25,7 @@ from vfl.party.learning.bottom import BottomTrainer, prefixed, under
 _ROWS = "rows"
 _TABLE = "table"
 _SEED = "seed"
+_SETTINGS = "settings"
 _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
@@ -46,6 +47,21 @@ class Commitments:
     all_inputs: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class OwnSettings:
+    """What the steps after a checkpoint depend on beside it, to be recognized when a run is resumed.
+
+    Attributes:
+        seed: derived from the party's private seed; rounding and dropout depend on it.
+        bottom: digest of the settings of bottom and optimizer. Others bind their noise to this party's commitment,
+            which stays as it was in the beginning; with another bottom, a repeated step would differ by this party's
+            part alone.
+    """
+
+    seed: int
+    bottom: bytes
+
+
 _COMMITMENTS = tuple(field.name for field in fields(Commitments))
 
 
@@ -62,7 +78,7 @@ def take_snapshot(
     table: Table,
     preprocessor: Preprocessor,
     bottom: BottomTrainer | None,
-    seed: int,
+    settings: OwnSettings,
     commitments: Commitments,
 ) -> Snapshot:
     """Take a snapshot of the state that both roles have.
@@ -70,10 +86,10 @@ def take_snapshot(
     Args:
         rows: positions of the aligned rows in the party's full table.
         table: the aligned rows.
-        seed: derived from the party's private seed, to recognize that seed later.
         commitments: of the attempt.
     """
-    facts = {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(seed)}
+    facts = {_TABLE: table.digest, _PREPROCESSING: preprocessor.to_json(), _SEED: str(settings.seed)}
+    facts[_SETTINGS] = settings.bottom.hex()
     facts |= {name: getattr(commitments, name).hex() for name in _COMMITMENTS}
     tensors = {_ROWS: torch.from_numpy(rows)} | (prefixed(_BOTTOM, bottom.state()) if bottom else {})
     return Snapshot(step, tensors, facts)
@@ -112,17 +128,19 @@ def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int6
     return rows, aligned
 
 
-def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: BottomTrainer | None, seed: int) -> None:
+def restore_bottom(
+    snapshot: Snapshot, preprocessor: Preprocessor, bottom: BottomTrainer | None, settings: OwnSettings
+) -> None:
     """Restore the state that both roles have.
 
     Args:
         preprocessor: fitted again; must equal the one in the snapshot.
-        seed: derived again; must equal the one in the snapshot, as rounding and dropout of later steps depend on it.
+        settings: must equal those of the snapshot.
 
     Raises:
-        CheckpointError: the preprocessing or the seed differs, or the bottom is a different model.
+        CheckpointError: the preprocessing, the seed or the settings differ, or the bottom is a different model.
     """
-    if snapshot.facts.get(_SEED) != str(seed):
+    if snapshot.facts.get(_SEED) != str(settings.seed):
         raise CheckpointError(
             "the private seed is not the one the run began with",
             remedy="restore the file named by 'private_seed' in party.toml, or start a new run",
@@ -130,6 +148,11 @@ def restore_bottom(snapshot: Snapshot, preprocessor: Preprocessor, bottom: Botto
     if preprocessor.to_json() != snapshot.facts[_PREPROCESSING]:
         raise CheckpointError(
             "the table is preprocessed differently than when the checkpoint was taken", remedy="start a new run"
+        )
+    if snapshot.facts.get(_SETTINGS) != settings.bottom.hex():
+        raise CheckpointError(
+            "[bottom] or [optimizer] is not what the run began with",
+            remedy="restore [bottom] and [optimizer] in party.toml, or start a new run",
         )
     if bottom is not None:
         load(bottom, under(_BOTTOM, snapshot.tensors))

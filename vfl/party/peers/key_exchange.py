@@ -34,7 +34,7 @@ class AgreedState:
     whose difference from the true ones a party can know; Z would then give away the activations.
 
     Attributes:
-        statement: digest of what determines the model, see ``vfl.job.config.training_statement``.
+        statement: digest of what determines the model, see ``vfl.job.digests.training_statement``.
         step, attempt: of the checkpoint; 0 at the beginning.
         lineage: head of the checkpoint's hash chain of what has shaped the weights; empty at the beginning.
         session: digest of the keys of the attempt that took the checkpoint (``SessionKeys``); empty at the beginning. A

@@ -18,7 +18,7 @@ from vfl.interact.fixed_point import IntArray
 from vfl.interact.layer import InteractionShape
 from vfl.interact.weights import Kernel
 from vfl.job.callbacks import Ready
-from vfl.job.config import training_statement
+from vfl.job.digests import training_statement
 from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
@@ -30,7 +30,7 @@ from vfl.party.config import PartySetup
 from vfl.party.learning import snapshots
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
-from vfl.party.learning.inputs import InitialBottom, commit_to_inputs
+from vfl.party.learning.inputs import InitialBottom, commit_to_inputs, settings_digest
 from vfl.party.learning.output_moments import OutputMoments
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
@@ -101,8 +101,8 @@ class PartyContext:
 
     @property
     def _all_inputs(self) -> bytes:
-        peers = self.keys.peer_parts
-        return digest("all inputs", self._inputs, *(peers[name].inputs for name in sorted(peers)))
+        peers, stated = self.keys.peer_parts, repr(sorted(self.widths.items())).encode()
+        return digest("all inputs", stated, self._inputs, *(peers[name].inputs for name in sorted(peers)))
 
     def row_ids(self, batch: Batch) -> list[bytes]:
         """The ids of a batch (B), as this party's own table has them."""
@@ -212,7 +212,7 @@ class PartyContext:
         setup.check_width(self.width)
         self._inputs = self._commit_to_inputs()
         if self.restored is not None:
-            snapshots.restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self.seed("checkpoints"))
+            snapshots.restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self._settings)
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
         return Aligned(
             rows=len(self._loaded),
@@ -221,6 +221,11 @@ class PartyContext:
             test_rows=counts[Split.TEST],
             width=self.width,
         )
+
+    @property
+    def _settings(self) -> snapshots.OwnSettings:
+        setup = self.setup
+        return snapshots.OwnSettings(self.seed("checkpoints"), settings_digest(setup.bottom, setup.optimizer))
 
     def _commit_to_inputs(self) -> bytes:
         """As in the beginning: a bottom of the user's own need not be built with the same parameters again."""
@@ -290,7 +295,6 @@ class PartyContext:
 
     def snapshot(self, step: int, weights: Mapping[str, IntArray]) -> Snapshot:
         """The state that both roles have after a step, with this side's interaction weights."""
-        preprocessor, seed = self.dataset.preprocessor, self.seed("checkpoints")
         commitments = snapshots.Commitments(self.keys.session, self._inputs, self._all_inputs)
-        common = snapshots.take_snapshot(step, self._rows, self._loaded, preprocessor, self.bottom, seed, commitments)
-        return snapshots.with_weights(common, weights)
+        own = self._rows, self._loaded, self.dataset.preprocessor, self.bottom, self._settings, commitments
+        return snapshots.with_weights(snapshots.take_snapshot(step, *own), weights)

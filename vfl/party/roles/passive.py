@@ -136,8 +136,8 @@ class PassiveParty:
         alpha_BD = state.alpha(key, batch)
         if alpha_BD is None:
             raise RuntimeError("the passive party has no bottom")
-        # A frozen bottom has one output for each row, which is rounded once and for all.
-        generator = state.generator("rounding", key.step) if state.trains else None
+        # Where no gradient follows, equal outputs are rounded equally: releasing them again is a replay.
+        generator = state.generator("rounding", key.step) if changes else None
         layer = f"the bottom model of {state.setup.name}"
         output_BD = alpha_BD.cpu().double().numpy()
         alpha_q_BD = quantize_activations(output_BD, state.setup.parameters, generator, layer)

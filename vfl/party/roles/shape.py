@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vfl.errors import MismatchError
 from vfl.he.arithmetic.updates import check_rates
 from vfl.he.bounds import check_bounds
 from vfl.ids import Split
@@ -20,9 +21,16 @@ def agreed_shape(setup: PartySetup, widths: Mapping[str, int], counts: Mapping[S
         counts: aligned rows of each split.
 
     Raises:
+        MismatchError: the job states another width of a party than the party itself.
         ParameterError: the analytic bounds do not hold for the resulting layouts, or a rate cannot be represented.
     """
     job, parameters, active = setup.job, setup.parameters, setup.federation.active.name
+    for name, width in widths.items():
+        if (stated := job.model.widths.get(name, width)) != width:
+            raise MismatchError(
+                f"{name} states that its bottom has width {width}, and the job says {stated}",
+                remedy=f"check party.toml of {name} and model.widths of the job",
+            )
     shape = InteractionShape(
         active=active,
         widths={party.name: widths[party.name] for party in setup.federation.passives},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
 from vfl.job.callbacks import Callback, Callbacks
-from vfl.job.config import job_id
+from vfl.job.digests import job_id
 from vfl.party.config import PartySetup
 from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService

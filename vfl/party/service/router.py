@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from vfl import messages as m
 from vfl.errors import MismatchError
-from vfl.job.config import check_digest
+from vfl.job.digests import check_digest
 from vfl.party.service.service import PartyService
 
 
 class JobRouter:
     """Implements ``vfl.transport.channels.ControlHandler`` for all jobs that a party was started with.
 
-    A call identifies its job by name and digest (``vfl.job.config.job_id``). Every call for a job that this party does
+    A call identifies its job by name and digest (``vfl.job.digests.job_id``). Every call for a job that this party does
     not serve is refused: it must not stop, claim or end a run of another job.
     """
 

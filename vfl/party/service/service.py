@@ -17,7 +17,7 @@ from vfl.checkpoints.store import CheckpointStore
 from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
 from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
-from vfl.job.config import check_digest, job_digest
+from vfl.job.digests import check_digest, job_digest
 from vfl.job.plan import Plan
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded

@@ -21,7 +21,7 @@ from support.fuzzing.registry import fuzz_target
 from vfl import messages as m
 from vfl.audit.log import Chain, Crossed
 from vfl.ids import Address, Batch, CheckpointId, Phase, Role, Split, StepKey
-from vfl.job.config import check_digest
+from vfl.job.digests import check_digest
 from vfl.messages import MESSAGE_TYPES, Message
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.diagnosis.call import read_diagnosis
