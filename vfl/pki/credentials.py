@@ -221,9 +221,15 @@ def load_credentials(
     """Credentials of a party or of the coordinator; None if the federation uses ``insecure-loopback``.
 
     Raises:
-        ConfigError: certificate files are missing or wrong.
+        ConfigError: certificate files are missing or wrong, or configured although the federation uses none.
     """
     if not federation.is_mutual_tls:
+        if files is not None:
+            raise ConfigError(
+                "certificate files are configured, but federation.toml turns TLS off, so they would not be used",
+                detail=f"{file}: [tls]; federation.toml: tls.mode = 'insecure-loopback'",
+                remedy=f"set tls.mode = 'mutual' in everybody's federation.toml, or remove [tls] from {file}",
+            )
         _log.warning("insecure-loopback: no encryption, no certificates, and peers' keys are not signed")
         return None
     if files is None:
