@@ -3,5 +3,5 @@
 from importlib.metadata import version
 
 PACKAGE_VERSION = version("vfl")
-PROTOCOL_VERSION = "3.0"
+PROTOCOL_VERSION = "4.0"
 """Parties of one job speak the same one."""
