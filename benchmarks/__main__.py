@@ -15,7 +15,7 @@ from benchmarks.arithmetic import kernels, scaling, step
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.reporting import machine, plots, report
 from benchmarks.reporting.findings import Findings
-from benchmarks.systems import alignment, system
+from benchmarks.systems import alignment, connections, system
 from vfl.cli.logs import LogFormat, configure_logs
 
 Benchmark = Callable[[Effort], Findings]
@@ -35,6 +35,7 @@ def measure(effort: Effort, data: Path | None, only: list[str], progress: Consol
         "system": lambda chosen: system.run(chosen, data),
         "scaling": scaling.run,
         "memory": system.run_long,
+        "connections": connections.run,
         "alignment": lambda chosen: alignment.run(chosen, million=million),
     }
     if unknown := set(only) - set(benchmarks):
@@ -54,7 +55,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="Folder with the default_credit tables.")] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="One of kernels, step, system, scaling, memory, alignment; repeatable."),
+        typer.Option(help="One of kernels, step, system, scaling, memory, connections, alignment; repeatable."),
     ] = None,
     million: Annotated[bool, typer.Option("--million", help="Also align a million ids with a million.")] = False,
 ) -> None:

@@ -48,6 +48,7 @@ class Effort:
         ckks_rows: rows that the CKKS peer multiplies in one product.
         paillier_rows: rows that the Paillier peer computes; its cost per sample is derived from them.
         paillier_outputs: how many of the d * K weight gradients it masks.
+        connections: connections of each kind that are opened in turns.
         alignment_ids: number of ids of each of the two parties.
         system: the last case also shows whether memory stays flat over a few steps.
         flat_steps: steps of the kernel shape over which memory must stay flat; 0 skips this.
@@ -64,6 +65,7 @@ class Effort:
     sweeps: Sweeps
     epochs: int
     flat_steps: int
+    connections: int
     alignment_ids: int
 
 
@@ -87,6 +89,7 @@ QUICK = Effort(
     ),
     epochs=1,
     flat_steps=0,
+    connections=50,
     alignment_ids=50_000,
 )
 
@@ -113,5 +116,6 @@ FULL = Effort(
     ),
     epochs=2,
     flat_steps=1000,
+    connections=200,
     alignment_ids=100_000,
 )

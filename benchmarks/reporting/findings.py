@@ -43,7 +43,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        section: "a" to "f", as listed in the README.
+        section: "a" to "g", as listed in the README.
         measured: value in ``unit``.
         against: what the reference is; empty if there is none.
         reference: also in ``unit``; None if the row is compared only with its target.

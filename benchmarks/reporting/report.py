@@ -20,6 +20,7 @@ SECTIONS = {
     "d": "how the cost of a step grows",
     "e": "bytes and memory",
     "f": "alignment",
+    "g": "connections",
 }
 _MET = {True: "[green]yes[/green]", False: "[bold red]no[/bold red]", None: ""}
 

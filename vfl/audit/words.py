@@ -69,6 +69,8 @@ MEANINGS = {
     "finished": "bytes, peak memory and certified constant that {sender} publishes about itself",
     "release": "that all parties have saved their parts and the run is over",
     "released": "{sender} ends as well",
+    "prove_identity": "request to prove who answers on a connection, with a random number, outside any run",
+    "identity_proof": "certificate of {sender}, and its signature for that random number and the caller's certificate",
     "diagnose": "request for versions, clock and reachability, outside any run",
     "diagnosis": "versions, digest of the configuration, clock and state of {sender}, and which parties it can reach",
     "failure": "the safe summary of an error, and what to do",

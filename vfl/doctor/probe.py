@@ -17,6 +17,7 @@ from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefus
 from vfl.job.digests import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
 from vfl.pki.credentials import Credentials
+from vfl.pki.server_certificate import check_server
 from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import Answer, ask_diagnosis
@@ -94,6 +95,7 @@ def _note_certificate(notes: FindingLog, certificate: x509.Certificate, credenti
     try:
         if (owner := member_of(certificate, credentials.federation)) != peer:
             raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate belongs to {owner}")
+        check_server(certificate, credentials.federation.server_name(peer))
         credentials.trust.check_now(certificate)
     except CertificateRefused as error:
         notes.failed(Check.CERTIFICATE, error, side=peer)

@@ -2,8 +2,9 @@
 
 ``data`` defines what travels from party to party: only the arrays declared there, with their element types and numbers
 of dimensions. Only names, counts, timings and the metrics that the active party publishes travel between the
-coordinator and a party: ``control`` defines the calls of a run, ``heartbeat`` the call made alongside them, and
-``diagnosis`` the call that any member may make to a party outside of a job.
+coordinator and a party: ``control`` defines the calls of a run, ``heartbeat`` the call made alongside them,
+``identity`` the first call on every connection, and ``diagnosis`` the call that any member may make to a party outside
+of a job.
 """
 
 from vfl.messages.control import (
@@ -57,6 +58,7 @@ from vfl.messages.data import (
 )
 from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding, Verdict
 from vfl.messages.heartbeat import Alive, Heartbeat
+from vfl.messages.identity import IdentityProof, ProveIdentity
 from vfl.messages.message import MAX_DIMENSIONS, Array, Message
 from vfl.messages.protection import Protection
 
@@ -100,6 +102,7 @@ __all__ = [
     "Heartbeat",
     "HiddenCiphertexts",
     "IdCount",
+    "IdentityProof",
     "MaskedActivationGradient",
     "MaskedActivationProduct",
     "MaskedGradientProduct",
@@ -110,6 +113,7 @@ __all__ = [
     "Prepare",
     "Prepared",
     "Protection",
+    "ProveIdentity",
     "PublicKeys",
     "Release",
     "Released",

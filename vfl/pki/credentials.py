@@ -32,13 +32,20 @@ _log = get_logger(__name__)
 
 EXPIRY_CHECK_SECONDS = 24 * 3600.0
 
+Chain = tuple[x509.Certificate, ...]
+"""A certificate, followed by intermediate ones."""
+
 
 class CredentialPem(NamedTuple):
-    """CA bundle, certificate chain and private key in PEM; the key is not encrypted and stays in memory."""
+    """CA bundle, certificate chain and private key in PEM; the key is not encrypted and stays in memory.
+
+    ``certificate`` is the first of the chain.
+    """
 
     ca: bytes
     chain: bytes
     key: bytes
+    certificate: x509.Certificate
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Credentials:
     Attributes:
         generation: increases whenever changed files are loaded; replace connections of an older generation.
         passphrase: passphrase of the key file; None if the key is not encrypted.
+        proven: by party, the certificate with which it last proved its identity to this process. It only tells which
+            one to expect on the next connection, where it is checked again.
 
     Raises:
         ConfigError: a file is missing, malformed, readable by others or expired; or certificate, key, CA and name do
@@ -79,6 +88,7 @@ class Credentials:
         self.federation = federation
         self.name = name
         self.generation = 0
+        self.proven: dict[str, x509.Certificate] = {}
         self._source = PassphraseSource(files.passphrase_file, files.passphrase_env)
         self.passphrase: bytes | None = None
         self._lock = threading.Lock()  # gRPC requests a server's files in its own threads
@@ -97,20 +107,20 @@ class Credentials:
     def pem(self) -> CredentialPem:
         """What TLS needs, as last loaded."""
         now = self._loaded
-        return CredentialPem(now.ca, now.chain_pem, now.key_pem)
+        return CredentialPem(now.ca, now.chain_pem, now.key_pem, now.chain[0])
 
     def sign(self, statement: Statement) -> Signature:
         """Sign a statement made by this process."""
         self.refresh()
         return sign(statement, self._loaded.key, self._loaded.chain)
 
-    def verify(self, statement: Statement, signature: Signature) -> None:
-        """Check that the statement comes from its sender.
+    def verify(self, statement: Statement, signature: Signature, *, of_server: bool = False) -> Chain:
+        """Check that the statement comes from its sender; returns the sender's certificate and intermediate ones.
 
         Raises:
             CertificateRefused: see ``vfl.pki.statements.verify``.
         """
-        verify(statement, signature, self.federation, self.trust)
+        return verify(statement, signature, self.federation, self.trust, of_server=of_server)
 
     # --- changed files ---
 
@@ -221,9 +231,15 @@ def load_credentials(
     """Credentials of a party or of the coordinator; None if the federation uses ``insecure-loopback``.
 
     Raises:
-        ConfigError: certificate files are missing or wrong.
+        ConfigError: certificate files are missing or wrong, or configured although the federation uses none.
     """
     if not federation.is_mutual_tls:
+        if files is not None:
+            raise ConfigError(
+                "certificate files are configured, but federation.toml turns TLS off, so they would not be used",
+                detail=f"{file}: [tls]; federation.toml: tls.mode = 'insecure-loopback'",
+                remedy=f"set tls.mode = 'mutual' in everybody's federation.toml, or remove [tls] from {file}",
+            )
         _log.warning("insecure-loopback: no encryption, no certificates, and peers' keys are not signed")
         return None
     if files is None:

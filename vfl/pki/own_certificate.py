@@ -8,6 +8,7 @@ from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ConfigError
+from vfl.pki.server_certificate import check_server
 from vfl.pki.trust import CertificateRefused, Trust, member_of
 
 
@@ -23,6 +24,8 @@ def check_own_certificate(
     remedy = "correct tls.certificate, or have a certificate issued to this party ('vfl keys')"
     try:
         owner = member_of(certificate, federation)
+        if owner in federation.names:
+            check_server(certificate, federation.server_name(owner))
         trust.check_chain(certificate, intermediates)
     except CertificateRefused as error:
         raise ConfigError(
@@ -36,18 +39,3 @@ def check_own_certificate(
             detail=f"it is for {federation.identity(owner)}, not {federation.identity(name)}",
             remedy=remedy,
         )
-    needed = federation.server_name(name)
-    if name in federation.names and not _is_for_server(certificate, needed):
-        raise ConfigError(
-            "the certificate lacks the server name by which callers know this party",
-            detail=f"DNS name {needed}",
-            remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
-        )
-
-
-def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    return server_name in names.get_values_for_type(x509.DNSName)

@@ -109,6 +109,11 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
+def certificate_digest(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of a certificate in DER, as signed statements name it."""
+    return certificate.fingerprint(hashes.SHA256())
+
+
 def key_fingerprint(source: x509.Certificate | x509.CertificateSigningRequest) -> str:
     """SHA-256 of the public key (SubjectPublicKeyInfo): the same in a request and in the certificate issued for it."""
     content = source.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

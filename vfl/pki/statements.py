@@ -5,6 +5,7 @@ A connection authenticates only the direct neighbor. A signed statement remains 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from vfl.configuration.federation import FederationConfig
 from vfl.pki.keyfiles import PrivateKey
 from vfl.pki.parsing import certificate_from_der, certificates_from_pem
+from vfl.pki.server_certificate import check_server
 from vfl.pki.trust import CertificateRefused, Refusal, Trust, member_of
 
+NONCE_BYTES = 32
+_IDENTITY = "vfl/identity/1"
 _MAX_CERTIFICATE_BYTES = 16 * 1024
 _MAX_INTERMEDIATES_BYTES = 64 * 1024
 _PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=hashes.SHA256.digest_size)
@@ -32,8 +36,8 @@ class Statement:
     Args:
         purpose: distinguishes uses and their versions: ``vfl/public-keys/1``.
         federation: name of the federation.
-        run: name of the run.
-        attempt: number of the attempt at the run.
+        run: name of the run; empty if the statement belongs to none.
+        attempt: number of the attempt at the run; 0 without a run.
         sender: the party that makes the statement.
         contents: content of the statement, in a fixed order.
     """
@@ -55,6 +59,17 @@ class Statement:
         """128 bits of its SHA-256, in groups that two operators can read to each other over the telephone."""
         digest = hashlib.sha256(self.encode()).hexdigest()[:32]
         return "-".join(digest[at : at + 4] for at in range(0, 32, 4))
+
+
+def identity_statement(federation: str, party: str, nonce: bytes, caller: bytes) -> Statement:
+    """What a party signs to prove to a caller who answers on their connection.
+
+    Args:
+        nonce: ``NONCE_BYTES`` random bytes that the caller has just drawn, so that no earlier answer fits.
+        caller: SHA-256 of the certificate (DER) that the caller presented on this connection. Whoever has the nonce
+            answered over a connection of its own gets a statement about its own certificate.
+    """
+    return Statement(_IDENTITY, federation, "", 0, party, (nonce, caller))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +102,16 @@ def sign(statement: Statement, key: PrivateKey, chain: Sequence[x509.Certificate
     return Signature(certificate, b"".join(link.public_bytes(Encoding.PEM) for link in chain[1:]), signature)
 
 
-def verify(statement: Statement, signed: Signature, federation: FederationConfig, trust: Trust) -> None:
+def verify(
+    statement: Statement, signed: Signature, federation: FederationConfig, trust: Trust, *, of_server: bool = False
+) -> tuple[x509.Certificate, ...]:
     """Check that a statement was made by the party that it names as its sender.
+
+    Args:
+        of_server: whether the certificate must also be one that callers accept as the server's of that party.
+
+    Returns:
+        The certificate of the sender, followed by intermediate ones as it sent them.
 
     Raises:
         CertificateRefused: the certificate is malformed, for another member, role or federation, not from a CA in
@@ -102,16 +125,25 @@ def verify(statement: Statement, signed: Signature, federation: FederationConfig
             f"a statement by {statement.sender} is signed by {name}",
             remedy="before you continue, find out who relays messages between the parties",
         )
+    if of_server:
+        check_server(certificate, federation.server_name(name))
     trust.check_chain(certificate, intermediates)
     try:
         _check_signature(certificate.public_key(), signed.signature, _signed_content(statement, signed.certificate))
     except InvalidSignature:
-        raise CertificateRefused(
-            Refusal.BAD_SIGNATURE,
-            f"a message in the name of {statement.sender} is not what it signed for this run",
-            detail=f"purpose {statement.purpose}, run {statement.run}, attempt {statement.attempt}",
-            remedy="somebody between the parties changes or replays messages; compare the fingerprints in both logs",
-        ) from None
+        raise _not_signed(statement) from None
+    return (certificate, *intermediates)
+
+
+def _not_signed(statement: Statement) -> CertificateRefused:
+    remedy = "somebody between the parties changes or replays messages; compare the fingerprints in both logs"
+    return CertificateRefused(
+        Refusal.BAD_SIGNATURE,
+        f"a message in the name of {statement.sender} is not what it signed for this "
+        f"{'run' if statement.run else 'caller and connection'}",
+        detail=f"purpose {statement.purpose}, run {statement.run or 'none'}, attempt {statement.attempt}",
+        remedy=remedy if statement.run else f"somebody answers in the place of {statement.sender}",
+    )
 
 
 def _signed_content(statement: Statement, certificate: bytes) -> bytes:
@@ -122,12 +154,11 @@ def _signed_content(statement: Statement, certificate: bytes) -> bytes:
     return statement.encode() + hashlib.sha256(certificate).digest()
 
 
-def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, list[x509.Certificate]]:
+def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
     try:
         if len(signed.certificate) > _MAX_CERTIFICATE_BYTES or len(signed.intermediates) > _MAX_INTERMEDIATES_BYTES:
             raise ValueError("too long")
-        certificate = certificate_from_der(signed.certificate)
-        intermediates = certificates_from_pem(signed.intermediates) if signed.intermediates else []
+        return _certificates(signed.certificate, signed.intermediates)
     except ValueError as error:
         raise CertificateRefused(
             Refusal.NO_CERTIFICATE,
@@ -135,7 +166,12 @@ def _parse(signed: Signature, sender: str) -> tuple[x509.Certificate, list[x509.
             detail=str(error),
             remedy="check that every party runs the same version of vfl, with tls.mode 'mutual'",
         ) from None
-    return certificate, intermediates
+
+
+@functools.lru_cache(maxsize=64)
+def _certificates(der: bytes, pem: bytes) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
+    """A certificate and intermediate ones. Remembered, since the same come with every proof of identity."""
+    return certificate_from_der(der), tuple(certificates_from_pem(pem)) if pem else ()
 
 
 def _check_signature(key: object, signature: bytes, content: bytes) -> None:

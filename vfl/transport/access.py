@@ -58,6 +58,16 @@ class Access:
             raise _denied(context, what, error, certificate) from None
         return name
 
+    def certificate_of_caller(self, context: Any, what: str) -> x509.Certificate:
+        """The certificate that the caller presented on this connection.
+
+        Raises:
+            AccessDenied: as ``require_caller``; or there is no TLS.
+        """
+        if self.require_caller(context, what) is None:
+            raise AccessDenied(f"without TLS there is no {what}")
+        return _certificate_of(context)
+
     def require(self, context: Any, name: str, what: str) -> None:
         """Raise AccessDenied unless the caller is ``name``. Without TLS nobody can tell, and everybody is admitted."""
         caller = self.require_caller(context, what)

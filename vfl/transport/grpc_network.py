@@ -8,7 +8,7 @@ from vfl.configuration.federation import FederationConfig
 from vfl.pki.credentials import Credentials
 from vfl.transport.channels import PartyEnd
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.relay.tunnel import dialled_endpoint, reachable_through_relay
+from vfl.transport.relay.tunnel import dialed, reachable_through_relay
 from vfl.transport.server import PartyServer
 from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter
@@ -32,15 +32,15 @@ class GrpcNetwork:
         self, stack: AsyncExitStack, caller: str, peer: str, traffic: TrafficMeter, recorder: Recorder | None
     ) -> PeerClient:
         """See ``Network``."""
-        endpoint = await dialled_endpoint(stack, self._federation, caller, peer, self.credentials)
-        client = PeerClient(endpoint, peer, self.credentials, traffic=traffic, recorder=recorder)
+        endpoint, relay = await dialed(stack, self._federation, caller, peer, self.credentials)
+        client = PeerClient(endpoint, peer, self.credentials, traffic=traffic, recorder=recorder, relay=relay)
         return await stack.enter_async_context(client)
 
     async def control(self, stack: AsyncExitStack, party: str, recorder: Recorder | None) -> ControlClient:
         """See ``Network``."""
         coordinator = self._federation.coordinator
-        endpoint = await dialled_endpoint(stack, self._federation, coordinator, party, self.credentials)
-        return await stack.enter_async_context(ControlClient(endpoint, party, self.credentials, recorder))
+        endpoint, relay = await dialed(stack, self._federation, coordinator, party, self.credentials)
+        return await stack.enter_async_context(ControlClient(endpoint, party, self.credentials, recorder, relay))
 
     async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
         """See ``Network``."""

@@ -28,6 +28,7 @@ from vfl.run_records.result import RunResult
 from vfl.runtime.clock import loop_time
 from vfl.transport import grpc_network
 from vfl.transport.in_memory import InMemoryNetwork
+from vfl.transport.relay.tunnel import Dialed
 
 Links = Mapping[tuple[str, str], Proxy]
 """Proxies by who dials whom."""
@@ -170,8 +171,8 @@ def linked(federation: Federation) -> Iterator[Links]:
             for way, port in zip(ways, free_ports(len(ways)), strict=True)
         }
 
-        async def dialled(_: AsyncExitStack, __: object, own_name: str, peer: str, ___: object) -> str:
-            return f"127.0.0.1:{links[own_name, peer].port}"
+        async def dialed(_: AsyncExitStack, __: object, own_name: str, peer: str, ___: object) -> Dialed:
+            return Dialed(f"127.0.0.1:{links[own_name, peer].port}")
 
-        patch.setattr(grpc_network, "dialled_endpoint", dialled)
+        patch.setattr(grpc_network, "dialed", dialed)
         yield links

@@ -44,6 +44,7 @@ class Federation:
         coordinator: coordinator.toml, but for its certificate.
         parties: party.toml by name.
         tables: the table of each party; each is written as the format of its path.
+        certified: whether everybody's own file names certificates.
     """
 
     def __init__(self, folder: Path, passive: tuple[str, ...] = ("clinic",), rows: int = 240) -> None:
@@ -56,6 +57,7 @@ class Federation:
         self.parties = {name: _party(name) for name in self.names}
         self.parties[ACTIVE]["policy"]["allow_trainable"] = list(passive)
         self.tables = make_tables(self.names, rows)
+        self.certified = True
 
     def put_behind(self, name: str, relay: str) -> Self:
         """The party opens no port; it is reached through another."""
@@ -67,6 +69,12 @@ class Federation:
     def other_job(self, name: str) -> dict[str, Any]:
         """A job.toml of its own for one process."""
         return self.job_at.setdefault(name, copy.deepcopy(self.job))
+
+    def without_tls(self) -> Self:
+        """No certificates, on this machine only."""
+        self.federation["tls"] = {"mode": "insecure-loopback"}
+        self.certified = False
+        return self
 
     def path(self, name: str, file: str = "party.toml") -> Path:
         return self.folder / name / file
@@ -85,11 +93,12 @@ class Federation:
             (self.folder / name).mkdir()
             _write(self.path(name, "federation.toml"), self.federation)
             _write(self.path(name, "job.toml"), self.job_at.get(name, self.job))
-            tls = {key: str(path) for key, path in certificates[name].model_dump(exclude_defaults=True).items()}
+            files = {key: str(path) for key, path in certificates[name].model_dump(exclude_defaults=True).items()}
+            tls = {"tls": files} if self.certified else {}
             if name == COORDINATOR:
-                _write(self.path(name, "coordinator.toml"), {**self.coordinator, "tls": tls})
+                _write(self.path(name, "coordinator.toml"), {**self.coordinator, **tls})
                 continue
-            _write(self.path(name), {**self.parties[name], "tls": tls})
+            _write(self.path(name), {**self.parties[name], **tls})
             self._write_table(name)
             seed = hashlib.sha256(name.encode()).hexdigest()
             self.path(name, "private_seed").write_text(seed, encoding="ascii")

@@ -90,25 +90,27 @@ class Issuer:
         federation: str = "demo",
         identities: tuple[str, ...] | None = None,
         server_name: str | None = None,
+        common_name: str | None = None,
+        usage: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH),
+        authority: bool = False,
         begins: timedelta = timedelta(minutes=-5),
         lasts: timedelta = timedelta(days=1),
         self_signed: bool = False,
     ) -> x509.Certificate:
+        """A certificate of ``name``, correct but for what is given; with ``common_name`` it has no DNS name."""
         roles = {"hub": Role.COORDINATOR, "bank": Role.ACTIVE}
         owner = Owner(federation, name, roles.get(name, Role.PASSIVE))
-        subject = (
-            owner.subject()
-            if role is None
-            else x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else [])
-        )
+        unit = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role)] if role else []
+        subject = owner.subject() if role is None else x509.Name(unit)
+        if common_name is not None:
+            subject = x509.Name([*unit, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         signer, issuer = (key, subject) if self_signed else (self.authority.key, self.authority.certificate.subject)
         names = [
             *(x509.UniformResourceIdentifier(uri) for uri in ((owner.identity,) if identities is None else identities)),
-            x509.DNSName(server_name or f"{name}.{federation}.vfl.internal"),
+            *([] if common_name else [x509.DNSName(server_name or f"{name}.{federation}.vfl.internal")]),
         ]
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         begin = datetime.now(UTC) + begins
-        return (
+        made = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
@@ -116,11 +118,14 @@ class Issuer:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + lasts)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-            .sign(signer, hashes.SHA256())
         )
+        if names:
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if authority:
+            made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        return made.sign(signer, hashes.SHA256())
 
     def revoke(self, files: TlsFiles) -> None:
         certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())

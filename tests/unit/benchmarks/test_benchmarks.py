@@ -14,7 +14,7 @@ from benchmarks.arithmetic.layers import ACTIVE, PHASE_NAMES, EncryptedLayer
 from benchmarks.effort import FULL, QUICK, Effort, Shape, Sweeps, SystemCase
 from benchmarks.reporting import plots, report
 from benchmarks.reporting.findings import Findings, Ratio, Row, at_least, at_most
-from benchmarks.systems import alignment, federation, memory, system
+from benchmarks.systems import alignment, connections, federation, memory, system
 from benchmarks.timing import side_by_side
 
 pytest.importorskip("phe", reason="the Paillier peer needs the extra 'bench'")
@@ -32,6 +32,7 @@ TINY = Effort(
     sweeps=Sweeps(Shape(64, 4, 4), (32, 64), (2, 4), (2, 4), (1, 2), 1),
     epochs=1,
     alignment_ids=200,
+    connections=2,
 )
 
 
@@ -119,6 +120,14 @@ def test_memory_growth_leaves_the_start_out_and_sees_a_leak():
 @pytest.fixture
 def quick_processes(monkeypatch):
     monkeypatch.setattr(federation, "FederationProcesses", QuickProcesses)
+
+
+@pytest.mark.usefixtures("quick_processes")
+def test_connections_with_and_without_a_proof():
+    findings = connections.run(TINY)
+    assert [(row.section, row.unit, row.target is None) for row in findings.rows] == [
+        ("g", "ms", False), ("g", "ms", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

@@ -375,7 +375,7 @@ async def test_without_credentials_nobody_is_dialed_and_the_reason_is_reported(f
 
 
 async def test_without_tls_the_rest_is_checked_and_its_absence_is_a_warning(federation, monkeypatch):
-    federation.federation["tls"] = {"mode": "insecure-loopback"}
+    federation.without_tls()
     async with _unchecked_parties(federation.write(), monkeypatch):
         findings = await from_coordinator(federation)
     assert marked(findings) == []
@@ -386,7 +386,7 @@ async def test_without_tls_the_rest_is_checked_and_its_absence_is_a_warning(fede
 
 
 async def test_without_tls_another_party_at_an_endpoint_is_found(federation, monkeypatch):
-    federation.federation["tls"] = {"mode": "insecure-loopback"}
+    federation.without_tls()
     federation.write()
     endpoints = {party["name"]: party["endpoint"] for party in federation.federation["parties"]}
 

@@ -204,7 +204,7 @@ async def test_health_and_reflection_are_for_members_only(serving_tls, calling, 
         async with secure_channel(calling("shop"), endpoint, "bank", []) as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
             reply = await stub.ServerReflectionInfo(iter([info]), timeout=5).read()
-            assert len(reply.list_services_response.service) == 5
+            assert len(reply.list_services_response.service) == 6
             assert (await health_pb2_grpc.HealthStub(channel).Watch(request, timeout=5).read()).status == 1
 
 

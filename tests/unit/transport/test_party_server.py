@@ -213,10 +213,10 @@ async def test_a_channel_that_is_closed_under_a_call_is_no_cancellation_of_the_c
     async with serving() as server, ControlClient(endpoint(server), "bank", None) as client:
         call = asyncio.create_task(client.score(m.Score("job@1", "job-1", 0, Split.TEST, 3)))
         await asyncio.sleep(0.3)
-        await client._channel.close(0)
-        with pytest.raises(PeerUnreachable, match="long after certificates were renewed"):
+        await client._insecure.close(0)
+        with pytest.raises(PeerUnreachable, match="long after its connection was replaced"):
             await call
-        client._connect()
+        client._insecure = None
         call = asyncio.create_task(client.score(m.Score("job@1", "job-1", 0, Split.TEST, 3)))
         await asyncio.sleep(0.3)
         call.cancel()

@@ -56,13 +56,13 @@ async def _refused(call) -> str:
 
 
 async def _to(client, party):
-    call = client.connect()
+    call = await client.connect()
     await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=party)))
     return call
 
 
 async def _pair(shop, telco):
-    accepting = telco.accept()
+    accepting = await telco.accept()
     opening = asyncio.create_task(accepting.read())
     await _waiting(1)
     connecting = await _to(shop, "telco")
@@ -138,7 +138,7 @@ async def test_a_party_that_is_not_there_is_named(relayed):
 
 async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
     shop, telco = relayed
-    given_up = telco.accept()
+    given_up = await telco.accept()
     reading = asyncio.create_task(given_up.read())
     await _waiting(1)
     given_up.cancel()
@@ -149,14 +149,14 @@ async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
 
 async def test_only_the_party_behind_accepts_and_only_it_is_reached(relayed):
     shop, telco = relayed
-    assert "only parties that are reached through this one" in await _refused(shop.accept())
+    assert "only parties that are reached through this one" in await _refused(await shop.accept())
     for party in ("bank", "shop", "hub", "nobody", ""):
         assert "not reached through this one" in await _refused(await _to(telco, party))
 
 
 async def test_the_first_piece_names_the_party(relayed):
     shop, _ = relayed
-    call = shop.connect()
+    call = await shop.connect()
     await call.write(relay_pb2.Piece(payload=b"x"))
     assert "without the name of a party" in await _refused(call)
 
@@ -164,7 +164,7 @@ async def test_the_first_piece_names_the_party(relayed):
 async def test_the_first_piece_has_to_come(relayed, monkeypatch):
     monkeypatch.setattr("vfl.transport.relay.service.REQUEST_SECONDS", 0.2)
     shop, _ = relayed
-    call = shop.connect()
+    call = await shop.connect()
     assert "without the name of a party" in await _refused(call)
 
 
@@ -173,10 +173,10 @@ async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
     monkeypatch.setattr(relay_module, "MAX_JOINED", 1)
     shop, telco = relayed
     held = [await _pair(shop, telco)]
-    waiting = [telco.accept() for _ in range(2)]
+    waiting = [await telco.accept() for _ in range(2)]
     held.append(waiting)
     await _waiting(2)
-    assert "more than 2 connections" in await _refused(telco.accept())
+    assert "more than 2 connections" in await _refused(await telco.accept())
     assert "already relays 1 connections" in await _refused(await _to(shop, "telco"))
     for call in (*held[0], *waiting):
         call.cancel()
@@ -188,20 +188,20 @@ async def test_a_relay_that_stops_says_so(serving, calling, federation, certific
         serving(credentials=credentials, federation=federation) as server,
         RelayClient(f"127.0.0.1:{server.port}", "bank", calling("telco")) as telco,
     ):
-        reading = asyncio.create_task(_refused(telco.accept()))
+        reading = asyncio.create_task(_refused(await telco.accept()))
         await _waiting(1)
         await server.stop(1)
         assert await reading == "bank: the relay is stopping"
 
 
-def _raw(client, method):
+async def _raw(client, method):
     """A call whose pieces are bytes of any kind."""
-    return client.current().stream_stream(f"/vfl.transport.v1.Relay/{method}")()
+    return (await client.channel()).stream_stream(f"/vfl.transport.v1.Relay/{method}")()
 
 
 async def test_a_first_piece_that_cannot_be_read_names_no_party(relayed):
     shop, _ = relayed
-    call = _raw(shop, "Connect")
+    call = await _raw(shop, "Connect")
     await call.write(b"\xff\xff")
     assert "without the name of a party" in await _refused(call)
 
@@ -209,10 +209,10 @@ async def test_a_first_piece_that_cannot_be_read_names_no_party(relayed):
 @pytest.mark.parametrize("broken", [0, 1])
 async def test_a_piece_that_cannot_be_read_ends_the_connection_for_both(relayed, broken):
     shop, telco = relayed
-    accepting = _raw(telco, "Accept")
+    accepting = await _raw(telco, "Accept")
     opening = asyncio.create_task(accepting.read())
     await _waiting(1)
-    connecting = _raw(shop, "Connect")
+    connecting = await _raw(shop, "Connect")
     await connecting.write(relay_pb2.Piece(open=relay_pb2.Open(party="telco")).SerializeToString())
     assert await asyncio.wait_for(opening, SECONDS) == relay_pb2.Piece(opened=relay_pb2.Opened()).SerializeToString()
     pair = (connecting, accepting)
@@ -259,8 +259,7 @@ async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(rel
         keeping = asyncio.create_task(outbound.keep())
         await _waiting(1)
         (first,) = _waiters
-        old = telco._channel
-        telco._connect()
+        old, telco._proven = telco._proven.channel, None
         await old.close(0)
         await eventually(first.done)
         await _waiting(1)

@@ -1,4 +1,4 @@
-"""A gRPC connection to one party that follows certificate renewals and explains its failures."""
+"""A gRPC connection to one party that proves its identity, follows certificate renewals and explains its failures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from vfl import messages as m
-from vfl.errors import MismatchError, PeerUnreachable, RemoteError, VflError
+from vfl.errors import DeadlineExceeded, MismatchError, PeerUnreachable, RemoteError, VflError
 from vfl.ids import StepKey
 from vfl.pki.credentials import Credentials
+from vfl.pki.trust import CertificateRefused
 from vfl.runtime.background import start
+from vfl.transport.client.identity import PROOF_SECONDS, ProvenChannel, open_proven_channel
 from vfl.transport.diagnosis.connection_check import explain_connection
-from vfl.transport.tls.credentials import secure_channel
 from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, readable
 from vfl.transport.wire.health import health_service_name
 from vfl.transport.wire.limits import channel_options
@@ -29,19 +30,27 @@ from vfl.transport.wire.recorder import (
     control_record,
 )
 
-_POLL_SECONDS = 0.1
+_FIRST_PAUSE, _LAST_PAUSE = 0.1, 1.0
+"""Seconds between two attempts to reach a party that does not answer yet."""
 _OLD_CHANNEL_GRACE = 3600.0
-"""Seconds that calls in progress may still take after certificates are renewed."""
+"""Seconds that calls in progress may still take after a channel was replaced, as when certificates are renewed."""
 
 
 class Connection:
-    """A channel to one party.
+    """A connection to one party, opened by the first call.
+
+    With certificates, every channel begins with a proof of the party's identity, and one that has lost its connection
+    is replaced: no call is made to anybody who has not proved it (``vfl.transport.client.identity``).
 
     Args:
         endpoint: ``host:port``; may be that of a proxy, since TLS checks the party's server name and not the host.
         peer_name: the party that answers there.
         credentials: this process's certificate and trust; None only with ``insecure-loopback``.
         recorder: receives a record of every message; None if nothing is recorded.
+        relay: the connection to the relay that leads to this party; None if it is dialed directly.
+
+    Attributes:
+        refused: why whoever answered last did not prove that it is the party; None if it did, or nobody answered.
     """
 
     def __init__(
@@ -50,57 +59,89 @@ class Connection:
         peer_name: str,
         credentials: Credentials | None,
         recorder: Recorder | None = None,
+        relay: Connection | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.peer_name = peer_name
         self._credentials = credentials
         self._recorder = recorder
+        self._relay = relay
+        self.refused: CertificateRefused | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._connect()
+        self._opening = asyncio.Lock()
+        self._proven: ProvenChannel | None = None
+        self._insecure: Any = None
 
-    def _connect(self) -> None:
-        options = channel_options(self.endpoint)
+    async def channel(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # part of the error
+        """The channel for the next call. If it was replaced, calls on the old one may finish.
+
+        Raises:
+            CertificateRefused: whoever answers did not prove that it is the party.
+            DeadlineExceeded: there was no proof within ``timeout`` seconds, or ``PROOF_SECONDS``.
+            grpc.aio.AioRpcError: nobody answers, or the party refuses this process.
+            VflError: see ``open_proven_channel``.
+        """
         if self._credentials is None:
-            self._channel: Any = grpc.aio.insecure_channel(self.endpoint, options=options)
-            return
-        self._generation = self._credentials.generation
-        self._channel = secure_channel(self._credentials, self.endpoint, self.peer_name, options)
+            if self._insecure is None:
+                options = channel_options(self.endpoint)
+                self._insecure = grpc.aio.insecure_channel(self.endpoint, options=options)
+            return self._insecure
+        self._credentials.refresh()
+        if self._proven is not None and self._proven.is_usable(self._credentials):
+            return self._proven.channel
+        limit = PROOF_SECONDS if timeout is None else min(timeout, PROOF_SECONDS)
+        try:
+            async with asyncio.timeout(limit), self._opening:
+                return (await self._opened(self._credentials)).channel
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{self.peer_name} did not prove its identity at {self.endpoint} within {limit:g} s",
+                remedy=f"check the log of {self.peer_name} and the network to it",
+            ) from None
 
-    def current(self) -> Any:
-        """The channel for the next call: a new one if certificates were renewed; calls on the old one may finish."""
-        if self._credentials is not None:
-            self._credentials.refresh()
-            if self._credentials.generation != self._generation:
-                task = start(self._channel.close(_OLD_CHANNEL_GRACE))
+    async def _opened(self, credentials: Credentials) -> ProvenChannel:
+        if self._proven is None or not self._proven.is_usable(credentials):
+            old, self._proven = self._proven, None
+            if old is not None:
+                task = start(old.channel.close(_OLD_CHANNEL_GRACE))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-                self._connect()
-        return self._channel
+            self.refused = None
+            try:
+                self._proven = await open_proven_channel(credentials, self.endpoint, self.peer_name)
+            except CertificateRefused as error:
+                self.refused = error
+                raise
+        return self._proven
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
         """Wait at most ``timeout`` seconds until the party answers and is serving.
 
         Raises:
             PeerUnreachable: it does not; ``detail`` says what happened last.
-            MismatchError: another party answers there.
+            MismatchError: another party answers there, or another version of vfl.
+            CertificateRefused: whoever answers did not prove that it is the party.
             RemoteError: it does not accept this process's certificate.
         """
         deadline = time.monotonic() + timeout
-        last = "nothing answered"
+        last, pause = "nothing answered", _FIRST_PAUSE
         while (left := deadline - time.monotonic()) > 0:
             try:
                 if await self._is_serving(left):
                     return
                 last = "it answers, but is not serving"
+            except DeadlineExceeded:
+                pass  # the last try always times out, which says less than the failures before it
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     raise self._another_party() from None
+                self._check_relay()
                 if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                     raise from_rpc_error(error, Call(self.peer_name, self.endpoint, "health", timeout)) from None
-                # The last try always times out, which says less than the failures before it.
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     last = f"{error.code().name}: {error.details()}"
-            await asyncio.sleep(min(_POLL_SECONDS, max(deadline - time.monotonic(), 0)))
+            await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
+            pause = min(2 * pause, _LAST_PAUSE)
         raise PeerUnreachable(
             f"{self.peer_name} did not answer at {self.endpoint} within {timeout:g} s",
             detail=await self._explained(last),
@@ -109,7 +150,8 @@ class Connection:
 
     async def _is_serving(self, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC ends the call itself
         request = health_pb2.HealthCheckRequest(service=health_service_name(self.peer_name))
-        reply = await health_pb2_grpc.HealthStub(self.current()).Check(request, timeout=timeout)
+        channel = await self.channel(timeout)
+        reply = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
         return bool(readable(reply, self.peer_name).status == health_pb2.HealthCheckResponse.SERVING)
 
     def _another_party(self) -> VflError:
@@ -126,13 +168,19 @@ class Connection:
             if not channel_was_closed():
                 raise
             raise PeerUnreachable(
-                f"a call to {self.peer_name} was still running long after certificates were renewed, and was ended"
+                f"a call to {self.peer_name} was still running long after its connection was replaced, and was ended"
             ) from None
         except grpc.aio.AioRpcError as error:
             known = from_rpc_error(error, Call(self.peer_name, self.endpoint, what, timeout or math.inf))
         if isinstance(known, PeerUnreachable):
+            self._check_relay()
             known.detail = await self._explained(known.detail)
         raise known
+
+    def _check_relay(self) -> None:
+        """Raise the reason if no connection comes about because the relay did not prove its identity."""
+        if self._relay is not None and self._relay.refused is not None:
+            raise self._relay.refused
 
     async def _explained(self, detail: str) -> str:
         """What gRPC reports about a lost connection and, with TLS, what another handshake shows."""
@@ -166,7 +214,9 @@ class Connection:
         for task in tuple(self._closing):
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
-        await self._channel.close()
+        for channel in (self._insecure, self._proven.channel if self._proven else None):
+            if channel is not None:
+                await channel.close()
 
     async def __aenter__(self) -> Self:
         return self

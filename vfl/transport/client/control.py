@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from vfl import messages as m
@@ -28,45 +29,49 @@ class ControlClient(Connection):
     The others wait as long as the call takes, since heartbeats check whether the party makes progress.
     """
 
-    @property
-    def _stub(self) -> Any:
-        return control_pb2_grpc.ControlStub(self.current())  # type: ignore[no-untyped-call]  # generated
+    def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, timeout: float | None, metadata: Any = None) -> Any:  # noqa: ASYNC109
+            channel = await self.channel(timeout)
+            stub = control_pb2_grpc.ControlStub(channel)  # type: ignore[no-untyped-call]  # generated
+            return await getattr(stub, name)(request, timeout=timeout, metadata=metadata)
+
+        return call
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a run."""
-        return await self._call(self._stub.Prepare, call, m.Prepared)
+        return await self._call(self._method("Prepare"), call, m.Prepared)
 
     async def restore(self, call: m.Restore) -> m.Restored:
         """Load a checkpoint, to resume from it."""
-        return await self._call(self._stub.Restore, call, m.Restored)
+        return await self._call(self._method("Restore"), call, m.Restored)
 
     async def align(self, call: m.Align, timeout: float) -> m.Aligned:  # noqa: ASYNC109
         """Find the common ids, exchange keys, build the models; or only count the common ids."""
-        return await self._call(self._stub.Align, call, m.Aligned, timeout)
+        return await self._call(self._method("Align"), call, m.Aligned, timeout)
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
-        return await self._call(self._stub.Begin, call, m.Begun)
+        return await self._call(self._method("Begin"), call, m.Begun)
 
     async def run_phase(self, call: m.PhaseCall) -> m.PhaseReport:
         """Do one phase of one step."""
-        return await self._call(self._stub.RunPhase, call, m.PhaseReport, what=call.phase.value)
+        return await self._call(self._method("RunPhase"), call, m.PhaseReport, what=call.phase.value)
 
     async def score(self, call: m.Score) -> m.Scored:
         """Compute metrics."""
-        return await self._call(self._stub.Score, call, m.Scored)
+        return await self._call(self._method("Score"), call, m.Scored)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:
         """Save the state after a step."""
-        return await self._call(self._stub.Checkpoint, call, m.Checkpointed)
+        return await self._call(self._method("Checkpoint"), call, m.Checkpointed)
 
     async def commit(self, call: m.Commit) -> m.Committed:
         """Report that all parties have written their checkpoint."""
-        return await self._call(self._stub.Commit, call, m.Committed)
+        return await self._call(self._method("Commit"), call, m.Committed)
 
     async def heartbeat(self, call: m.Heartbeat, timeout: float) -> m.Alive:  # noqa: ASYNC109
         """Ask whether the party is alive and makes progress. Not recorded: heartbeats have no content and no end."""
-        request = self._stub.Heartbeat(to_proto(call), timeout=timeout)
+        request = self._method("Heartbeat")(to_proto(call), timeout=timeout)
         return from_proto(await self.result(request, call.kind, timeout), m.Alive)
 
     async def abort(self, call: m.Abort, timeout: float) -> None:  # noqa: ASYNC109
@@ -74,15 +79,15 @@ class ControlClient(Connection):
         salt = fresh_salt()
         with contextlib.suppress(AuditError):
             self.record_control(Direction.SENT, call_key(call), call, salt)
-        await self._send(self._stub.Abort, call, timeout, call.kind, salt)
+        await self._send(self._method("Abort"), call, timeout, call.kind, salt)
 
     async def finish(self, call: m.Finish) -> m.Finished:
         """Save the party's part of the model."""
-        return await self._call(self._stub.Finish, call, m.Finished)
+        return await self._call(self._method("Finish"), call, m.Finished)
 
     async def release(self, call: m.Release, timeout: float) -> m.Released:  # noqa: ASYNC109
         """Report that the run is over."""
-        return await self._call(self._stub.Release, call, m.Released, timeout)
+        return await self._call(self._method("Release"), call, m.Released, timeout)
 
     async def _call(
         self,

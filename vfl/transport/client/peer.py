@@ -34,6 +34,7 @@ class PeerClient(Connection):
         limits: bounds the size of a message.
         traffic: counts what is sent.
         recorder: receives the record of a message before it is sent, so that nothing leaves unrecorded.
+        relay: the connection to the relay that leads to this party; None if it is dialed directly.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class PeerClient(Connection):
         limits: Limits | None = None,
         traffic: TrafficMeter | None = None,
         recorder: Recorder | None = None,
+        relay: Connection | None = None,
     ) -> None:
-        super().__init__(endpoint, peer_name, credentials, recorder)
+        super().__init__(endpoint, peer_name, credentials, recorder, relay)
         self._limits = limits or Limits()
         self._traffic = traffic or TrafficMeter()
 
@@ -64,22 +66,33 @@ class PeerClient(Connection):
         if self._recorder is not None:
             content = await asyncio.to_thread(message_sha256, message)
             self._recorder.record(data_record(Direction.SENT, self.peer_name, address, message, salt, content))
-        stub = data_pb2_grpc.DataStub(self.current())  # type: ignore[no-untyped-call]  # generated
-        call = stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
-        await self.recorded_result(call, f"deliver {address.kind}", timeout, address.key, salt)
+        sending = self._send(header, message, timeout, salt)
+        await self.recorded_result(sending, f"deliver {address.kind}", timeout, address.key, salt)
         self._traffic.count_sent(address.key.run, self.peer_name, header.total_bytes)
+
+    async def _send(self, header: data_pb2.Header, message: Message, timeout: float, salt: bytes) -> Any:  # noqa: ASYNC109
+        stub = data_pb2_grpc.DataStub(await self.channel(timeout))  # type: ignore[no-untyped-call]  # generated
+        return await stub.Deliver(_chunks(header, message), timeout=timeout, metadata=salt_metadata(salt))
 
 
 class RelayClient(Connection):
     """Byte streams through a party that relays connections, see ``vfl.transport.relay.service``."""
 
-    def accept(self) -> Any:
-        """For a party behind the relay: the gRPC stream that waits for one connection and carries it."""
-        return relay_pb2_grpc.RelayStub(self.current()).Accept()  # type: ignore[no-untyped-call]  # generated
+    async def accept(self) -> Any:
+        """For a party behind the relay: the gRPC stream that waits for one connection and carries it.
 
-    def connect(self) -> Any:
-        """For a caller: the gRPC stream of one connection, which its first piece opens."""
-        return relay_pb2_grpc.RelayStub(self.current()).Connect()  # type: ignore[no-untyped-call]  # generated
+        Raises:
+            VflError, grpc.aio.AioRpcError: see ``channel``.
+        """
+        return relay_pb2_grpc.RelayStub(await self.channel()).Accept()  # type: ignore[no-untyped-call]  # generated
+
+    async def connect(self) -> Any:
+        """For a caller: the gRPC stream of one connection, which its first piece opens.
+
+        Raises:
+            VflError, grpc.aio.AioRpcError: see ``channel``.
+        """
+        return relay_pb2_grpc.RelayStub(await self.channel()).Connect()  # type: ignore[no-untyped-call]  # generated
 
 
 async def _chunks(header: data_pb2.Header, message: Message) -> AsyncIterator[data_pb2.Chunk]:

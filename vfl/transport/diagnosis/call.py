@@ -17,11 +17,10 @@ from vfl.pki.trust import current_time
 from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
-from vfl.transport.tls.credentials import secure_channel
+from vfl.transport.client.connection import Connection
 from vfl.transport.v1 import doctor_pb2, doctor_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, readable
-from vfl.transport.wire.limits import channel_options
 
 _log = get_logger(__name__)
 
@@ -83,24 +82,19 @@ async def ask_diagnosis(
     Raises:
         RemoteError: the party refuses.
         PeerUnreachable, DeadlineExceeded: it does not answer within ``timeout`` seconds.
+        CertificateRefused: whoever answers did not prove that it is the party.
         MismatchError: it runs a version that does not support the call.
         ProtocolError: the answer is malformed.
     """
-    options = channel_options(endpoint)
-    opened = secure_channel(credentials, endpoint, peer, options) if credentials else _insecure(endpoint, options)
-    asked = current_time()
-    async with opened as channel:
-        stub = doctor_pb2_grpc.DoctorStub(channel)  # type: ignore[no-untyped-call]  # generated
+    async with Connection(endpoint, peer, credentials) as connection:
         try:
+            stub = doctor_pb2_grpc.DoctorStub(await connection.channel(timeout))  # type: ignore[no-untyped-call]
+            asked = current_time()
             reply = await stub.Diagnose(to_proto(call), timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, Call(peer, endpoint, call.kind, timeout)) from None
         answered = current_time()
     return Answer(read_diagnosis(reply, peer, federation), asked, answered)
-
-
-def _insecure(endpoint: str, options: list[tuple[str, Any]]) -> Any:
-    return grpc.aio.insecure_channel(endpoint, options=options)
 
 
 def read_diagnosis(reply: doctor_pb2.DiagnoseReply | None, peer: str, federation: FederationConfig) -> m.Diagnosis:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc.aio
 
@@ -34,9 +34,23 @@ _LAST_BYTES_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
 
 
+class Dialed(NamedTuple):
+    """What a process dials to reach a party, and the connection to the relay behind it, if there is one."""
+
+    endpoint: str
+    relay: RelayClient | None = None
+
+
 async def dialled_endpoint(
     stack: AsyncExitStack, federation: FederationConfig, own_name: str, peer: str, credentials: Credentials | None
 ) -> str:
+    """The endpoint of ``dialed``."""
+    return (await dialed(stack, federation, own_name, peer, credentials)).endpoint
+
+
+async def dialed(
+    stack: AsyncExitStack, federation: FederationConfig, own_name: str, peer: str, credentials: Credentials | None
+) -> Dialed:
     """What this process dials to reach a party: its endpoint, or a loopback port that leads through its relay.
 
     Args:
@@ -45,10 +59,10 @@ async def dialled_endpoint(
     """
     entry = federation.party(peer)
     if entry.via is None or credentials is None:
-        return entry.endpoint or entry.listen_endpoint
+        return Dialed(entry.endpoint or entry.listen_endpoint)
     relay = _relay_endpoint(federation.party(entry.via), own_name)
     client = await stack.enter_async_context(RelayClient(relay, entry.via, credentials))
-    return await stack.enter_async_context(_forwarded(client, peer))
+    return Dialed(await stack.enter_async_context(_forwarded(client, peer)), client)
 
 
 def _relay_endpoint(relay: PartyEntry, own_name: str) -> str:
@@ -68,15 +82,20 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
     trouble = _Trouble(f"no connection to {peer} through its relay", client)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        call = client.connect()
+        call = None
         try:
+            call = await client.connect()
             await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=peer)))
             await _pump(call, reader, writer)
             trouble.is_over()
-        except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
+        except (grpc.aio.AioRpcError, OSError, VflError) as error:
             trouble.note(error)
+        except asyncio.CancelledError:
+            if not channel_was_closed():
+                raise
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
             writer.close()
 
     server = await asyncio.start_server(serve, _LOOPBACK, 0)
@@ -128,7 +147,7 @@ class _Outbound:
             try:
                 await self._accept()
                 wait = _FIRST_RETRY
-            except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
+            except (grpc.aio.AioRpcError, OSError, VflError) as error:
                 self._trouble.note(error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LAST_RETRY)
@@ -138,7 +157,7 @@ class _Outbound:
 
     async def _accept(self) -> None:
         """Wait for one caller; its connection is carried while this party waits for the next."""
-        call = self._client.accept()
+        call = await self._client.accept()
         try:
             # Raises if the relay ends the call instead of opening a connection.
             readable(await call.read(), self._client.peer_name)

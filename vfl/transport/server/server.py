@@ -22,6 +22,7 @@ from vfl.transport.inbox import Inbox
 from vfl.transport.relay.service import Relay
 from vfl.transport.server.connections import Connections, connection_limit
 from vfl.transport.server.gate import Gate
+from vfl.transport.server.identity import IdentityService
 from vfl.transport.server.services import ControlService, DataService
 from vfl.transport.tls.credentials import server_credentials
 from vfl.transport.v1 import (
@@ -30,6 +31,7 @@ from vfl.transport.v1 import (
     data_pb2,
     data_pb2_grpc,
     doctor_pb2,
+    identity_pb2,
     relay_pb2,
     relay_pb2_grpc,
 )
@@ -86,6 +88,7 @@ class PartyServer:
         self._data = DataService(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._relay = Relay(party, federation, access)
         self._doctor = Doctor(party, doctor, access, federation.coordinator) if doctor else None
+        self._identity = IdentityService(party, access, credentials) if credentials else None
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
@@ -114,10 +117,11 @@ class PartyServer:
         control_pb2_grpc.add_ControlServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         data_pb2_grpc.add_DataServicer_to_server(self._data, server)  # type: ignore[no-untyped-call]
         relay_pb2_grpc.add_RelayServicer_to_server(self._relay, server)  # type: ignore[no-untyped-call]
-        if self._doctor is not None:
-            self._doctor.register(server)
+        for service in (self._identity, self._doctor):
+            if service is not None:
+                service.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(_service_names(with_doctor=self._doctor is not None), server)
+        reflection.enable_server_reflection(self._service_names(), server)
         try:
             self.port = self._bind(server)
         except ListenError:
@@ -160,8 +164,8 @@ class PartyServer:
         await self._server.stop(grace)
         self._server = None
 
-
-def _service_names(*, with_doctor: bool) -> tuple[str, ...]:
-    files = (control_pb2, data_pb2, relay_pb2, *((doctor_pb2,) if with_doctor else ()))
-    services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
-    return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)
+    def _service_names(self) -> tuple[str, ...]:
+        optional = ((identity_pb2, self._identity), (doctor_pb2, self._doctor))
+        files = (control_pb2, data_pb2, relay_pb2, *(file for file, service in optional if service is not None))
+        services = (service for file in files for service in file.DESCRIPTOR.services_by_name.values())
+        return (*(s.full_name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -10,7 +11,7 @@ from vfl import messages as m
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, CheckpointId, StepKey
 from vfl.transport.v1 import control_pb2 as pb
-from vfl.transport.v1 import doctor_pb2
+from vfl.transport.v1 import doctor_pb2, identity_pb2
 
 PROTO_TYPES: dict[type, Any] = {
     StepKey: pb.StepKey,
@@ -39,6 +40,8 @@ PROTO_TYPES: dict[type, Any] = {
     m.Finished: pb.FinishReply,
     m.Release: pb.ReleaseRequest,
     m.Released: pb.ReleaseReply,
+    m.ProveIdentity: identity_pb2.ProveRequest,
+    m.IdentityProof: identity_pb2.ProveReply,
     m.Finding: doctor_pb2.Finding,
     m.Diagnose: doctor_pb2.DiagnoseRequest,
     m.Diagnosis: doctor_pb2.DiagnoseReply,
@@ -59,9 +62,14 @@ def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
     Raises:
         ProtocolError: an enumeration is unset or from a later version, or a nested message is missing.
     """
-    hints = get_type_hints(control)
+    hints = _hints(control)  # type: ignore[arg-type]  # types are hashable
     names = [spec.name for spec in fields(control)]  # type: ignore[arg-type]  # every control type is a dataclass
     return control(**{name: _decode(proto, name, hints[name]) for name in names})
+
+
+@functools.cache
+def _hints(control: type) -> dict[str, Any]:
+    return get_type_hints(control)
 
 
 def _encode(value: Any) -> Any:

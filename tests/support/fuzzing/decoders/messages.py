@@ -132,6 +132,7 @@ EXAMPLES: tuple[m.ControlMessage, ...] = (
     m.Finish("job@1", JOB, 0),
     m.Release("job@1", JOB, 0),
     m.Diagnose(probe_peers=True),
+    m.ProveIdentity(bytes(32)),
 )
 REPLIES: tuple[m.ControlMessage, ...] = (
     m.Prepared(ACTIVE, Role.ACTIVE, 3, 1, (CHECKPOINT,)),
@@ -145,6 +146,7 @@ REPLIES: tuple[m.ControlMessage, ...] = (
     m.PhaseReport(0.5, 3, 4, {"loss": 0.5}),
     m.Scored({"auc": 0.5}),
     m.Finished(ACTIVE, 1, 2, 3, 1.0),
+    m.IdentityProof(b"", b"", b""),
 )
 DIAGNOSIS = m.Diagnosis(
     ACTIVE, "1", "0.1.0", "job=1", 1.7e9, m.Activity.BUSY,
@@ -167,7 +169,7 @@ def control_request(data: bytes) -> None:
     call = from_proto(request, call_type)
     if isinstance(call, m.Prepare):
         check_digest("job=1,federation=2", call.digest)
-    if not isinstance(call, m.Diagnose):
+    if not isinstance(call, (m.Diagnose, m.ProveIdentity)):
         Log().record(control_record("received", COORDINATOR, call_key(call), call, SALT))
 
 
