@@ -18,6 +18,7 @@ from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
 from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
+from vfl.transport.wire.local_endpoints import shown
 
 _log = get_logger(__name__)
 
@@ -167,7 +168,7 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
             # vfl's servers explain each of their errors, so the last two are gRPC's own: the connection broke while a
             # message was being written.
             return errors.PeerUnreachable(
-                f"{call.peer} went away or does not answer at {call.endpoint}",
+                f"{call.peer} went away or does not answer at {shown(call.endpoint)}",
                 detail=detail,
                 remedy=f"start {call.peer} there; check its endpoint in federation.toml and both sides' certificates",
             )
