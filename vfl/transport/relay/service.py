@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import AccessDenied, ProtocolError, VflError
 from vfl.runtime.background import start_awaited
+from vfl.runtime.log_limits import LimitedLog
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.relay.behind import Behind, Joined, close
@@ -26,6 +27,7 @@ from vfl.transport.wire.failures import abort_call
 from vfl.transport.wire.limits import MAX_RELAYED_OF_PAIR, RELAYED_PIECE_BYTES, REQUEST_SECONDS
 
 _log = get_logger(__name__)
+_limited = LimitedLog(_log, "more relayed connections")
 
 NOT_COUNTED_AS_CALLS = frozenset(
     f"/{relay_pb2.DESCRIPTOR.services_by_name['Relay'].full_name}/{name}" for name in ("Accept", "Connect")
@@ -77,7 +79,8 @@ class Relay(relay_pb2_grpc.RelayServicer):
         except VflError as error:
             await abort_call(context, error, self._party)
             return
-        _log.info("relaying a connection", caller=caller, to=target)
+        source = f"{caller} to {target}"
+        _limited("info", "relaying a connection", source, caller=caller, to=target)
         try:
             async with contextlib.aclosing(_carried(pieces, joined.to_party, joined.to_caller, joined)) as carried:
                 async for piece in carried:
@@ -85,7 +88,7 @@ class Relay(relay_pb2_grpc.RelayServicer):
         finally:
             close(joined.to_party)
             behind.leave(caller)
-            _log.info("relayed connection ended", caller=caller, to=target, bytes=joined.bytes)
+            _limited("info", "relayed connection ended", source, caller=caller, to=target, bytes=joined.bytes)
 
     def close(self) -> None:
         """Admit no more callers; connections that are already relayed may finish."""
