@@ -32,8 +32,9 @@ from vfl.transport.wire.health import health_service_name
 from vfl.transport.wire.recorder import fresh_salt, salt_metadata
 from vfl.version import PROTOCOL_VERSION
 
-CHANNELS, CALLERS, SENDERS, STREAMS = 4, 16, 8, 100
-"""Per victim: connections with calls on them, calls at once, messages at once, streams that are begun and stall."""
+CHANNELS, CALLERS, SENDERS, STREAMS = 4, 16, 8, 12
+"""Per victim: connections with calls on them, calls at once, messages at once, streams that are begun and stall. Fewer
+than the 64 that a member may have: its own honest process needs some, and would end the run with this member named."""
 CONNECTIONS = 200
 """Connections per victim that say nothing, opened again when they are closed."""
 MESSAGE_BYTES = 1 << 20
