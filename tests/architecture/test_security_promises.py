@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from vfl.runtime.foreign_text import MAX_CHARACTERS
+from vfl.runtime.log_limits import MAX_LINES, MAX_SOURCES, PERIOD_SECONDS
 from vfl.transport.server import connections
+from vfl.transport.wire.failures import PACE_SECONDS, PACED_AFTER
 from vfl.transport.wire.limits import (
     HANDSHAKE_SECONDS,
     MAX_CALLS_OF_ONE,
@@ -139,6 +141,16 @@ NUMBERS = {
     ],
     "connections in total": [connections._MAX_CONNECTIONS],
     "relayed connections of one member to one party": [MAX_RELAYED_OF_PAIR, MAX_RELAYED_WAITING],
+    "lines in the process log about calls that fail, diagnoses and relayed connections": [
+        MAX_LINES,
+        PERIOD_SECONDS,
+        MAX_SOURCES,
+    ],
+    "calls of one member that fail, and so records of them in the audit log": [
+        PACED_AFTER,
+        PERIOD_SECONDS,
+        PACE_SECONDS,
+    ],
     "text of other members in terminals and logs": [MAX_CHARACTERS],
 }
 
