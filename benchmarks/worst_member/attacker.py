@@ -184,17 +184,17 @@ def spin(seconds: float, share: float) -> dict[str, Any]:
     return {"share": budget.used, "done": {}}
 
 
-def main() -> None:
-    """See the module docstring."""
+async def main() -> None:
+    """See the module docstring. In one event loop, to which gRPC stays bound."""
     setup, victims = load_party(Path(sys.argv[1])), sys.argv[2:]
-    for line in sys.stdin:
+    while line := await asyncio.to_thread(sys.stdin.readline):
         what, seconds, share = line.split()
         if what == "attack":
-            result = asyncio.run(attack(setup, victims, float(seconds), float(share)))
+            result = await attack(setup, victims, float(seconds), float(share))
         else:
             result = spin(float(seconds), float(share))
         print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
