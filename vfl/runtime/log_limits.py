@@ -10,7 +10,7 @@ import structlog
 from vfl.runtime.background import start
 from vfl.runtime.clock import loop_time
 
-MAX_LINES = 10
+MAX_LINES = 20
 """Events of one source that are logged in a period."""
 PERIOD_SECONDS = 10.0
 MAX_SOURCES = 64

@@ -1,6 +1,7 @@
 """Who may use a relay, and what it does when nobody waits, too many wait, or somebody breaks off."""
 
 import asyncio
+import socket
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from vfl.transport.relay import tunnel
 from vfl.transport.relay.behind import Behind
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error
+from vfl.transport.wire.local_endpoints import socket_of
 
 SECONDS = 10.0
 
@@ -272,3 +274,46 @@ async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(rel
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await outbound.end()
+
+
+class _Closed:
+    """A client after its channel was closed."""
+
+    peer_name, endpoint = "bank", "it"
+
+    def connect(self):
+        raise AssertionError("used after the way through it was closed")
+
+
+async def test_a_connection_that_comes_just_when_the_way_is_closed_is_closed_quietly():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    with socket.socket(socket.AF_UNIX) as late:
+        async with tunnel._forwarded(_Closed(), "telco") as endpoint:
+            late.connect(socket_of(endpoint))
+            for _ in range(3):  # turns of the event loop until asyncio is about to have it served
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+    assert failures == []
+
+
+class _Ended:
+    """A call that the relay ended before anything was written."""
+
+    async def write(self, _):
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+    def cancel(self):
+        pass
+
+
+async def test_a_call_that_ends_at_once_closes_its_connection_and_is_no_defect():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    client = _Closed()
+    client.connect = _Ended
+    async with tunnel._forwarded(client, "telco") as endpoint:
+        reader, writer = await asyncio.open_unix_connection(socket_of(endpoint))
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        writer.close()
+    assert failures == []

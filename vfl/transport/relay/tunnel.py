@@ -73,14 +73,19 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
     """A socket; each connection to it is one to ``peer``."""
     trouble = _Trouble(f"no connection to {peer} through its relay", client)
 
+    is_open = True
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_open:  # accepted at the last moment; the client may be closed by now
+            writer.close()
+            return
         call = client.connect()
         try:
             await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=peer)))
             await _pump(call, reader, writer)
             trouble.is_over()
-        except (grpc.aio.AioRpcError, OSError, ProtocolError) as error:
-            trouble.note(error)
+        except (grpc.aio.AioRpcError, OSError, ProtocolError, asyncio.InvalidStateError) as error:
+            trouble.note(error)  # the last one: the relay had ended the call before anything was written
         finally:
             call.cancel()
             writer.close()
@@ -90,6 +95,7 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
         try:
             yield local_endpoint(folder / _SOCKET)
         finally:
+            is_open = False
             server.close()
 
 
