@@ -31,6 +31,7 @@ AWAITED = {
     "vfl/transport/in_memory/network.py": "awaits it at once; known by name so that the receiver's end can cancel it",
     "vfl/transport/relay/service.py": "one direction of a connection, ended with the other",
     "vfl/transport/relay/tunnel.py": "both directions of a connection",
+    "vfl/transport/wire/failures.py": "a pause, also when the call was canceled",
 }
 
 

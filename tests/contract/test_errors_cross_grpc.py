@@ -67,7 +67,7 @@ async def test_the_answer_of_a_server_holds_no_detail(error, code):
     async def abort(*status):
         answers.append(status)
 
-    await abort_call(SimpleNamespace(abort=abort, peer=lambda: "somewhere"), error, "bank")
+    await abort_call(SimpleNamespace(abort=abort, peer=lambda: "somewhere", auth_context=dict), error, "bank")
     assert dict(answers[0][2])["vfl-code"] == code
     assert "4711" not in repr(answers)
 

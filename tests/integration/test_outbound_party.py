@@ -9,7 +9,7 @@ from support.faults.recovering import run_here
 from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Federation, Processes, differing
 from support.federations.in_process import run_federation
 
-from vfl.transport.relay import service as relay_module
+from vfl.transport.relay.behind import Joined
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_the_trained_model_does_not_depend_on_who_opens_a_port(tmp_path):
 
 async def test_the_relay_passes_on_tls_records_and_nothing_else(tmp_path, monkeypatch):
     joined = []
-    make = relay_module._Joined.__init__
+    make = Joined.__init__
 
     def remembering(self):
         make(self)
@@ -49,7 +49,7 @@ async def test_the_relay_passes_on_tls_records_and_nothing_else(tmp_path, monkey
 
             queue.put = put
 
-    monkeypatch.setattr(relay_module._Joined, "__init__", remembering)
+    monkeypatch.setattr(Joined, "__init__", remembering)
     run = await run_federation(Federation(tmp_path).put_behind(CLINIC, ACTIVE).write(), over_grpc=True)
     assert set(run.errors.values()) == {None}
     busy = [passed for ways in joined for passed in ways.values() if len(passed) > 10_000]

@@ -130,6 +130,10 @@ class AuditTrail:
         self._early.clear()
         self._run = run
 
+    def knows(self, run: str) -> bool:
+        """Whether there is a log of a run, written by this process or one before it."""
+        return RUN_NAME.fullmatch(run) is not None and (self._directory / f"{run}.{self._terms.party}.jsonl").exists()
+
     def _new_file(self, run: str) -> LogFile:
         if not RUN_NAME.fullmatch(run):
             raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))

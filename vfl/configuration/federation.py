@@ -128,8 +128,8 @@ class PartyEntry(Configuration):
 
     @property
     def listen_endpoint(self) -> str:
-        """Where the party's server listens; for a party that opens no port, any free loopback port."""
-        return self.listen or self.endpoint or "127.0.0.1:0"
+        """Where the party's server listens; empty for a party that opens no port."""
+        return self.listen or self.endpoint or ""
 
 
 class FederationConfig(Configuration):

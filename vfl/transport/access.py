@@ -18,9 +18,12 @@ from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.profile import fingerprint
 from vfl.pki.trust import CertificateRefused, Refusal, member_of
+from vfl.runtime.log_limits import LimitedLog
 from vfl.runtime.logs import get_logger
+from vfl.transport.wire.failures import caller_of
 
 _log = get_logger(__name__)
+_limited = LimitedLog(_log, "more callers refused")
 
 _TLS_VERSION = "TLSv1.3"
 _REMEDY = "use that party's certificate for this federation"
@@ -94,8 +97,10 @@ class Access:
 def _denied(
     context: Any, what: str, error: CertificateRefused, certificate: x509.Certificate | None
 ) -> CertificateRefused:
-    _log.warning(
+    _limited(
+        "warning",
         "caller refused",
+        caller_of(context),
         reason=str(error.reason),
         call=what,
         caller=context.peer(),

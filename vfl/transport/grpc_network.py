@@ -8,7 +8,7 @@ from vfl.configuration.federation import FederationConfig
 from vfl.pki.credentials import Credentials
 from vfl.transport.channels import PartyEnd
 from vfl.transport.client import ControlClient, PeerClient
-from vfl.transport.relay.tunnel import dialed, reachable_through_relay
+from vfl.transport.relay.tunnel import dialed, listening_endpoint, reachable_through_relay
 from vfl.transport.server import PartyServer
 from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter
@@ -44,7 +44,7 @@ class GrpcNetwork:
 
     async def serve(self, stack: AsyncExitStack, end: PartyEnd) -> None:
         """See ``Network``."""
-        listen = self._federation.party(end.name).listen_endpoint
+        listen = listening_endpoint(stack, self._federation, end.name, self.credentials)
         server = PartyServer(
             end.name,
             listen,
@@ -57,6 +57,6 @@ class GrpcNetwork:
             end.doctor,
         )
         await server.start()
-        relay = reachable_through_relay(self._federation, end.name, server.port, self.credentials)
+        relay = reachable_through_relay(self._federation, end.name, listen, self.credentials)
         await stack.enter_async_context(relay)
         stack.push_async_callback(server.stop, LAST_WORDS_SECONDS)

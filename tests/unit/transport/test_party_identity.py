@@ -263,7 +263,7 @@ class OldConnection:
 
 
 @pytest.mark.parametrize("version", [b"TLSv1.2", None])
-def test_a_call_over_an_older_version_would_be_refused(mutual, calling, certificates, version):
+async def test_a_call_over_an_older_version_would_be_refused(mutual, calling, certificates, version):
     access = Access(mutual, calling("bank"))
     pem = certificates["hub"].certificate.read_bytes()
     assert access.require_caller(OldConnection(pem, b"TLSv1.3"), "a test") == "hub"

@@ -1,6 +1,7 @@
 """Who may use a relay, and what it does when nobody waits, too many wait, or somebody breaks off."""
 
 import asyncio
+import socket
 
 import grpc
 import pytest
@@ -10,10 +11,12 @@ from support.wire.certificates import Unchecked
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
 from vfl.transport.client import RelayClient
-from vfl.transport.relay import service as relay_module
+from vfl.transport.relay import behind as behind_module
 from vfl.transport.relay import tunnel
+from vfl.transport.relay.behind import Behind
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error
+from vfl.transport.wire.local_endpoints import socket_of
 
 SECONDS = 10.0
 
@@ -29,24 +32,24 @@ def federation() -> FederationConfig:
     return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
 
 
-_waiters: list[asyncio.Future] = []
+_relays: list[Behind] = []
 
 
 @pytest.fixture(autouse=True)
-def _known_waiters(monkeypatch):
-    """Who waits at a relay in this process for callers."""
-    _waiters.clear()
-    wait = relay_module._caller
+def _known_relays(monkeypatch):
+    """The relays in this process, each of one party."""
+    _relays.clear()
+    make = Behind.__init__
 
-    async def known(queue, waiter):
-        _waiters.append(waiter)
-        return await wait(queue, waiter)
+    def known(self, *names):
+        make(self, *names)
+        _relays.append(self)
 
-    monkeypatch.setattr(relay_module, "_caller", known)
+    monkeypatch.setattr(Behind, "__init__", known)
 
 
 async def _waiting(count: int) -> None:
-    await eventually(lambda: sum(not waiter.done() for waiter in _waiters) == count)
+    await eventually(lambda: sum(not waiter.done() for behind in _relays for waiter in behind._waiting) == count)
 
 
 async def _refused(call) -> str:
@@ -115,7 +118,7 @@ async def test_a_slow_reader_stops_the_sender(relayed):
     async def write() -> None:
         nonlocal written
         while True:
-            await connecting.write(relay_pb2.Piece(payload=bytes(1 << 20)))
+            await connecting.write(relay_pb2.Piece(payload=bytes(1 << 18)))
             written += 1
 
     writing = asyncio.create_task(write())
@@ -123,7 +126,7 @@ async def test_a_slow_reader_stops_the_sender(relayed):
     while before != written:
         before = written
         await asyncio.sleep(1)
-    assert 0 < written < 60  # MiB: buffers of gRPC on three connections and of the relay
+    assert 0 < written < 240  # quarters of a MiB: buffers of gRPC on three connections and of the relay
     writing.cancel()
     connecting.cancel()
     accepting.cancel()
@@ -136,7 +139,8 @@ async def test_a_party_that_is_not_there_is_named(relayed):
     )
 
 
-async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed):
+async def test_a_waiting_call_that_was_given_up_gets_no_caller(relayed, monkeypatch):
+    monkeypatch.setattr(behind_module, "JOIN_SECONDS", 0.2)
     shop, telco = relayed
     given_up = await telco.accept()
     reading = asyncio.create_task(given_up.read())
@@ -169,15 +173,16 @@ async def test_the_first_piece_has_to_come(relayed, monkeypatch):
 
 
 async def test_what_is_kept_open_is_bounded(relayed, monkeypatch):
-    monkeypatch.setattr(relay_module, "MAX_WAITING", 2)
-    monkeypatch.setattr(relay_module, "MAX_JOINED", 1)
+    monkeypatch.setattr(behind_module, "MAX_RELAYED_WAITING", 2)
+    monkeypatch.setattr(behind_module, "MAX_RELAYED_OF_PAIR", 1)
     shop, telco = relayed
     held = [await _pair(shop, telco)]
     waiting = [await telco.accept() for _ in range(2)]
     held.append(waiting)
     await _waiting(2)
-    assert "more than 2 connections" in await _refused(await telco.accept())
-    assert "already relays 1 connections" in await _refused(await _to(shop, "telco"))
+    assert "telco keeps more than 2 connections" in await _refused(await telco.accept())
+    says = "shop already has 1 connections to telco through bank, the most allowed"
+    assert says in await _refused(await _to(shop, "telco"))
     for call in (*held[0], *waiting):
         call.cancel()
 
@@ -246,7 +251,7 @@ async def test_an_end_of_a_connection_refuses_a_piece_that_cannot_be_read():
         await tunnel._pump(_Unreadable(), reader, _Nowhere())
 
 
-async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(relayed):
+async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(relayed, tmp_path):
     """As happens an hour after its certificates were renewed."""
     shop, telco = relayed
 
@@ -254,11 +259,11 @@ async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(rel
         writer.write(b"hello")
         writer.close()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        outbound = tunnel._Outbound(telco, server.sockets[0].getsockname()[1])
+    async with await asyncio.start_unix_server(greet, tmp_path / "socket"):
+        outbound = tunnel._Outbound(telco, str(tmp_path / "socket"), 1)
         keeping = asyncio.create_task(outbound.keep())
         await _waiting(1)
-        (first,) = _waiters
+        (first,) = (waiter for behind in _relays for waiter in behind._waiting)
         old, telco._proven = telco._proven.channel, None
         await old.close(0)
         await eventually(first.done)
@@ -268,3 +273,46 @@ async def test_who_waits_for_callers_goes_on_after_an_old_channel_was_closed(rel
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await outbound.end()
+
+
+class _Closed:
+    """A client after its channel was closed."""
+
+    peer_name, endpoint = "bank", "it"
+
+    def connect(self):
+        raise AssertionError("used after the way through it was closed")
+
+
+async def test_a_connection_that_comes_just_when_the_way_is_closed_is_closed_quietly():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    with socket.socket(socket.AF_UNIX) as late:
+        async with tunnel._forwarded(_Closed(), "telco") as endpoint:
+            late.connect(socket_of(endpoint))
+            for _ in range(3):  # turns of the event loop until asyncio is about to have it served
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+    assert failures == []
+
+
+class _Ended:
+    """A call that the relay ended before anything was written."""
+
+    async def write(self, _):
+        raise asyncio.InvalidStateError("RPC already finished.")
+
+    def cancel(self):
+        pass
+
+
+async def test_a_call_that_ends_at_once_closes_its_connection_and_is_no_defect():
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    client = _Closed()
+    client.connect = _Ended
+    async with tunnel._forwarded(client, "telco") as endpoint:
+        reader, writer = await asyncio.open_unix_connection(socket_of(endpoint))
+        assert await asyncio.wait_for(reader.read(), SECONDS) == b""
+        writer.close()
+    assert failures == []

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from vfl.errors import WHAT_TO_DO, InternalError, JobAborted, ProcessEnding, VflError
+from vfl.errors import WHAT_TO_DO, InternalError, JobAborted, MismatchError, ProcessEnding, VflError
 from vfl.job.tables import TimeoutConfig
-from vfl.messages import Abort
+from vfl.messages import Abort, Prepare
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
 from vfl.party.service.attempt import Attempt
 from vfl.party.service.coordinator_timeout import coordinator_lost, coordinator_timeout
+from vfl.party.service.preparation import check_call
 from vfl.runtime.clock import loop_time
 from vfl.runtime.foreign_text import MAX_CHARACTERS, printable
 from vfl.runtime.logs import get_logger
@@ -46,7 +47,7 @@ class Lifetime:
         self._attempt = attempt
         self._on_end = on_end
         self._keep_serving = keep_serving
-        self._refusal: VflError | None = None
+        self._refusal: tuple[str, VflError] | None = None
         self._last_call = loop_time()
         self._coordinator_knows = asyncio.Event()
         self.outcome: asyncio.Future[VflError | None] = asyncio.get_running_loop().create_future()
@@ -80,7 +81,7 @@ class Lifetime:
         reason = printable(call.reason, 3 * MAX_CHARACTERS)  # a summary and a remedy
         self._coordinator_knows.set()
         attempt = self._attempt()
-        own = attempt.error if attempt else self._refusal
+        own = attempt.error if attempt else self._refusal[1] if self._refusal and self.has_refused(call.run) else None
         # Whoever started this party shows the error the run ends with; any other reason would be lost.
         log = _log.error if own is not None and own.summary not in reason else _log.debug
         where = attempt.where if attempt else "before the run began"
@@ -89,9 +90,25 @@ class Lifetime:
         log("run stopped", origin=call.origin, code=call.code, reason=reason, where=where)
         self.end(own or JobAborted(f"the run was stopped: {reason}"))
 
-    def refused(self, error: VflError) -> None:
-        """Record why a run could not begin here; if the coordinator then stops it, this party ends with this error."""
-        self._refusal = error
+    def check(self, call: Prepare, digest: str) -> None:
+        """Check that a run is one of this party's job. If it is not and is given up, a waiting party ends with this.
+
+        Args:
+            digest: digest of this party's job and federation.
+
+        Raises:
+            ProtocolError, MismatchError: see ``check_call``.
+        """
+        try:
+            check_call(call, digest)
+        except MismatchError as error:
+            if self._attempt() is None:
+                self._refusal = call.run, error
+            raise
+
+    def has_refused(self, run: str) -> bool:
+        """Whether this run is the latest that could not begin here."""
+        return self._refusal is not None and self._refusal[0] == run
 
     def failed(self, error: Exception) -> None:
         """End the run because work that this class relies on has failed: nobody else would end it."""
@@ -141,5 +158,7 @@ class Lifetime:
                 _log.warning("waiting for the coordinator", seconds=round(silent), gives_up_after=limit)
             if silent > limit:
                 error = coordinator_lost(limit, attempt)
+                if attempt is None and self._refusal is not None:
+                    error.detail = f"the latest run that called was refused: {self._refusal[1].summary}"
                 self._coordinator_knows.set()  # or is not there to be informed
                 self.end((attempt.error if attempt else None) or error)

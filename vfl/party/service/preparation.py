@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
+from vfl import messages as m
 from vfl.checkpoints.store import CheckpointStore, Origin
+from vfl.errors import ProtocolError
+from vfl.job.digests import check_digest
 from vfl.party.config import PartySetup, check_acceptable
 from vfl.party.roles.saving import make_output
+from vfl.version import PROTOCOL_VERSION
+
+
+def check_call(call: m.Prepare, digest: str) -> None:
+    """Check that a coordinator speaks this party's protocol and has its files, before anything begins for its run.
+
+    Args:
+        digest: digest of this party's job and federation.
+
+    Raises:
+        ProtocolError: it speaks another protocol.
+        MismatchError: its files differ; names the tables that do.
+    """
+    if call.protocol_version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
+            remedy="install the same version of vfl everywhere",
+        )
+    check_digest(digest, call.digest)
 
 
 async def prepared_store(setup: PartySetup, run: str, digest: str) -> CheckpointStore:

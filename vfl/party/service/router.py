@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from vfl import messages as m
 from vfl.errors import MismatchError
-from vfl.job.digests import check_digest
 from vfl.party.service.service import PartyService
 
 
@@ -27,23 +26,14 @@ class JobRouter:
         """Route calls for this job, identified by its ``job_id``, to this service."""
         self._services[job] = service
 
-    def _of(self, job: str, digest: str = "") -> PartyService:
+    def _of(self, job: str) -> PartyService:
         """The service for a job.
-
-        Args:
-            digest: digest of the caller's files, table by table, if the call has it: then a difference can be named.
 
         Raises:
             MismatchError: this party does not serve the job.
         """
         if job in self._services:
             return self._services[job]
-        if digest and (same_name := self._of_name(job)):
-            try:
-                check_digest(same_name.digest, digest)
-            except MismatchError as error:
-                same_name.lifetime.refused(error)
-                raise
         raise MismatchError(
             "this party does not serve the job named in the call",
             detail=f"{job}; served: {', '.join(self._services)}",
@@ -55,8 +45,11 @@ class JobRouter:
         return next((service for own, service in self._services.items() if own.partition("@")[0] == name), None)
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
-        """See ``PartyService``, as for all that follow."""
-        return await self._of(call.job, call.digest).prepare(call)
+        """See ``PartyService``, as for all that follow. If only the name is that of a job here, the error names what
+        differs."""
+        if call.job not in self._services and (same_name := self._of_name(call.job)):
+            same_name.lifetime.check(call, same_name.digest)
+        return await self._of(call.job).prepare(call)
 
     async def restore(self, call: m.Restore) -> m.Restored:
         """Restore a checkpoint to resume from."""
@@ -101,8 +94,11 @@ class JobRouter:
     async def abort(self, call: m.Abort) -> None:
         """Stop the run and record why.
 
-        A run may have failed because this party's files differ from the coordinator's. In that case a matching job name
-        is enough, so that a waiting party learns why the run will not begin.
+        A run may have failed because this party's files differ from the coordinator's. Only for a run that was refused
+        here for that reason, a matching job name is enough, so that a waiting party learns why the run will not begin.
         """
-        service = self._services.get(call.job) or self._of_name(call.job)
-        await (service or self._of(call.job)).abort(call)
+        same_name = self._of_name(call.job)
+        if call.job not in self._services and same_name and same_name.lifetime.has_refused(call.run):
+            await same_name.abort(call)
+        else:
+            await self._of(call.job).abort(call)

@@ -14,10 +14,10 @@ from typing import TypeVar
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore
-from vfl.errors import JobAborted, PolicyRefusal, ProtocolError, VflError
+from vfl.errors import JobAborted, PolicyRefusal, VflError
 from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
-from vfl.job.digests import check_digest, job_digest
+from vfl.job.digests import job_digest
 from vfl.job.plan import Plan
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
@@ -32,7 +32,6 @@ from vfl.runtime.memory import peak_memory_bytes
 from vfl.transport.channels import PeerChannel
 from vfl.transport.inbox import Inbox
 from vfl.transport.wire.traffic import TrafficMeter
-from vfl.version import PROTOCOL_VERSION
 
 _log = get_logger("vfl.party")
 
@@ -91,11 +90,7 @@ class PartyService:
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Check that the job is the agreed one and allowed here, and load the table."""
-        if call.protocol_version != PROTOCOL_VERSION:
-            raise ProtocolError(
-                f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
-                remedy="install the same version of vfl everywhere",
-            )
+        self.lifetime.check(call, self.digest)
         self.lifetime.raise_if_stopped()
         if self._attempt is not None and self._attempt.run != call.run:
             raise PolicyRefusal(
@@ -118,7 +113,6 @@ class PartyService:
         self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
 
     async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
-        check_digest(self.digest, call.digest)
         self._store = await prepared_store(self._setup, attempt.run, self.digest)
         if attempt.number > 0:
             await self._roles.reach_peers()
@@ -244,9 +238,11 @@ class PartyService:
         return self._attempt.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
-        """End the run. A party that was restarted after saving is released, too."""
+        """End the run. A party that was restarted after saving is released, too; it has a log of the run."""
         if self._attempt is not None:
             self._attempt.check_current(call.run, call.attempt)
+        elif not self._trail.knows(call.run):
+            raise not_prepared()
         if self._attempt is not None or not self._keep_serving:
             start(self.lifetime.end_released(), failed=self.lifetime.failed)
         return m.Released(party=self._setup.name)

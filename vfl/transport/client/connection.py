@@ -24,6 +24,7 @@ from vfl.transport.diagnosis.connection_check import explain_connection
 from vfl.transport.wire.failures import Call, as_failure, from_rpc_error, readable
 from vfl.transport.wire.health import health_service_name
 from vfl.transport.wire.limits import channel_options
+from vfl.transport.wire.local_endpoints import shown
 from vfl.transport.wire.recorder import (
     Direction,
     Recorder,
@@ -43,7 +44,8 @@ class Connection:
     is replaced: no call is made to anybody who has not proved it (``vfl.transport.client.identity``).
 
     Args:
-        endpoint: ``host:port``; may be that of a proxy, since TLS checks the party's server name and not the host.
+        endpoint: ``host:port``; may be that of a proxy, since TLS checks the party's server name and not the host. Or a
+            socket of this process that leads through a relay.
         peer_name: the party that answers there.
         credentials: this process's certificate and trust; None only with ``insecure-loopback``.
         recorder: receives a record of every message; None if nothing is recorded.
@@ -143,7 +145,7 @@ class Connection:
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
             pause = min(2 * pause, _LAST_PAUSE)
         raise PeerUnreachable(
-            f"{self.peer_name} did not answer at {self.endpoint} within {timeout:g} s",
+            f"{self.peer_name} did not answer at {shown(self.endpoint)} within {timeout:g} s",
             detail=await self._explained(last),
             remedy=f"start {self.peer_name} there; check its endpoint in federation.toml and both sides' certificates",
         )
@@ -156,7 +158,7 @@ class Connection:
 
     def _another_party(self) -> VflError:
         return MismatchError(
-            f"a party other than {self.peer_name} answers at {self.endpoint}",
+            f"a party other than {self.peer_name} answers at {shown(self.endpoint)}",
             remedy="correct the endpoint in federation.toml, or start that party there",
         )
 

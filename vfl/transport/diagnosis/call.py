@@ -15,6 +15,7 @@ from vfl.errors import ProtocolError, all_error_types
 from vfl.pki.credentials import Credentials
 from vfl.pki.trust import current_time
 from vfl.runtime.foreign_text import printable
+from vfl.runtime.log_limits import LimitedLog
 from vfl.runtime.logs import get_logger
 from vfl.transport.access import Access
 from vfl.transport.client.connection import Connection
@@ -23,6 +24,7 @@ from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import Call, abort_call, from_rpc_error, readable
 
 _log = get_logger(__name__)
+_limited = LimitedLog(_log, "asked for more diagnoses")
 
 MAX_FINDINGS = MAX_PASSIVE_PARTIES * len(m.Check)
 
@@ -54,7 +56,8 @@ class Doctor(doctor_pb2_grpc.DoctorServicer):
             call = from_proto(request, m.Diagnose)
             if call.probe_peers:
                 self._access.require(context, self._coordinator, "probes of other parties")
-            _log.info("asked for a diagnosis", caller=caller, probe_peers=call.probe_peers)
+            source = f"{caller} at {self._party}"
+            _limited("info", "asked for a diagnosis", source, caller=caller, probe_peers=call.probe_peers)
             return to_proto(await self._handler.diagnose(call))
         except Exception as error:  # noqa: BLE001  # the boundary: the caller gets the safe part only
             await abort_call(context, error, self._party)

@@ -21,6 +21,7 @@ from vfl.errors import ConfigError, PeerUnreachable
 from vfl.messages import Check
 from vfl.pki.credentials import Credentials
 from vfl.pki.parsing import certificate_from_der
+from vfl.transport.wire.local_endpoints import shown, socket_of
 
 STEP_SECONDS = 3.0
 """Time limit for a name lookup, for a connection to each of at most two addresses, and for a handshake."""
@@ -81,17 +82,14 @@ async def try_connection(endpoint: str, peer: str, credentials: Credentials | No
     """Connect to a party as a run would, and disconnect.
 
     Args:
-        endpoint: ``host:port``.
+        endpoint: ``host:port``, or a socket of this process that leads through a relay.
         peer: the party that should answer there.
         credentials: of this process; None only with ``insecure-loopback``, where there is no TLS to try.
         own: what to call this end in texts.
     """
     attempt = Attempt()
     try:
-        addresses = await _resolved(endpoint, peer, own)
-        attempt.passed[Check.NAME] = f"{parse_endpoint(endpoint).host} resolves"  # the addresses concern nobody else
-        streams = await _connected(endpoint, peer, addresses)
-        attempt.passed[Check.CONNECTION] = f"a connection to {endpoint} opens"
+        streams = await _opened(endpoint, peer, own, attempt)
         try:
             if credentials is not None:
                 await _try_handshake(streams, peer, credentials, own, attempt)
@@ -101,6 +99,19 @@ async def try_connection(endpoint: str, peer: str, credentials: Credentials | No
     except _Stopped as stopped:
         attempt.obstacle = stopped.obstacle
     return attempt
+
+
+async def _opened(endpoint: str, peer: str, own: str, attempt: Attempt) -> Streams:
+    if (socket_path := socket_of(endpoint)) is not None:
+        try:
+            return await asyncio.open_unix_connection(socket_path)
+        except OSError as error:
+            raise _Stopped(_no_connection(shown(endpoint), peer, error)) from None
+    addresses = await _resolved(endpoint, peer, own)
+    attempt.passed[Check.NAME] = f"{parse_endpoint(endpoint).host} resolves"  # the addresses concern nobody else
+    streams = await _connected(endpoint, peer, addresses)
+    attempt.passed[Check.CONNECTION] = f"a connection to {endpoint} opens"
+    return streams
 
 
 async def _resolved(endpoint: str, peer: str, own: str) -> list[tuple[int, Any]]:

@@ -1,7 +1,8 @@
 """Both ends of a relayed connection: the caller's, and that of a party that opens no port itself.
 
-Each end has a loopback port: the caller's leads to the relay, the party's is that of its ordinary server. TLS runs
-from the caller to that server, so the connection is protected and checked as if it had been dialed directly.
+Each end has a unix socket: the caller's leads to the relay, the party's is that of its ordinary server. TLS runs from
+the caller to that server, so the connection is protected and checked as if it had been dialed directly. Both sockets
+are in folders that no other user of the machine can enter: whoever connects to them acts in the name of this process.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from vfl.errors import ProtocolError, VflError
 from vfl.pki.credentials import Credentials
 from vfl.runtime.background import start, start_awaited
 from vfl.runtime.logs import get_logger
+from vfl.runtime.private_folders import private_folder
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error, readable
+from vfl.transport.wire.limits import MAX_RELAYED_OF_PAIR, RELAYED_PIECE_BYTES
+from vfl.transport.wire.local_endpoints import local_endpoint, socket_of
 
 _log = get_logger(__name__)
 
 ACCEPTS_AHEAD = 4
 """Number of connections that a party without a port keeps open in advance for callers."""
-PIECE_BYTES = 256 * 1024
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 """Seconds until the next attempt to reach the relay."""
 _LAST_BYTES_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
+_SOCKET = "socket"
 
 
 class Dialed(NamedTuple):
@@ -51,11 +55,14 @@ async def dialled_endpoint(
 async def dialed(
     stack: AsyncExitStack, federation: FederationConfig, own_name: str, peer: str, credentials: Credentials | None
 ) -> Dialed:
-    """What this process dials to reach a party: its endpoint, or a loopback port that leads through its relay.
+    """What this process dials to reach a party: its endpoint, or a socket that leads through its relay.
 
     Args:
-        stack: closes that port.
+        stack: removes that socket.
         own_name: this party, or the coordinator.
+
+    Raises:
+        ConfigError: there is no folder for that socket that other users of this machine cannot reach.
     """
     entry = federation.party(peer)
     if entry.via is None or credentials is None:
@@ -77,19 +84,23 @@ def _relay_endpoint(relay: PartyEntry, own_name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
-    """A loopback port; each connection to it is one to ``peer``."""
-
+    """A socket; each connection to it is one to ``peer``."""
     trouble = _Trouble(f"no connection to {peer} through its relay", client)
 
+    is_open = True
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_open:  # accepted at the last moment; the client may be closed by now
+            writer.close()
+            return
         call = None
         try:
             call = await client.connect()
             await call.write(relay_pb2.Piece(open=relay_pb2.Open(party=peer)))
             await _pump(call, reader, writer)
             trouble.is_over()
-        except (grpc.aio.AioRpcError, OSError, VflError) as error:
-            trouble.note(error)
+        except (grpc.aio.AioRpcError, OSError, VflError, asyncio.InvalidStateError) as error:
+            trouble.note(error)  # the last one: the relay had ended the call before anything was written
         except asyncio.CancelledError:
             if not channel_was_closed():
                 raise
@@ -98,29 +109,50 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
                 call.cancel()
             writer.close()
 
-    server = await asyncio.start_server(serve, _LOOPBACK, 0)
-    try:
-        yield f"{_LOOPBACK}:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    with private_folder() as folder:
+        server = await asyncio.start_unix_server(serve, folder / _SOCKET)
+        try:
+            yield local_endpoint(folder / _SOCKET)
+        finally:
+            is_open = False
+            server.close()
+
+
+def listening_endpoint(
+    stack: AsyncExitStack, federation: FederationConfig, name: str, credentials: Credentials | None
+) -> str:
+    """Where a party's own server listens: the address in ``federation.toml``, or a socket behind its relay.
+
+    Args:
+        stack: removes that socket.
+        name: this party.
+
+    Raises:
+        ConfigError: there is no folder for that socket that other users of this machine cannot reach.
+    """
+    entry = federation.party(name)
+    if entry.via is None or credentials is None:
+        return entry.listen_endpoint
+    return local_endpoint(stack.enter_context(private_folder()) / _SOCKET)
 
 
 @contextlib.asynccontextmanager
 async def reachable_through_relay(
-    federation: FederationConfig, name: str, port: int, credentials: Credentials | None
+    federation: FederationConfig, name: str, listening: str, credentials: Credentials | None
 ) -> AsyncIterator[None]:
     """Make a party that opens no port reachable through its relay while the context is active; others need nothing.
 
     Args:
         name: this party.
-        port: loopback port of its own server, which must stop before the context ends.
+        listening: where its own server listens, see ``listening_endpoint``; the server must stop before the context
+            ends.
     """
-    via = federation.party(name).via
-    if via is None or credentials is None:
+    via, socket = federation.party(name).via, socket_of(listening)
+    if via is None or credentials is None or socket is None:
         yield
         return
     async with RelayClient(_relay_endpoint(federation.party(via), name), via, credentials) as client:
-        outbound = _Outbound(client, port)
+        outbound = _Outbound(client, socket, len(federation.parties) * MAX_RELAYED_OF_PAIR)
         keepers = [start(outbound.keep()) for _ in range(ACCEPTS_AHEAD)]
         try:
             yield
@@ -132,11 +164,18 @@ async def reachable_through_relay(
 
 
 class _Outbound:
-    """Connections to the relay that wait for callers of this party, and those that carry one."""
+    """Connections to the relay that wait for callers of this party, and those that carry one.
 
-    def __init__(self, client: RelayClient, port: int) -> None:
+    Args:
+        client: the connection to the relay.
+        socket: path of the socket of this party's server.
+        most: connections of all callers together; an honest relay admits no more.
+    """
+
+    def __init__(self, client: RelayClient, socket: str, most: int) -> None:
         self._client = client
-        self._port = port
+        self._socket = socket
+        self._most = most
         self._carrying: set[asyncio.Task[None]] = set()
         self._trouble = _Trouble("not connected to the relay; retrying", client)
 
@@ -161,8 +200,13 @@ class _Outbound:
         try:
             # Raises if the relay ends the call instead of opening a connection.
             readable(await call.read(), self._client.peer_name)
+            if len(self._carrying) >= self._most:
+                raise ProtocolError(
+                    f"{self._client.peer_name} relays more than {self._most} connections at once to this party",
+                    remedy=f"check that {self._client.peer_name} runs the same version of vfl",
+                )
             self._trouble.is_over()
-            reader, writer = await asyncio.open_connection(_LOOPBACK, self._port)
+            reader, writer = await asyncio.open_unix_connection(self._socket)
         except BaseException:
             call.cancel()
             raise
@@ -220,7 +264,7 @@ async def _pump(call: Any, reader: asyncio.StreamReader, writer: asyncio.StreamW
 
     async def send() -> None:
         with contextlib.suppress(asyncio.InvalidStateError):  # the other side has closed; receive() says why
-            while payload := await reader.read(PIECE_BYTES):
+            while payload := await reader.read(RELAYED_PIECE_BYTES):
                 await call.write(relay_pb2.Piece(payload=payload))
             await call.done_writing()
 

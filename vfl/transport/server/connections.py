@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import os
 import random
@@ -37,6 +38,8 @@ STRANGER_SECONDS = 2 * HANDSHAKE_SECONDS
 _MAX_CONNECTIONS = 1024
 _QUIET_SECONDS, _BUSY_SECONDS = 0.2, 0.05
 """Pauses between two looks; short while connections are being closed, so that gRPC's limit is not reached between."""
+_MAX_SHARE = 0.05
+"""Part of the event loop's time that looking may take."""
 _REPORT_SECONDS = 5.0
 _DESCRIPTORS = "/dev/fd"
 _BYTES_RECEIVED = slice(128, 136)
@@ -52,8 +55,13 @@ class Peer(NamedTuple):
     @property
     def source(self) -> str:
         """What connections are counted by: the address, or the network of 2^64 that one IPv6 host has to itself."""
-        address = ipaddress.ip_address(self.host)
-        return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+        return _network(self.host)
+
+
+@functools.lru_cache(maxsize=1024)
+def _network(host: str) -> str:
+    address = ipaddress.ip_address(host)
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def connection_limit() -> int:
@@ -79,9 +87,12 @@ class Connections:
     async def watch(self, port: int) -> None:
         """Close what is too many on this port, until canceled."""
         while True:
+            before = time.thread_time()
             closed = self.look(port)
             self._report()
-            await asyncio.sleep(_BUSY_SECONDS if closed else _QUIET_SECONDS)
+            used = time.thread_time() - before
+            # Looking must not be what slows this party down, however many connections there are to look at.
+            await asyncio.sleep(max(_BUSY_SECONDS if closed else _QUIET_SECONDS, used / _MAX_SHARE))
 
     def look(self, port: int) -> int:
         """Close what is too many on this port now; returns how many connections that were."""
@@ -158,8 +169,9 @@ def _accepted(port: int) -> Iterator[tuple[Peer, int]]:
     """The connections that this process has accepted on a port, and their descriptors."""
     for descriptor in _descriptors():
         with contextlib.suppress(OSError), _borrowed(descriptor) as connection:
-            if connection.family in {socket.AF_INET, socket.AF_INET6} and connection.getsockname()[1] == port:
-                yield _peer(*connection.getpeername()[:2]), descriptor
+            match connection.getsockname():
+                case (str(), own, *_) if own == port:
+                    yield _peer(*connection.getpeername()[:2]), descriptor
 
 
 def _shut(descriptor: int, peer: Peer) -> None:
@@ -175,7 +187,9 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
     Raises:
         OSError: it is not, or no longer, a socket.
     """
-    connection = socket.socket(fileno=descriptor)
+    # Without family and type, Python would ask the system for them, for every descriptor. The family matters here only
+    # for the length of addresses, of which those of IPv6 are the longest.
+    connection = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)
     try:
         yield connection
     finally:
@@ -183,9 +197,15 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def _peer(host: str, port: int) -> Peer:
+    return Peer(_plain(host), port)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain(host: str) -> str:
+    """An address without its zone, and of IPv4 if it is one in the form of IPv6."""
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return Peer(str(mapped or address), port)
+    return str(mapped or address)
 
 
 def _parsed(peer: str) -> Peer | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Set
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -26,6 +26,13 @@ Single = Callable[[Any, Any], Awaitable[Any]]
 Streaming = Callable[[Any, Any], AsyncGenerator[Any, None]]
 
 
+class _Kind(NamedTuple):
+    """What the gate needs to know about a method: whether a call carries one message, and whether calls count."""
+
+    one_message: bool
+    counted: bool
+
+
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Requires a member's certificate on every call to every service, including health and reflection.
 
@@ -37,15 +44,22 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         access: who may call.
         connections: learns whose each connection is.
         party: name of this party.
+        not_counted: methods with limits of their own, whose calls do not count here.
         request_seconds: how long a caller may take to send the message of a call that carries one.
     """
 
     def __init__(
-        self, access: Access, connections: Connections, party: str, request_seconds: float = REQUEST_SECONDS
+        self,
+        access: Access,
+        connections: Connections,
+        party: str,
+        not_counted: Set[str] = frozenset(),
+        request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._access = access
         self._connections = connections
         self._party = party
+        self._not_counted = not_counted
         self._request_seconds = request_seconds
         self._calls: Counter[str | None] = Counter()
 
@@ -59,32 +73,34 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         method = getattr(handler, field)
         # A method that streams replies is either a generator or writes them to the context itself.
         wrap = self._streaming if inspect.isasyncgenfunction(method) else self._single
-        fields[field.replace("unary_", "stream_", 1)] = wrap(method, one_message=not handler.request_streaming)
+        kind = _Kind(one_message=not handler.request_streaming, counted=details.method not in self._not_counted)
+        fields[field.replace("unary_", "stream_", 1)] = wrap(method, kind)
         return handler._replace(request_streaming=True, **fields)
 
-    def _single(self, method: Single, *, one_message: bool) -> Single:
+    def _single(self, method: Single, kind: _Kind) -> Single:
         async def guarded(messages: Messages, context: Any) -> Any:
-            return await method(await self._admitted(messages, context, one_message=one_message), context)
+            return await method(await self._admitted(messages, context, kind), context)
 
         return guarded
 
-    def _streaming(self, method: Streaming, *, one_message: bool) -> Callable[[Messages, Any], Messages]:
+    def _streaming(self, method: Streaming, kind: _Kind) -> Callable[[Messages, Any], Messages]:
         async def guarded(messages: Messages, context: Any) -> Messages:
-            request = await self._admitted(messages, context, one_message=one_message)
+            request = await self._admitted(messages, context, kind)
             async with aclosing(method(request, context)) as replies:
                 async for reply in replies:
                     yield reply
 
         return guarded
 
-    async def _admitted(self, messages: Messages, context: Any, *, one_message: bool) -> Any:
+    async def _admitted(self, messages: Messages, context: Any, kind: _Kind) -> Any:
         """The request to call a method with, once the caller is known and counted."""
         try:
             caller = self._access.require_caller(context, "any call")
             if caller is not None:
                 self._connections.belongs(context.peer(), caller)
-            self._count(caller)
-            return await self._read(messages, caller) if one_message else messages
+            if kind.counted:
+                self._count(caller)
+            return await self._read(messages, caller) if kind.one_message else messages
         except VflError as error:
             return await abort_call(context, error, self._party)
 

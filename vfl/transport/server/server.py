@@ -19,7 +19,7 @@ from vfl.transport.access import Access
 from vfl.transport.channels import ControlHandler
 from vfl.transport.diagnosis.call import Doctor, DoctorHandler
 from vfl.transport.inbox import Inbox
-from vfl.transport.relay.service import Relay
+from vfl.transport.relay.service import NOT_COUNTED_AS_CALLS, Relay
 from vfl.transport.server.connections import Connections, connection_limit
 from vfl.transport.server.gate import Gate
 from vfl.transport.server.identity import IdentityService
@@ -37,6 +37,7 @@ from vfl.transport.v1 import (
 )
 from vfl.transport.wire.health import health_service_name
 from vfl.transport.wire.limits import server_options
+from vfl.transport.wire.local_endpoints import socket_of
 from vfl.transport.wire.recorder import (
     Recorder,
 )
@@ -50,7 +51,8 @@ class PartyServer:
 
     Args:
         party: this party's name.
-        listen: ``host:port``; port 0 chooses a free one.
+        listen: ``host:port``; port 0 chooses a free one. Or a socket that only this process
+            dials, for connections through a relay.
         handler: handles the coordinator's calls.
         inbox: receives the messages of the other parties.
         credentials: this party's certificate and trust; None only with ``insecure-loopback``.
@@ -78,12 +80,13 @@ class PartyServer:
         self.party = party
         self.port = 0
         self._listen = listen
+        self._is_socket = socket_of(listen) is not None
         self._credentials = credentials
         self._check_credentials(federation)
         access = Access(federation, credentials)
         self._connections = Connections()
         self._watching: asyncio.Task[None] | None = None
-        self._gate = Gate(access, self._connections, party)
+        self._gate = Gate(access, self._connections, party, NOT_COUNTED_AS_CALLS)
         self._control = ControlService(party, handler, access, federation.coordinator, recorder)
         self._data = DataService(party, inbox, access, traffic or TrafficMeter(), recorder)
         self._relay = Relay(party, federation, access)
@@ -98,7 +101,8 @@ class PartyServer:
                 f"tls.mode is '{federation.tls.mode}', which does not match the certificates given",
                 remedy="set tls.ca, tls.certificate and tls.key in party.toml if and only if tls.mode is 'mutual'",
             )
-        if self._credentials is None and not parse_endpoint(self._listen, lowest_port=0).is_loopback:
+        is_local = self._is_socket or parse_endpoint(self._listen, lowest_port=0).is_loopback
+        if self._credentials is None and not is_local:
             raise ConfigError(
                 "without TLS a party may listen only on loopback",
                 detail=f"listen = '{self._listen}'",
@@ -106,7 +110,7 @@ class PartyServer:
             )
 
     async def start(self) -> None:
-        """Open the port and answer calls; sets ``port`` to the port in use.
+        """Open the port and answer calls; sets ``port`` to the port in use, 0 if it is a socket.
 
         Raises:
             ListenError: the port cannot be opened.
@@ -123,13 +127,14 @@ class PartyServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(self._service_names(), server)
         try:
-            self.port = self._bind(server)
+            port = self._bind(server)
         except ListenError:
             await server.stop(None)  # else gRPC complains when the server is garbage-collected after the loop has ended
             raise
         await server.start()
-        self._server = server
-        if self._credentials is not None:  # otherwise nobody can tell whose a connection is
+        self._server, self.port = server, 0 if self._is_socket else port
+        # Without TLS nobody can tell whose a connection is; behind a socket, tunnel and relay limit them.
+        if self._credentials is not None and not self._is_socket:
             self._watching = background.start(self._watch())
         await self._health.set(health_service_name(self.party), health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening", party=self.party, listen=self._listen, port=self.port)
@@ -140,6 +145,12 @@ class PartyServer:
                 return int(server.add_insecure_port(self._listen))
             return int(server.add_secure_port(self._listen, server_credentials(self._credentials)))
         except RuntimeError as error:
+            if self._is_socket:
+                raise ListenError(
+                    f"{self.party} cannot open the socket behind its relay",
+                    detail=f"{self._listen}: {error}",
+                    remedy="set XDG_RUNTIME_DIR to a folder where this user may create sockets",
+                ) from None
             port = parse_endpoint(self._listen, lowest_port=0).port
             raise ListenError(
                 f"{self.party} cannot open port {port}",

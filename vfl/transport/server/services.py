@@ -94,7 +94,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             reply = await self._recorded(from_proto(request, call_type), context, method)
             return control_pb2.AbortReply() if reply is None else to_proto(reply)
         except Exception as error:  # noqa: BLE001  # the boundary: whatever happened, the caller gets the safe part only
-            await abort_call(context, error, self._party)
+            await abort_call(context, error, self._party, paced=True)
 
     async def _recorded(
         self, call: RequestT, context: Any, method: Callable[[RequestT], Awaitable[m.ControlMessage | None]]
@@ -135,7 +135,7 @@ class DataService(data_pb2_grpc.DataServicer):
         try:
             return await self._receive(request_iterator, context)
         except Exception as error:  # noqa: BLE001  # the boundary, as above
-            await abort_call(context, error, self._party)
+            await abort_call(context, error, self._party, paced=True)
 
     async def _receive(self, chunks: AsyncIterator[data_pb2.Chunk], context: Any) -> data_pb2.Receipt:
         chunks = _parsed(chunks, self._inbox.limits.stall_seconds)

@@ -6,8 +6,10 @@ traces stay in the log of the party where the error happened.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from grpc.aio import AioRpcError
@@ -16,10 +18,19 @@ from vfl import errors
 from vfl.configuration.federation import NAME_PATTERN
 from vfl.errors import InternalError, RemoteError, VflError, memory_exhausted
 from vfl.messages import Failure
+from vfl.runtime.background import start_awaited
 from vfl.runtime.foreign_text import printable
+from vfl.runtime.log_limits import LimitedLog
 from vfl.runtime.logs import get_logger
+from vfl.transport.wire.local_endpoints import shown
 
 _log = get_logger(__name__)
+_limited = LimitedLog(_log, "more calls failed")
+
+PACED_AFTER = 100
+"""Failed calls of one caller in a period of the log, after which each further one is answered later."""
+PACE_SECONDS = 2.0
+_NAME_CHARACTERS = 80
 
 Reply = TypeVar("Reply")
 
@@ -85,14 +96,42 @@ def to_status(error: VflError, party: str) -> Status:
     return Status(status, summary, metadata)
 
 
-async def abort_call(context: Any, error: Exception, party: str) -> None:
-    """Server side: log the error here, and answer the caller with its safe part. Always raises."""
-    if isinstance(error, VflError):
-        log = _log.debug if error.will_be_shown else _log.warning
-        log("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=context.peer())
+async def abort_call(context: Any, error: Exception, party: str, *, paced: bool = False) -> None:
+    """Server side: log the error here, and answer the caller with its safe part. Always raises.
+
+    Args:
+        paced: answer a caller of whom very many calls fail only after a pause, which its other calls have to wait for.
+            For calls that leave a record, of which a caller can have only a few at once.
+    """
+    source, caller = f"{caller_of(context)} at {party}", context.peer()
+    if not isinstance(error, VflError):
+        failed = _limited("error", "call failed unexpectedly", source, caller=caller, exc_info=error)
+    elif error.will_be_shown:
+        failed = 0
+        _log.debug("call failed", code=error.code, summary=error.summary, detail=error.detail, caller=caller)
     else:
-        _log.error("call failed unexpectedly", caller=context.peer(), exc_info=error)
+        facts = {"code": error.code, "summary": error.summary, "detail": error.detail}
+        failed = _limited("warning", "call failed", source, **facts, caller=caller)
+    if paced and failed > PACED_AFTER:
+        await _pause(PACE_SECONDS)
     await context.abort(*to_status(_known(error), party))
+
+
+def caller_of(context: Any) -> str:
+    """Who calls, to count by: the name in its certificate, which a CA of the federation has signed, or its address."""
+    names = context.auth_context().get("x509_common_name") or ()
+    name = b"".join(names).decode(errors="replace")
+    return printable(name or unquote(context.peer()).rpartition(":")[0], _NAME_CHARACTERS)
+
+
+async def _pause(seconds: float) -> None:
+    """Sleep, even if the caller hangs up: otherwise it could call again at once."""
+    sleeping = start_awaited(asyncio.sleep(seconds))
+    try:
+        await asyncio.shield(sleeping)
+    except asyncio.CancelledError:
+        await asyncio.wait({sleeping})
+        raise
 
 
 def _known(error: Exception) -> VflError:
@@ -167,7 +206,7 @@ def _transport_error(error: AioRpcError, call: Call) -> VflError:
             # vfl's servers explain each of their errors, so the last two are gRPC's own: the connection broke while a
             # message was being written.
             return errors.PeerUnreachable(
-                f"{call.peer} went away or does not answer at {call.endpoint}",
+                f"{call.peer} went away or does not answer at {shown(call.endpoint)}",
                 detail=detail,
                 remedy=f"start {call.peer} there; check its endpoint in federation.toml and both sides' certificates",
             )

@@ -6,18 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfl.configuration.federation import parse_endpoint
+from vfl.transport.wire.local_endpoints import socket_of
 
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
 """Payload of one chunk: large enough to amortize a gRPC message, small enough to keep the event loop responsive."""
 MAX_GRPC_MESSAGE_BYTES = 4 * MEBIBYTE
 MAX_CALLS_OF_ONE = 64
-"""Concurrent calls of one member: at most 32 messages in transit from one party to another, health checks, and the
-connections relayed to it (``vfl.transport.relay.service``)."""
+"""Concurrent calls of one member: at most 32 messages in transit from one party to another, and health checks. Relayed
+connections are not calls and have limits of their own."""
+MAX_RELAYED_OF_PAIR = 16
+"""Connections of one caller through a relay to one party: one or two from each of its jobs, and old ones while
+certificates are renewed."""
+MAX_RELAYED_WAITING = 16
+"""Connections that a party behind a relay keeps open in advance for callers."""
+RELAYED_PIECE_BYTES = MEBIBYTE // 4
+"""Most bytes of a relayed connection in one gRPC message; a relay keeps some of them for each side."""
 MAX_CALLS_WITHOUT_TLS = 600
 """Concurrent calls of all callers together where nobody can tell them apart."""
-MAX_STREAMS_OF_A_CONNECTION = 2 * MAX_CALLS_OF_ONE
-"""Concurrent calls on one connection, whoever opened it; refused calls count until the caller has read the refusal."""
+MAX_STREAMS_OF_A_CONNECTION = 4 * MAX_CALLS_OF_ONE
+"""Concurrent calls on one connection, whoever opened it; refused calls count until the caller has read the refusal. A
+party behind a relay has its calls and up to 160 relayed connections on the same one: 16 of each of nine other members,
+and 16 in advance."""
 REQUEST_SECONDS = 30.0
 """How long a call that carries one message may take to send it. Its headers and the message travel together."""
 
@@ -80,6 +90,7 @@ def server_options(max_connections: int) -> list[tuple[str, Any]]:
 
 def channel_options(endpoint: str) -> list[tuple[str, Any]]:
     """gRPC options of a connection to ``endpoint``."""
+    is_local = socket_of(endpoint) is not None or parse_endpoint(endpoint).is_loopback
     return [
         *_SIZES,
         ("grpc.enable_retries", 0),  # a repeated step needs a new attempt, which only the coordinator can give
@@ -87,5 +98,5 @@ def channel_options(endpoint: str) -> list[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", int(1000 * HANDSHAKE_SECONDS)),  # gRPC's name for the timeout of one attempt
         ("grpc.max_reconnect_backoff_ms", 1_000),  # reconnect soon after a party comes back
-        ("grpc.enable_http_proxy", int(not parse_endpoint(endpoint).is_loopback)),
+        ("grpc.enable_http_proxy", int(not is_local)),
     ]

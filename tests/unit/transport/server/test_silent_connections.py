@@ -157,6 +157,27 @@ def test_a_peer_without_an_address_is_nobodys():
     assert _parsed("unix:/tmp/x") is None
 
 
+async def test_looking_at_many_connections_takes_a_small_part_of_the_time(monkeypatch):
+    pauses = []
+
+    def look(self, port):
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return 1
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(Connections, "look", look)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await Connections().watch(1)
+    assert min(pauses) >= 0.02 / 0.05
+
+
 def test_without_descriptors_to_spare_one_connection_is_taken(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1, 1))
     assert connection_limit() == 1
