@@ -1,13 +1,16 @@
-"""Checks whether peers will accept a process's own certificate: better reported once at startup than by every peer."""
+"""A process's own certificate, and whether peers will accept it: better reported at startup than by every peer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ConfigError
+from vfl.pki.parsing import certificates_from_pem
 from vfl.pki.trust import CertificateRefused, Trust, member_of
 
 
@@ -36,13 +39,30 @@ def check_own_certificate(
             detail=f"it is for {federation.identity(owner)}, not {federation.identity(name)}",
             remedy=remedy,
         )
+    if name not in federation.names:  # the coordinator only calls
+        return
+    if not _may_serve(certificate):
+        raise ConfigError(
+            "no peer would accept this process's certificate: it is not for a server",
+            detail="its extended key usage lacks serverAuth",
+            remedy="have it issued for server and client authentication ('vfl keys request', 'vfl keys sign')",
+        )
     needed = federation.server_name(name)
-    if name in federation.names and not _is_for_server(certificate, needed):
+    if not _is_for_server(certificate, needed):
         raise ConfigError(
             "the certificate lacks the server name by which callers know this party",
             detail=f"DNS name {needed}",
             remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
         )
+
+
+def _may_serve(certificate: x509.Certificate) -> bool:
+    """Without the extension a certificate is for any purpose (RFC 5280, section 4.2.1.12)."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
 
 
 def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
@@ -51,3 +71,35 @@ def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
     except x509.ExtensionNotFound:
         return False
     return server_name in names.get_values_for_type(x509.DNSName)
+
+
+def read_tls_file(path: Path, key: str) -> bytes:
+    """The content of the file that ``tls.KEY`` names.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"the TLS file 'tls.{key}' cannot be read",
+            detail=str(error),
+            remedy=f"correct tls.{key}, or the file's permissions",
+        ) from None
+
+
+def parse_chain(content: bytes, path: Path) -> tuple[x509.Certificate, ...]:
+    """A process's own certificate and the intermediate ones after it.
+
+    Raises:
+        ConfigError: it is not a PEM certificate.
+    """
+    try:
+        return tuple(certificates_from_pem(content))
+    except ValueError as error:
+        raise ConfigError(
+            "the TLS file 'tls.certificate' is not a PEM certificate",
+            detail=f"{path}: {error}",
+            remedy="correct tls.certificate",
+        ) from None

@@ -57,7 +57,8 @@ class Issuer:
 
     def revoke_itself(self) -> None:
         assert self.root is not None
-        self.revoked.write_bytes(self.root.revoke([self.authority.certificate]))
+        earlier = x509.load_pem_x509_crl(self.revoked.read_bytes())
+        self.revoked.write_bytes(self.root.revoke([self.authority.certificate], earlier))
 
     @property
     def own(self) -> Path:
