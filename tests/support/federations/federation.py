@@ -93,6 +93,7 @@ class Federation:
             self._write_table(name)
             seed = hashlib.sha256(name.encode()).hexdigest()
             self.path(name, "private_seed").write_text(seed, encoding="ascii")
+            self.path(name, "private_seed").chmod(0o600)
         return self
 
     def _write_table(self, name: str) -> None:

@@ -94,6 +94,7 @@ class Issuer:
         begins: timedelta = timedelta(minutes=-5),
         lasts: timedelta = timedelta(days=1),
         self_signed: bool = False,
+        usage: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH),
     ) -> x509.Certificate:
         roles = {"hub": Role.COORDINATOR, "bank": Role.ACTIVE}
         owner = Owner(federation, name, roles.get(name, Role.PASSIVE))
@@ -107,7 +108,6 @@ class Issuer:
             *(x509.UniformResourceIdentifier(uri) for uri in ((owner.identity,) if identities is None else identities)),
             x509.DNSName(server_name or f"{name}.{federation}.vfl.internal"),
         ]
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         begin = datetime.now(UTC) + begins
         return (
             x509.CertificateBuilder()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from support.logs import captured_logs
 from support.wire.certificates import Issuer
 
@@ -95,6 +96,10 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
     assert "chmod 600" in caught.value.remedy
 
 
+def test_the_coordinators_certificate_need_not_be_for_a_server(issuer, federation):
+    Credentials(issuer.files("hub", usage=(ExtendedKeyUsageOID.CLIENT_AUTH,)), federation, "hub")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -108,6 +113,8 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
         ({"identities": (BANK, "spiffe://demo/party/shop")}, "2 identities"),
         ({"identities": ("spiffe://demo/party/nobody",)}, "no member of this federation"),
         ({"server_name": "bank.example"}, "lacks the server name"),
+        ({"usage": (ExtendedKeyUsageOID.CLIENT_AUTH,)}, "not for a server"),
+        ({"usage": (ExtendedKeyUsageOID.SERVER_AUTH,)}, "not issued by a CA"),
         ({"key": ed25519.Ed25519PrivateKey.generate()}, "key type is not supported"),
         ({"key": ec.generate_private_key(ec.SECP521R1())}, "key type is not supported"),
         ({"key": rsa.generate_private_key(65537, 1024)}, "key type is not supported"),  # noqa: S505  # weak on purpose

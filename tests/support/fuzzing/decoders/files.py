@@ -91,7 +91,9 @@ def coordinator_toml(data: bytes) -> None:
 @fuzz_target(lambda: [b"00" * 32 + b"\n", b"0g" * 32, b"ab" * 31])
 def private_seed(data: bytes) -> None:
     """The file of the private training seed."""
-    load_private_seed(file_with("private_seed", data))
+    path = file_with("private_seed", data)
+    path.chmod(0o600)
+    load_private_seed(path)
 
 
 # --- audit logs ---
