@@ -47,13 +47,6 @@ def check_own_certificate(
             detail="its extended key usage lacks serverAuth",
             remedy="have it issued for server and client authentication ('vfl keys request', 'vfl keys sign')",
         )
-    needed = federation.server_name(name)
-    if not _is_for_server(certificate, needed):
-        raise ConfigError(
-            "the certificate lacks the server name by which callers know this party",
-            detail=f"DNS name {needed}",
-            remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
-        )
 
 
 def _may_serve(certificate: x509.Certificate) -> bool:
@@ -63,14 +56,6 @@ def _may_serve(certificate: x509.Certificate) -> bool:
     except x509.ExtensionNotFound:
         return True
     return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
-
-
-def _is_for_server(certificate: x509.Certificate, server_name: str) -> bool:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    return server_name in names.get_values_for_type(x509.DNSName)
 
 
 def read_tls_file(path: Path, key: str) -> bytes:

@@ -10,8 +10,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from vfl.configuration.federation import FederationConfig
+from vfl.configuration.federation import FederationConfig, identity_parts, party_server_name
 from vfl.errors import AccessDenied, ConfigError
+from vfl.ids import Role
 from vfl.pki.keyfiles import is_usable
 from vfl.pki.parsing import authorities_from_pem
 from vfl.pki.profile import claims_of, fingerprint
@@ -104,8 +105,11 @@ class Trust:
             CertificateRefused: a check fails.
         """
         self.check_now(certificate)
-        for authority in self.path(certificate, tuple(intermediates)):
+        path = self.path(certificate, tuple(intermediates))
+        for authority in path:
             self._check_authority(authority)
+        if any(map(_is_limited, path)):
+            _check_coordinators_name(certificate)
 
     def path(
         self, certificate: x509.Certificate, intermediates: tuple[x509.Certificate, ...]
@@ -185,6 +189,14 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
     if name not in federation.members:
         raise _refused(Refusal.UNKNOWN_MEMBER, "the certificate is for no member of this federation", shown)
     role = federation.members[name]
+    if name in federation.names and federation.server_name(name) not in claims.dns_names:
+        # Otherwise a CA whose DNS names are limited to one party could issue a certificate for another one's identity.
+        raise CertificateRefused(
+            Refusal.IDENTITY,
+            "the certificate lacks the server name of its party",
+            detail=f"{shown}; DNS name {federation.server_name(name)}",
+            remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
+        )
     if role not in claims.roles:
         stated = ", ".join(claims.roles) or "none"
         raise _refused(
@@ -193,6 +205,28 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
     if not is_usable(certificate.public_key()):
         raise _refused(Refusal.UNUSABLE_KEY, "the certificate's key type is not supported", shown)
     return name
+
+
+def _is_limited(authority: x509.Certificate) -> bool:
+    try:
+        return bool(authority.extensions.get_extension_for_class(x509.NameConstraints))
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _check_coordinators_name(certificate: x509.Certificate) -> None:
+    """A coordinator's certificate needs no DNS name, unless it comes from a CA that is limited to certain ones.
+
+    Such a limit would not hold for a certificate without any.
+    """
+    claims = claims_of(certificate)
+    needed = {party_server_name(*parts) for parts in map(identity_parts, claims.identities) if parts}
+    if Role.COORDINATOR in claims.roles and not needed <= set(claims.dns_names):
+        raise _refused(
+            Refusal.IDENTITY,
+            "the coordinator's certificate comes from a CA with name constraints and lacks its server name",
+            ", ".join((*claims.identities, *claims.dns_names)),
+        )
 
 
 def _refused(reason: Refusal, summary: str, detail: str) -> CertificateRefused:
