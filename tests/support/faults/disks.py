@@ -109,7 +109,8 @@ def measured(cell: Cell, folder: Path) -> Outcome:
             _until(lambda: progress() > 20_000, STARTS_WITHIN, f"{cell}: the first steps", processes)
             _break(cell, disk)
             since, before = time.monotonic(), progress()
-            enough = before + 60_000  # bytes of the other party's audit log: some steps and checkpoints
+            # Bytes of the other party's audit log: some steps and checkpoints. The model is saved at the very end.
+            enough = before + (1 << 30 if cell.sink == "model" else 60_000)
             _until(lambda: progress() > enough or len(processes.ended()) == 3, ACTS_WITHIN, f"{cell}", processes)
             goes_on = len(processes.ended()) < 3 and progress() > enough
             seconds = time.monotonic() - since
