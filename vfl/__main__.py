@@ -32,8 +32,8 @@ def main() -> None:
     try:
         app(prog_name="vfl")
     finally:
-        # As it ends, Python looks through all objects of all imported libraries for garbage: with torch a second, and on
-        # a busy machine more than a service manager waits.
+        # As it ends, Python looks through all objects of all libraries for garbage. With torch this takes a second, and
+        # on a busy machine more than a service manager waits.
         gc.disable()
         gc.freeze()
 

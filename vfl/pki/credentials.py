@@ -97,8 +97,7 @@ class Credentials:
         self._refused_lists: bytes | None = None
         self._stamp = self._stamp_of_files()
         self._loaded = self._load()
-        # A typed passphrase is also used for renewed keys. Nobody is asked for another one: a prompt would stop the
-        # event loop, and with it the party.
+        # A typed passphrase is also used for renewed keys. A prompt for another one would stop the event loop.
         self._source = replace(self._source, typed=self.passphrase, may_ask=False)
 
     # --- use ---
@@ -199,8 +198,7 @@ class Credentials:
 
     def _load_key(self) -> PrivateKey:
         content = read_private(self.files.key, "the TLS file 'tls.key'")
-        key, passphrase = parse_private_key(content, self.files.key, self._source)
-        self.passphrase = passphrase
+        key, self.passphrase = parse_private_key(content, self.files.key, self._source)
         return key
 
     def _check(self, loaded: _Loaded) -> None:

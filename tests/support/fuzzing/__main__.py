@@ -106,6 +106,7 @@ def _fuzz(result: Result, options: argparse.Namespace, scratch: Path) -> None:
         "max_total_time": options.seconds,
         "seed": options.seed,
         "timeout": options.timeout,
+        "report_slow_units": options.timeout,
         "rss_limit_mb": options.memory_mb,
         "max_len": target.max_bytes,
         "artifact_prefix": f"{folder}/",
