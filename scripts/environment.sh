@@ -21,7 +21,7 @@ find_python() {
 
 make_environment() {
   local python wanted
-  wanted=$(cat pyproject.toml constraints.txt | cksum)
+  wanted=$(cat pyproject.toml constraints.txt requirements.lock | cksum)
   if [[ -f .venv/vfl-made-from && $(<.venv/vfl-made-from) == "$wanted" ]]; then
     return
   fi
@@ -30,7 +30,9 @@ make_environment() {
   echo "making .venv with $("$python" --version) ..." >&2
   "$python" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+  # Every other file must have one of the hashes in requirements.lock. The package itself is built with what came so.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
   echo "$wanted" > .venv/vfl-made-from
 }
 

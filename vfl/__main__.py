@@ -1,6 +1,7 @@
 """``python -m vfl`` and the ``vfl`` command."""
 
 import contextlib
+import gc
 import os
 import signal
 from types import FrameType
@@ -28,7 +29,13 @@ def main() -> None:
     require_tls_1_3()
     from vfl.cli.main import app
 
-    app(prog_name="vfl")
+    try:
+        app(prog_name="vfl")
+    finally:
+        # As it ends, Python looks through all objects of all libraries for garbage. With torch this takes a second, and
+        # on a busy machine more than a service manager waits.
+        gc.disable()
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from vfl.job.digests import job_digest
 from vfl.messages import MESSAGE_TYPES, Message, Protection
 from vfl.party.config import load_party
 from vfl.pki.credentials import Credentials
-from vfl.pki.throwaway import make_federation_certificates
+from vfl.pki.issuing.throwaway import make_federation_certificates
 
 ROOT = Path(__file__).parents[2]
 MODULES = {

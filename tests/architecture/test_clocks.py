@@ -21,7 +21,7 @@ ALLOWED = {
     "vfl/privacy/ledger/release.py": "time of a release",
     "vfl/run_records/rows.py": "time of an event",
     "vfl/run_records/store.py": "time of an event",
-    "vfl/pki/authority.py": "validity of a certificate that is issued",
+    "vfl/pki/issuing/authority.py": "validity of a certificate that is issued",
     "vfl/pki/trust.py": "validity of a certificate; 'current_time' for those who ask",
 }
 CURRENT_TIME_USERS = {

@@ -15,6 +15,7 @@ from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.job.callbacks import Callback
 from vfl.job.config import load_job_setup
+from vfl.pki.newest_lists import NewestLists
 
 
 def train(
@@ -58,7 +59,7 @@ async def coordinate(
     job, federation, _ = load_job_setup(job_file)
     own = coordinator_settings(job_file, coordinator_file)
     options = replace(options, audit=own.audit, runs=None if options.count_only else own.runs, job_file=job_file)
-    async with coordinator_network(federation, own.tls) as network:
+    async with coordinator_network(federation, own.tls, NewestLists(own.newest_lists)) as network:
         return Run(await run_job(job, federation, network, options, stopping))
 
 

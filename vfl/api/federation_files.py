@@ -23,7 +23,8 @@ from vfl.ids import Role
 from vfl.job.config import load_job_setup
 from vfl.models.custom import load_factory
 from vfl.party.config import load_party
-from vfl.pki.throwaway import make_federation_certificates
+from vfl.pki.issuing.throwaway import make_federation_certificates
+from vfl.runtime.durable_files import make_directories
 
 COORDINATOR = "coordinator"
 
@@ -86,7 +87,7 @@ def write_federation(
     federation = loopback_federation(name, names)
     validated(federation, FederationConfig, "the federation")
     for member in (*names, COORDINATOR):
-        (folder / member).mkdir(parents=True, exist_ok=True)
+        make_directories(folder / member)
     certificates = _certificates(folder / "certificates", name, names)
     write_toml(folder / "federation.toml", federation)
     write_toml(folder / "job.toml", {**content, "federation": "federation.toml"})

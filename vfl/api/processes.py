@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from vfl.api.federation_files import COORDINATOR, FederationFiles
+from vfl.runtime.private_files import private_log
 
 GRACE_SECONDS = 10.0
 """How long processes may take to stop by themselves before they are killed."""
@@ -75,7 +76,7 @@ class FederationProcesses:
     def _start(self, name: str, arguments: list[str], *, on_terminal: bool = False) -> None:
         log: IO[bytes] | None = None
         if not on_terminal:
-            log = self.log(name).open("ab")
+            log = os.fdopen(private_log(self.log(name)), "ab")
             self._logs.append(log)
         # A session of its own keeps the terminal's Ctrl-C from reaching all processes at once.
         self._running[name] = subprocess.Popen(  # noqa: S603  # our own command

@@ -81,7 +81,7 @@ class LogFile:
 def drop_cut_record(path: Path) -> None:
     """Remove the incomplete last record of an earlier log, and log that. A log that is still written is left alone."""
     try:
-        with path.open("r+b") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = file.seek(0, os.SEEK_END)
             start = file.seek(max(0, size - MAX_LINE_BYTES))

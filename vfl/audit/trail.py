@@ -7,7 +7,7 @@ seconds.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from vfl.errors import AuditError, ProtocolError, VflError
 from vfl.ids import RUN_NAME, Role
 from vfl.job.config import JobConfig
 from vfl.job.digests import job_digest
+from vfl.runtime.durable_files import make_directories
 from vfl.runtime.logs import get_logger
 from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PACKAGE_VERSION
@@ -32,6 +33,7 @@ _log = get_logger("vfl.audit")
 EARLY_RECORDS = 256
 """Messages remembered from before their run was prepared here: as many as the inbox holds."""
 _SAME_NAME = 1000
+_ANY_RUN = ""
 
 
 class AuditConfig(Configuration):
@@ -96,18 +98,22 @@ class AuditTrail:
     Args:
         directory: created when the first run is opened.
         terms: what the log says about the job.
+
+    Attributes:
+        path: of the file; None before a run is opened.
+        run: whose messages are recorded; None before a run is opened.
     """
 
     def __init__(self, directory: Path, terms: Terms) -> None:
         self._directory = directory
         self._terms = terms
         self._early: deque[tuple[str, MessageRecord]] = deque(maxlen=EARLY_RECORDS)
-        self._dropped = 0
+        self._dropped: Counter[str] = Counter()
         self._chain = Chain()
-        self._run: str | None = None
         self._file: LogFile | None = None
         self._bytes = dict.fromkeys(Direction, 0)
         self.path: Path | None = None
+        self.run: str | None = None
 
     def open(self, run: str, attempt: int) -> None:
         """Begin the log of a run; messages that came for it earlier are written first.
@@ -128,7 +134,7 @@ class AuditTrail:
             self._file, self._chain, self._bytes = None, Chain(), dict.fromkeys(Direction, 0)
             raise
         self._early.clear()
-        self._run = run
+        self.run = run
 
     def knows(self, run: str) -> bool:
         """Whether there is a log of a run, written by this process or one before it."""
@@ -138,7 +144,7 @@ class AuditTrail:
         if not RUN_NAME.fullmatch(run):
             raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directories(self._directory)
             for number in range(1, _SAME_NAME):
                 suffix = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
                 path = self._directory / f"{run}.{self._terms.party}{suffix}.jsonl"
@@ -159,11 +165,22 @@ class AuditTrail:
         Raises:
             AuditError: it cannot be written; then the message must not leave or be used.
         """
-        if self._run is None:
-            self._dropped += len(self._early) == EARLY_RECORDS
+        if self.run is None:
+            if len(self._early) == EARLY_RECORDS:
+                self._count_dropped(self._early[0][1].key.run)
             self._early.append((_now(), crossing))
-        elif crossing.key.run == self._run:
+        elif crossing.key.run == self.run:
             self._write_crossing(_now(), crossing)
+
+    def _count_dropped(self, run: str) -> None:
+        """Count a message that is no longer remembered, for its run; what exceeds as many runs, for any run."""
+        self._dropped[run if run in self._dropped or len(self._dropped) < EARLY_RECORDS else _ANY_RUN] += 1
+
+    def forget(self, run: str) -> None:
+        """A run is another job's: what was remembered of it is not this log's."""
+        self._dropped.pop(run, None)
+        if any(crossing.key.run == run for _, crossing in self._early):
+            self._early = deque((each for each in self._early if each[1].key.run != run), maxlen=EARLY_RECORDS)
 
     def _write_crossing(self, time: str, crossing: MessageRecord) -> None:
         batch = crossing.batch
@@ -209,7 +226,7 @@ class AuditTrail:
                 records=self._chain.records,
                 bytes_sent=self._bytes[Direction.SENT],
                 bytes_received=self._bytes[Direction.RECEIVED],
-                dropped=self._dropped,
+                dropped=self._dropped[self.run or _ANY_RUN] + self._dropped[_ANY_RUN],
             )
             self._file.sync()
         finally:
@@ -234,8 +251,14 @@ class AuditTrails:
 
     def record(self, crossing: MessageRecord) -> None:
         """See ``Recorder``."""
+        owner = next((trail for trail in self._trails if trail.run == crossing.key.run), None)
+        if owner is not None:
+            owner.record(crossing)
         for trail in self._trails:
-            trail.record(crossing)
+            if owner is None:  # nobody knows yet whose run it is
+                trail.record(crossing)
+            elif trail.run is None:
+                trail.forget(crossing.key.run)
 
 
 def _now() -> str:

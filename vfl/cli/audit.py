@@ -21,6 +21,7 @@ from vfl.cli.failures import reported
 from vfl.errors import AuditError
 from vfl.messages import Protection
 from vfl.runtime.foreign_text import printable
+from vfl.runtime.private_files import write_report
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50
@@ -177,7 +178,7 @@ def _flow_data(flow: Flow) -> dict[str, Any]:
 
 def _write_json(path: Path, content: object) -> None:
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_report(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise AuditError("the summary cannot be written", detail=f"{path}: {error}", remedy="correct --json") from error
 

@@ -15,6 +15,7 @@ from vfl.job.config import load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
 from vfl.party.self_checks import check_table
 from vfl.pki.credentials import load_credentials
+from vfl.pki.newest_lists import NewestLists
 
 
 class Kind(StrEnum):
@@ -77,12 +78,13 @@ def _check_job(path: Path) -> str:
 def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
-    party_credentials(setup)
+    party_credentials(setup, looks_only=True)
     return f"party '{setup.name}', {setup.entry.role}, {check_table(setup)}, job '{setup.job.name}': valid"
 
 
 def _check_coordinator(path: Path, others: Sequence[Path]) -> str:
-    tls = load_toml(path, CoordinatorConfig).tls
+    settings = load_toml(path, CoordinatorConfig)
+    tls = settings.tls
     federation = _federation_for(path, others)
     if federation is None:
         if tls is None:
@@ -92,7 +94,8 @@ def _check_coordinator(path: Path, others: Sequence[Path]) -> str:
             detail=f"there is no job.toml or federation.toml in the folder of {path} or the one above",
             remedy="name federation.toml or job.toml in the same command",
         )
-    load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
+    lists = NewestLists(settings.newest_lists, changes=False)
+    load_credentials(tls, federation, federation.coordinator, file="coordinator.toml", newest_lists=lists)
     return f"coordinator settings, federation '{federation.name}': valid"
 
 

@@ -18,6 +18,7 @@ from vfl.messages import Check, Diagnose, Finding
 from vfl.party.config import PartySetup, check_acceptable, load_party
 from vfl.party.self_checks import check_port, note_credentials, note_table
 from vfl.pki.credentials import Credentials
+from vfl.pki.newest_lists import NewestLists
 from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import ask_diagnosis
 from vfl.transport.relay.tunnel import dialled_endpoint
@@ -37,7 +38,9 @@ async def diagnose_party(file: Path) -> list[Finding]:
         return notes.findings
     notes = FindingLog(setup.name, setup.name)
     _note_acceptable(notes, setup)
-    credentials = note_credentials(notes, setup.config.tls, setup.federation, setup.name, file="party.toml")
+    lists = NewestLists(setup.config.newest_lists, changes=False)
+    tls = setup.config.tls
+    credentials = note_credentials(notes, tls, setup.federation, setup.name, file="party.toml", newest_lists=lists)
     note_table(notes, setup)
     if _cannot_connect(credentials, setup.federation):
         return notes.findings
@@ -54,14 +57,15 @@ async def diagnose_job(file: Path, settings: Callable[[], CoordinatorConfig]) ->
     notes = FindingLog(_HERE, _HERE)
     try:
         job, federation, _ = load_job_setup(file)
-        tls = settings().tls
+        own = settings()
     except VflError as error:
         notes.failed_here(Check.FILES, error)
         return notes.findings
     name = federation.coordinator
     notes = FindingLog(name, name)
     notes.ok(Check.FILES, f"job '{job.name}' and federation '{federation.name}' are valid")
-    credentials = note_credentials(notes, tls, federation, name, file="coordinator.toml")
+    lists = NewestLists(own.newest_lists, changes=False)
+    credentials = note_credentials(notes, own.tls, federation, name, file="coordinator.toml", newest_lists=lists)
     if _cannot_connect(credentials, federation):
         return notes.findings
     return [*notes.findings, *await _from_coordinator(_standpoint(name, job, federation, credentials))]

@@ -14,6 +14,7 @@ from rich.text import Text
 from vfl.errors import ConfigError
 from vfl.messages import Finding, Verdict
 from vfl.runtime.foreign_text import printable_lines
+from vfl.runtime.private_files import write_report
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 
@@ -50,6 +51,6 @@ def write_findings(findings: list[Finding], code: int, path: Path) -> None:
     """
     content = {"exit_code": code, "findings": [asdict(finding) for finding in findings]}
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_report(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ConfigError("the findings cannot be written", detail=str(error), remedy="correct --json") from None

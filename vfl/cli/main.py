@@ -20,6 +20,7 @@ from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
+from vfl.runtime.private_files import write_report
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _check_writable(report: Path) -> None:
 
 def _write_report(outcome: RunResult, file: Path) -> None:
     try:
-        file.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
+        write_report(file, json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
             "the run is finished, and its report cannot be written",

@@ -233,6 +233,12 @@ def party_identity(federation: str, name: str) -> str:
     return f"spiffe://{federation}/party/{name}"
 
 
+def identity_parts(identity: str) -> tuple[str, str] | None:
+    """Federation and name in a URI that ``party_identity`` made; None for any other."""
+    federation, separator, name = identity.removeprefix("spiffe://").partition("/party/")
+    return (federation, name) if separator and party_identity(federation, name) == identity else None
+
+
 def party_server_name(federation: str, name: str) -> str:
     """The DNS name derived from an identity. It never needs to resolve: it is the SNI, and TLS checks it."""
     return f"{name}.{federation}.{SERVER_DOMAIN}"

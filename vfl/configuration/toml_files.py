@@ -14,6 +14,11 @@ from vfl.errors import ConfigError
 
 MAX_CHARACTERS = 2**20
 MAX_LINE = 4096
+MAX_DOTS = 32
+"""In a line. ``tomllib`` takes time and memory in proportion to the square of the number of parts of a dotted key."""
+MAX_LISTED = 20
+"""Problems listed in one error. Finding the nearest known key takes a fraction of a millisecond for each."""
+_MAX_COMPARED = 64
 _DIRECTORY = "directory"
 
 
@@ -70,11 +75,13 @@ def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, d
     try:
         return model.model_validate(content, context={_DIRECTORY: directory})
     except ValidationError as error:
-        problems = [_explain(model, problem) for problem in error.errors(include_url=False, include_input=False)]
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        problems = [_explain(model, problem) for problem in found[:MAX_LISTED]]
         listed = "\n".join(f"  {what}" for what, _ in problems)
+        more = f"\n  and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
         raise ConfigError(
-            f"a configuration file is not valid: {len(problems)} problem(s)",
-            detail=f"{source}:\n{listed}",
+            f"a configuration file is not valid: {len(found)} problem(s)",
+            detail=f"{source}:\n{listed}{more}",
             remedy="; ".join(dict.fromkeys(remedy for _, remedy in problems)),
         ) from None
 
@@ -134,17 +141,25 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _bounded(path: Path) -> str:
-    """The text of a file, with a bound on its length and on the length of its lines.
+    """The text of a file, with bounds on its length, the length of its lines, and the parts of a dotted key.
 
-    For a key of n dotted parts, which must be on one line, ``tomllib`` uses memory proportional to n^2.
+    Such a key must be on one line.
     """
     with path.open(encoding="utf-8") as file:
         text = file.read(MAX_CHARACTERS + 1)
-    if len(text) > MAX_CHARACTERS or max(map(len, text.split("\n"))) > MAX_LINE:
+    lines = text.split("\n")
+    if len(text) > MAX_CHARACTERS or max(map(len, lines)) > MAX_LINE:
         raise ConfigError(
             f"a configuration file is longer than {MAX_CHARACTERS} characters, or has a line longer than {MAX_LINE}",
             detail=str(path),
             remedy="break long lines: split an array over several lines, or turn an inline table into a table",
+        )
+    dotted = next((number for number, line in enumerate(lines, 1) if line.count(".") > MAX_DOTS), None)
+    if dotted is not None:
+        raise ConfigError(
+            f"a configuration file has a line with more than {MAX_DOTS} dots",
+            detail=f"{path}, line {dotted}",
+            remedy="split an array over several lines; a key has a few parts at most",
         )
     return text
 
@@ -173,9 +188,9 @@ def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[str, s
     if problem["type"] == "extra_forbidden":
         table = _table_at(model, location[:-1])
         known = _keys(table) if table else []
-        nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
+        nearest = difflib.get_close_matches(str(location[-1])[:_MAX_COMPARED], known, n=1)
         hint = f"write '{nearest[0]}'" if nearest else f"use one of: {', '.join(known)}"
-        return f"{key}: unknown key", hint
+        return f"{key[:MAX_LINE]}: unknown key", hint
     if problem["type"] == "missing":
         return f"{key}: missing", f"add the key '{_field_of(location)}'"
     message = problem["msg"].removeprefix("Value error, ")

@@ -7,6 +7,7 @@ from pathlib import Path
 from vfl.audit.trail import AuditConfig
 from vfl.configuration.federation import TlsFiles
 from vfl.configuration.toml_files import Configuration
+from vfl.pki.newest_lists import FILE_NAME
 from vfl.run_records.store import RunsConfig
 
 
@@ -21,6 +22,11 @@ class CoordinatorConfig(Configuration):
     tls: TlsFiles | None = None
     audit: AuditConfig = AuditConfig()
     runs: RunsConfig = RunsConfig()
+
+    @property
+    def newest_lists(self) -> Path:
+        """File beside the record of runs that says which revocation lists were in force."""
+        return self.runs.database.with_name(FILE_NAME)
 
 
 def coordinator_beside(job: Path) -> CoordinatorConfig:

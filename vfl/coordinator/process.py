@@ -19,7 +19,9 @@ from vfl.errors import CheckpointError, JobAborted, MismatchError, VflError
 from vfl.job.callbacks import Callback, Callbacks
 from vfl.job.config import JobConfig
 from vfl.job.digests import differing_tables, job_digest
-from vfl.pki.credentials import load_credentials, watched
+from vfl.pki.credentials import load_credentials
+from vfl.pki.expiry import watched
+from vfl.pki.newest_lists import NewestLists
 from vfl.run_records.journal import RunJournal
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import RunsConfig, RunStore
@@ -55,13 +57,20 @@ class RunOptions:
 
 
 @contextlib.asynccontextmanager
-async def coordinator_network(federation: FederationConfig, tls: TlsFiles | None) -> AsyncIterator[Network]:
+async def coordinator_network(
+    federation: FederationConfig, tls: TlsFiles | None, newest_lists: NewestLists | None = None
+) -> AsyncIterator[Network]:
     """The coordinator's gRPC network to the parties.
+
+    Args:
+        newest_lists: which revocation lists it has used before.
 
     Raises:
         ConfigError: certificate files are missing or invalid.
     """
-    credentials = load_credentials(tls, federation, federation.coordinator, file="coordinator.toml")
+    credentials = load_credentials(
+        tls, federation, federation.coordinator, file="coordinator.toml", newest_lists=newest_lists
+    )
     async with watched(credentials):
         yield GrpcNetwork(federation, credentials)
 

@@ -68,7 +68,7 @@ async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Fin
         attempt = await try_connection(endpoint, peer, own.credentials, own.name)
         _note_connection(notes, attempt, via)
         if attempt.certificate is not None and own.credentials is not None:
-            _note_certificate(notes, attempt.certificate, own.credentials)
+            _note_certificate(notes, attempt.certificate, attempt.intermediates, own.credentials)
         if attempt.obstacle is None:
             await _ask(notes, own, endpoint)
     return notes.findings
@@ -90,22 +90,30 @@ def _note_connection(notes: FindingLog, attempt: Attempt, via: str | None) -> No
     notes.problem(stop.check, stop.summary, side=side, remedy=stop.remedy, code=stop.code)
 
 
-def _note_certificate(notes: FindingLog, certificate: x509.Certificate, credentials: Credentials) -> None:
-    peer = notes.target
+def _note_certificate(
+    notes: FindingLog,
+    certificate: x509.Certificate,
+    intermediates: tuple[x509.Certificate, ...],
+    credentials: Credentials,
+) -> None:
+    """Note whether a certificate is the party's, and whether it and every CA above it is valid and not revoked."""
+    peer, trust = notes.target, credentials.trust
     try:
         if (owner := member_of(certificate, credentials.federation)) != peer:
             raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate belongs to {owner}")
         check_server(certificate, credentials.federation.server_name(peer))
-        credentials.trust.check_now(certificate)
+        trust.check_chain(certificate, intermediates)
     except CertificateRefused as error:
         notes.failed(Check.CERTIFICATE, error, side=peer)
         return
-    days = f"{(certificate.not_valid_after_utc - current_time()).days} days left"
-    if credentials.ends_soon(certificate):
+    first, *above = sorted((certificate, *trust.path(certificate, intermediates)), key=lambda x: x.not_valid_after_utc)
+    days = f"{(first.not_valid_after_utc - current_time()).days} days left"
+    if credentials.ends_soon(first):
+        whose = "the certificate" if first == certificate else "a CA above the certificate"
         remedy = "renew it ('vfl keys sign'); a running process reloads it automatically"
-        notes.warning(Check.CERTIFICATE, f"the certificate of {peer} expires soon: {days}", side=peer, remedy=remedy)
+        notes.warning(Check.CERTIFICATE, f"{whose} of {peer} expires soon: {days}", side=peer, remedy=remedy)
     else:
-        notes.ok(Check.CERTIFICATE, days)
+        notes.ok(Check.CERTIFICATE, f"{days}; {len(above)} CA(s) above it checked")
 
 
 async def _ask(notes: FindingLog, own: Prober, endpoint: str) -> None:

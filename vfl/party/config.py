@@ -26,6 +26,7 @@ from vfl.job.tables import OptimizerConfig
 from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
+from vfl.pki.newest_lists import FILE_NAME, NewestLists
 from vfl.privacy.ledger.ledger import DisclosureLedger
 
 
@@ -84,6 +85,11 @@ class PartyConfig(Configuration):
     def ledger_anchor(self) -> Path:
         """File beside the private seed that says in which state the ledger must be."""
         return self.private_seed.with_name("ledger_anchor")
+
+    @property
+    def newest_lists(self) -> Path:
+        """File beside the private seed that says which revocation lists were in force."""
+        return self.private_seed.with_name(FILE_NAME)
 
     def open_ledger(self) -> DisclosureLedger:
         """This party's disclosure ledger, created on first use.
@@ -274,10 +280,14 @@ def _check_device(config: PartyConfig) -> None:
         ) from error
 
 
-def party_credentials(setup: PartySetup) -> Credentials | None:
+def party_credentials(setup: PartySetup, *, looks_only: bool = False) -> Credentials | None:
     """The party's credentials, required unless the federation sets ``insecure-loopback``.
+
+    Args:
+        looks_only: remember no revocation list that was not in force before.
 
     Raises:
         ConfigError: certificate files are missing or invalid.
     """
-    return load_credentials(setup.config.tls, setup.federation, setup.name, file="party.toml")
+    lists = NewestLists(setup.config.newest_lists, changes=not looks_only)
+    return load_credentials(setup.config.tls, setup.federation, setup.name, file="party.toml", newest_lists=lists)

@@ -6,7 +6,8 @@ import secrets
 from pathlib import Path
 
 from vfl.errors import ConfigError
-from vfl.runtime.durable_files import flush, write_file
+from vfl.pki.keyfiles import read_private
+from vfl.runtime.durable_files import flush, make_directories, write_file
 
 SEED_BYTES = 32
 
@@ -18,13 +19,13 @@ def load_private_seed(path: Path) -> bytes:
     the same job at the same parties reproduces the same weights (ADR 0006).
 
     Raises:
-        ConfigError: the file exists but contains no valid seed, or cannot be written.
+        ConfigError: the file exists but contains no valid seed, others may read it, or it cannot be written.
     """
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directories(path.absolute().parent)
             _make(path)
-        seed = bytes.fromhex(path.read_text(encoding="ascii"))
+        seed = bytes.fromhex(read_private(path, "the private seed file").decode("ascii"))
     except (OSError, ValueError) as error:
         raise _unusable(f"{path}: {error}") from error
     if len(seed) != SEED_BYTES:

@@ -22,7 +22,7 @@ from vfl.party.config import PartySetup, check_acceptable, check_together, party
 from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter
 from vfl.party.service.stopping import StopReason
-from vfl.pki.credentials import watched
+from vfl.pki.expiry import watched
 from vfl.runtime.background import together
 from vfl.runtime.logs import get_logger
 from vfl.transport.channels import Network, PartyEnd

@@ -14,9 +14,11 @@ from vfl.errors import ListenError, VflError
 from vfl.messages import Check, Finding
 from vfl.party.config import PartySetup
 from vfl.pki.credentials import Credentials, load_credentials
-from vfl.pki.trust import current_time
+from vfl.pki.newest_lists import NewestLists
+from vfl.pki.trust import current_time, is_stale
 
 _REPORTED_BY_PROCESS = (Check.VERSION, Check.JOB, Check.STATE)
+_NO_LIST = "add its list to tls.revoked; that of an intermediate CA also needs the CA itself in tls.ca"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognized, not listened on
 
 
@@ -42,11 +44,22 @@ def note_table(notes: FindingLog, setup: PartySetup) -> None:
 
 
 def note_credentials(
-    notes: FindingLog, files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
+    notes: FindingLog,
+    files: TlsFiles | None,
+    federation: FederationConfig,
+    name: str,
+    *,
+    file: str,
+    newest_lists: NewestLists | None = None,
 ) -> Credentials | None:
-    """Note whether peers will accept this member's certificate, for how long, and which revocation lists it has."""
+    """Note whether peers will accept this member's certificate, for how long, and which revocation lists are in force.
+
+    Args:
+        file: where the TLS files are configured.
+        newest_lists: which revocation lists this member has used before.
+    """
     try:
-        credentials = load_credentials(files, federation, name, file=file)
+        credentials = load_credentials(files, federation, name, file=file, newest_lists=newest_lists)
     except VflError as error:
         notes.failed_here(Check.CERTIFICATE, error)
         return None
@@ -60,7 +73,8 @@ def note_credentials(
 
 
 def _note_expiry(notes: FindingLog, credentials: Credentials) -> None:
-    shown = (("own certificate", credentials.certificate), *(("CA", ca) for ca in credentials.trust.authorities))
+    authorities = (("CA", ca) for ca in _authorities(credentials))
+    shown = (("own certificate", credentials.certificate), *authorities)
     for what, certificate in shown:
         text = f"{what}: {_days(certificate)} days left"
         if credentials.ends_soon(certificate):
@@ -74,17 +88,28 @@ def _days(certificate: x509.Certificate) -> int:
     return (certificate.not_valid_after_utc - current_time()).days
 
 
+def _authorities(credentials: Credentials) -> list[x509.Certificate]:
+    """The CAs above this member's own certificate, then the others in ``tls.ca``."""
+    trust = credentials.trust
+    return list(dict.fromkeys((*trust.path(credentials.certificate, credentials.intermediates), *trust.authorities)))
+
+
 def _note_revocation(notes: FindingLog, credentials: Credentials) -> None:
-    if stale := credentials.trust.stale_lists():
-        issuers = ", ".join(each.issuer.rfc4514_string() for each in stale)
-        remedy = "get a new one from the CA ('vfl keys revoke' writes it)"
-        notes.warning(Check.REVOCATION, f"a revocation list is stale: {issuers}", side=notes.source, remedy=remedy)
+    trust = credentials.trust
+    if not trust.lists:
+        notes.ok(Check.REVOCATION, "no revocation list: no certificate is treated as revoked")
         return
-    count = len(credentials.trust.lists)
-    notes.ok(
-        Check.REVOCATION,
-        f"{count} revocation list(s)" if count else "no revocation list: no certificate is treated as revoked",
-    )
+    for authority in _authorities(credentials):
+        name, revoked = authority.subject.rfc4514_string(), trust.list_of(authority)
+        remedy = "get a new one from the CA ('vfl keys revoke' writes it)"
+        if revoked is None:
+            what = f"no revocation list of {name}: nothing that it issued is treated as revoked"
+            notes.warning(Check.REVOCATION, what, side=notes.source, remedy=_NO_LIST)
+        elif is_stale(revoked):
+            what = f"the revocation list of {name} is stale: {revoked.described()}"
+            notes.warning(Check.REVOCATION, what, side=notes.source, remedy=remedy)
+        else:
+            notes.ok(Check.REVOCATION, f"in force for {name}: {revoked.described()}")
 
 
 async def check_port(own: Prober, listen: str) -> list[Finding]:

@@ -5,10 +5,7 @@ All files are checked when they are read, because gRPC reports a bad file only a
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,17 +17,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.errors import ConfigError
 from vfl.pki.keyfiles import PassphraseSource, PrivateKey, parse_private_key, read_private
-from vfl.pki.own_certificate import check_own_certificate
-from vfl.pki.parsing import certificates_from_pem
+from vfl.pki.newest_lists import NewestLists
+from vfl.pki.own_certificate import check_own_certificate, parse_chain, read_tls_file
 from vfl.pki.profile import fingerprint
+from vfl.pki.revocation import Mark, check_not_older, newest
 from vfl.pki.statements import Signature, Statement, sign, verify
 from vfl.pki.trust import Trust, current_time, parse_trust
-from vfl.runtime.background import start
 from vfl.runtime.logs import get_logger
 
 _log = get_logger(__name__)
-
-EXPIRY_CHECK_SECONDS = 24 * 3600.0
 
 Chain = tuple[x509.Certificate, ...]
 """A certificate, followed by intermediate ones."""
@@ -53,10 +48,16 @@ class _Loaded:
     """The content of all files at one point in time."""
 
     ca: bytes
+    revoked: bytes | None
     chain: tuple[x509.Certificate, ...]
     chain_pem: bytes
     key: PrivateKey
     trust: Trust
+
+    def is_as(self, other: _Loaded) -> bool:
+        """Whether the files say the same."""
+        same_files = (self.ca, self.revoked, self.chain_pem) == (other.ca, other.revoked, other.chain_pem)
+        return same_files and self.key.public_key() == other.key.public_key()
 
     @property
     def key_pem(self) -> bytes:
@@ -71,6 +72,7 @@ class Credentials:
         files: the PEM files of the process.
         federation: the members.
         name: name of this party, or of the coordinator.
+        newest_lists: which revocation lists this member has used before; None to remember that only in this process.
 
     Attributes:
         generation: increases whenever changed files are loaded; replace connections of an older generation.
@@ -83,7 +85,9 @@ class Credentials:
             not belong together, so that no peer would accept them.
     """
 
-    def __init__(self, files: TlsFiles, federation: FederationConfig, name: str) -> None:
+    def __init__(
+        self, files: TlsFiles, federation: FederationConfig, name: str, newest_lists: NewestLists | None = None
+    ) -> None:
         self.files = files
         self.federation = federation
         self.name = name
@@ -92,8 +96,13 @@ class Credentials:
         self._source = PassphraseSource(files.passphrase_file, files.passphrase_env)
         self.passphrase: bytes | None = None
         self._lock = threading.Lock()  # gRPC requests a server's files in its own threads
+        self._newest_lists = newest_lists
+        self._marks: dict[str, Mark] = newest_lists.read() if newest_lists else {}
+        self._refused_lists: bytes | None = None
         self._stamp = self._stamp_of_files()
         self._loaded = self._load()
+        # A typed passphrase is also used for renewed keys. A prompt for another one would stop the event loop.
+        self._source = replace(self._source, typed=self.passphrase, may_ask=False)
 
     # --- use ---
 
@@ -131,11 +140,14 @@ class Credentials:
             if stamp == self._stamp:
                 return
             self._stamp = stamp
+            before = self._loaded
             try:
-                self._loaded = self._load()
+                self._loaded = self._load(before)
             except ConfigError as error:
                 # Certificate and key are two files, which do not match between the two renames of a renewal.
                 _log.warning("changed certificate files are not used", reason=str(error))
+                return
+            if self._loaded.is_as(before):
                 return
             self.generation += 1
             _log.info("certificate files reloaded", certificate=fingerprint(self._loaded.chain[0]))
@@ -147,21 +159,50 @@ class Credentials:
         files = self.files
         return [path for path in (files.ca, files.certificate, files.key, files.revoked) if path is not None]
 
-    def _load(self) -> _Loaded:
+    def _load(self, before: _Loaded | None = None) -> _Loaded:
         files = self.files
-        ca, chain_pem = _read(files.ca, "ca"), _read(files.certificate, "certificate")
-        revoked = _read(files.revoked, "revoked") if files.revoked else None
-        trust = parse_trust(ca, revoked, files.ca)
-        chain = _parse_chain(chain_pem, files.certificate)
-        loaded = _Loaded(ca, chain, chain_pem, self._load_key(), trust)
+        ca, chain_pem = read_tls_file(files.ca, "ca"), read_tls_file(files.certificate, "certificate")
+        revoked, trust = self._load_trust(ca, before)
+        chain = parse_chain(chain_pem, files.certificate)
+        loaded = _Loaded(ca, revoked, chain, chain_pem, self._load_key(), trust)
         self._check(loaded)
+        self._remember(trust)
         return loaded
+
+    def _load_trust(self, ca: bytes, before: _Loaded | None) -> tuple[bytes | None, Trust]:
+        """CAs and lists. Lists that are refused leave the previous ones in force, and do not hold up a renewal."""
+        revoked: bytes | None = None
+        try:
+            revoked = read_tls_file(self.files.revoked, "revoked") if self.files.revoked else None
+            return revoked, self._checked_trust(ca, revoked)
+        except ConfigError as error:
+            if before is None:
+                raise
+            trust = self._checked_trust(ca, before.revoked)
+            if revoked is None or revoked != self._refused_lists:
+                _log.warning(
+                    "changed revocation lists are not used; the previous ones stay in force", reason=str(error)
+                )
+            self._refused_lists = revoked
+            return before.revoked, trust
+
+    def _checked_trust(self, ca: bytes, revoked: bytes | None) -> Trust:
+        trust = parse_trust(ca, revoked, self.files.ca)
+        remembered = str(self._newest_lists.path) if self._newest_lists else ""
+        check_not_older(trust.lists, self._marks, trust.authorities, remembered)
+        return trust
+
+    def _remember(self, trust: Trust) -> None:
+        """Remember which lists are in force, once they are."""
+        marks = newest(self._marks, trust.lists)
+        if marks != self._marks:
+            self._marks = marks
+            if self._newest_lists:
+                self._newest_lists.remember(marks)
 
     def _load_key(self) -> PrivateKey:
         content = read_private(self.files.key, "the TLS file 'tls.key'")
         key, self.passphrase = parse_private_key(content, self.files.key, self._source)
-        # A typed passphrase is also used for renewed keys, when nobody is there to type it again.
-        self._source = replace(self._source, typed=self.passphrase)
         return key
 
     def _check(self, loaded: _Loaded) -> None:
@@ -181,52 +222,25 @@ class Credentials:
         """This process's own certificate."""
         return self._loaded.chain[0]
 
+    @property
+    def intermediates(self) -> tuple[x509.Certificate, ...]:
+        """What this process presents besides its own certificate."""
+        return self._loaded.chain[1:]
+
     def ends_soon(self, certificate: x509.Certificate) -> bool:
         """Whether a certificate is close enough to its expiry that it should be renewed (``tls.warn_days``)."""
         left = certificate.not_valid_after_utc - current_time()
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return left < min(timedelta(days=self.files.warn_days), life / 3)
 
-    def warn_of_expiry(self) -> None:
-        """Log a warning for each certificate that expires soon and for each stale revocation list."""
-        loaded, now = self._loaded, current_time()
-        for what, certificate in (("own", loaded.chain[0]), *(("CA", ca) for ca in loaded.trust.authorities)):
-            if self.ends_soon(certificate):
-                _log.warning(
-                    "a certificate expires soon; renew it",
-                    whose=what,
-                    subject=certificate.subject.rfc4514_string(),
-                    days_left=(certificate.not_valid_after_utc - now).days,
-                    until=str(certificate.not_valid_after_utc),
-                )
-        for revoked in loaded.trust.stale_lists():
-            _log.warning(
-                "a revocation list is stale; get a new one from the CA",
-                issuer=revoked.issuer.rfc4514_string(),
-                due=str(revoked.next_update_utc),
-            )
-
-    async def watch_expiry(self, every: float = EXPIRY_CHECK_SECONDS) -> None:
-        """Warn about expiry now and once a day, until canceled."""
-        while True:
-            self.refresh()
-            self.warn_of_expiry()
-            await asyncio.sleep(every)
-
-
-@contextlib.asynccontextmanager
-async def watched(credentials: Credentials | None) -> AsyncIterator[None]:
-    """Warn about expiry at the start and once a day while the context is active."""
-    task = start(credentials.watch_expiry()) if credentials else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-
 
 def load_credentials(
-    files: TlsFiles | None, federation: FederationConfig, name: str, *, file: str
+    files: TlsFiles | None,
+    federation: FederationConfig,
+    name: str,
+    *,
+    file: str,
+    newest_lists: NewestLists | None = None,
 ) -> Credentials | None:
     """Credentials of a party or of the coordinator; None if the federation uses ``insecure-loopback``.
 
@@ -248,7 +262,7 @@ def load_credentials(
             detail=f"{file}: [tls]",
             remedy=f"set tls.ca, tls.certificate and tls.key in {file}",
         )
-    return Credentials(files, federation, name)
+    return Credentials(files, federation, name, newest_lists)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -257,25 +271,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read(path: Path, key: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"the TLS file 'tls.{key}' cannot be read",
-            detail=str(error),
-            remedy=f"correct tls.{key}, or the file's permissions",
-        ) from None
-
-
-def _parse_chain(content: bytes, path: Path) -> tuple[x509.Certificate, ...]:
-    try:
-        return tuple(certificates_from_pem(content))
-    except ValueError as error:
-        raise ConfigError(
-            "the TLS file 'tls.certificate' is not a PEM certificate",
-            detail=f"{path}: {error}",
-            remedy="correct tls.certificate",
-        ) from None

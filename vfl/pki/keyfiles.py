@@ -27,12 +27,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 class PassphraseSource:
     """Where a passphrase comes from: a file, an environment variable, or the terminal; never the command line.
 
-    ``typed`` is a passphrase that was entered earlier.
+    Attributes:
+        typed: a passphrase that was entered earlier.
+        may_ask: whether to prompt at the terminal. A process that serves others must not: it would stop until somebody
+            types.
     """
 
     file: Path | None = None
     variable: str | None = None
     typed: bytes | None = field(default=None, repr=False)
+    may_ask: bool = True
 
     def stated(self) -> bytes | None:
         """The passphrase from the file or the variable, otherwise the one entered earlier, if any.
@@ -50,11 +54,11 @@ class PassphraseSource:
         """As ``stated``; if there is none, prompt at the terminal.
 
         Raises:
-            ConfigError: there is no terminal, or as ``stated``.
+            ConfigError: there is no terminal, or nobody may be asked, or as ``stated``.
         """
         if (stated := self.stated()) is not None:
             return stated
-        if not sys.stdin.isatty():
+        if not self.may_ask or not sys.stdin or not sys.stdin.isatty():
             raise ConfigError(
                 "a private key is encrypted and its passphrase is unknown",
                 remedy="supply it in a file or an environment variable (tls.passphrase_file, tls.passphrase_env)",
@@ -94,6 +98,8 @@ def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = No
         ) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def read_private(path: Path, what: str) -> bytes:

@@ -92,7 +92,7 @@ def list_from_pem(content: bytes) -> x509.CertificateRevocationList:
         revoked = x509.load_pem_x509_crl(content)
         _ = revoked.issuer, revoked.last_update_utc, revoked.next_update_utc, revoked.extensions
         for entry in revoked:
-            _ = entry.serial_number, entry.revocation_date_utc
+            _ = entry.serial_number, entry.revocation_date_utc, entry.extensions
     return revoked
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from vfl.configuration.federation import FederationConfig
+from vfl.configuration.federation import FederationConfig, identity_parts, party_server_name
 from vfl.errors import AccessDenied, ConfigError
+from vfl.ids import Role
 from vfl.pki.keyfiles import is_usable
-from vfl.pki.parsing import authorities_from_pem, list_from_pem
+from vfl.pki.parsing import authorities_from_pem
 from vfl.pki.profile import claims_of, fingerprint
+from vfl.pki.revocation import RevocationList, authority_key, parse_lists
 
 _KNOWN_PATHS = 64
 """Paths remembered, because every call is checked: a few for each member."""
-_CRL_PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 
 class Refusal(StrEnum):
@@ -57,17 +56,17 @@ class Trust:
 
     Attributes:
         authorities: the CAs; certificates issued by any of them are trusted.
-        lists: their revocation lists.
+        lists: their revocation lists, one for each CA at most.
     """
 
-    def __init__(
-        self, authorities: Sequence[x509.Certificate], lists: Sequence[x509.CertificateRevocationList] = ()
-    ) -> None:
+    def __init__(self, authorities: Sequence[x509.Certificate], lists: Sequence[RevocationList] = ()) -> None:
         self.authorities = tuple(authorities)
         self.lists = tuple(lists)
         self._store = Store(list(self.authorities))
         self._paths: dict[tuple[x509.Certificate, tuple[x509.Certificate, ...]], tuple[x509.Certificate, ...]] = {}
-        self._revoked = {(crl.issuer.public_bytes(), entry.serial_number) for crl in lists for entry in crl}
+        self._revoked = {
+            (each.content.issuer.public_bytes(), entry.serial_number) for each in lists for entry in each.content
+        }
 
     def check_now(self, certificate: x509.Certificate) -> None:
         """Check what can change during a connection: validity and revocation.
@@ -109,13 +108,20 @@ class Trust:
             CertificateRefused: a check fails.
         """
         self.check_now(certificate)
-        for authority in self._path(certificate, tuple(intermediates)):
+        path = self.path(certificate, tuple(intermediates))
+        for authority in path:
             self._check_authority(authority)
+        if any(map(_is_limited, path)):
+            _check_coordinators_name(certificate)
 
-    def _path(
+    def path(
         self, certificate: x509.Certificate, intermediates: tuple[x509.Certificate, ...]
     ) -> tuple[x509.Certificate, ...]:
-        """The CAs above a certificate, as its signatures show. Only what ``check_now`` checks can change later."""
+        """The CAs above a certificate, as its signatures show. Only what ``check_now`` checks can change later.
+
+        Raises:
+            CertificateRefused: none of the CAs in ``tls.ca`` issued it.
+        """
         known = self._paths.get((certificate, intermediates))
         if known is not None:
             return known
@@ -147,10 +153,20 @@ class Trust:
                 remedy="have a certificate issued by another CA of the federation",
             ) from None
 
-    def stale_lists(self) -> list[x509.CertificateRevocationList]:
+    def list_of(self, authority: x509.Certificate) -> RevocationList | None:
+        """The list in force of what a CA has revoked; None if there is none, and then nothing that it issued is."""
+        wanted = authority_key(authority)
+        return next((each for each in self.lists if authority_key(each.authority) == wanted), None)
+
+    def stale_lists(self) -> list[RevocationList]:
         """Revocation lists that should have been replaced by now."""
-        now = current_time()
-        return [each for each in self.lists if each.next_update_utc is not None and each.next_update_utc < now]
+        return [each for each in self.lists if is_stale(each)]
+
+
+def is_stale(revoked: RevocationList) -> bool:
+    """Whether a revocation list should have been replaced by now."""
+    due = revoked.content.next_update_utc
+    return due is not None and due < current_time()
 
 
 def current_time() -> datetime:
@@ -176,6 +192,14 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
     if name not in federation.members:
         raise _refused(Refusal.UNKNOWN_MEMBER, "the certificate is for no member of this federation", shown)
     role = federation.members[name]
+    if name in federation.names and federation.server_name(name) not in claims.dns_names:
+        # Otherwise a CA whose DNS names are limited to one party could issue a certificate for another one's identity.
+        raise CertificateRefused(
+            Refusal.IDENTITY,
+            "the certificate lacks the server name of its party",
+            detail=f"{shown}; DNS name {federation.server_name(name)}",
+            remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",
+        )
     if role not in claims.roles:
         stated = ", ".join(claims.roles) or "none"
         raise _refused(
@@ -184,6 +208,28 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
     if not is_usable(certificate.public_key()):
         raise _refused(Refusal.UNUSABLE_KEY, "the certificate's key type is not supported", shown)
     return name
+
+
+def _is_limited(authority: x509.Certificate) -> bool:
+    try:
+        return bool(authority.extensions.get_extension_for_class(x509.NameConstraints))
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _check_coordinators_name(certificate: x509.Certificate) -> None:
+    """A coordinator's certificate needs no DNS name, unless it comes from a CA that is limited to certain ones.
+
+    Such a limit would not hold for a certificate without any.
+    """
+    claims = claims_of(certificate)
+    needed = {party_server_name(*parts) for parts in map(identity_parts, claims.identities) if parts}
+    if Role.COORDINATOR in claims.roles and not needed <= set(claims.dns_names):
+        raise _refused(
+            Refusal.IDENTITY,
+            "the coordinator's certificate comes from a CA with name constraints and lacks its server name",
+            ", ".join((*claims.identities, *claims.dns_names)),
+        )
 
 
 def _refused(reason: Refusal, summary: str, detail: str) -> CertificateRefused:
@@ -195,8 +241,8 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
     """The CAs and revocation lists in two PEM files.
 
     Raises:
-        ConfigError: a file contains none or a malformed one, a certificate is not a CA's, or a list is not signed by
-            one of the CAs.
+        ConfigError: a file contains none or a malformed one, a certificate is not a CA's, or a list is refused
+            (``parse_lists``).
     """
     try:
         authorities = authorities_from_pem(ca)
@@ -213,7 +259,7 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
                 detail=f"{where}: {authority.subject.rfc4514_string()}",
                 remedy="keep only CA certificates in tls.ca; a party whose certificate is there can pose as anybody",
             )
-    lists = [] if revoked is None else [_parse_list(pem, authorities) for pem in _split_lists(revoked)]
+    lists = [] if revoked is None else parse_lists(revoked, authorities)
     return Trust(authorities, lists)
 
 
@@ -221,39 +267,4 @@ def _may_sign(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
-        return False
-
-
-def _split_lists(content: bytes) -> list[bytes]:
-    found = _CRL_PATTERN.findall(content)
-    if not found:
-        raise ConfigError(
-            "the TLS file 'tls.revoked' contains no PEM revocation list",
-            remedy="get the revocation list from the CA again ('vfl keys revoke' writes it), in PEM",
-        )
-    return list(found)
-
-
-def _parse_list(pem: bytes, authorities: Sequence[x509.Certificate]) -> x509.CertificateRevocationList:
-    try:
-        revoked = list_from_pem(pem)
-        if any(revoked.issuer == ca.subject and _signed(revoked, ca) for ca in authorities):
-            return revoked
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            "the TLS file 'tls.revoked' contains a malformed revocation list",
-            detail=str(error),
-            remedy="get the revocation list from the CA again",
-        ) from None
-    raise ConfigError(
-        "a revocation list is not signed by a CA in tls.ca",
-        detail=f"issuer {revoked.issuer.rfc4514_string()}",
-        remedy="correct tls.revoked, or add the CA that signed the list to tls.ca",
-    )
-
-
-def _signed(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    try:
-        return revoked.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # other types raise TypeError
-    except TypeError:
         return False

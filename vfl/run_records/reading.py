@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from vfl.errors import ConfigError
 from vfl.run_records.rows import CommittedCheckpoint, EpochRecord, Event, Row, RunRecord, RunState, StepRecord
 from vfl.run_records.schema import create_or_check, readable
+from vfl.runtime.durable_files import make_directories
 
 RecordT = TypeVar("RecordT")
 
@@ -137,5 +138,5 @@ class RunReader:
 
 def _make_file(path: Path) -> None:
     """Create the file with mode 0600; SQLite gives its other files the same mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(path.absolute().parent)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

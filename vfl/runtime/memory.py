@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import resource
@@ -19,6 +20,19 @@ def peak_memory_bytes() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that this process may still take without swapping or being killed; None where the system does not say."""
+    found = []
+    with contextlib.suppress(OSError, IndexError):
+        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+        found.append(1024 * int(re.findall(r"^MemAvailable:\s*(\d+) kB", meminfo, re.MULTILINE)[0]))
+    with contextlib.suppress(OSError, ValueError):  # "max": the group has no limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        found.append(max(0, limit - used))
+    return min(found, default=None)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8

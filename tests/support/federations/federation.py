@@ -27,7 +27,7 @@ from support.federations.preloaded import Forked
 from support.federations.preloaded import start as start_preloaded
 from vfl.ids import Role
 from vfl.interact.fixed_point import center
-from vfl.pki.throwaway import make_federation_certificates
+from vfl.pki.issuing.throwaway import make_federation_certificates
 
 ACTIVE, COORDINATOR = "bank", "coordinator"
 ID_PREFIX = "customer-"
@@ -102,6 +102,7 @@ class Federation:
             self._write_table(name)
             seed = hashlib.sha256(name.encode()).hexdigest()
             self.path(name, "private_seed").write_text(seed, encoding="ascii")
+            self.path(name, "private_seed").chmod(0o600)
         return self
 
     def _write_table(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""One target under atheris (libFuzzer), in a process of its own: ``... support.fuzzing.guided TARGET FOLDER OPTIONS``.
+"""One target under atheris (libFuzzer), in a process of its own: ``... guided TARGET FOLDER EVERY OPTIONS``.
 
 vfl is instrumented as it is imported, so that inputs which reach new code are kept and changed further.
 """
@@ -6,6 +6,7 @@ vfl is instrumented as it is imported, so that inputs which reach new code are k
 from __future__ import annotations
 
 import hashlib
+import itertools
 import resource
 import sys
 import tracemalloc
@@ -20,13 +21,16 @@ HEADROOM = 2**30
 
 def main() -> None:
     """Run one target with libFuzzer's own options; an input that fails is kept in the folder."""
-    name, folder = sys.argv.pop(1), Path(sys.argv.pop(1))
+    name, folder, every = sys.argv.pop(1), Path(sys.argv.pop(1)), int(sys.argv.pop(1))
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=["vfl"]):
         from support.fuzzing.targets import TARGETS
-    target = TARGETS[name]
+    target, count = TARGETS[name], itertools.count()
 
     def check(data: bytes) -> None:
+        traced = next(count) % every == 0
+        if traced != tracemalloc.is_tracing():
+            tracemalloc.start() if traced else tracemalloc.stop()
         try:
             target.check(data)
         except BaseException:
@@ -35,9 +39,8 @@ def main() -> None:
             raise
 
     for seed in target.seeds:  # what is made once and kept is not counted
-        check(seed)
+        target.check(seed)
     _limit_memory()
-    tracemalloc.start()
     atheris.Setup(sys.argv, check)
     atheris.Fuzz()
 

@@ -8,6 +8,7 @@ from support.fuzzing.decoders import (
     files,
     messages,
     recovery,
+    replies,
     tables,
 )
 from support.fuzzing.registry import TARGETS
@@ -21,5 +22,6 @@ __all__ = [
     "files",
     "messages",
     "recovery",
+    "replies",
     "tables",
 ]

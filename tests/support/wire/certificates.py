@@ -14,8 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vfl.configuration.federation import TlsFiles
 from vfl.ids import Role
-from vfl.pki.authority import Authority
 from vfl.pki.credentials import Credentials
+from vfl.pki.issuing.authority import Authority
 from vfl.pki.keyfiles import new_private_key, write_private_key
 from vfl.pki.profile import Owner
 
@@ -57,7 +57,8 @@ class Issuer:
 
     def revoke_itself(self) -> None:
         assert self.root is not None
-        self.revoked.write_bytes(self.root.revoke([self.authority.certificate]))
+        earlier = x509.load_pem_x509_crl(self.revoked.read_bytes())
+        self.revoked.write_bytes(self.root.revoke([self.authority.certificate], earlier))
 
     @property
     def own(self) -> Path:

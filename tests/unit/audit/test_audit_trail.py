@@ -15,7 +15,7 @@ from support.logs import captured_logs
 
 from vfl import messages as m
 from vfl.audit.log import Crossed, read_lines
-from vfl.audit.trail import EARLY_RECORDS, AuditTrail, Terms
+from vfl.audit.trail import EARLY_RECORDS, AuditTrail, AuditTrails, Terms
 from vfl.audit.verify import verify
 from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.errors import AuditError, DataError, ProtocolError, RemoteError
@@ -225,3 +225,48 @@ def test_the_default_directory_is_beside_the_file(federation, tmp_path):
     assert setup.config.audit.directory == federation.path(CLINIC, "audit")
     assert coordinator_beside(tmp_path / "job.toml").audit.directory == tmp_path / "audit"
     assert CoordinatorConfig().tls is None
+
+
+def test_an_idle_log_counts_nothing_of_another_job(tmp_path, terms):
+    trails, busy, idle = AuditTrails(), AuditTrail(tmp_path / "busy", terms), AuditTrail(tmp_path / "idle", terms)
+    trails.add(idle)
+    trails.add(busy)
+    own = replace(CROSSING, kind="own", key=StepKey("job-2", 0, 0))
+    trails.record(own)
+    for number in range(EARLY_RECORDS // 8):  # as before many runs are prepared, one after the other
+        trails.record(replace(CROSSING, key=StepKey(f"job-1-{number}", 0, 0)))
+    busy.open("job-1", 0)
+    for _ in range(EARLY_RECORDS + 10):
+        trails.record(CROSSING)
+    idle.open("job-2", 0)
+    for trail in (idle, busy):
+        trail.close(None)
+    assert [line.record.kind for line in lines(idle) if isinstance(line.record, Crossed)] == ["own"]
+    assert verify(lines(idle)).closed.dropped == 0
+    assert verify(lines(busy)).closed.records == EARLY_RECORDS + 11
+    assert not any(crossing.key.run == "job-1" for _, crossing in idle._early)
+
+
+def test_messages_that_many_runs_drop_are_counted_in_bounded_memory(trail):
+    for number in range(3 * EARLY_RECORDS):
+        trail.record(replace(CROSSING, key=StepKey(f"job-{number}", 0, 0)))
+    assert len(trail._dropped) <= EARLY_RECORDS + 1
+    trail.open("job-0", 0)
+    trail.close(None)
+    assert verify(lines(trail)).closed.dropped == 1 + 2 * EARLY_RECORDS - EARLY_RECORDS
+
+
+def test_the_folder_is_private_and_a_link_in_it_is_not_followed(tmp_path, terms):
+    victim = tmp_path / "victim"
+    victim.write_text("whole line\nand more", encoding="ascii")
+    trail = AuditTrail(tmp_path / "logs" / "audit", terms)
+    trail.open("job-1", 0)
+    trail.close(None)
+    assert stat.S_IMODE(trail.path.parent.stat().st_mode) == 0o700
+    trail.path.unlink()
+    trail.path.symlink_to(victim)
+    again = AuditTrail(tmp_path / "logs" / "audit", terms)
+    again.open("job-1", 0)
+    again.close(None)
+    assert again.path.name == "job-1.clinic.2.jsonl"
+    assert victim.read_text(encoding="ascii") == "whole line\nand more"

@@ -86,7 +86,7 @@ def test_revoking_is_seen_by_everybody(file, ca):
     (issued,) = (ca / "issued").glob("shop-*.crt")
     assert "has been revoked" in keys("show", bank.certificate, "--ca", ca / "ca.crt", "--federation", file,
                                       "--revoked", ca / "revoked.crl", code=2)  # fmt: skip
-    assert len(others.trust.lists[0]) == 1
+    assert len(others.trust.lists[0].content) == 1
     assert "2 certificate(s) revoked" in keys("revoke", issued, "--ca", ca)
 
 

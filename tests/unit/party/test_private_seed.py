@@ -41,6 +41,7 @@ def test_a_seed_is_there_whole_or_not_at_all(tmp_path, monkeypatch, flushed):
 def test_a_file_that_holds_no_seed_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "private_seed"
     path.write_text(content, encoding="utf-8")
+    path.chmod(0o600)
     with pytest.raises(ConfigError, match="the private seed file cannot be used") as raised:
         load_private_seed(path)
     assert str(path) in raised.value.detail
@@ -54,3 +55,15 @@ def test_a_seed_that_cannot_be_written_is_an_error_of_the_configuration(tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="the private seed file cannot be used"):
         load_private_seed(tmp_path / "file" / "private_seed")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o602])
+def test_a_seed_that_others_can_read_or_change_is_refused(tmp_path, mode):
+    path = tmp_path / "private_seed"
+    seed = load_private_seed(path)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="can be read or changed by users other than its owner") as raised:
+        load_private_seed(path)
+    assert "chmod 600" in raised.value.remedy
+    path.chmod(0o600)
+    assert load_private_seed(path) == seed

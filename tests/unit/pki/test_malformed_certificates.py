@@ -11,8 +11,8 @@ from support.wire.certificates import Unchecked
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.pki.authority import Authority, make_request
-from vfl.pki.authority_folder import read_chain, read_request, revoke_in
+from vfl.pki.issuing.authority import Authority, make_request
+from vfl.pki.issuing.authority_folder import read_chain, read_request, revoke_in
 from vfl.pki.keyfiles import new_private_key
 from vfl.pki.profile import Owner
 from vfl.pki.statements import Signature, Statement

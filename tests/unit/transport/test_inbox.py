@@ -293,3 +293,23 @@ def test_steps_in_order_take_constant_memory():
         compact.add(step)
     assert compact._starts == [0]
     assert compact._ends == [999]
+
+
+async def test_a_stored_failure_does_not_grow_with_each_message_that_it_refuses(inbox, share):
+    failure = ModelError("the output is not finite")
+    inbox.fail("job-1", failure)
+
+    def frames():
+        count, trace = 0, failure.__traceback__
+        while trace is not None:
+            count, trace = count + 1, trace.tb_next
+        return count
+
+    lengths = []
+    for step in range(50):
+        with pytest.raises(ModelError):
+            inbox.put(*share(step=step % 2))
+        with pytest.raises(ModelError):
+            await take(inbox, share()[0])
+        lengths.append(frames())
+    assert lengths[0] == lengths[-1]

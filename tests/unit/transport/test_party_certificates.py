@@ -11,9 +11,10 @@ from support.wire.certificates import Issuer
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.pki.credentials import Credentials, watched
+from vfl.pki.credentials import Credentials
+from vfl.pki.expiry import warn_of_expiry, watch_expiry, watched
+from vfl.pki.issuing.throwaway import make_federation_certificates
 from vfl.pki.keyfiles import PassphraseSource
-from vfl.pki.throwaway import make_federation_certificates
 from vfl.transport.tls.credentials import server_credentials
 
 BANK = "spiffe://demo/party/bank"
@@ -96,6 +97,10 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
     assert "chmod 600" in caught.value.remedy
 
 
+def test_the_coordinators_certificate_need_not_be_for_a_server(issuer, federation):
+    Credentials(issuer.files("hub", usage=(ExtendedKeyUsageOID.CLIENT_AUTH,)), federation, "hub")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -113,6 +118,7 @@ def test_a_key_that_others_can_read_or_change_is_refused(files, federation, mode
         ({"common_name": "bank.demo.vfl.internal", "role": "active"}, "lacks the server name"),
         ({"usage": (ExtendedKeyUsageOID.CLIENT_AUTH,)}, "is not for servers"),
         ({"authority": True}, "is a CA's"),
+        ({"usage": (ExtendedKeyUsageOID.SERVER_AUTH,)}, "not issued by a CA"),
         ({"key": ed25519.Ed25519PrivateKey.generate()}, "key type is not supported"),
         ({"key": ec.generate_private_key(ec.SECP521R1())}, "key type is not supported"),
         ({"key": rsa.generate_private_key(65537, 1024)}, "key type is not supported"),  # noqa: S505  # weak on purpose
@@ -198,7 +204,7 @@ def test_a_passphrase_file_that_others_can_read_is_refused(tmp_path):
 def test_a_fresh_certificate_is_not_warned_of(issuer, federation, days):
     credentials = Credentials(issuer.files("bank", lasts=timedelta(days=days)), federation, "bank")
     with captured_logs() as logs:
-        credentials.warn_of_expiry()
+        warn_of_expiry(credentials)
     assert logs == []
 
 
@@ -209,7 +215,7 @@ def test_a_fresh_certificate_is_not_warned_of(issuer, federation, days):
 def test_a_certificate_that_ends_soon_is_warned_of(issuer, federation, begins, lasts):
     credentials = Credentials(issuer.files("bank", begins=begins, lasts=lasts), federation, "bank")
     with captured_logs() as logs:
-        credentials.warn_of_expiry()
+        warn_of_expiry(credentials)
     assert [(entry["event"], entry["whose"], entry["days_left"]) for entry in logs] == [
         ("a certificate expires soon; renew it", "own", 24 if lasts.days > 1 else 0)
     ]
@@ -218,7 +224,7 @@ def test_a_certificate_that_ends_soon_is_warned_of(issuer, federation, begins, l
 async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, federation, monkeypatch):
     files = issuer.files("bank", begins=timedelta(hours=-20), lasts=timedelta(days=1))
     credentials = Credentials(files, federation, "bank")
-    monkeypatch.setattr(Credentials.watch_expiry, "__defaults__", (0.01,))
+    monkeypatch.setattr(watch_expiry, "__defaults__", (0.01,))
     with captured_logs() as logs:
         async with watched(credentials):
             await asyncio.sleep(0.2)
@@ -229,11 +235,11 @@ async def test_expiry_is_looked_at_at_the_start_and_again_and_again(issuer, fede
 
 def test_a_stale_revocation_list_is_warned_of(tmp_path, federation, monkeypatch):
     issuer = Issuer.make(tmp_path / "ca")
-    monkeypatch.setattr("vfl.pki.authority.LIST_DAYS", -1 / 1440)
+    monkeypatch.setattr("vfl.pki.issuing.authority.LIST_DAYS", -1 / 1440)
     files = issuer.files("bank")
     issuer.revoke(issuer.files("shop"))
     with captured_logs() as logs:
-        Credentials(files, federation, "bank").warn_of_expiry()
+        warn_of_expiry(Credentials(files, federation, "bank"))
     assert [entry["event"] for entry in logs] == ["a revocation list is stale; get a new one from the CA"]
 
 

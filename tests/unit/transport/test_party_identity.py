@@ -12,7 +12,7 @@ from support.wire.certificates import Issuer
 
 from vfl import messages as m
 from vfl.errors import ConfigError, PeerUnreachable, RemoteError
-from vfl.pki.throwaway import make_federation_certificates
+from vfl.pki.issuing.throwaway import make_federation_certificates
 from vfl.pki.trust import CertificateRefused, current_time
 from vfl.transport.access import Access
 from vfl.transport.client import ControlClient, PeerClient
@@ -67,10 +67,16 @@ REFUSED_ON_CALL = {
     "two-identities": {"identities": (HUB, SHOP)},
     "unknown-member": {"identities": ("spiffe://demo/party/nobody",)},
     "longer-identity": {"identities": (f"{HUB}/x",)},
-    "wrong-member": {"identities": (SHOP,), "role": "passive"},
+    "wrong-member": {"identities": (SHOP,), "role": "passive", "server_name": "shop.demo.vfl.internal"},
+    "identity-without-its-name": {"identities": (SHOP,), "role": "passive"},
     "revoked": {},
 }
-REASONS = {"no-role": "wrong-role", "two-identities": "identity", "longer-identity": "unknown-member"}
+REASONS = {
+    "no-role": "wrong-role",
+    "two-identities": "identity",
+    "longer-identity": "unknown-member",
+    "identity-without-its-name": "identity",
+}
 
 
 @pytest.mark.parametrize("case", REFUSED_ON_CALL)

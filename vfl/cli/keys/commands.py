@@ -30,7 +30,7 @@ def ca(
     """Create a federation's CA. Keep ca.key away from party processes; give ca.crt and revoked.crl to everybody."""
     from vfl.cli.keys.output import new_passphrase, show_authority
     from vfl.configuration.federation import load_federation
-    from vfl.pki.authority_folder import write_authority
+    from vfl.pki.issuing.authority_folder import write_authority
 
     with reported():
         name = load_federation(federation).name
@@ -76,8 +76,8 @@ def sign(
     """Sign a party's request, as the CA, after checking name, role and federation and comparing the fingerprint."""
     from vfl.cli.keys.output import confirm_request, show_certificate, write_certificate
     from vfl.configuration.federation import load_federation
-    from vfl.pki.authority import check_request
-    from vfl.pki.authority_folder import load_authority, read_request
+    from vfl.pki.issuing.authority import check_request
+    from vfl.pki.issuing.authority_folder import load_authority, read_request
     from vfl.pki.keyfiles import PassphraseSource
 
     with reported():
@@ -120,7 +120,7 @@ def revoke(
 ) -> None:
     """Revoke certificates: add them to the CA's revocation list, revoked.crl, which every party then needs."""
     from vfl.cli.keys.output import show_list
-    from vfl.pki.authority_folder import load_authority, read_certificate, revoke_in
+    from vfl.pki.issuing.authority_folder import load_authority, read_certificate, revoke_in
     from vfl.pki.keyfiles import PassphraseSource
 
     with reported():

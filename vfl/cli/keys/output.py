@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.configuration.federation import FederationConfig, load_federation, parse_endpoint
 from vfl.errors import ConfigError
-from vfl.pki.authority import Authority, make_request
-from vfl.pki.authority_folder import (
+from vfl.pki.issuing.authority import Authority, make_request
+from vfl.pki.issuing.authority_folder import (
     CA_FILE,
     ISSUED_FOLDER,
     KEY_FILE,

@@ -1,4 +1,7 @@
-"""Saves each party's own part of a trained model in its own directory, as safetensors and JSON."""
+"""Saves each party's own part of a trained model in its own directory, as safetensors and JSON.
+
+It says as much as a checkpoint, so nobody else may read it: one folder of mode 0700 for each run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
 from vfl.party.learning.bottom import prefixed
 from vfl.party.roles.common import PartyContext
-from vfl.runtime.durable_files import flush
+from vfl.runtime.durable_files import flush, make_directories
+from vfl.runtime.private_files import private_folder
 
 if TYPE_CHECKING:
     from vfl.party.learning.top import TopTrainer
@@ -28,7 +32,7 @@ def make_output(directory: Path) -> None:
         ConfigError: the directory cannot be created or written to.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory)
     except OSError as error:
         raise _not_writable(str(error)) from error
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -78,36 +82,18 @@ def _save(
         **texts,
     }
     try:
-        _write_all(directory, files | {name: f"{text}\n".encode() for name, text in texts.items()})
+        with private_folder(directory) as folder:
+            folder.replace(files | {name: f"{text}\n".encode() for name, text in texts.items()})
+        flush(directory.parent)  # no party saves again once the coordinator has the reply
     except OSError as error:
         raise _not_writable(str(error)) from error
     return directory
-
-
-def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write drafts and rename them, so that no file is ever incomplete; existing files are replaced.
-
-    Everything is on disk when this returns: no party saves again once the coordinator has the reply.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    drafts = {name: directory / f".{name}.draft" for name in files}
-    try:
-        for name, content in files.items():
-            drafts[name].write_bytes(content)
-            flush(drafts[name])
-        for name, draft in drafts.items():
-            draft.replace(directory / name)
-        for changed in (directory, directory.parent):
-            flush(changed)
-    except OSError:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
-        raise
 
 
 def _not_writable(detail: str) -> ConfigError:
     return ConfigError(
         "the trained model cannot be saved",
         detail=detail,
-        remedy="make the directory named by 'output' in party.toml writable, and free disk space",
+        remedy="free disk space, and make the directory named by 'output' in party.toml writable; each run's folder "
+        "in it must be this user's own and no symbolic link",
     )

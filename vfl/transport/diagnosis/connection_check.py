@@ -56,11 +56,13 @@ class Attempt:
     Attributes:
         passed: the steps that succeeded, in order, with what was seen.
         certificate: the party's certificate; None without TLS, or if it was refused.
+        intermediates: what the party presented besides.
     """
 
     passed: dict[Check, str] = field(default_factory=dict)
     obstacle: ConnectionFailure | None = None
     certificate: x509.Certificate | None = None
+    intermediates: tuple[x509.Certificate, ...] = ()
 
 
 class _Stopped(Exception):
@@ -193,8 +195,9 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
     with _handshake_errors(server_name, peer, own):
         async with asyncio.timeout(STEP_SECONDS):
             await writer.start_tls(context, server_hostname=server_name)
-    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    shown, *others = _presented(writer.get_extra_info("ssl_object"))
     attempt.certificate = _readable(shown, peer)
+    attempt.intermediates = tuple(_readable(each, peer) for each in others)
     if not await _is_greeted(reader, peer):
         raise _Stopped(
             ConnectionFailure(
@@ -205,6 +208,15 @@ async def _try_handshake(streams: Streams, peer: str, credentials: Credentials, 
                 "'vfl keys show' of both certificates and of tls.ca at both ends",
             )
         )
+
+
+def _presented(connection: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the other end presented, its own first, in DER."""
+    inner: Any = getattr(connection, "_sslobj", None)  # before Python 3.13 only this has the chain
+    if inner is not None and hasattr(inner, "get_unverified_chain"):
+        return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in inner.get_unverified_chain()]
+    own = connection.getpeercert(binary_form=True)
+    return [own] if own else []
 
 
 def _readable(shown: bytes, peer: str) -> x509.Certificate:

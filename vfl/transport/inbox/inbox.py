@@ -97,7 +97,8 @@ class Inbox:
             return
         self._closed_attempts[run] = closed.attempt
         self._drop(closed.present)
-        closed.error = closed.error or JobAborted("the run is over at this party")
+        if closed.error is None:
+            closed.fail(JobAborted("the run is over at this party"))
         closed.wake_all()
 
     def fail(self, run: str, error: VflError) -> None:
@@ -105,7 +106,7 @@ class Inbox:
         failed = self._runs.get(run)
         if failed is None or failed.error is not None:
             return
-        failed.error = error
+        failed.fail(error)
         self._drop(failed.present)
         failed.wake_all()
 
@@ -154,8 +155,7 @@ class Inbox:
     def _put_open(self, run: OpenRun, address: Address, message: Message) -> None:
         if address.sender not in run.senders:
             raise ProtocolError("a message from a party that does not take part was refused", detail=str(address))
-        if run.error is not None:
-            raise run.error
+        run.raise_error()
         if not run.step <= address.key.step <= run.step + self.limits.steps_ahead:
             raise ProtocolError(
                 f"{address.sender} sent '{address.kind}' for step {address.key.step}, but the run is at {run.step}",
@@ -221,8 +221,7 @@ class Inbox:
         return run
 
     def _take_now(self, run: OpenRun, address: Address) -> Message | None:
-        if run.error is not None:
-            raise run.error
+        run.raise_error()
         message = run.take(address)
         if message is not None:
             self._room.leave(address.sender, message_bytes(message))

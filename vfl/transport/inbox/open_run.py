@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from vfl.errors import VflError
 from vfl.ids import Address
@@ -61,6 +62,19 @@ class OpenRun:
     _taken: dict[tuple[str, str, int], StepRanges] = field(default_factory=dict)
     error: VflError | None = None
     step: int = 0
+    _failed_at: TracebackType | None = None
+
+    def fail(self, error: VflError) -> None:
+        """Remember what the run failed with."""
+        self.error, self._failed_at = error, error.__traceback__
+
+    def raise_error(self) -> None:
+        """Raise what the run failed with, if it did.
+
+        Each time an exception is raised its stack trace gets longer, and a peer decides how often this one is.
+        """
+        if self.error is not None:
+            raise self.error.with_traceback(self._failed_at)
 
     def was_taken(self, address: Address) -> bool:
         """Whether the message at an address has arrived and was taken."""

@@ -6,12 +6,13 @@ import base64
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TextIO
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -21,17 +22,21 @@ from support.fuzzing.registry import fuzz_target
 from support.wire.certificates import Issuer
 from vfl.cli.keys.output import show_certificate
 from vfl.ids import Role
-from vfl.pki.authority import Authority, check_request, make_request
-from vfl.pki.authority_folder import read_chain, read_request, revoke_in
+from vfl.pki.issuing.authority import Authority, check_request, make_request
+from vfl.pki.issuing.authority_folder import read_chain, read_request, revoke_in
 from vfl.pki.keyfiles import PassphraseSource, new_private_key, parse_private_key
+from vfl.pki.newest_lists import NewestLists
 from vfl.pki.own_certificate import check_own_certificate
+from vfl.pki.parsing import list_from_pem
 from vfl.pki.profile import Owner
+from vfl.pki.revocation import Mark, RevocationList, check_full, check_not_older, newest
 from vfl.pki.statements import Signature, Statement
-from vfl.pki.trust import parse_trust
+from vfl.pki.trust import Trust, parse_trust
 from vfl.transport.access import Access
 
 STATEMENT = Statement("vfl/public-keys/1", "demo", JOB, 0, PASSIVE, (b"encryption key", b"agreement key"))
 MUTUAL = federation("mutual")
+_WEEK = timedelta(days=7)
 
 
 def pem(content: bytes, label: str) -> bytes:
@@ -92,6 +97,49 @@ def trust_files(data: bytes) -> None:
     trust.stale_lists()
     chain = read_chain(credentials(PASSIVE).files.certificate)
     check_own_certificate(chain, MUTUAL, trust, PASSIVE)
+
+
+def _list_files() -> Iterator[bytes]:
+    """Lists with what real CAs put in them, and with what is refused."""
+    name, now = _authority().certificate.subject, datetime.now(UTC)
+    for extension in (x509.DeltaCRLIndicator(1), x509.IssuerAlternativeName([x509.DNSName("ca.example")])):
+        entry = x509.RevokedCertificateBuilder().serial_number(7).revocation_date(now)
+        entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
+        made = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + _WEEK)
+        made = made.add_extension(x509.CRLNumber(3), critical=False).add_extension(extension, critical=False)
+        signed = made.add_revoked_certificate(entry.build()).sign(_authority().key, hashes.SHA256())
+        yield signed.public_bytes(Encoding.DER)
+        yield signed.public_bytes(Encoding.PEM) * 2
+
+
+@fuzz_target(_list_files)
+def revocation_content(data: bytes) -> None:
+    """A revocation list past its signature: what it says, and whether it may follow an earlier one."""
+    lists = []
+    for pem_or_der in data.split(b"\0\0\0\0") if data.startswith(b"-----") else [data]:
+        try:
+            content = list_from_pem(pem(pem_or_der, "X509 CRL"))
+        except ValueError:
+            continue
+        lists.append(RevocationList(_authority().certificate, content, check_full(content)))
+        lists[-1].described()
+    marks = newest({}, lists)
+    check_not_older(lists, marks, [_authority().certificate])
+    Trust([_authority().certificate], lists).stale_lists()
+
+
+@fuzz_target(lambda: [_remembered(1), _remembered(2**60), b'{"format": 1, "lists": {}}'])
+def remembered_lists(data: bytes) -> None:
+    """The file that says which revocation lists were in force."""
+    path = folder() / "revocation_lists"
+    path.write_bytes(data)
+    NewestLists(path).read()
+
+
+def _remembered(number: int) -> bytes:
+    path = folder() / "seed_lists"
+    NewestLists(path).remember({"0" * 64: Mark(number, "f" * 64, "CN=ca")})
+    return path.read_bytes()
 
 
 @fuzz_target(lambda: [_der(credentials(PASSIVE).files.certificate), credentials(ACTIVE).files.certificate.read_bytes()])

@@ -13,6 +13,7 @@ import numpy as np
 
 from support.fuzzing.members import ACTIVE, JOB, PASSIVE, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
+from vfl.audit.file import drop_cut_record
 from vfl.audit.log import Chain, Closed, Crossed, Opened, read_lines
 from vfl.audit.summary import compare, read_half, summarize
 from vfl.audit.verify import verify
@@ -91,7 +92,9 @@ def coordinator_toml(data: bytes) -> None:
 @fuzz_target(lambda: [b"00" * 32 + b"\n", b"0g" * 32, b"ab" * 31])
 def private_seed(data: bytes) -> None:
     """The file of the private training seed."""
-    load_private_seed(file_with("private_seed", data))
+    path = file_with("private_seed", data)
+    path.chmod(0o600)
+    load_private_seed(path)
 
 
 # --- audit logs ---
@@ -133,6 +136,12 @@ _OTHER = _log(PASSIVE, ACTIVE, "received")
 def audit_log(data: bytes) -> None:
     """A log as it stands in a file: verified, told in words, compared with another party's."""
     _read_everything(data, _OTHER)
+
+
+@fuzz_target(lambda: [_OTHER, _OTHER[:-9], b"x" * 3000])
+def cut_audit_log(data: bytes) -> None:
+    """A log that a full disk or a killed process may have cut off, when the same run begins another one."""
+    drop_cut_record(file_with("cut.jsonl", data))
 
 
 def _unlinked() -> Iterator[bytes]:

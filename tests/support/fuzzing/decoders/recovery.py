@@ -12,9 +12,11 @@ from support.fuzzing.decoders.files import file_with
 from support.fuzzing.members import ACTIVE, JOB, folder
 from support.fuzzing.registry import MEBIBYTE, fuzz_target
 from vfl.checkpoints.config import CheckpointConfig
-from vfl.checkpoints.state import decode_state, encode_state
+from vfl.checkpoints.state import decode_state, decrypt, encode_state, encrypt
 from vfl.checkpoints.store import CheckpointStore, Origin, Snapshot
 from vfl.ids import CheckpointId
+from vfl.privacy.ledger.anchor import Anchor, AnchorFile
+from vfl.privacy.ledger.ledger import DisclosureLedger
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunStore, StepRecord
 
@@ -50,6 +52,45 @@ def checkpoint_manifest(data: bytes) -> None:
 def checkpoint_state(data: bytes) -> None:
     """The state of a checkpoint, past its digest."""
     decode_state(data)
+
+
+_KEY, _BOUND_TO = b"k" * 32, b"job-1"
+
+
+@fuzz_target(lambda: [encrypt(_KEY, encode_state({}, {}), _BOUND_TO), encrypt(_KEY, b"x", b"job-2"), bytes(12)])
+def encrypted_state(data: bytes) -> None:
+    """The state of a checkpoint that is encrypted: decrypted, and decoded if it was this party's."""
+    decode_state(decrypt(_KEY, data, _BOUND_TO))
+
+
+def _anchors() -> Iterator[bytes]:
+    AnchorFile(folder() / "anchor").write(Anchor.fresh())
+    yield (folder() / "anchor").read_bytes()
+
+
+@fuzz_target(_anchors)
+def ledger_anchor(data: bytes) -> None:
+    """The file that says how far the disclosure ledger has got."""
+    AnchorFile(file_with("anchor", data)).read()
+
+
+def _ledgers() -> Iterator[bytes]:
+    path = folder() / "seed_ledger.sqlite"
+    DisclosureLedger.open(path, folder() / "seed_anchor").close()
+    yield path.read_bytes()
+
+
+@fuzz_target(_ledgers, room=8 * MEBIBYTE, max_bytes=_SQLITE_BYTES)
+def ledger_database(data: bytes) -> None:
+    """The disclosure ledger's SQLite file: opened, checked entry by entry, and summed up."""
+    path = file_with("ledger.sqlite", data)
+    for other in path.parent.glob("ledger.sqlite-*"):
+        other.unlink()
+    file_with("ledger_anchor", (folder() / "seed_anchor").read_bytes())
+    with DisclosureLedger.open(path, folder() / "ledger_anchor") as ledger:
+        ledger.verify()
+        ledger.summary()
+        ledger.spent([b"row"])
 
 
 def _records() -> Iterator[bytes]:

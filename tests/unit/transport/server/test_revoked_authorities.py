@@ -9,6 +9,7 @@ from vfl import messages as m
 from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError, RemoteError
 from vfl.pki.credentials import Credentials
+from vfl.pki.revocation import parse_lists
 from vfl.pki.statements import Statement
 from vfl.pki.trust import CertificateRefused, Trust
 from vfl.transport.client import ControlClient
@@ -75,7 +76,7 @@ def test_certificates_that_are_not_on_the_path_do_not_count_and_paths_are_bounde
     """Revoking somebody else's CA, which a caller happens to present, does not shut the caller out."""
     leaf = x509.load_pem_x509_certificate(issuer.files("bank").certificate.read_bytes())
     company.revoke_itself()
-    lists = [x509.load_pem_x509_crl(company.revoked.read_bytes())]
+    lists = parse_lists(company.revoked.read_bytes(), [company.root.certificate])
     trust = Trust([issuer.authority.certificate], lists)
     for count in range(100):
         trust.check_chain(leaf, [company.authority.certificate] * count)

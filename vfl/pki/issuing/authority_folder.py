@@ -9,9 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from vfl.errors import ConfigError
-from vfl.pki.authority import AUTHORITY_DAYS, Authority
+from vfl.pki.issuing.authority import AUTHORITY_DAYS, Authority
 from vfl.pki.keyfiles import PassphraseSource, parse_private_key, read_private, write_private_key
 from vfl.pki.parsing import certificates_from_pem, list_from_pem, request_from_pem
+from vfl.runtime.durable_files import flush
 
 CA_FILE, KEY_FILE, LIST_FILE, ISSUED_FOLDER = "ca.crt", "ca.key", "revoked.crl", "issued"
 
@@ -69,7 +70,9 @@ def revoke_in(
     pem = authority.revoke(certificates, earlier)
     written = path.with_suffix(".new")
     written.write_bytes(pem)
+    flush(written)
     written.replace(path)
+    flush(directory)  # a power cut must not leave an empty list, or the number to be used again
     return x509.load_pem_x509_crl(pem)
 
 

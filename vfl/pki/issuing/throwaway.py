@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from vfl.configuration.federation import TlsFiles
 from vfl.errors import ConfigError
 from vfl.ids import Role
-from vfl.pki.authority import Authority
-from vfl.pki.authority_folder import CA_FILE, LIST_FILE
+from vfl.pki.issuing.authority import Authority
+from vfl.pki.issuing.authority_folder import CA_FILE, LIST_FILE
 from vfl.pki.keyfiles import new_private_key, write_private_key
 from vfl.pki.profile import Owner
 

@@ -1,0 +1,1 @@
+"""The issuing side: CAs, their folders, and certificates for demos and tests."""
