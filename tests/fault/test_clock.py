@@ -14,8 +14,8 @@ from support import faults
 from support.faults.recovering import small_federation, undisturbed_weights
 from support.federations.federation import ACTIVE, COORDINATOR, Processes, differing
 
-from vfl.pki import authority
-from vfl.pki import throwaway as certificates
+from vfl.pki.issuing import authority
+from vfl.pki.issuing import throwaway as certificates
 
 CLINIC = "clinic"
 HOUR, YEAR = 3600, 365 * 24 * 3600
