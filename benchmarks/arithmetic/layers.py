@@ -197,7 +197,8 @@ class EncryptedLayer:
             forward[name] = side.forward(key, alpha[name], labels, columns)
         run_exchanges({ACTIVE: self._active.forward(key, rows, columns), **forward}, log)
         backward = {name: side.backward(key, alpha[name], columns) for name, side in self._passive.items()}
-        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, ids, columns), **backward}, log)
+        labels_of = dict.fromkeys(self._passive, ids)  # nothing is released twice
+        run_exchanges({ACTIVE: self._active.backward(key, d_z_BK, labels_of, columns), **backward}, log)
         for side in (self._active, *self._passive.values()):
             side.step(lambda summed: update_kernel(1.0, 0.0, summed, PARAMETERS))
         return log

@@ -87,7 +87,7 @@ def _custom_bottom(name):
 
 
 def _small_batches(federation):
-    federation.parties[CLINIC]["policy"]["min_batch_size"] = 64
+    federation.parties[CLINIC]["policy"]["min_batch_size"] = 128
 
 
 def _unencrypted(federation):
@@ -142,7 +142,7 @@ CASES = {
     ),
     "a policy": Case(
         _small_batches,
-        "this party's policy refuses the job: its batch_size of 32 is below 64",
+        "this party's policy refuses the job: its batch_size of 64 is below 128",
         "a lower policy.min_batch_size, or a larger batch_size in the job",
         8,
     ),

@@ -11,13 +11,16 @@ from vfl.job.config import JobConfig
 from vfl.privacy.lineage import digest
 from vfl.version import PROTOCOL_VERSION
 
+_DEFAULTS = "defaults"
+
 
 def job_digest(job: JobConfig, federation: FederationConfig) -> str:
     """The digest that parties compare before step 0: one SHA-256 per table, so that an error can name differences.
 
-    Defaults count as if they were stated: a party whose version of vfl has others is refused.
+    Defaults count too: a party whose version of vfl has others is refused.
     """
-    tables = job.resolved.model_dump(mode="json", exclude={"federation"})
+    tables = job.model_dump(mode="json", exclude={"federation"})
+    tables[_DEFAULTS] = job.resolved.model_dump(mode="json", exclude={"federation"})
     tables["federation"] = federation.model_dump(mode="json")
     return ",".join(f"{name}={_hash(value)}" for name, value in sorted(tables.items()))
 
@@ -25,7 +28,8 @@ def job_digest(job: JobConfig, federation: FederationConfig) -> str:
 def differing_tables(own: str, theirs: str) -> list[str]:
     """This side's tables whose digests differ. Table names that only the other side has are not repeated."""
     mine, other = (dict(part.partition("=")[::2] for part in digest.split(",")) for digest in (own, theirs))
-    return sorted(name for name in mine if mine[name] != other.get(name))
+    differing = {name for name in mine if mine[name] != other.get(name)}
+    return sorted(differing - {_DEFAULTS} or differing)  # defaults depend on what is stated
 
 
 def check_digest(own: str, theirs: str) -> None:
@@ -39,7 +43,7 @@ def check_digest(own: str, theirs: str) -> None:
     shown = differing_tables(own, theirs)
     raise MismatchError(
         f"this party's job or federation file differs from the coordinator's in: {', '.join(shown) or 'its tables'}",
-        remedy="give every party the same job.toml and federation.toml",
+        remedy="give every party the same job.toml and federation.toml, and the same version of vfl",
     )
 
 

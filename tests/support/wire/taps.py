@@ -54,8 +54,8 @@ class Tap:
         return [call for call in self.calls if call.method == "Deliver" and server in (None, call.server)]
 
     def control(self) -> list[Call]:
-        """Calls of the coordinator."""
-        return [call for call in self.calls if call.method != "Deliver"]
+        """Calls of the coordinator, but for those that only establish who is there."""
+        return [call for call in self.calls if call.method not in ("Deliver", "Prove")]
 
 
 class _Interceptor(grpc.aio.ServerInterceptor):
