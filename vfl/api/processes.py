@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from vfl.api.federation_files import COORDINATOR, FederationFiles
-from vfl.runtime.private_files import private_log
+from vfl.runtime.private.files import private_log
 
 GRACE_SECONDS = 10.0
 """How long processes may take to stop by themselves before they are killed."""

@@ -21,7 +21,7 @@ from vfl.cli.failures import reported
 from vfl.errors import AuditError
 from vfl.messages import Protection
 from vfl.runtime.foreign_text import printable
-from vfl.runtime.private_files import write_report
+from vfl.runtime.private.files import write_report
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50

@@ -14,7 +14,7 @@ from rich.text import Text
 from vfl.errors import ConfigError
 from vfl.messages import Finding, Verdict
 from vfl.runtime.foreign_text import printable_lines
-from vfl.runtime.private_files import write_report
+from vfl.runtime.private.files import write_report
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 

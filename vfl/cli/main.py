@@ -20,7 +20,7 @@ from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
-from vfl.runtime.private_files import write_report
+from vfl.runtime.private.files import write_report
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ def _note_certificate(
     try:
         if (owner := member_of(certificate, credentials.federation)) != peer:
             raise CertificateRefused(Refusal.WRONG_MEMBER, f"the certificate belongs to {owner}")
-        check_server(certificate, credentials.federation.server_name(peer))
+        check_server(certificate)
         trust.check_chain(certificate, intermediates)
     except CertificateRefused as error:
         notes.failed(Check.CERTIFICATE, error, side=peer)

@@ -27,7 +27,7 @@ def check_own_certificate(
     try:
         owner = member_of(certificate, federation)
         if owner in federation.names:
-            check_server(certificate, federation.server_name(owner))
+            check_server(certificate)
         trust.check_chain(certificate, intermediates)
     except CertificateRefused as error:
         raise ConfigError(

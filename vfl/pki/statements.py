@@ -126,7 +126,7 @@ def verify(
             remedy="before you continue, find out who relays messages between the parties",
         )
     if of_server:
-        check_server(certificate, federation.server_name(name))
+        check_server(certificate)
     trust.check_chain(certificate, intermediates)
     try:
         _check_signature(certificate.public_key(), signed.signature, _signed_content(statement, signed.certificate))

@@ -195,7 +195,7 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
     if name in federation.names and federation.server_name(name) not in claims.dns_names:
         # Otherwise a CA whose DNS names are limited to one party could issue a certificate for another one's identity.
         raise CertificateRefused(
-            Refusal.IDENTITY,
+            Refusal.WRONG_NAME,
             "the certificate lacks the server name of its party",
             detail=f"{shown}; DNS name {federation.server_name(name)}",
             remedy="have it issued with that DNS name, or set server_name in federation.toml to one that it has",

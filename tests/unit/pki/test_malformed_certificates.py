@@ -80,7 +80,7 @@ class _Context:
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_of_a_caller(bank, mutual, shops, what):
+async def test_of_a_caller(bank, mutual, shops, what):
     with pytest.raises(CertificateRefused, match="it cannot be read"):
         Access(mutual, bank).require_caller(_Context(pem(changed(shops, what))), "a test")
 

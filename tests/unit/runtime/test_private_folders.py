@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from vfl.errors import ConfigError
-from vfl.runtime.private_folders import MAX_SOCKET_PATH, private_folder
+from vfl.runtime.private.folders import MAX_SOCKET_PATH, private_folder
 
 
 @pytest.fixture

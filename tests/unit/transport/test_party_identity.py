@@ -75,7 +75,7 @@ REASONS = {
     "no-role": "wrong-role",
     "two-identities": "identity",
     "longer-identity": "unknown-member",
-    "identity-without-its-name": "identity",
+    "identity-without-its-name": "wrong-name",
 }
 
 

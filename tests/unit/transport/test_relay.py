@@ -306,11 +306,15 @@ class _Ended:
         pass
 
 
+async def _ended():
+    return _Ended()
+
+
 async def test_a_call_that_ends_at_once_closes_its_connection_and_is_no_defect():
     failures = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     client = _Closed()
-    client.connect = _Ended
+    client.connect = _ended
     async with tunnel._forwarded(client, "telco") as endpoint:
         reader, writer = await asyncio.open_unix_connection(socket_of(endpoint))
         assert await asyncio.wait_for(reader.read(), SECONDS) == b""

@@ -63,7 +63,7 @@ async def members(serving_tls, calling, federation, tmp_path):
 
 async def _connected(client):
     """A call that was joined to telco, or the reason why not."""
-    call = client.connect()
+    call = await client.connect()
     await call.write(relay_pb2.Piece(open=relay_pb2.Open(party="telco")))
     try:
         piece = await asyncio.wait_for(call.read(), SECONDS)
@@ -107,7 +107,7 @@ async def test_a_member_that_comes_and_goes_all_the_time_keeps_nobody_out(member
     async def churn():
         nonlocal churned
         while True:
-            call = members["shop"].connect()
+            call = await members["shop"].connect()
             await call.write(relay_pb2.Piece(open=relay_pb2.Open(party="telco")))
             await asyncio.sleep(0)
             call.cancel()
@@ -191,7 +191,7 @@ async def test_a_caller_that_gives_up_just_when_it_is_joined_leaves_no_party_wai
 
 
 async def test_calls_that_name_no_party_are_bounded_too(members):
-    held = [members["shop"].connect() for _ in range(MAX_RELAYED_OF_PAIR + 5)]
+    held = [await members["shop"].connect() for _ in range(MAX_RELAYED_OF_PAIR + 5)]
     reading = [asyncio.create_task(call.read()) for call in held]
     with captured_logs() as logs:
         await eventually(lambda: sum(task.done() for task in reading) == 5)

@@ -19,7 +19,7 @@ from vfl.interact.fixed_point import IntArray
 from vfl.party.learning.bottom import prefixed
 from vfl.party.roles.common import PartyContext
 from vfl.runtime.durable_files import flush, make_directories
-from vfl.runtime.private_files import private_folder
+from vfl.runtime.private.files import private_folder
 
 if TYPE_CHECKING:
     from vfl.party.learning.top import TopTrainer

@@ -20,7 +20,7 @@ from vfl.errors import ProtocolError, VflError
 from vfl.pki.credentials import Credentials
 from vfl.runtime.background import start, start_awaited
 from vfl.runtime.logs import get_logger
-from vfl.runtime.private_folders import private_folder
+from vfl.runtime.private.folders import private_folder
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error, readable

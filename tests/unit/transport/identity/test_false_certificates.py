@@ -17,7 +17,7 @@ FINISH = m.Finish("job@1", "job-1", 0)
 BANK, SHOP = (f"spiffe://demo/party/{name}" for name in ("bank", "shop"))
 FALSE = {
     "a web server's": ({"identities": (), "role": ""}, Refusal.IDENTITY, "carries 0 identities"),
-    "another party's": ({"identities": (SHOP,), "role": "passive"}, Refusal.WRONG_MEMBER, "is signed by shop"),
+    "another party's": ({"identities": (SHOP,), "role": "passive"}, Refusal.WRONG_NAME, "lacks the server name"),
     "of another federation": ({"identities": ("spiffe://other/party/bank",)}, Refusal.OTHER_FEDERATION, "another fed"),
     "of no member": ({"identities": ("spiffe://demo/party/mallory",)}, Refusal.UNKNOWN_MEMBER, "no member"),
     "without a role": ({"identities": (BANK,), "role": ""}, Refusal.WRONG_ROLE, "not for the role 'active'"),

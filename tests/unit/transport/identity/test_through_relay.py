@@ -12,9 +12,11 @@ from support.wire.middleman import PROVE
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
 from vfl.pki.trust import CertificateRefused, Refusal
+from vfl.runtime.private.folders import private_folder
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.grpc_network import GrpcNetwork
 from vfl.transport.relay.tunnel import reachable_through_relay
+from vfl.transport.wire.local_endpoints import local_endpoint
 from vfl.transport.wire.traffic import TrafficMeter
 
 FINISH = m.Finish("job@1", "job-1", 0)
@@ -40,10 +42,10 @@ def _federation(port):
 def party(serving, handler, inbox, certificates):
     """A server on a free port: ``async with party("bank", files) as server``."""
 
-    def start(name, files=None):
+    def start(name, files=None, **changes):
         federation = _federation(5001)
         credentials = Unchecked(files or certificates[name], federation, name)
-        return serving(name, credentials=credentials, federation=federation)
+        return serving(name, credentials=credentials, federation=federation, **changes)
 
     return start
 
@@ -87,8 +89,9 @@ def _call(client, share):
 async def test_a_party_waits_for_callers_at_no_false_relay(case, party, false_files, calling, heard):
     async with party("bank", false_files("bank", case)) as bank:
         federation = _federation(bank.port)
+        own = calling("telco", federation=federation)
         with captured_logs() as logs:
-            async with reachable_through_relay(federation, "telco", 1, calling("telco", federation=federation)):
+            async with reachable_through_relay(federation, "telco", "unix:nobody", own):
                 await eventually(
                     lambda: any(entry["event"] == "not connected to the relay; retrying" for entry in logs)
                 )
@@ -105,9 +108,11 @@ async def test_the_party_behind_the_relay_proves_who_it_is_to_the_caller(
     """The relay is honest; what is connected to it as telco answers with a false certificate."""
     async with party("bank") as bank, AsyncExitStack() as stack:
         federation = _federation(bank.port)
-        telco = await stack.enter_async_context(party("telco", false_files("telco", case) if case else None))
+        listening = local_endpoint(stack.enter_context(private_folder()) / "socket")
+        files = false_files("telco", case) if case else None
+        await stack.enter_async_context(party("telco", files, listen=listening))
         own = calling("telco", federation=federation)
-        await stack.enter_async_context(reachable_through_relay(federation, "telco", telco.port, own))
+        await stack.enter_async_context(reachable_through_relay(federation, "telco", listening, own))
         client = await _client(stack, kind, federation, calling)
         if case is None:  # the counterpart
             assert (await _proven(client)).subject == own.certificate.subject

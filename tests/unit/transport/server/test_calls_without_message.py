@@ -38,8 +38,8 @@ def strangers(issuer):
 
 
 @asynccontextmanager
-async def silent_calls(endpoint, credentials, methods=METHODS):
-    """620 calls of one caller over several connections and methods; gives the codes of those that ended."""
+async def silent_calls(endpoint, credentials, methods=METHODS, count=CALLS):
+    """So many calls of one caller over several connections and methods; gives the codes of those that ended."""
     ended, calls = Counter(), []
 
     async def nothing():
@@ -53,7 +53,7 @@ async def silent_calls(endpoint, credentials, methods=METHODS):
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [secure_channel(credentials, endpoint, "bank", options) for _ in range(8)]
     try:
-        calls += [asyncio.create_task(call(channels[number % 8], number)) for number in range(CALLS)]
+        calls += [asyncio.create_task(call(channels[number % 8], number)) for number in range(count)]
         yield ended
     finally:
         for task in calls:
@@ -110,8 +110,9 @@ async def test_a_call_whose_message_does_not_come_ends(serving_tls, calling, mon
     monkeypatch.setattr(Gate.__init__, "__defaults__", (frozenset(), 0.3))
     async with serving_tls() as endpoint:
         with captured_logs() as logs:
-            async with silent_calls(endpoint, calling("shop"), [f"{CONTROL}RunPhase", f"{HEALTH}Watch"]) as ended:
-                await eventually(lambda: ended.total() == CALLS)
+            methods, few = [f"{CONTROL}RunPhase", f"{HEALTH}Watch"], 10  # not so many that only their number is logged
+            async with silent_calls(endpoint, calling("shop"), methods, few) as ended:
+                await eventually(lambda: ended.total() == few)
         assert "a call of shop sent no message within 0.3 s" in logged(logs)
 
 

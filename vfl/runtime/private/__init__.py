@@ -1,0 +1,1 @@
+"""Files and folders that no other user of the machine reaches."""
