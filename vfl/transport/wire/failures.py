@@ -30,7 +30,8 @@ _limited = LimitedLog(_log, "more calls failed")
 PACED_AFTER = 100
 """Failed calls of one caller in a period of the log, after which each further one is answered later."""
 PACE_SECONDS = 2.0
-_NAME_CHARACTERS = 80
+_NAME_CHARACTERS = 150
+"""An identity has the names of a federation and of a member."""
 
 Reply = TypeVar("Reply")
 
@@ -118,9 +119,9 @@ async def abort_call(context: Any, error: Exception, party: str, *, paced: bool 
 
 
 def caller_of(context: Any) -> str:
-    """Who calls, to count by: the name in its certificate, which a CA of the federation has signed, or its address."""
-    names = context.auth_context().get("x509_common_name") or ()
-    name = b"".join(names).decode(errors="replace")
+    """Who calls, to count by: the identity in its certificate, which a CA has signed, or its address."""
+    identities = context.auth_context().get("peer_uri") or ()
+    name = b" ".join(identities).decode(errors="replace")
     return printable(name or unquote(context.peer()).rpartition(":")[0], _NAME_CHARACTERS)
 
 

@@ -66,8 +66,8 @@ class _Context(SimpleNamespace):
 @pytest.mark.parametrize(
     ("address", "properties", "name"),
     [
-        ("ipv4:10.1.2.3:4000", {"x509_common_name": [b"shop"]}, "shop"),
-        ("ipv4:10.1.2.3:4000", {"x509_common_name": [b"\x1b[31m" + b"x" * 500]}, " [31m" + "x" * 75),
+        ("ipv4:10.1.2.3:4000", {"peer_uri": [b"vfl:demo/shop"]}, "vfl:demo/shop"),
+        ("ipv4:10.1.2.3:4000", {"peer_uri": [b"\x1b[31m" + b"x" * 500]}, " [31m" + "x" * 145),
         ("ipv4:10.1.2.3:4000", {}, "ipv4:10.1.2.3"),
         ("ipv6:%5B::1%5D:4000", {}, "ipv6:[::1]"),
         ("unix:", {}, "unix"),
