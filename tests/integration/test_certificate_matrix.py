@@ -136,7 +136,7 @@ ON_THE_CALL = {
     "with two identities": ({"identities": (f"{_IDENTITY}clinic", f"{_IDENTITY}coordinator")}, "identity"),
     "of a longer name": ({"identities": (f"{_IDENTITY}clinic/x",)}, "unknown-member"),
     "revoked": ({}, "revoked"),
-    "of another party": ({"identities": (f"{_IDENTITY}{TELCO}",)}, "wrong-member"),
+    "of another party": ({"identities": (f"{_IDENTITY}{TELCO}",)}, "wrong-name"),
     "of the coordinator": (
         {"identities": (f"{_IDENTITY}{COORDINATOR}",), "role": "coordinator"}, "wrong-member",
     ),

@@ -40,7 +40,7 @@ class LimitedLog:
         self._ends = 0.0
 
     def __call__(self, level: str, event: str, source: str, **fields: Any) -> int:
-        """Log an event, or only count it. Called from an event loop.
+        """Log an event, or only count it. Outside an event loop, where no others call, each is logged.
 
         Args:
             level: name of the method of the logger.
@@ -49,7 +49,12 @@ class LimitedLog:
         Returns:
             How many events of this source there were in this period.
         """
-        self._begin()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            getattr(self._log, level)(event, **fields)
+            return 1
+        self._begin(loop)
         if source not in self._sources and len(self._sources) >= MAX_SOURCES:
             source = OTHERS
         state = self._sources.setdefault(source, _Source())
@@ -58,8 +63,7 @@ class LimitedLog:
             getattr(self._log, level)(event, **fields)
         return state.count
 
-    def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop and self._sources and loop_time() < self._ends:
             return
         if self._loop is loop:
