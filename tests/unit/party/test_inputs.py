@@ -1,6 +1,7 @@
 """A party's commitment to what it puts into a model: it changes with anything that shapes the model."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from vfl.models.bottoms import build_bottom
 from vfl.models.config import MlpBottom
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.inputs import InitialBottom, commit_to_inputs
+from vfl.party.roles.common import PartyContext
 
 ROWS = 12
 CONFIG = MlpBottom(hidden=(3,))
@@ -77,3 +79,14 @@ def test_a_parameter_that_differs_in_its_last_bit_makes_another():
         weight = next(bottom.bottom.parameters())
         weight.view(-1)[0] = torch.nextafter(weight.view(-1)[0], torch.tensor(torch.inf))
     assert committed(bottom=bottom) != before
+
+
+def test_the_widths_of_all_bottoms_are_part_of_what_noise_is_bound_to():
+    """The scale of initial weights, and with it Z, depends on them."""
+
+    def inputs(**widths):
+        party = SimpleNamespace(keys=SimpleNamespace(peer_parts={}), widths=widths, _inputs=b"own")
+        return PartyContext._all_inputs.fget(party)
+
+    assert inputs(bank=4, clinic=4) == inputs(clinic=4, bank=4)
+    assert inputs(bank=4, clinic=4) != inputs(bank=5, clinic=4)
