@@ -25,6 +25,7 @@ from vfl.models.custom import load_factory
 from vfl.party.config import load_party
 from vfl.pki.issuing.throwaway import make_federation_certificates
 from vfl.runtime.durable_files import make_directories
+from vfl.runtime.private.files import PRIVATE_FILE
 
 COORDINATOR = "coordinator"
 
@@ -144,6 +145,7 @@ def _write_party(folder: Path, party: Party, certificate: TlsFiles) -> None:
         _check_importable(party.name, content["bottom"]["factory"], party.bottom)
     if party.table.frame is not None:
         path = folder / "table.parquet"
+        path.touch(mode=PRIVATE_FILE)  # nobody else reads it; the writer keeps the mode of a file that is there
         party.table.frame.write_parquet(path)
         content["data"] = {**content["data"], "path": path.name, "format": "parquet"}
     write_toml(folder / "party.toml", content)

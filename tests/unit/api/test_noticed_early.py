@@ -1,5 +1,7 @@
 """Mistakes in arguments are reported before anything runs, and by name."""
 
+import stat
+
 import pytest
 
 import vfl
@@ -61,3 +63,11 @@ def test_a_single_passive_party_needs_no_list(parties, job, tmp_path):
     assert set(run.bytes_sent) == {"bank", "telco"}
     files = vfl.write_federation(tmp_path, job, active=bank, passive=telco)
     assert files.parties == ("bank", "telco")
+
+
+def test_tables_in_the_files_of_a_federation_are_readable_by_their_owner_only(parties, job, tmp_path):
+    bank, telco = parties()
+    vfl.write_federation(tmp_path, job, active=bank, passive=telco)
+    tables = list(tmp_path.glob("*/table.parquet"))
+    assert len(tables) == 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tables} == {0o600}
