@@ -6,6 +6,7 @@ import socket
 import grpc
 import pytest
 from support.federations.waiting import eventually
+from support.fixtures.servers import relayed_federation
 from support.wire.certificates import Unchecked
 
 from vfl.configuration.federation import FederationConfig
@@ -23,13 +24,7 @@ SECONDS = 10.0
 
 @pytest.fixture
 def federation() -> FederationConfig:
-    """Telco has no port and is reached through bank."""
-    parties = [
-        {"name": "bank", "role": "active", "endpoint": "127.0.0.1:5001"},
-        {"name": "shop", "role": "passive", "endpoint": "127.0.0.1:5002"},
-        {"name": "telco", "role": "passive", "via": "bank"},
-    ]
-    return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
+    return relayed_federation()
 
 
 _relays: list[Behind] = []

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import grpc
 import pytest
 from support.federations.waiting import eventually
+from support.fixtures.servers import relayed_federation
 from support.logs import captured_logs, logged
 
 from vfl.configuration.federation import FederationConfig
@@ -25,13 +26,7 @@ MOST = 20
 
 @pytest.fixture
 def federation() -> FederationConfig:
-    """Telco has no port and is reached through bank."""
-    parties = [
-        {"name": "bank", "role": "active", "endpoint": "127.0.0.1:5001"},
-        {"name": "shop", "role": "passive", "endpoint": "127.0.0.1:5002"},
-        {"name": "telco", "role": "passive", "via": "bank"},
-    ]
-    return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
+    return relayed_federation()
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ class Connection:
                 return (await self._opened(self._credentials)).channel
         except TimeoutError:
             raise DeadlineExceeded(
-                f"{self.peer_name} did not prove its identity at {self.endpoint} within {limit:g} s",
+                f"{self.peer_name} did not prove its identity at {shown(self.endpoint)} within {limit:g} s",
                 remedy=f"check the log of {self.peer_name} and the network to it",
             ) from None
 

@@ -31,6 +31,7 @@ from vfl.transport.v1 import identity_pb2_grpc
 from vfl.transport.wire.control_codec import from_proto, to_proto
 from vfl.transport.wire.failures import readable
 from vfl.transport.wire.limits import channel_options
+from vfl.transport.wire.local_endpoints import shown
 
 _log = get_logger(__name__)
 
@@ -102,8 +103,8 @@ async def open_proven_channel(credentials: Credentials, endpoint: str, peer: str
             raise
         await channel.close()
     raise PeerUnreachable(
-        f"{peer} presented another certificate on each of {_MOST_CONNECTIONS} connections to {endpoint}",
-        remedy=f"let only one process of {peer} answer at {endpoint}",
+        f"{peer} presented another certificate on each of {_MOST_CONNECTIONS} connections to {shown(endpoint)}",
+        remedy=f"let only one process of {peer} answer at {shown(endpoint)}",
     )
 
 
@@ -127,13 +128,13 @@ async def _prove(channel: Any, credentials: Credentials, own: bytes, endpoint: s
 
 
 def _not_proved(error: CertificateRefused, certificate: bytes, endpoint: str, peer: str) -> CertificateRefused:
-    shown = _described(certificate)
-    _log.warning("server refused", reason=str(error.reason), meant=peer, endpoint=endpoint, certificate=shown)
+    presented, where = _described(certificate), shown(endpoint)
+    _log.warning("server refused", reason=str(error.reason), meant=peer, endpoint=endpoint, certificate=presented)
     return CertificateRefused(
         error.reason,
-        f"what answers at {endpoint} does not prove that it is {peer}: {error.summary}",
-        detail=f"{error.detail}\nit presented: {shown}",
-        remedy=f"find out who answers at {endpoint}, and correct {peer}'s endpoint or certificate there: "
+        f"what answers at {where} does not prove that it is {peer}: {error.summary}",
+        detail=f"{error.detail}\nit presented: {presented}",
+        remedy=f"find out who answers at {where}, and correct {peer}'s endpoint or certificate there: "
         f"{error.remedy or 'it needs one that was issued to this party'}",
     )
 
@@ -149,6 +150,6 @@ def _described(certificate: bytes) -> str:
 
 def _without_proof(endpoint: str, peer: str) -> MismatchError:
     return MismatchError(
-        f"what answers at {endpoint} does not prove that it is {peer}: it does not know that call",
+        f"what answers at {shown(endpoint)} does not prove that it is {peer}: it does not know that call",
         remedy=f"install the same version of vfl everywhere; if {peer} has it, something else answers there",
     )

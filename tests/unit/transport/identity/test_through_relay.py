@@ -5,14 +5,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 from support.federations.waiting import eventually
+from support.fixtures.servers import relayed_federation
 from support.logs import captured_logs
 from support.wire.certificates import Unchecked
 from support.wire.middleman import PROVE
 
 from vfl import messages as m
-from vfl.configuration.federation import FederationConfig
 from vfl.pki.trust import CertificateRefused, Refusal
-from vfl.runtime.private.folders import private_folder
+from vfl.runtime.private.folders import temporary_folder
 from vfl.transport.client import ControlClient, PeerClient
 from vfl.transport.grpc_network import GrpcNetwork
 from vfl.transport.relay.tunnel import reachable_through_relay
@@ -29,21 +29,12 @@ FALSE = {
 }
 
 
-def _federation(port):
-    parties = [
-        {"name": "bank", "role": "active", "endpoint": f"127.0.0.1:{port}"},
-        {"name": "shop", "role": "passive", "endpoint": "127.0.0.1:5002"},
-        {"name": "telco", "role": "passive", "via": "bank"},
-    ]
-    return FederationConfig.model_validate({"name": "demo", "coordinator": "hub", "parties": parties})
-
-
 @pytest.fixture
 def party(serving, handler, inbox, certificates):
     """A server on a free port: ``async with party("bank", files) as server``."""
 
     def start(name, files=None, **changes):
-        federation = _federation(5001)
+        federation = relayed_federation()
         credentials = Unchecked(files or certificates[name], federation, name)
         return serving(name, credentials=credentials, federation=federation, **changes)
 
@@ -74,7 +65,7 @@ async def test_who_reaches_a_party_through_a_false_relay_says_nothing_and_learns
     case, kind, party, false_files, calling, share, heard
 ):
     async with party("bank", false_files("bank", case)) as bank, AsyncExitStack() as stack:
-        client = await _client(stack, kind, _federation(bank.port), calling)
+        client = await _client(stack, kind, relayed_federation(bank.port), calling)
         for call in (lambda: client.wait_ready(20), lambda: _call(client, share)):
             with pytest.raises(CertificateRefused, match="does not prove that it is bank"):
                 await call()
@@ -88,7 +79,7 @@ def _call(client, share):
 @pytest.mark.parametrize("case", FALSE)
 async def test_a_party_waits_for_callers_at_no_false_relay(case, party, false_files, calling, heard):
     async with party("bank", false_files("bank", case)) as bank:
-        federation = _federation(bank.port)
+        federation = relayed_federation(bank.port)
         own = calling("telco", federation=federation)
         with captured_logs() as logs:
             async with reachable_through_relay(federation, "telco", "unix:nobody", own):
@@ -107,8 +98,8 @@ async def test_the_party_behind_the_relay_proves_who_it_is_to_the_caller(
 ):
     """The relay is honest; what is connected to it as telco answers with a false certificate."""
     async with party("bank") as bank, AsyncExitStack() as stack:
-        federation = _federation(bank.port)
-        listening = local_endpoint(stack.enter_context(private_folder()) / "socket")
+        federation = relayed_federation(bank.port)
+        listening = local_endpoint(stack.enter_context(temporary_folder()) / "socket")
         files = false_files("telco", case) if case else None
         await stack.enter_async_context(party("telco", files, listen=listening))
         own = calling("telco", federation=federation)
@@ -120,6 +111,7 @@ async def test_the_party_behind_the_relay_proves_who_it_is_to_the_caller(
         with pytest.raises(CertificateRefused, match="does not prove that it is telco") as caught:
             await _proven(client)
     assert isinstance(caught.value.reason, Refusal)
+    assert "unix:" not in caught.value.summary, "a local path means nothing to others"
     assert handler.calls == []
     assert {method for method in heard if "Relay" not in method} == {PROVE}
 
