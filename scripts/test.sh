@@ -13,7 +13,7 @@ lint-imports
 scripts/generate_protos.sh --check
 coverage=()
 if (($# == 0)); then
-  # What runs only in processes that tests start is not counted.
+  # What runs only in processes that tests start, or in tests of whole federations (tests/conftest.py), is not counted.
   coverage=(--cov --cov-report=term --cov-fail-under=90)
 fi
 exec pytest -n 2 --dist worksteal "${coverage[@]}" "$@"

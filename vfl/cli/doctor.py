@@ -21,7 +21,7 @@ from vfl.pki.credentials import Credentials
 from vfl.pki.newest_lists import NewestLists
 from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import ask_diagnosis
-from vfl.transport.relay.tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialed
 
 PROBE_SECONDS = 25.0
 """For a party to try all others: two addresses, a handshake, an answer, a name; each has its own timeout."""
@@ -112,7 +112,7 @@ async def _at_party(own: Prober, peer: str) -> tuple[list[Finding], list[Finding
     call = Diagnose(probe_peers=True, digest=own.digest)
     try:
         async with AsyncExitStack() as stack:
-            endpoint = await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)
+            endpoint = (await dialed(stack, own.federation, own.name, peer, own.credentials)).endpoint
             answer = await ask_diagnosis(endpoint, peer, own.credentials, call, own.federation, PROBE_SECONDS)
     except VflError as error:
         note_refusal(notes, error)

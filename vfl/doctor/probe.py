@@ -22,7 +22,7 @@ from vfl.pki.trust import CertificateRefused, Refusal, current_time, member_of
 from vfl.runtime.background import together
 from vfl.transport.diagnosis.call import Answer, ask_diagnosis
 from vfl.transport.diagnosis.connection_check import Attempt, try_connection
-from vfl.transport.relay.tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialed
 from vfl.version import PACKAGE_VERSION, PROTOCOL_VERSION
 
 ANSWER_SECONDS = 5.0
@@ -64,7 +64,8 @@ async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Fin
     notes = FindingLog(own.name, peer)
     via = own.federation.party(peer).via
     async with AsyncExitStack() as stack:
-        endpoint = endpoint or await dialled_endpoint(stack, own.federation, own.name, peer, own.credentials)
+        if endpoint is None:
+            endpoint = (await dialed(stack, own.federation, own.name, peer, own.credentials)).endpoint
         attempt = await try_connection(endpoint, peer, own.credentials, own.name)
         _note_connection(notes, attempt, via)
         if attempt.certificate is not None and own.credentials is not None:

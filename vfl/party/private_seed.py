@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vfl.errors import ConfigError
 from vfl.pki.keyfiles import read_private
-from vfl.runtime.durable_files import flush, make_directories, write_file
+from vfl.runtime.durable_files import make_directories, replace_file
 
 SEED_BYTES = 32
 
@@ -24,24 +24,14 @@ def load_private_seed(path: Path) -> bytes:
     try:
         if not path.exists():
             make_directories(path.absolute().parent)
-            _make(path)
+            # Durably and as a whole: this party's checkpoints are usable only with this seed.
+            replace_file(path, f"{secrets.token_hex(SEED_BYTES)}\n".encode("ascii"))
         seed = bytes.fromhex(read_private(path, "the private seed file").decode("ascii"))
     except (OSError, ValueError) as error:
         raise _unusable(f"{path}: {error}") from error
     if len(seed) != SEED_BYTES:
         raise _unusable(f"{path}: {len(seed)} bytes, expected {SEED_BYTES} as hexadecimal digits")
     return seed
-
-
-def _make(path: Path) -> None:
-    """Create the file durably and atomically: this party's checkpoints are usable only with this seed."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        write_file(draft, f"{secrets.token_hex(SEED_BYTES)}\n".encode("ascii"), durable=True)
-        draft.rename(path)
-        flush(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _unusable(detail: str) -> ConfigError:

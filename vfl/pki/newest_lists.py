@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vfl.errors import ConfigError
 from vfl.pki.revocation import Mark, Marks
-from vfl.runtime.durable_files import flush, make_directories, read_file, write_file
+from vfl.runtime.durable_files import make_directories, read_file, replace_file
 from vfl.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -64,16 +62,9 @@ class NewestLists:
         if not self._changes or not marks:
             return
         content = {"format": _FORMAT, "lists": {key: asdict(mark) for key, mark in sorted(marks.items())}}
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
         try:
             make_directories(self.path.parent)
-            try:
-                write_file(draft, f"{json.dumps(content, indent=2)}\n".encode(), durable=True)
-                draft.rename(self.path)
-            finally:
-                with suppress(OSError):
-                    draft.unlink(missing_ok=True)
-            flush(self.path.parent)
+            replace_file(self.path, f"{json.dumps(content, indent=2)}\n".encode())
         except OSError as error:
             if not self._failed:
                 self._failed = True

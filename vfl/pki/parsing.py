@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,12 +23,24 @@ _FAILURES = (
 )
 
 
+Extended = x509.Certificate | x509.CertificateRevocationList
+ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
+
+
 @contextmanager
 def _malformed_as_value_error() -> Iterator[None]:
     try:
         yield
     except _FAILURES as error:
         raise ValueError(str(error) or type(error).__name__) from error
+
+
+def extension_of(source: Extended, kind: type[ExtensionT]) -> ExtensionT | None:
+    """The extension of a kind, which a certificate or revocation list has at most once; None if it has none."""
+    try:
+        return source.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def certificate_from_der(content: bytes) -> x509.Certificate:

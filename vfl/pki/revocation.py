@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import CRLEntryExtensionOID, ExtensionOID
 
 from vfl.errors import ConfigError
-from vfl.pki.parsing import list_from_pem
+from vfl.pki.parsing import extension_of, list_from_pem
 
 _PATTERN = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _AGAIN = "get the revocation list from the CA again"
@@ -146,11 +146,11 @@ def check_full(content: x509.CertificateRevocationList) -> int:
         for extension in entry.extensions:
             if extension.critical and extension.oid not in _KNOWN_OF_ENTRIES:
                 raise _unknown(content, f"{extension.oid.dotted_string} of entry {entry.serial_number:x}")
-    try:
-        return content.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
+    number = extension_of(content, x509.CRLNumber)
+    if number is None:
         remedy = "have the CA number its lists (RFC 5280, section 5.2.3): without a number an older list looks current"
-        raise _refused("a revocation list has no CRL number", content, remedy) from None
+        raise _refused("a revocation list has no CRL number", content, remedy)
+    return number.crl_number
 
 
 def _signed(content: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from vfl.pki.parsing import extension_of
 from vfl.pki.trust import CertificateRefused, Refusal
 
 _REMEDY = "get a certificate as requested by 'vfl keys request', and have the CA keep what it asks for"
-
-ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 
 def check_server(certificate: x509.Certificate) -> None:
@@ -23,7 +20,7 @@ def check_server(certificate: x509.Certificate) -> None:
     Raises:
         CertificateRefused: it is a CA's, or not for servers.
     """
-    constraints = _extension(certificate, x509.BasicConstraints)
+    constraints = extension_of(certificate, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise CertificateRefused(
             Refusal.IS_AUTHORITY,
@@ -31,7 +28,7 @@ def check_server(certificate: x509.Certificate) -> None:
             detail=certificate.subject.rfc4514_string(),
             remedy=_REMEDY,
         )
-    usage = _extension(certificate, x509.ExtendedKeyUsage)
+    usage = extension_of(certificate, x509.ExtendedKeyUsage)
     if usage is None or ExtendedKeyUsageOID.SERVER_AUTH not in usage:
         raise CertificateRefused(
             Refusal.WRONG_USAGE,
@@ -39,10 +36,3 @@ def check_server(certificate: x509.Certificate) -> None:
             detail="its extended key usage lacks server authentication",
             remedy=_REMEDY,
         )
-
-
-def _extension(certificate: x509.Certificate, kind: type[ExtensionT]) -> ExtensionT | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None

@@ -14,7 +14,7 @@ from vfl.configuration.federation import FederationConfig, identity_parts, party
 from vfl.errors import AccessDenied, ConfigError
 from vfl.ids import Role
 from vfl.pki.keyfiles import is_usable
-from vfl.pki.parsing import authorities_from_pem
+from vfl.pki.parsing import authorities_from_pem, extension_of
 from vfl.pki.profile import claims_of, fingerprint
 from vfl.pki.revocation import RevocationList, authority_key, parse_lists
 
@@ -211,10 +211,7 @@ def member_of(certificate: x509.Certificate, federation: FederationConfig) -> st
 
 
 def _is_limited(authority: x509.Certificate) -> bool:
-    try:
-        return bool(authority.extensions.get_extension_for_class(x509.NameConstraints))
-    except x509.ExtensionNotFound:
-        return False
+    return extension_of(authority, x509.NameConstraints) is not None
 
 
 def _check_coordinators_name(certificate: x509.Certificate) -> None:
@@ -264,7 +261,5 @@ def parse_trust(ca: bytes, revoked: bytes | None, where: Path) -> Trust:
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca

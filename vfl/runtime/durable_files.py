@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from vfl.errors import CheckpointError
@@ -28,6 +30,22 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
             os.fsync(file)
     finally:
         os.close(file)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file with mode 0600, durably and as a whole: it has the old content or the new one, whatever happens.
+
+    Raises:
+        OSError: it cannot be written; then the old content is still there, unless only the directory was not flushed.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write_file(draft, content, durable=True)
+        draft.rename(path)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+    flush(path.parent)
 
 
 def flush(path: Path) -> None:

@@ -25,7 +25,7 @@ from vfl.transport.channels import ControlChannel, Network, PartyEnd, PeerChanne
 from vfl.transport.client import ControlClient
 from vfl.transport.grpc_network import GrpcNetwork
 from vfl.transport.in_memory import InMemoryNetwork
-from vfl.transport.relay.tunnel import dialled_endpoint
+from vfl.transport.relay.tunnel import dialed
 from vfl.transport.wire.recorder import Recorder
 from vfl.transport.wire.traffic import TrafficMeter
 
@@ -167,7 +167,7 @@ async def parties_in_process(
             if not over_grpc:
                 clients[name] = await memory.control(stack, name, None)
                 continue
-            endpoint = await dialled_endpoint(stack, settings, COORDINATOR, name, credentials)
+            endpoint = (await dialed(stack, settings, COORDINATOR, name, credentials)).endpoint
             clients[name] = await stack.enter_async_context(ControlClient(endpoint, name, credentials))
         try:
             await asyncio.gather(*(client.wait_ready(30) for client in clients.values()))

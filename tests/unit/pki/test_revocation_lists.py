@@ -228,7 +228,7 @@ def test_a_full_disk_does_not_stop_a_renewal_and_is_logged_once(issuer, mutual, 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("vfl.pki.newest_lists.write_file", full)
+    monkeypatch.setattr("vfl.runtime.durable_files.write_file", full)
     with captured_logs() as logs:
         credentials = Credentials(issuer.files("bank"), mutual, "bank", NewestLists(remembered))
         issuer.revoked.write_bytes(signed(issuer, 8))

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from vfl.configuration.federation import SERVER_DOMAIN, FederationConfig
 from vfl.errors import ConfigError
 from vfl.pki.keyfiles import PrivateKey, is_usable, new_private_key
+from vfl.pki.parsing import extension_of
 from vfl.pki.profile import Claims, Owner, claims_of
 
 AUTHORITY_DAYS = 3650
@@ -114,12 +115,8 @@ def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) ->
 
 
 def _number_of(earlier: x509.CertificateRevocationList | None) -> int:
-    if earlier is None:
-        return 0
-    try:
-        return earlier.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except x509.ExtensionNotFound:
-        return 0
+    number = None if earlier is None else extension_of(earlier, x509.CRLNumber)
+    return 0 if number is None else number.crl_number
 
 
 def make_request(key: PrivateKey, owner: Owner, hosts: Iterable[str]) -> x509.CertificateSigningRequest:

@@ -26,7 +26,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A new folder with mode 0700, removed at the end. Paths of up to 8 more characters fit in the name of a socket.
 
     It is in ``XDG_RUNTIME_DIR``, the folder for temporary files, or ``/tmp``: the first where no other user could

@@ -20,7 +20,7 @@ from vfl.errors import ProtocolError, VflError
 from vfl.pki.credentials import Credentials
 from vfl.runtime.background import start, start_awaited
 from vfl.runtime.logs import get_logger
-from vfl.runtime.private.folders import private_folder
+from vfl.runtime.private.folders import temporary_folder
 from vfl.transport.client import RelayClient, channel_was_closed
 from vfl.transport.v1 import relay_pb2
 from vfl.transport.wire.failures import Call, from_rpc_error, readable
@@ -43,13 +43,6 @@ class Dialed(NamedTuple):
 
     endpoint: str
     relay: RelayClient | None = None
-
-
-async def dialled_endpoint(
-    stack: AsyncExitStack, federation: FederationConfig, own_name: str, peer: str, credentials: Credentials | None
-) -> str:
-    """The endpoint of ``dialed``."""
-    return (await dialed(stack, federation, own_name, peer, credentials)).endpoint
 
 
 async def dialed(
@@ -109,7 +102,7 @@ async def _forwarded(client: RelayClient, peer: str) -> AsyncIterator[str]:
                 call.cancel()
             writer.close()
 
-    with private_folder() as folder:
+    with temporary_folder() as folder:
         server = await asyncio.start_unix_server(serve, folder / _SOCKET)
         try:
             yield local_endpoint(folder / _SOCKET)
@@ -133,7 +126,7 @@ def listening_endpoint(
     entry = federation.party(name)
     if entry.via is None or credentials is None:
         return entry.listen_endpoint
-    return local_endpoint(stack.enter_context(private_folder()) / _SOCKET)
+    return local_endpoint(stack.enter_context(temporary_folder()) / _SOCKET)
 
 
 @contextlib.asynccontextmanager

@@ -74,6 +74,14 @@ def ledger_anchor(data: bytes) -> None:
     AnchorFile(file_with("anchor", data)).read()
 
 
+def _database_with(name: str, data: bytes) -> Path:
+    """An SQLite file that holds the input, without what was written beside the one before."""
+    path = file_with(name, data)
+    for other in path.parent.glob(f"{name}-*"):
+        other.unlink()
+    return path
+
+
 def _ledgers() -> Iterator[bytes]:
     path = folder() / "seed_ledger.sqlite"
     DisclosureLedger.open(path, folder() / "seed_anchor").close()
@@ -83,9 +91,7 @@ def _ledgers() -> Iterator[bytes]:
 @fuzz_target(_ledgers, room=8 * MEBIBYTE, max_bytes=_SQLITE_BYTES)
 def ledger_database(data: bytes) -> None:
     """The disclosure ledger's SQLite file: opened, checked entry by entry, and summed up."""
-    path = file_with("ledger.sqlite", data)
-    for other in path.parent.glob("ledger.sqlite-*"):
-        other.unlink()
+    path = _database_with("ledger.sqlite", data)
     file_with("ledger_anchor", (folder() / "seed_anchor").read_bytes())
     with DisclosureLedger.open(path, folder() / "ledger_anchor") as ledger:
         ledger.verify()
@@ -108,9 +114,7 @@ def _records() -> Iterator[bytes]:
 @fuzz_target(_records, room=8 * MEBIBYTE, max_bytes=_SQLITE_BYTES)
 def record_of_runs(data: bytes) -> None:
     """The coordinator's SQLite file, read as ``vfl runs`` and ``vfl run --resume`` read it."""
-    path = file_with("runs.sqlite", data)
-    for other in path.parent.glob("runs.sqlite-*"):
-        other.unlink()
+    path = _database_with("runs.sqlite", data)
     with RunStore(path) as store:
         for record in store.runs():
             for read in (store.checkpoints, store.steps, store.epochs, store.events, store.outcome):
