@@ -22,7 +22,8 @@ class Job:
         task: ``"binary"``, ``"multiclass"`` (with ``classes``) or ``"regression"``.
         seed: public seed of split, batches and initial weights.
         classes: of a multiclass task.
-        loss: of a regression, ``"huber"`` or ``"mse"``.
+        loss: of a regression, ``"huber"``, ``"mse"``, or ``"poisson"`` for counts.
+        class_weights: ``"balanced"`` gives every class the same total weight in the loss.
         widths: bottom width of every party whose bottom's kind leaves it open, or by name. Of encodings it follows from
             the table.
         model, training, interaction, privacy, split, ids, ring, timeouts, checkpoints: the tables of job.toml of the
@@ -40,6 +41,7 @@ class Job:
         seed: int = 0,
         classes: int | None = None,
         loss: str | None = None,
+        class_weights: str | None = None,
         widths: int | Mapping[str, int] | None = None,
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
@@ -62,7 +64,7 @@ class Job:
             "timeouts": timeouts,
             "checkpoints": checkpoints,
         }
-        kind = {"kind": task, "classes": classes, "loss": loss}
+        kind = {"kind": task, "classes": classes, "loss": loss, "class_weights": class_weights}
         self._content: dict[str, Any] = {
             "name": name,
             "seed": seed,

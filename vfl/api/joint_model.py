@@ -26,7 +26,7 @@ from vfl.he.parameters import Parameters, RingSettings
 from vfl.interact.fixed_point import center
 from vfl.models.bottoms import Bottom, build_bottom
 from vfl.models.config import BottomConfig, TaskConfig
-from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
+from vfl.models.tasks.labels import ClassEncoding, CountEncoding, LabelEncoding, ScaleEncoding
 from vfl.models.top import linear_without_init
 from vfl.party.learning.bottom import under
 
@@ -114,9 +114,8 @@ class JointModel:
         Raises:
             DataError: a party lacks rows or columns.
         """
-        if isinstance(self._encoding, ScaleEncoding):
-            values = self._logits(tables)[:, 0].double() * self._encoding.std + self._encoding.mean
-            return np.asarray(values.numpy())
+        if isinstance(self._encoding, ScaleEncoding | CountEncoding):
+            return np.asarray(self._encoding.decode(self._logits(tables)[:, 0]).numpy())
         labels: npt.NDArray[Any] = np.asarray(self.classes)[self.predict_proba(tables).argmax(axis=1)]
         return labels
 
@@ -156,8 +155,10 @@ class JointModel:
         return torch.cat(logits)
 
     def _read(self, table: Table, name: str) -> LoadedTable:
-        table, needs_features = table.without_label(), name != self.active
-        return load_table(table.config, self._ids, needs_label=False, needs_features=needs_features, frame=table.frame)
+        table, readings = table.without_label(), self._parts[name].preprocessor.readings
+        return load_table(
+            table.config, self._ids, needs_label=False, needs_features=False, frame=table.frame, readings=readings
+        )
 
 
 def _positions(table: LoadedTable, ids: pl.Series, name: str) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""One column of a file, read as numbers or as categories. Ids are read in ``row_ids.py``."""
+"""One column of a table, read as numbers, as categories or as parts of dates. Ids are read in ``row_ids.py``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,39 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import BaseModel, ConfigDict
 
-from vfl.data.config import ColumnKind
+from vfl.data.config import ColumnKind, ColumnUse, DatePart
+from vfl.data.dates import parse_dates, part_of
+from vfl.data.numbers import NumberStyle, parse_plain, without_missing
 from vfl.data.sources.files import Source
 from vfl.errors import DataError
 
-_MISSING_NUMBERS = ("na", "n/a", "nan", "null", "none")
-"""Treated as missing where a number is expected; ordinary categories in a categorical column ("NA": Namibia)."""
+_PUNCTUATION = r"^[^\p{L}\p{N}]{1,8}$"
 
-_DATE = r"^(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})([T ]\d{1,2}:\d{2}.*)?$"
+
+class ColumnReading(BaseModel):
+    """How a feature column is read: kept with the model, so that later tables are read the same way.
+
+    Attributes:
+        use: its kind, or parts of a date.
+        style: how numbers in text are written; None for numbers as programs write them.
+        date_format: of dates in text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    use: ColumnUse
+    style: NumberStyle | None = None
+    date_format: str | None = None
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """Names of the numeric columns that it gives: itself, or one for each part of a date."""
+        if isinstance(self.use, tuple):
+            return tuple(f"{self.name}.{part}" for part in self.use)
+        return (self.name,) if self.use is ColumnKind.NUMERIC else ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,32 +55,18 @@ class Column:
         """The column ``name`` of ``source``, which must exist."""
         return cls(name, source.frame.get_column(name), source)
 
-    def infer_kind(self) -> ColumnKind:
-        """Numbers are numeric, text and booleans categorical.
-
-        Raises:
-            DataError: dates; text that is mostly but not only numbers, where either guess could be wrong; types that
-                are neither numeric nor categorical.
-        """
-        dtype = self.values.dtype
-        if dtype.is_numeric() or dtype == pl.Null:
-            return ColumnKind.NUMERIC
-        if dtype == pl.String:
-            return self._infer_kind_of_text()
-        if dtype.is_temporal():
-            raise self._is_date()
-        return ColumnKind.CATEGORICAL  # to_categorical refuses unsuitable types
-
-    def to_numeric(self) -> npt.NDArray[np.float64]:
+    def to_numeric(self, style: NumberStyle | None = None) -> npt.NDArray[np.float64]:
         """(n,) values, NaN where missing. Whole numbers beyond 2^53 are rounded to the nearest double.
 
         Raises:
             DataError: values that are not numbers; infinite values.
         """
         if self.values.dtype.is_temporal():
-            raise self._is_date()
+            raise self.is_date()
         if is_text(self.values.dtype):
-            numbers, bad = _parse_numbers(self._as_text())
+            text = self.values.cast(pl.String).str.strip_chars().replace("", None)
+            numbers = parse_plain(text) if style is None else style.parse(text)
+            bad = without_missing(text).is_not_null() & numbers.is_null()
         elif self.values.dtype.is_numeric() or self.values.dtype in (pl.Boolean, pl.Null):
             numbers, bad = self.values.cast(pl.Float64), pl.repeat(False, self.values.len(), eager=True)
         else:
@@ -64,13 +74,13 @@ class Column:
         if bad.any():
             raise DataError(
                 "a numeric column contains values that are not numbers",
-                detail=self._place(self._count(bad, "not numbers")),
+                detail=self.place(self.count(bad, "not numbers")),
                 remedy="correct the values, leave unknown ones empty, or declare the column categorical",
             )
         if numbers.is_infinite().any():
             raise DataError(
                 "a numeric column contains infinite values",
-                detail=self._place(self._count(numbers.is_infinite(), "infinite")),
+                detail=self.place(self.count(numbers.is_infinite(), "infinite")),
                 remedy="replace the values, or leave them empty",
             )
         return numbers.fill_null(float("nan")).to_numpy()
@@ -84,25 +94,36 @@ class Column:
         dtype = self.values.dtype
         if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
             raise self._unusable_type()
-        return np.array(self._as_text().to_list(), dtype=np.object_)
+        return np.array(self.as_text().to_list(), dtype=np.object_)
 
-    def _infer_kind_of_text(self) -> ColumnKind:
-        present = self.values.drop_nulls()
-        numbers, bad = _parse_numbers(present)
-        if not bad.any():
-            return ColumnKind.NUMERIC
-        if present.str.contains(_DATE).all():
-            raise self._is_date()
-        if 2 * numbers.is_not_null().sum() > present.len():
-            _, bad_rows = _parse_numbers(self.values)
+    def to_parts(self, parts: tuple[DatePart, ...], date_format: str | None) -> list[npt.NDArray[np.float64]]:
+        """One (n,) array for each part, NaN where missing.
+
+        Raises:
+            DataError: values that are no dates, or not of this format.
+        """
+        moments = self.values
+        if is_text(moments.dtype):
+            text = self.as_text()
+            moments = parse_dates(text, date_format or "")
+            bad = text.is_not_null() & moments.is_null()
+            if bad.any():
+                raise DataError(
+                    "a column of dates contains values that are no dates of one format",
+                    detail=self.place(self.count(bad, f"not of the format '{date_format}'")),
+                    remedy="correct the values, or set date_format in [data] of party.toml, as in strptime",
+                )
+        elif not (moments.dtype in (pl.Date, pl.Null) or isinstance(moments.dtype, pl.Datetime)):
             raise DataError(
-                "cannot determine whether a column is numeric or categorical",
-                detail=self._place(self._count(bad_rows, "not numbers, though most are")),
-                remedy="correct the values, or declare the column's kind in 'columns'",
+                "a column is declared as a date, and holds none",
+                detail=self.place(f"type {moments.dtype}"),
+                remedy="correct its entry in 'columns'",
             )
-        return ColumnKind.CATEGORICAL
+        moments = moments.cast(pl.Datetime("us")) if moments.dtype == pl.Null else moments
+        return [part_of(moments, part).fill_null(float("nan")).to_numpy() for part in parts]
 
-    def _as_text(self) -> pl.Series:
+    def as_text(self) -> pl.Series:
+        """(n,) texts without surrounding white space, null where missing."""
         values = self.values
         if values.dtype.is_float():
             text = values.fill_nan(None).cast(pl.String)
@@ -110,35 +131,44 @@ class Column:
         # Stripped here too: columns of Parquet's dictionary types are not text columns when the file is read.
         return values.cast(pl.String).str.strip_chars().replace("", None)
 
-    def _place(self, what: str) -> str:
+    def place(self, what: str) -> str:
+        """What is the matter with this column, for the ``detail`` of an error."""
         return f"{self.source.path}, column '{self.name}': {what}"
 
-    def _count(self, bad: pl.Series, what: str) -> str:
-        first = self.source.positions[int(bad.fill_null(False).to_numpy().argmax())]
-        return f"{bad.sum()} of {bad.len()} values are {what}, first in {self.source.unit} {first}"
+    def count(self, bad: pl.Series, what: str) -> str:
+        """How many values are bad, and where the first one is. Marks such as "?" are quoted, as no row's value."""
+        bad = bad.fill_null(False)
+        first = self.source.positions[int(bad.to_numpy().argmax())]
+        marks = self.values.filter(bad).cast(pl.String).unique().sort()
+        shown = ""
+        if marks.len() <= 3 and marks.str.contains(_PUNCTUATION).all():
+            stated = ", ".join(f'"{mark}"' for mark in marks)
+            shown = f"; if they stand for missing values, set missing = [{stated}] in [data]"
+        return f"{bad.sum()} of {bad.len()} values are {what}, first in {self.source.unit} {first}{shown}"
 
-    def _is_date(self) -> DataError:
+    def is_date(self) -> DataError:
+        """What is offered for a column of dates that nothing was declared for."""
         return DataError(
-            "a column contains dates or times, which cannot be used as features directly",
-            detail=self._place(f"type {self.values.dtype}"),
-            remedy="list the column in 'drop', or export a number instead (age in days, hour of day)",
+            "a column contains dates or times, and nothing says what to read from them",
+            detail=self.place(f"type {self.values.dtype}"),
+            remedy=f'declare which numbers to use, columns = {{ {toml_key(self.name)} = ["days", "weekday"] }} (days, '
+            "year, month, day, weekday, hour), or list the column in 'drop'",
         )
 
     def _unusable_type(self) -> DataError:
         return DataError(
             "a column has a type that is neither numeric nor categorical",
-            detail=self._place(f"type {self.values.dtype}"),
+            detail=self.place(f"type {self.values.dtype}"),
             remedy="list the column in 'drop', or export numbers or text instead",
         )
+
+
+def toml_key(name: str) -> str:
+    """A column's name as a key of TOML."""
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def is_text(dtype: pl.DataType) -> bool:
     """Whether values of this type are text."""
     return isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
-
-
-def _parse_numbers(text: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The numbers, null where there is none, and which values are neither a number nor a marker for a missing value."""
-    present = text.set(text.str.to_lowercase().is_in(_MISSING_NUMBERS), None)
-    numbers = present.cast(pl.Float64, strict=False)
-    return numbers, present.is_not_null() & numbers.is_null()

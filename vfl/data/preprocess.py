@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from vfl.data.columns import ColumnReading
 from vfl.data.table import Table
 from vfl.errors import DataError
 from vfl.models.config import BottomInputs
@@ -74,9 +75,13 @@ class Preprocessor(_Fitted):
     """Preprocessing fitted on the training rows.
 
     It contains values of the table (means, categories), so it stays at the party, in its own checkpoint.
+
+    Attributes:
+        readings: how the columns of a table are read before they are scaled.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
+    readings: tuple[ColumnReading, ...] = Field(repr=False)
     numeric: tuple[NumericScale, ...] = Field(repr=False)
     categorical: tuple[Vocabulary, ...] = Field(repr=False)
 
@@ -101,7 +106,7 @@ class Preprocessor(_Fitted):
             Vocabulary(name=name, categories=tuple(sorted(set(column) - {None})))
             for name, column in zip(table.categorical_names, training.categorical.T, strict=True)
         ]
-        return cls(numeric=tuple(scales), categorical=tuple(vocabularies))
+        return cls(readings=table.understood.readings, numeric=tuple(scales), categorical=tuple(vocabularies))
 
     @property
     def numeric_width(self) -> int:

@@ -9,7 +9,8 @@ from vfl.data.config import IdRules
 from vfl.data.sources.files import Source
 from vfl.errors import ConfigError, DataError
 
-_INTEGER = r"^([+-]?)0*([0-9]+)$"
+_INTEGER = r"^([+-]?)0*([0-9]+)(?:\.0*)?$"
+_DECIMAL = r"^[+-]?[0-9]+\.0+$"
 
 
 def read_ids(source: Source, columns: tuple[str, ...], rules: IdRules) -> pl.Series:
@@ -36,6 +37,25 @@ def read_ids(source: Source, columns: tuple[str, ...], rules: IdRules) -> pl.Ser
     return frame.select(pl.concat_str(joined).alias("id")).to_series()
 
 
+def check_not_decimal(source: Source, columns: tuple[str, ...], rules: IdRules) -> None:
+    """Refuse whole numbers that were exported as decimals, such as 1000.0: no other party has them like this.
+
+    Raises:
+        DataError: all ids are like this, and the job compares ids as text.
+    """
+    for name in columns if rules.type == "string" else ():
+        values = source.frame.get_column(name)
+        decimals = values.dtype.is_float() or (
+            is_text(values.dtype) and bool(values.cast(pl.String).drop_nulls().str.contains(_DECIMAL).all())
+        )
+        if decimals and values.null_count() < values.len():
+            raise DataError(
+                "the ids are whole numbers that were exported with decimals, as pandas does if one is missing",
+                detail=f"{source.path}, column '{name}'",
+                remedy='agree on ids.type = "integer" in job.toml, or export the ids as whole numbers',
+            )
+
+
 def check_unique(ids: pl.Series, source: Source) -> None:
     """Refuse ids that occur in several rows.
 
@@ -54,6 +74,8 @@ def check_unique(ids: pl.Series, source: Source) -> None:
 def _canonical(source: Source, name: str, rules: IdRules) -> pl.Series:
     values = source.frame.get_column(name)
     whole = values.dtype.is_integer() or (isinstance(values.dtype, pl.Decimal) and values.dtype.scale == 0)
+    if values.dtype.is_float():
+        return _from_floats(source, name, values)
     if not whole and not is_text(values.dtype):
         raise DataError(
             "the id column has a type that cannot be compared between parties",
@@ -69,14 +91,26 @@ def _canonical(source: Source, name: str, rules: IdRules) -> pl.Series:
     return _integers(source, name, text) if rules.type == "integer" else text
 
 
+def _from_floats(source: Source, name: str, values: pl.Series) -> pl.Series:
+    """Whole numbers as integers are written."""
+    bad = values.is_not_nan() & values.is_not_null() & ((values != values.floor()) | (values.abs() >= 2.0**53))
+    if bad.any():
+        raise _not_whole(source, name, bad)
+    return values.fill_nan(None).cast(pl.Int64).cast(pl.String).replace("-0", "0")
+
+
 def _integers(source: Source, name: str, text: pl.Series) -> pl.Series:
     bad = ~text.str.contains(_INTEGER).fill_null(True)
     if bad.any():
-        raise DataError(
-            "the id column contains values that are not whole numbers, which the job requires",
-            detail=f"{source.path}, column '{name}': {bad.sum()} of {text.len()} values, "
-            f"first in {source.unit} {source.positions[int(bad.to_numpy().argmax())]}",
-            remedy='correct the ids, or agree on ids.type = "string" in job.toml',
-        )
+        raise _not_whole(source, name, bad)
     digits = text.str.replace(_INTEGER, "${1}${2}").str.strip_prefix("+")
     return digits.replace("-0", "0")
+
+
+def _not_whole(source: Source, name: str, bad: pl.Series) -> DataError:
+    return DataError(
+        "the id column contains values that are not whole numbers, which the job requires",
+        detail=f"{source.path}, column '{name}': {bad.sum()} of {bad.len()} values, "
+        f"first in {source.unit} {source.positions[int(bad.to_numpy().argmax())]}",
+        remedy='correct the ids, or agree on ids.type = "string" in job.toml',
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from vfl.data.columns import Column
+from vfl.data.columns import Column, ColumnReading
 from vfl.data.config import ColumnKind, DataConfig, IdRules
-from vfl.data.row_ids import check_unique, read_ids
+from vfl.data.inference import Understood, running_number, understand
+from vfl.data.label_column import Labels, read_labels, read_weights, with_labels
+from vfl.data.row_ids import check_not_decimal, check_unique, read_ids
 from vfl.data.sources.files import Source, frame_source, read_source
 from vfl.errors import ConfigError, DataError
 from vfl.runtime.progress import piece_finished
@@ -31,8 +33,11 @@ class Table:
         numeric_names: p column names.
         categorical: (n, c) of str, None where missing.
         categorical_names: c column names.
-        labels: (n,) float64, all finite; None at a passive party.
+        labels: (n,) float64, all finite, or text; None at a passive party.
+        weights: (n,) float64 above 0 with a mean of 1, in the loss; None without a weight column.
+        understood: how the feature columns were read, and which were left out.
         dropped: number of rows that were skipped because they have no id.
+        unlabeled: number of rows that were left out because they have no label.
     """
 
     ids: pl.Series
@@ -41,8 +46,11 @@ class Table:
     numeric_names: tuple[str, ...]
     categorical: npt.NDArray[np.object_]
     categorical_names: tuple[str, ...]
-    labels: npt.NDArray[np.float64] | None
+    labels: Labels | None
+    weights: npt.NDArray[np.float64] | None = None
+    understood: Understood = Understood((), {}, {})
     dropped: int = 0
+    unlabeled: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,21 +80,20 @@ class Table:
             # The length separates values; a missing value differs from every text.
             encoded = b"" if text is None else str(text).encode()
             sha256.update((-1 if text is None else len(encoded)).to_bytes(8, "little", signed=True) + encoded)
-        for values in (self.numeric, self.labels):
-            sha256.update(b"" if values is None else np.ascontiguousarray(values).data)
+        for values in (self.numeric, self.labels, self.weights):
+            sha256.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
         return sha256.hexdigest()
 
     def select(self, rows: npt.NDArray[np.int64]) -> Table:
         """The rows at these positions, in this order."""
-        return Table(
+        return replace(
+            self,
             ids=self.ids.gather(rows),
             own_ids=self.own_ids.gather(rows),
             numeric=self.numeric[rows],
-            numeric_names=self.numeric_names,
             categorical=self.categorical[rows],
-            categorical_names=self.categorical_names,
             labels=None if self.labels is None else self.labels[rows],
-            dropped=self.dropped,
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 
@@ -97,11 +104,9 @@ def load_table(
     needs_label: bool,
     needs_features: bool | None = None,
     frame: pl.DataFrame | None = None,
+    readings: tuple[ColumnReading, ...] | None = None,
 ) -> Table:
     """Read a party's table and check all of it. Rows without an id are skipped and counted.
-
-    In CSV an empty cell is a missing value; in numeric columns so are NA, N/A, NaN, null and none. Blank lines are
-    skipped.
 
     Args:
         config: file and columns.
@@ -109,32 +114,34 @@ def load_table(
         needs_label: True at the active party, which may have no features at all.
         needs_features: by default, True if no label is needed.
         frame: the rows, if they are in memory; ``config.path`` then only identifies them in errors.
+        readings: the columns that a model was trained on, and how they were read: nothing is inferred, and other
+            columns of the table are ignored.
 
     Raises:
         ConfigError: a label column is configured but not allowed, or needed but not configured; unknown format.
         DataError: unreadable or empty file; missing columns; no ids or repeated ids; values that do not fit their
-            column; labels that are missing or not finite numbers; no features at a passive party.
+            column; labels that are missing or cannot be labels; no features at a passive party.
     """
     _check_label_column(config, needs_label)
-    source = read_source(config) if frame is None else frame_source(frame, config.path)
+    source = read_source(config) if frame is None else frame_source(frame, config)
     piece_finished()
-    check_columns(config.named_columns, source.frame.columns, source.path)
+    needed = config.named_columns if readings is None else (*config.id_columns, *(read.name for read in readings))
+    check_columns(needed, source.frame.columns, source.path)
     rows = source.frame.height
     source, ids, own_ids = _with_ids(config, source, rules or IdRules())
+    dropped = rows - len(ids)
     piece_finished()
-    kinds = _feature_kinds(config, source)
-    if not kinds and (not needs_label if needs_features is None else needs_features):
-        raise DataError(
-            "the table of a passive party has no feature columns",
-            detail=f"{source.path} has the columns {_listed(source.frame.columns)}",
-            remedy="export feature columns, or list them in 'columns'",
-        )
-    numeric_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.NUMERIC)
-    categorical_names = tuple(name for name, kind in kinds.items() if kind is ColumnKind.CATEGORICAL)
-    numeric = np.empty((source.frame.height, len(numeric_names)), dtype=np.float64)
-    for position, name in enumerate(numeric_names):
-        numeric[:, position] = Column.of(source, name).to_numeric()
-        piece_finished()
+    labels = weights = None
+    if config.label_column is not None:
+        present = with_labels(config, source, config.label_column)
+        source, ids, own_ids = source.where(present), ids.filter(present), own_ids.filter(present)
+        labels = read_labels(source, config.label_column)
+        weights = None if config.weight_column is None else read_weights(source, config.weight_column)
+    understood = understand(config, source) if readings is None else Understood(readings, {}, {})
+    if not understood.readings and (not needs_label if needs_features is None else needs_features):
+        raise _no_features(source, understood)
+    numeric = _numeric(source, understood)
+    categorical_names = tuple(read.name for read in understood.readings if read.use is ColumnKind.CATEGORICAL)
     categorical = np.empty((source.frame.height, len(categorical_names)), dtype=np.object_)
     for position, name in enumerate(categorical_names):
         categorical[:, position] = Column.of(source, name).to_categorical()
@@ -143,11 +150,49 @@ def load_table(
         ids=ids,
         own_ids=own_ids,
         numeric=numeric,
-        numeric_names=numeric_names,
+        numeric_names=tuple(name for read in understood.readings for name in read.numeric_names),
         categorical=categorical,
         categorical_names=categorical_names,
-        labels=None if config.label_column is None else _labels(source, config.label_column),
-        dropped=rows - len(ids),
+        labels=labels,
+        weights=weights,
+        understood=_with_running_numbers(understood, numeric),
+        dropped=dropped,
+        unlabeled=rows - dropped - len(ids),
+    )
+
+
+def _numeric(source: Source, understood: Understood) -> npt.NDArray[np.float64]:
+    """(n, p) values, column by column so that no more than one is held twice."""
+    width = sum(len(reading.numeric_names) for reading in understood.readings)
+    numeric = np.empty((source.frame.height, width), dtype=np.float64)
+    position = 0
+    for reading in understood.readings:
+        column = Column.of(source, reading.name)
+        if isinstance(reading.use, tuple):
+            for part in column.to_parts(reading.use, reading.date_format):
+                numeric[:, position] = part
+                position += 1
+        elif reading.use is ColumnKind.NUMERIC:
+            numeric[:, position] = column.to_numeric(reading.style)
+            position += 1
+        piece_finished()
+    return numeric
+
+
+def _with_running_numbers(understood: Understood, numeric: npt.NDArray[np.float64]) -> Understood:
+    names = [name for reading in understood.readings for name in reading.numeric_names]
+    found = {name: running_number(column) for name, column in zip(names, numeric.T, strict=True)}
+    remarks = {name: remark for name, remark in found.items() if remark}
+    return replace(understood, remarks={**remarks, **understood.remarks})
+
+
+def _no_features(source: Source, understood: Understood) -> DataError:
+    left_out = [f"'{name}' ({reason})" for name, reason in understood.left_out.items()]
+    reasons = f"; left out: {', '.join(left_out)}" if left_out else ""
+    return DataError(
+        "the table of a passive party has no feature columns",
+        detail=f"{source.path} has the columns {_listed(source.frame.columns)}{reasons}",
+        remedy="export feature columns, or list those to use in 'features'",
     )
 
 
@@ -162,6 +207,7 @@ def _with_ids(config: DataConfig, source: Source, rules: IdRules) -> tuple[Sourc
             remedy="correct data.id_column in party.toml, or export the table with its ids",
         )
     source, ids, own_ids = source.where(present), ids.filter(present), own_ids.filter(present)
+    check_not_decimal(source, config.id_columns, rules)
     check_unique(ids, source)
     return source, ids, own_ids
 
@@ -194,34 +240,8 @@ def check_columns(named: Sequence[str], present: Sequence[str], path: Path) -> N
         raise DataError(
             "configured columns are missing from the table",
             detail=f"{path} has no {_listed(missing)}; it has the columns {_listed(present)}",
-            remedy="correct the names in the configuration or in the header; a CSV file needs commas between fields",
+            remedy="correct the names in the configuration or in the header; set 'separator' if it is an unusual one",
         )
-
-
-def _feature_kinds(config: DataConfig, source: Source) -> dict[str, ColumnKind]:
-    if config.columns is not None:
-        return config.columns
-    others = {*config.id_columns, config.label_column, *config.drop}
-    features = [name for name in source.frame.columns if name not in others]
-    return {name: Column.of(source, name).infer_kind() for name in features}
-
-
-def _labels(source: Source, name: str) -> npt.NDArray[np.float64]:
-    try:
-        labels = Column.of(source, name).to_numeric()
-    except DataError as error:
-        raise DataError(
-            "the label column contains values that are not finite numbers",
-            detail=error.detail,
-            remedy="write labels as numbers: 0 and 1, classes as 0, 1, 2, ..., or the quantity itself",
-        ) from None
-    if missing := int(np.isnan(labels).sum()):
-        raise DataError(
-            "the label column has missing values",
-            detail=f"{source.path}, column '{name}': {missing} of {len(labels)} values are missing",
-            remedy="remove the rows without a label",
-        )
-    return labels
 
 
 def _listed(names: Sequence[str]) -> str:

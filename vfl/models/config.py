@@ -150,11 +150,18 @@ METRIC_RANGES: dict[str, tuple[float, float]] = {
 
 
 class TaskConfig(_Config):
-    """What is predicted. ``classes`` applies only to multiclass, ``loss`` only to regression (Huber if omitted)."""
+    """What is predicted.
+
+    Attributes:
+        classes: number of classes, of a multiclass task only.
+        loss: of a regression only; Huber if omitted. ``poisson`` is for counts.
+        class_weights: with ``balanced``, every class has the same total weight in the loss. Metrics have no weights.
+    """
 
     kind: Literal["binary", "multiclass", "regression"]
     classes: int | None = None
-    loss: Literal["huber", "mse"] | None = None
+    loss: Literal["huber", "mse", "poisson"] | None = None
+    class_weights: Literal["balanced"] | None = None
 
     @property
     def class_count(self) -> int:
@@ -169,4 +176,6 @@ class TaskConfig(_Config):
             raise ValueError(f"'classes' does not apply to a {self.kind} task: remove it")
         if self.kind != "regression" and self.loss is not None:
             raise ValueError(f"'loss' does not apply to a {self.kind} task: remove it")
+        if self.kind == "regression" and self.class_weights is not None:
+            raise ValueError("'class_weights' does not apply to a regression task: remove it")
         return self

@@ -25,7 +25,7 @@ DECODERS = (
     "vfl/configuration/toml_files.py",
     "vfl/coordinator/replies.py",
     "vfl/data/sources/files.py",
-    "vfl/models/labels.py",
+    "vfl/models/tasks/labels.py",
     "vfl/party/private_seed.py",
     "vfl/pki/keyfiles.py",
     "vfl/pki/newest_lists.py",

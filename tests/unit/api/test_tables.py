@@ -88,7 +88,7 @@ def test_columns_that_are_missing_or_unusable_are_named():
 
 def test_kinds_and_drops_are_respected():
     table = loaded(vfl.Table(COLUMNS, id="id", columns={"n": "categorical"}))
-    assert (table.numeric_names, table.categorical_names) == ((), ("n",))
+    assert (table.numeric_names, table.categorical_names) == (("x",), ("n", "town"))
     table = loaded(vfl.Table(COLUMNS, id="id", drop=["town", "n"]))
     assert (table.numeric_names, table.categorical_names) == (("x",), ())
 

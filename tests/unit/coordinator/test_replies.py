@@ -14,7 +14,7 @@ from vfl.errors import ProtocolError
 from vfl.ids import Batch, CheckpointId, Phase, Role, Split, StepKey
 from vfl.job.config import load_job_setup
 from vfl.models.config import METRIC_RANGES, TaskConfig
-from vfl.models.tasks import make_task
+from vfl.models.tasks.task import make_task
 
 CLINIC = "clinic"
 KEY = StepKey("run", 3, 0)

@@ -188,7 +188,7 @@ def test_reprs_hold_no_values():
 def stored(**changes):
     scale = {"name": "a", "mean": 0.0, "std": 1.0, "has_missing": False} | changes.pop("scale", {})
     vocabulary = {"name": "c", "categories": ["secret", "u"]} | changes.pop("vocabulary", {})
-    return json.dumps({"version": 1, "numeric": [scale], "categorical": [vocabulary]} | changes)
+    return json.dumps({"version": 2, "readings": [], "numeric": [scale], "categorical": [vocabulary]} | changes)
 
 
 def test_well_formed_text_is_read():
@@ -202,7 +202,7 @@ def test_well_formed_text_is_read():
         "[]",
         "{}",
         stored()[:-3],
-        stored(version=2),
+        stored(version=1),
         stored(extra=1),
         stored(scale={"std": 0.0}),
         stored(scale={"std": -1.0}),

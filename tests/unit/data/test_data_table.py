@@ -66,17 +66,26 @@ def test_marks_of_missing_numbers_are_categories_elsewhere(csv):
     assert table.categorical[0].tolist() == ["NA"]
 
 
-def test_columns_without_any_value_are_numeric(csv, parquet):
-    assert load(csv("id,x\n1,\n2,\n")).numeric_names == ("x",)
-    assert load(parquet(id=["1", "2"], x=[None, None])).numeric_names == ("x",)
+def test_blank_columns_are_left_out_unless_they_are_named(csv, parquet):
+    for path in (csv("id,x,y\n1,,3\n2,,4\n"), parquet(id=["1", "2"], x=[None, None], y=[3, 4])):
+        table = load(path)
+        assert table.numeric_names == ("y",)
+        assert table.understood.left_out == {"x": "blank in every row"}
+        assert load(path, columns={"x": "numeric"}).numeric_names == ("x", "y")
+        assert load(path, features=("x",)).numeric_names == ("x",)
 
 
-def test_declared_columns_are_read_in_their_order_and_others_left_out(csv):
+def test_listed_features_are_read_in_their_order_and_others_ignored(csv):
     path = csv("id,a,zip,note\n1,2,01234,zzz\n")
-    table = load(path, columns={"zip": "categorical", "a": "categorical"})
+    table = load(path, features=("zip", "a"), columns={"a": "categorical"})
     assert table.categorical_names == ("zip", "a")
     assert table.categorical.tolist() == [["01234", "2"]]
     assert table.numeric.shape == (1, 0)
+
+
+def test_correcting_one_column_keeps_the_others(csv):
+    table = load(csv("id,a,plz,note\n1,2,1234,zzz\n"), columns={"plz": "categorical"})
+    assert (table.numeric_names, table.categorical_names) == (("a",), ("plz", "note"))
 
 
 def test_dropped_columns_are_not_features(csv):
@@ -326,7 +335,7 @@ def test_infinite_values_in_parquet(parquet):
     ("labels", "said"),
     [
         ("1,,nan", "2 of 3 values are missing"),
-        ("1,yes,0", "1 of 3 values are not numbers, first in line 3"),
+        ("1,yes,0", "1 of 3 values are not numbers, though most are, first in line 3"),
         ("1,0,inf", "1 of 3 values are infinite, first in line 4"),
     ],
 )
@@ -365,7 +374,7 @@ def test_dates_in_parquet(parquet, value):
 @pytest.mark.parametrize("kind", [None, "numeric", "categorical"])
 @pytest.mark.parametrize("value", [[1, 2], {"a": 1}, b"x"])
 def test_types_that_are_no_single_values(parquet, kind, value):
-    columns = None if kind is None else {"x": kind}
+    columns = {} if kind is None else {"x": kind}
     assert "neither numeric nor categorical" in failure(parquet(id=["1"], x=[value]), columns=columns).summary
 
 

@@ -11,13 +11,14 @@ from sklearn import metrics as reference
 
 from vfl.errors import DataError, ModelError
 from vfl.models.config import TaskConfig
-from vfl.models.labels import ScaleEncoding
-from vfl.models.tasks import make_task
+from vfl.models.tasks.labels import ScaleEncoding
+from vfl.models.tasks.task import make_task
 
 BINARY = make_task(TaskConfig(kind="binary"))
 MULTICLASS = make_task(TaskConfig(kind="multiclass", classes=3))
 HUBER = make_task(TaskConfig(kind="regression"))
 MSE = make_task(TaskConfig(kind="regression", loss="mse"))
+COUNTS = make_task(TaskConfig(kind="regression", loss="poisson"))
 
 
 def sample(task, rows: int, scale: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +32,7 @@ def sample(task, rows: int, scale: float, seed: int = 0) -> tuple[torch.Tensor, 
 def test_widths_metrics_and_bounds():
     assert [task.out_width for task in (BINARY, MULTICLASS, HUBER)] == [1, 3, 1]
     assert [task.primary_metric for task in (BINARY, MULTICLASS, HUBER)] == ["auc", "accuracy", "r2"]
-    assert [task.gradient_bound for task in (BINARY, MULTICLASS, HUBER, MSE)] == [1.0, math.sqrt(2), 1.0, None]
+    assert [task.gradient_bound for task in (BINARY, MULTICLASS, HUBER, MSE)] == [1.0, math.sqrt(2), 1.0, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,7 @@ def test_widths_metrics_and_bounds():
         (MULTICLASS, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [2, 0], [math.log(3), math.log(math.e + 2) - 1]),
         (HUBER, [[0.5], [3.0]], [0.0, 0.0], [0.125, 2.5]),
         (MSE, [[0.5], [3.0]], [0.0, 0.0], [0.25, 9.0]),
+        (COUNTS, [[0.0], [0.0], [math.log(2.0)]], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0 - math.log(2.0)]),
     ],
 )
 def test_loss_per_sample_by_hand(task, logits, labels, expected):

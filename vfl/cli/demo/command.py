@@ -18,7 +18,7 @@ from vfl.cli.demo.baselines import Gradients, common_ids, train_plain
 from vfl.cli.demo.federation import PRICE, DemoParts, demo_parts, write_demo_federation
 from vfl.cli.demo.processes import run_demo_processes
 from vfl.cli.demo.report import Comparison, DemoResult
-from vfl.models.tasks import make_task
+from vfl.models.tasks.task import make_task
 from vfl.party.config import PartySetup, load_party
 
 _console = Console()

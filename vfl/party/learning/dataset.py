@@ -34,6 +34,7 @@ class Dataset:
         self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
         self._features = self.preprocessor.transform(aligned)
         self.labels = aligned.labels
+        self._weights = aligned.weights
         self._own_ids = [row_id.encode() for row_id in aligned.own_ids]
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 
@@ -64,6 +65,10 @@ class Dataset:
     def features(self, rows: Rows) -> Features:
         """Preprocessed features of the given rows."""
         return self._features.select(rows)
+
+    def weights_of(self, rows: Rows) -> npt.NDArray[np.float64] | None:
+        """Entries of the weight column; None without one."""
+        return None if self._weights is None else self._weights[rows]
 
     def ids_of(self, rows: Rows) -> list[bytes]:
         """Ids of some rows, as this party's own table has them."""

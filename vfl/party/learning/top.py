@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vfl.interact.fixed_point import MAX_GRADIENT
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz, certified_radius
-from vfl.models.labels import ClassEncoding, LabelEncoding, Labels
 from vfl.models.seeding import seeded
-from vfl.models.tasks import Task, make_task
+from vfl.models.tasks.class_order import ClassOrder, Labels
+from vfl.models.tasks.labels import ClassEncoding, LabelEncoding
+from vfl.models.tasks.task import CUT_OFF, Task, make_task
 from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, set_rate, under
+from vfl.party.learning.loss_weights import FloatArray, LossWeights
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
@@ -27,6 +30,7 @@ class TopTrainer:
     Attributes:
         own: alpha_0 W_0 + b; only the bias b if the active party has no features.
         top: the Lipschitz top.
+        weights: how much each row counts in the loss.
         d_alpha: gradient of the last batch's mean loss with respect to alpha_0 (B, D); None without features.
     """
 
@@ -38,15 +42,25 @@ class TopTrainer:
         self.task = task
         self.encoding = encoding
         self.d_alpha: Tensor | None = None
+        self.weights = LossWeights()
         self._device = setup.config.device
         self._optimizer = make_optimizer(setup.optimizer, [*own.parameters(), *top.parameters()])
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     @classmethod
-    def build(cls, setup: PartySetup, train_labels: Labels, seed: int, own_width: int, total_width: int) -> TopTrainer:
+    def build(
+        cls,
+        setup: PartySetup,
+        train_labels: Labels,
+        seed: int,
+        own_width: int,
+        total_width: int,
+        weights: FloatArray | None = None,
+    ) -> TopTrainer:
         """Build for a job and fit the label encoding on the training labels.
 
         Args:
+            weights: of the training rows, if there is a weight column.
             own_width: width of the active party's bottom; 0 without features.
             total_width: of all bottoms.
 
@@ -55,52 +69,76 @@ class TopTrainer:
         """
         model = setup.job.model
         task = make_task(setup.job.task)
-        encoding = task.fit_labels(train_labels)
-        if isinstance(encoding, ClassEncoding) and (absent := len(encoding.values) - len(np.unique(train_labels))):
-            _log.warning("classes of the job do not occur in the training part", absent=absent)
+        data = setup.config.data
+        encoding = task.fit_labels(train_labels, ClassOrder(data.positive_label, data.classes))
+        encoded = encoding.encode(train_labels)
+        if isinstance(encoding, ClassEncoding):
+            absent = [str(value) for at, value in enumerate(encoding.values) if not (encoded == at).any()]
+            if absent:
+                _log.warning("classes of the job do not occur in the training part", classes=", ".join(absent))
         inputs = model.own_units + setup.job.interaction_width
         own = _own_part(own_width, total_width, inputs, seed)
         top = LipschitzTop.build(model.top, inputs, task.out_width, seed)
-        return cls(own, top, task, encoding, setup)
+        built = cls(own, top, task, encoding, setup)
+        balanced = task.config.class_weights == "balanced"
+        built.weights = LossWeights.fit(encoded, weights, balanced=balanced, classes=task.config.class_count)
+        return built
 
     @model_arithmetic()
-    def train(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
+    def train(
+        self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels, weights: FloatArray | None = None
+    ) -> tuple[float, np.ndarray]:
         """Run the forward and backward pass; parameters change only in ``step``.
 
         Args:
             z_BK: sum over the passive parties of alpha_i W_i, float32.
             alpha_BD: output of this party's own bottom.
             labels: raw labels (B,).
+            weights: of the rows (B,), if there is a weight column.
 
         Returns:
-            Mean loss, and dL/dZ per sample (B, K) before division by B.
+            Mean loss, and dL/dZ per sample (B, K) before division by B, divided by ``LossWeights.divisor``.
         """
         self.top.train()
+        encoded, counts = self._encoded(labels, weights)
         z_leaf = z_BK.to(self._device).requires_grad_()
         alpha_leaf = None if alpha_BD is None else alpha_BD.detach().requires_grad_()
-        loss = self.task.loss_per_sample(self._logits(z_leaf, alpha_leaf), self._encoded(labels)).mean()
+        losses = self.task.loss_per_sample(self._logits(z_leaf, alpha_leaf), encoded)
+        loss = losses.mean() if counts is None else (losses * counts).mean()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.d_alpha = None if alpha_leaf is None else alpha_leaf.grad
         gradient = z_leaf.grad
         if gradient is None:
             raise RuntimeError("the loss does not depend on Z")
-        return loss.item(), gradient.cpu().double().numpy() * len(labels)
+        d_z_BK = gradient.cpu().double().numpy() * len(labels)
+        if self._cuts_off:
+            d_z_BK = _cut_off(d_z_BK, MAX_GRADIENT)
+        return loss.item(), d_z_BK / self.weights.divisor(self.task.gradient_bound)
 
     @model_arithmetic()
-    def residuals(self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels) -> tuple[float, np.ndarray]:
+    def residuals(
+        self, z_BK: Tensor, alpha_BD: Tensor | None, labels: Labels, weights: FloatArray | None = None
+    ) -> tuple[float, np.ndarray]:
         """The gradient of the loss with respect to the logits, in evaluation mode; nothing changes.
 
         Returns:
-            Mean loss, and dL/dlogits per sample (B, out).
+            Mean loss, and dL/dlogits per sample (B, out), divided by ``LossWeights.divisor``.
         """
         self.top.eval()
         with torch.no_grad():
             logits = self._logits(z_BK.to(self._device), alpha_BD)
         leaf = logits.requires_grad_()
-        losses = self.task.loss_per_sample(leaf, self._encoded(labels))
+        encoded, counts = self._encoded(labels, weights)
+        losses = self.task.loss_per_sample(leaf, encoded)
         (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-        return losses.mean().item(), gradient.cpu().double().numpy()
+        gradient_BM = gradient.cpu().double().numpy()
+        if self._cuts_off:
+            gradient_BM = _cut_off(gradient_BM, CUT_OFF)
+        if counts is None:
+            return losses.mean().item(), gradient_BM
+        factors_B = counts.cpu().double().numpy() / self.weights.divisor(self.task.gradient_bound)
+        return (losses * counts).mean().item(), gradient_BM * factors_B[:, None]
 
     @model_arithmetic()
     def step(self, share_of_rate: float = 1.0) -> None:
@@ -114,7 +152,7 @@ class TopTrainer:
         """Keep the logits and labels of a batch for ``metrics``."""
         self.top.eval()
         logits = self._logits(z_BK.to(self._device), alpha_BD)
-        self._scored.append((logits.cpu(), self._encoded(labels).cpu()))
+        self._scored.append((logits.cpu(), self._encoded(labels)[0].cpu()))
 
     @model_arithmetic()
     def metrics(self) -> dict[str, float]:
@@ -157,8 +195,25 @@ class TopTrainer:
         logits: Tensor = self.top(padded_BK + own_BK)
         return logits
 
-    def _encoded(self, labels: Labels) -> Tensor:
-        return torch.from_numpy(self.encoding.encode(labels)).to(self._device)
+    @property
+    def _cuts_off(self) -> bool:
+        return self.task.config.loss in ("mse", "poisson")
+
+    def _encoded(self, labels: Labels, weights: FloatArray | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encoded labels (B,), and how much each row counts (B,) if not all count the same."""
+        encoded = self.encoding.encode(labels)
+        counts = self.weights.of(encoded, weights)
+        return (
+            torch.from_numpy(encoded).to(self._device),
+            None if counts is None else torch.from_numpy(counts.astype(np.float32)).to(self._device),
+        )
+
+
+def _cut_off(gradient_BK: np.ndarray, largest: float) -> np.ndarray:
+    """Rows whose gradient is longer than ``largest`` (L2), shortened to it."""
+    norms_B1 = np.linalg.norm(gradient_BK, axis=1, keepdims=True)
+    shortened: np.ndarray = gradient_BK * np.minimum(1.0, largest / np.maximum(norms_B1, np.finfo(np.float64).tiny))
+    return shortened
 
 
 def _own_part(width: int, total_width: int, out_width: int, seed: int) -> nn.Linear:

@@ -6,8 +6,6 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from vfl.messages import Aligned
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
 from vfl.models.seeding import seeded
+from vfl.models.tasks.class_order import Labels
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.dataset import Rows
 from vfl.party.learning.kept_outputs import KeptOutputs
@@ -99,8 +98,11 @@ class ActiveParty:
         state, dataset = self._state, self._state.dataset
         if dataset.labels is None:
             raise RuntimeError("the active party has no labels")
-        train_labels = dataset.labels[dataset.rows_of(Split.TRAIN)]
-        return TopTrainer.build(state.setup, train_labels, state.seed("upper"), state.width, sum(state.widths.values()))
+        rows = dataset.rows_of(Split.TRAIN)
+        widths = state.width, sum(state.widths.values())
+        return TopTrainer.build(
+            state.setup, dataset.labels[rows], state.seed("upper"), *widths, dataset.weights_of(rows)
+        )
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
@@ -146,7 +148,8 @@ class ActiveParty:
     def _train_top(self, key: StepKey, batch: Batch) -> dict[str, float]:
         """Compute the loss of the batch; keep dL/dZ per sample in fixed point, and dL/d alpha for the own bottom."""
         parameters = self._state.setup.parameters
-        loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch))
+        weights = self._state.dataset.weights_of(self._state.dataset.batch_rows(batch))
+        loss, d_z_BK = self._upper.train(self._real_z(), self._alpha, self._labels(batch), weights)
         generator = self._state.generator("rounding", key.step)
         self._d_z = quantize_gradient(d_z_BK, parameters, generator)
         return {"loss": loss}
@@ -158,10 +161,10 @@ class ActiveParty:
         real = z_to_real(z_BK, self._state.setup.parameters)
         return torch.from_numpy(real).to(torch.float32)
 
-    def _labels(self, batch: Batch) -> npt.NDArray[np.float64]:
+    def _labels(self, batch: Batch) -> Labels:
         return self._labels_of(self._state.dataset.batch_rows(batch))
 
-    def _labels_of(self, rows: Rows) -> npt.NDArray[np.float64]:
+    def _labels_of(self, rows: Rows) -> Labels:
         labels = self._state.dataset.labels
         if labels is None:
             raise RuntimeError("the active party has no labels")
@@ -218,7 +221,8 @@ class ActiveParty:
     def _find_residuals(self, key: StepKey, batch: Batch) -> dict[str, float]:
         """The gradient of the loss of what this party has so far, by logits: what the next columns of Z are to fit."""
         state, rows = self._state, self._state.dataset.batch_rows(batch)
-        loss, gradient_BM = self._upper.residuals(self._kept.of(rows), self._alpha, self._labels(batch))
+        weights = state.dataset.weights_of(rows)
+        loss, gradient_BM = self._upper.residuals(self._kept.of(rows), self._alpha, self._labels(batch), weights)
         self._d_z = quantize_gradient(gradient_BM, state.setup.parameters, state.generator("rounding", key.step))
         return {"loss": loss}
 
@@ -241,7 +245,8 @@ class ActiveParty:
         for at, (rows, share) in enumerate(local_batches(dataset.plan, batch.epoch, order, size)):
             with seeded(state.seed(f"layers that draw at random, local epoch {batch.epoch}, batch {at}")):
                 alpha_BD = state.bottom.forward(dataset.features(rows), training=True) if state.bottom else None
-            loss, _ = self._upper.train(self._kept.of(rows), alpha_BD, self._labels_of(rows))
+            weights = dataset.weights_of(rows)
+            loss, _ = self._upper.train(self._kept.of(rows), alpha_BD, self._labels_of(rows), weights)
             self._update(share)
             total += loss * len(rows)
         return total / len(order)

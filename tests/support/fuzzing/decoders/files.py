@@ -25,7 +25,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import VflError
 from vfl.job.config import load_job_setup
 from vfl.messages import Protection
-from vfl.models.labels import ClassEncoding, LabelEncoding, ScaleEncoding
+from vfl.models.tasks.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.party.config import PartyConfig
 from vfl.party.private_seed import load_private_seed
 

@@ -10,13 +10,19 @@ import math
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vfl.errors import DataError, ModelError
 from vfl.models.config import TaskConfig
-from vfl.models.labels import LabelEncoding, Labels, ScaleEncoding, clean_labels, fit_labels, shown
-from vfl.models.metrics import Metrics, binary_metrics, multiclass_metrics, regression_metrics
+from vfl.models.tasks.class_order import AS_THEY_ARE, ClassOrder, Labels, shown
+from vfl.models.tasks.labels import CountEncoding, LabelEncoding, ScaleEncoding, clean_labels, expected, fit_labels
+from vfl.models.tasks.metrics import Metrics, binary_metrics, multiclass_metrics, regression_metrics
+
+CUT_OFF = 4.0
+"""A row whose gradient of a loss without a bound is larger counts with this much: standard deviations, for a squared
+error twice as many."""
 
 
 class Task(ABC):
@@ -26,11 +32,11 @@ class Task(ABC):
         config: the configuration it was created from.
         out_width: number of logits per row.
         primary_metric: name of the metric that reports put first; higher is better.
-        gradient_bound: largest L2 norm of dL/dlogits of one sample, or None if there is none.
+        gradient_bound: largest L2 norm of dL/dlogits of one sample as it is used for the interaction weights.
     """
 
     primary_metric: str
-    gradient_bound: float | None
+    gradient_bound: float
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
@@ -61,9 +67,9 @@ class Task(ABC):
             encoding: the task's label encoding; if given, regression errors are in the labels' own unit.
         """
 
-    def fit_labels(self, labels: Labels) -> LabelEncoding:
+    def fit_labels(self, labels: Labels, order: ClassOrder = AS_THEY_ARE) -> LabelEncoding:
         """Fit the label encoding on the raw labels (B,) of the training part; see ``labels.fit_labels``."""
-        return fit_labels(self.config, labels)
+        return fit_labels(self.config, labels, order)
 
     def check_labels(self, labels: Labels) -> None:
         """Refuse labels (B,) that the loss cannot take without an encoding.
@@ -133,26 +139,36 @@ class MulticlassTask(Task):
 
 
 class RegressionTask(Task):
-    """One standardized value. Huber loss (delta 1) has |dL/dlogit| <= 1; the squared error has no bound."""
+    """One value. Huber loss (delta 1) has |dL/dlogit| <= 1; the others have no bound of their own, and what leaves the
+    active party is cut off at ``CUT_OFF``."""
 
     primary_metric = "r2"
 
     def __init__(self, config: TaskConfig) -> None:
         super().__init__(config)
-        self.gradient_bound = None if config.loss == "mse" else 1.0
+        self.gradient_bound = 1.0 if config.loss in (None, "huber") else CUT_OFF
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,); half the squared error where Huber is quadratic, the full square for 'mse'."""
         self._check_shapes(logits, labels)
-        loss = functional.mse_loss if self.config.loss == "mse" else functional.huber_loss
-        return loss(logits.squeeze(1), labels.to(logits.dtype), reduction="none")
+        actual = labels.to(logits.dtype)
+        match self.config.loss:
+            case "poisson":
+                # Half the deviance: 0 for an exact prediction, never less.
+                at_best = torch.xlogy(actual, actual) - actual
+                return expected(logits.squeeze(1)) - actual * logits.squeeze(1) + at_best
+            case "mse":
+                return functional.mse_loss(logits.squeeze(1), actual, reduction="none")
+        return functional.huber_loss(logits.squeeze(1), actual, reduction="none")
 
     def metrics(self, logits: Tensor, labels: Tensor, encoding: LabelEncoding | None = None) -> Metrics:
         """rmse, mae, r2, in the labels' own unit if ``encoding`` is given."""
         self._check_shapes(logits, labels)
         predicted, actual = logits.detach().squeeze(1).double(), labels.double()
         if isinstance(encoding, ScaleEncoding):
-            predicted, actual = (values * encoding.std + encoding.mean for values in (predicted, actual))
+            predicted, actual = encoding.decode(predicted), encoding.decode(actual)
+        elif isinstance(encoding, CountEncoding):
+            predicted, actual = encoding.decode(predicted), actual * encoding.mean
         return regression_metrics(predicted, actual)
 
     def check_labels(self, labels: Labels) -> None:

@@ -1,0 +1,1 @@
+"""Tasks: labels as numbers, the loss, and metrics."""
