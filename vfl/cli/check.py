@@ -13,7 +13,7 @@ from vfl.errors import ConfigError
 from vfl.he.arithmetic.updates import effective_rate
 from vfl.job.config import load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
-from vfl.party.self_checks import check_table
+from vfl.party.table_check import checked_table, table_report, table_summary
 from vfl.pki.credentials import load_credentials
 from vfl.pki.newest_lists import NewestLists
 
@@ -42,7 +42,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def check_file(path: Path, others: Sequence[Path] = ()) -> str:
-    """Validate one file; return a one-line summary of it.
+    """Validate one file; return a summary of it: a line, and for a party what was understood of its table.
 
     Args:
         others: files of the same command; coordinator.toml names no federation, so it is checked against theirs.
@@ -79,7 +79,9 @@ def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
     party_credentials(setup, looks_only=True)
-    return f"party '{setup.name}', {setup.entry.role}, {check_table(setup)}, job '{setup.job.name}': valid"
+    table = checked_table(setup)
+    summary = f"party '{setup.name}', {setup.entry.role}, {table_summary(table)}, job '{setup.job.name}': valid"
+    return f"{summary}\n{table_report(setup, table)}"
 
 
 def _check_coordinator(path: Path, others: Sequence[Path]) -> str:

@@ -62,10 +62,13 @@ def party(
 
         from vfl.api.party import Party, serve_async
         from vfl.cli.signals import until_signal
+        from vfl.party.table_check import report_at_start
 
         parties = [Party.from_toml(file) for file in files]
         configure_logs(log, verbose=verbose, party=parties[0].name)
         torch.set_num_threads(parties[0].files.config.model_threads)  # this process is the party's alone
+        for party in parties:
+            typer.echo(report_at_start(party.files))
         asyncio.run(until_signal(lambda stop: serve_async(*parties, keep_serving=keep_serving, stopping=stop)))
 
 

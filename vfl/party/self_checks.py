@@ -13,6 +13,7 @@ from vfl.doctor.probe import Prober, probe
 from vfl.errors import ListenError, VflError
 from vfl.messages import Check, Finding
 from vfl.party.config import PartySetup
+from vfl.party.table_check import checked_table, table_summary
 from vfl.pki.credentials import Credentials, load_credentials
 from vfl.pki.newest_lists import NewestLists
 from vfl.pki.trust import current_time, is_stale
@@ -22,23 +23,10 @@ _NO_LIST = "add its list to tls.revoked; that of an intermediate CA also needs t
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # recognized, not listened on
 
 
-def check_table(setup: PartySetup) -> str:
-    """Load a party's table as a run would; return a short description of it.
-
-    Raises:
-        DataError: the table cannot be used as configured.
-        PolicyRefusal: the table has fewer rows than this party's policy requires.
-    """
-    table = setup.load_table()
-    setup.config.policy.check_rows(len(table))
-    features = len(table.numeric_names) + len(table.categorical_names)
-    return f"{len(table)} rows, {table.dropped} without an id, {features} features"
-
-
 def note_table(notes: FindingLog, setup: PartySetup) -> None:
     """Note whether the table can be used."""
     try:
-        notes.ok(Check.TABLE, check_table(setup))
+        notes.ok(Check.TABLE, table_summary(checked_table(setup)))
     except VflError as error:
         notes.failed_here(Check.TABLE, error)
 

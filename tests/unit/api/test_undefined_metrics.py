@@ -25,8 +25,8 @@ def scored(frames, label, **task):
 def test_a_multiclass_job_on_labels_of_two_classes(frames):
     metrics, warnings = scored(frames, pl.col("default"), task="multiclass", classes=3)
     assert 0 <= metrics["macro_auc"] <= 1
-    assert [(event["event"], event["absent"]) for event in warnings] == [
-        ("classes of the job do not occur in the training part", 1)
+    assert [(event["event"], event["classes"]) for event in warnings] == [
+        ("classes of the job do not occur in the training part", "2")
     ]
 
 

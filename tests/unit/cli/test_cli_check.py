@@ -1,5 +1,6 @@
-"""``vfl check``: what is valid is said in a line, what is not ends with its own exit code and a remedy."""
+"""``vfl check``: what is valid is summarized, what is not ends with its own exit code and a remedy."""
 
+import polars as pl
 import pytest
 from support.federations.federation import ACTIVE, COORDINATOR
 from typer.testing import CliRunner
@@ -20,13 +21,13 @@ def check():
     return run
 
 
-def test_every_valid_file_is_summarized_in_one_line(federation, check):
+def test_every_valid_file_is_summarized(federation, check):
     federation.write()
     names = ((ACTIVE, "federation.toml"), (ACTIVE, "job.toml"), (ACTIVE, "party.toml"), (CLINIC, "party.toml"))
     files = [federation.path(name, file) for name, file in names]
     code, output = check(*files, federation.path(COORDINATOR, "coordinator.toml"))
     assert code == 0, output
-    lines = output.splitlines()
+    lines = [line for line in output.splitlines() if line.endswith(": valid")]
     assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
     assert (
         "job 'job', binary, 2 joint passes, 0 local epochs, noise 0.00390625 on Z and 0.4 of its deviation, "
@@ -35,6 +36,40 @@ def test_every_valid_file_is_summarized_in_one_line(federation, check):
     assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
     assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
     assert "coordinator settings, federation 'test': valid" in lines[4]
+
+
+def test_what_is_understood_of_a_table_is_shown(federation, check):
+    rows = federation.tables[CLINIC].height
+    federation.tables[CLINIC] = federation.tables[CLINIC].with_columns(
+        serial=pl.Series([f"K-{row}" for row in range(rows)])
+    )
+    federation.write()
+    code, output = check(federation.path(CLINIC, "party.toml"), federation.path(ACTIVE, "party.toml"))
+    assert code == 0, output
+    assert "nearly every text is different" in output
+    assert "label: 0: " in output
+    assert "hint: this job makes at most" in output
+
+
+def _more_labels(federation):
+    label = federation.parties[ACTIVE]["data"]["label_column"]
+    federation.tables[ACTIVE] = federation.tables[ACTIVE].with_row_index().with_columns(
+        (pl.col("index") % 3).alias(label)
+    ).drop("index")  # fmt: skip
+
+
+def _one_label(federation):
+    label = federation.parties[ACTIVE]["data"]["label_column"]
+    federation.tables[ACTIVE] = federation.tables[ACTIVE].with_columns(pl.lit(1).alias(label))
+
+
+@pytest.mark.parametrize("change", [_more_labels, _one_label])
+def test_labels_that_do_not_fit_the_task_are_found(federation, check, change):
+    change(federation)
+    federation.write()
+    code, output = check(federation.path(ACTIVE, "party.toml"))
+    assert code == 3
+    assert "the labels do not fit the task of the job" in output
 
 
 def _no_table(federation):

@@ -1,0 +1,79 @@
+"""What a party can find out about its table before any run: what was understood of it, and whether it fits the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vfl.data.description import TableDescription
+from vfl.data.table import Table
+from vfl.errors import DataError, VflError
+from vfl.models.tasks.class_order import ClassOrder
+from vfl.models.tasks.labels import fit_labels
+from vfl.party.config import PartySetup
+
+FEW_STEPS = 100
+"""Joint training of fewer steps hardly trains anything."""
+LARGE_BYTES = 1 << 26
+"""Reading a file above this size takes so long that a party that starts does not do it twice."""
+
+
+def checked_table(setup: PartySetup) -> Table:
+    """Load a party's table as a run would, and check it against the job and this party's policy.
+
+    Raises:
+        DataError: the table cannot be used as configured, or its labels do not fit the task.
+        PolicyRefusal: the table has fewer rows than this party's policy requires.
+    """
+    table = setup.load_table()
+    setup.config.policy.check_rows(len(table))
+    if table.labels is not None:
+        data = setup.config.data
+        try:
+            fit_labels(setup.job.task, table.labels, ClassOrder(data.positive_label, data.classes))
+        except DataError as error:
+            # The words speak of training rows; here it is the whole table.
+            summary = "the labels do not fit the task of the job"
+            raise DataError(summary, detail=error.detail, remedy=error.remedy) from None
+    return table
+
+
+def table_summary(table: Table) -> str:
+    """A table in a line."""
+    skipped = f", {table.unlabeled} without a label left out" if table.unlabeled else ""
+    left_out = f", {len(table.understood.left_out)} columns left out" if table.understood.left_out else ""
+    features = len(table.numeric_names) + len(table.categorical_names)
+    return f"{len(table)} rows, {table.dropped} without an id{skipped}, {features} features{left_out}"
+
+
+def table_report(setup: PartySetup, table: Table) -> str:
+    """What was understood of a table, and hints, as lines of at most 80 columns."""
+    lines = [str(TableDescription.of(table, setup.config.data))]
+    lines += [f"hint: {hint}" for hint in _hints(setup, len(table))]
+    return "\n".join(lines)
+
+
+def report_at_start(setup: PartySetup) -> str:
+    """The same for a party that starts, within a sentence if the table cannot be used.
+
+    That ends nothing: every organization is to learn of it in the run, and the file may be corrected until then.
+    """
+    path = setup.config.data.path
+    if setup.given.frame is None and path.is_file() and path.stat().st_size > LARGE_BYTES:
+        return f"{path} is large: 'vfl check' shows what is understood of it"
+    try:
+        return table_report(setup, checked_table(setup))
+    except VflError as error:
+        return f"the table cannot be used as it is: {error}"
+
+
+def _hints(setup: PartySetup, rows: int) -> Iterator[str]:
+    job = setup.job
+    if job.stagewise:
+        return  # the active party's local batches follow the number of rows
+    training = int(rows * (1 - job.split.validation - job.split.test))
+    steps = job.passes * max(1, round(training / job.training.batch_size))
+    if steps < FEW_STEPS:
+        yield (
+            f"this job makes at most {steps} steps on these rows, which is very few; lower training.batch_size "
+            f"({job.training.batch_size}) or raise training.passes ({job.passes})"
+        )
