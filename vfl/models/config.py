@@ -161,6 +161,16 @@ class TaskConfig(_Config):
         """Number of classes; 0 for a regression."""
         return 2 if self.kind == "binary" else self.classes or 0
 
+    @property
+    def gradient_bound(self) -> float | None:
+        """Largest L2 norm of dL/dlogits of one sample, or None if there is none: see the classes in ``tasks``.
+
+        It stands here because a passive party needs it, without the metrics that ``tasks`` imports.
+        """
+        if self.loss == "mse":
+            return None
+        return math.sqrt(2.0) if self.kind == "multiclass" else 1.0
+
     @model_validator(mode="after")
     def _consistent(self) -> TaskConfig:
         if self.kind == "multiclass" and (self.classes is None or self.classes < 3):

@@ -6,7 +6,6 @@ Lipschitz constant, it bounds dL/dZ, and so what the passive parties' gradients 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -30,11 +29,11 @@ class Task(ABC):
     """
 
     primary_metric: str
-    gradient_bound: float | None
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
         self.out_width = config.classes or 1
+        self.gradient_bound = config.gradient_bound
 
     @abstractmethod
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -102,7 +101,6 @@ class BinaryTask(Task):
     """Two classes, one logit, logistic loss; dL/dlogit = sigmoid(logit) - label lies in [-1, 1]."""
 
     primary_metric = "auc"
-    gradient_bound = 1.0
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,)."""
@@ -119,7 +117,6 @@ class MulticlassTask(Task):
     """C classes, C logits, cross entropy; dL/dlogits = softmax - one-hot has norm at most sqrt(2)."""
 
     primary_metric = "accuracy"
-    gradient_bound = math.sqrt(2.0)
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C) and (B,) to (B,)."""
@@ -136,10 +133,6 @@ class RegressionTask(Task):
     """One standardized value. Huber loss (delta 1) has |dL/dlogit| <= 1; the squared error has no bound."""
 
     primary_metric = "r2"
-
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self.gradient_bound = None if config.loss == "mse" else 1.0
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,); half the squared error where Huber is quadratic, the full square for 'mse'."""
