@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import threading
 import time
@@ -32,12 +33,21 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.fixture
-def stopped(tmp_path):
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
     """A run that its operator stopped after seven steps."""
-    federation = small_federation(tmp_path).write()
+    federation = small_federation(tmp_path_factory.mktemp("stopped")).write()
     ended = virtual_time.run(run_here(federation, stop_at=7))
     assert {error.code for error in ended.errors.values()} == {"aborted"}
+    return federation
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """Files of its own of such a run. Only the certificates, which nobody changes, stay where they are."""
+    federation = copy.copy(stopped_once)
+    federation.folder = tmp_path
+    shutil.copytree(stopped_once.folder, tmp_path, dirs_exist_ok=True)
     return federation
 
 

@@ -25,7 +25,7 @@ STAGEWISE = (
 
 
 def test_training_goes_on_as_if_nothing_had_been(quiet, tmp_path):
-    job = {"training": {"passes": 6}}  # some steps more than the faults need
+    job = {"training": {"passes": 4}}  # some steps more than the faults need
     result = run(Scenario("in training", KILLS, job=job), quiet, tmp_path)
     assert not result.problem
     # Since the first checkpoint, which is made before the first step, every third step has one.
@@ -33,6 +33,6 @@ def test_training_goes_on_as_if_nothing_had_been(quiet, tmp_path):
 
 
 def test_so_does_stagewise_training(quiet, tmp_path):
-    job = {"training": {"passes": 3, "local_epochs": 5}}
+    job = {"training": {"passes": 2, "local_epochs": 5}}
     result = run(Scenario("stagewise", STAGEWISE, job=job, stagewise=True), quiet, tmp_path)
     assert not result.problem

@@ -13,7 +13,7 @@ from vfl.run_records.store import RunState, RunStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-JOB = {"training": {"passes": 4}}
+JOB = {"training": {"passes": 3}}
 SHORT = Scenario("short", (), job=JOB)
 EVERYBODY = (ACTIVE, CLINIC, COORDINATOR)
 SECOND = "second-coordinator"

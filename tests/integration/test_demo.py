@@ -1,4 +1,7 @@
-"""Exactly what users run first: ``vfl demo``, from the command line, over real processes."""
+"""Exactly what users run first: ``vfl demo``, from the command line, over real processes.
+
+What only its options change runs the command in this process, and starts the others quickly.
+"""
 
 import json
 import os
@@ -11,8 +14,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from support.federations.federation import PATIENCE, processes_of
+from support.federations.quick_processes import QuickProcesses
+from typer.testing import CliRunner
 
+from vfl.cli.demo import processes
 from vfl.cli.demo.federation import PRICE
+from vfl.cli.main import app
 
 KEYS = {
     "dataset",
@@ -47,6 +54,13 @@ def _report(out, *arguments):
     return json.loads((out / "report.json").read_text(encoding="utf-8")), output
 
 
+def _run_here(out, *arguments):
+    done = CliRunner().invoke(app, ["demo", "--out", f"{out}/", *arguments])
+    assert done.exit_code == 0, done.output
+    assert not processes_of(out)
+    return done.output
+
+
 @pytest.mark.slow
 def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
     report, output = _report(tmp_path)
@@ -70,8 +84,10 @@ def test_the_built_in_demo_shows_what_joining_brings(tmp_path):
 
 
 @pytest.mark.slow
-def test_trainable_bottoms_come_with_a_word_about_their_price(tmp_path):
-    report, output = _report(tmp_path, "--trainable", "--epochs", "4")
+def test_trainable_bottoms_come_with_a_word_about_their_price(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "FederationProcesses", QuickProcesses)
+    output = _run_here(tmp_path, "--trainable", "--epochs", "4")
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert PRICE in output
     assert report["steps"] == 4 * 5
     assert report["joint_encrypted"] >= 0.95
@@ -83,9 +99,7 @@ def test_trainable_bottoms_come_with_a_word_about_their_price(tmp_path):
 
 
 def test_full_overlap_gives_every_row_to_all(tmp_path):
-    with _start(tmp_path, "--overlap", "1.0", "--only-write") as demo:
-        output, _ = demo.communicate(timeout=PATIENCE)
-    assert demo.returncode == 0, output
+    _run_here(tmp_path, "--overlap", "1.0", "--only-write")
     bank, clinic = (pl.read_csv(tmp_path / f"{name}.csv")["id"] for name in ("bank", "clinic"))
     assert set(bank) == set(clinic)
     assert len(set(bank)) == len(bank) == len(clinic) == 569
@@ -112,8 +126,10 @@ def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (TABLES / "motor_hetero_guest.csv").exists(), reason=f"no tables in {TABLES}; set VFL_DATA")
-def test_three_parties_learn_the_motors_speed(tmp_path):
-    report, _ = _report(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3")
+def test_three_parties_learn_the_motors_speed(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "FederationProcesses", QuickProcesses)
+    _run_here(tmp_path, "--data", str(TABLES), "--dataset", "motor", "--parties", "3")
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["metric"] == "r2"
     assert report["joint_encrypted"] >= 0.92
     assert report["active_only"] < 0.5

@@ -26,10 +26,10 @@ def _as_another_user(numbers):
 
 def test_another_user_reaches_nothing_of_a_party_without_a_port_and_the_run_goes_on(tmp_path):
     federation = Federation(tmp_path).put_behind(CLINIC, ACTIVE)
-    federation.job["training"]["passes"] = 20
+    federation.job["training"]["passes"] = 10
     with Processes(federation.write()) as processes:
         processes.start()
-        processes.wait_for(COORDINATOR, "epoch 1/20")
+        processes.wait_for(COORDINATOR, "epoch 1/10")
         numbers = processes.numbers()
         attacker = _as_another_user([numbers[CLINIC], numbers[COORDINATOR], numbers[ACTIVE]])
         found = json.loads(attacker.stdout.readline())

@@ -11,7 +11,7 @@ from support.federations.federation import COORDINATOR, Federation, Processes, d
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 15
+EPOCHS = 8
 
 
 def two_jobs(folder):

@@ -149,6 +149,11 @@ METRIC_RANGES: dict[str, tuple[float, float]] = {
 """Every metric that a task can have, with its smallest and largest value."""
 
 
+CUT_OFF = 4.0
+"""A row whose gradient of a loss without a bound is larger counts with this much: standard deviations, for a squared
+error twice as many."""
+
+
 class TaskConfig(_Config):
     """What is predicted.
 
@@ -167,6 +172,21 @@ class TaskConfig(_Config):
     def class_count(self) -> int:
         """Number of classes; 0 for a regression."""
         return 2 if self.kind == "binary" else self.classes or 0
+
+    @property
+    def cuts_off(self) -> bool:
+        """Whether the loss has no bound on its gradient, which is cut off where it leaves the active party."""
+        return self.loss in ("mse", "poisson")
+
+    @property
+    def gradient_bound(self) -> float:
+        """Largest L2 norm of dL/dlogits of one sample, as it is used for interaction weights: see ``tasks``.
+
+        It stands here because a passive party needs it, without the metrics that ``tasks`` imports.
+        """
+        if self.cuts_off:
+            return CUT_OFF
+        return math.sqrt(2.0) if self.kind == "multiclass" else 1.0
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskConfig:

@@ -1,7 +1,7 @@
 """Real processes that start quickly: forked from one that has imported torch, instead of importing it each.
 
-The libraries below are most of the seconds that ``python -m vfl`` takes to start. Everything of vfl is imported by the
-process itself, and so are gRPC, which reads its environment then, and polars, whose threads would not survive a fork.
+The modules below are most of the seconds that ``python -m vfl`` takes to start. The process itself imports gRPC, which
+reads its environment then, and polars, whose threads would not survive a fork; and of vfl, what imports one of the two.
 """
 
 from __future__ import annotations
@@ -38,6 +38,29 @@ LIBRARIES = (
     "sqlite3",
     "asyncio",
 )
+OF_VFL = (
+    "vfl.align.pool",
+    "vfl.checkpoints.store",
+    "vfl.cli.keys",
+    "vfl.cli.logs",
+    "vfl.cli.progress",
+    "vfl.cli.runs",
+    "vfl.coordinator.config",
+    "vfl.data.split",
+    "vfl.doctor.findings",
+    "vfl.interact.plaintext",
+    "vfl.job.config",
+    "vfl.models.encodings.network",
+    "vfl.party.learning.matched_noise",
+    "vfl.party.service.schedule_guard",
+    "vfl.pki.own_certificate",
+    "vfl.pki.server_certificate",
+    "vfl.privacy.ledger",
+    "vfl.run_records.journal",
+    "vfl.transport.inbox",
+    "vfl.transport.wire.health",
+)
+IMPORTED_LATER = ("grpc", "polars")
 _POLL_SECONDS = 0.01
 _END_SECONDS = 10.0
 
@@ -168,13 +191,18 @@ def _become(order: dict[str, Any], connection: int) -> None:
     os.environ.update(order["environment"])
     sys.path[:] = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *of_python]
     sys.argv[:] = [order["module"], *order["arguments"]]
+    found = importlib.util.find_spec("vfl")
+    assert found is not None
+    assert importlib.machinery.PathFinder.find_spec("vfl").origin == found.origin, "this process would find another vfl"
 
 
 def main() -> None:
     """Import, fork, and in the forked process run a module."""
     connection = int(sys.argv[1])
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    for module in (*LIBRARIES, *OF_VFL):
+        importlib.import_module(module)
+    early = [module for module in IMPORTED_LATER if module in sys.modules]
+    assert not early, f"a module of OF_VFL imports {early}"
     gc.freeze()  # or every forked process would copy all of these pages when it collects garbage, at its end at last
     order = _serve(socket.socket(fileno=connection))
     if order is not None:

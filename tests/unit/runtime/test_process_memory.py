@@ -17,6 +17,7 @@ try:
 except SystemExit:
     pass
 assert "torch" in sys.modules and "polars" in sys.modules
+assert "torchmetrics" not in sys.modules, "only the active party needs it: seconds and memory"
 libc = ctypes.CDLL(None)
 stdout = ctypes.c_void_p.in_dll(libc, "stdout")
 libc.malloc_info(0, stdout)

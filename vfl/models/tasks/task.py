@@ -6,7 +6,6 @@ Lipschitz constant, it bounds dL/dZ, and so what the passive parties' gradients 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -20,10 +19,6 @@ from vfl.models.tasks.class_order import AS_THEY_ARE, ClassOrder, Labels, shown
 from vfl.models.tasks.labels import CountEncoding, LabelEncoding, ScaleEncoding, clean_labels, expected, fit_labels
 from vfl.models.tasks.metrics import Metrics, binary_metrics, multiclass_metrics, regression_metrics
 
-CUT_OFF = 4.0
-"""A row whose gradient of a loss without a bound is larger counts with this much: standard deviations, for a squared
-error twice as many."""
-
 
 class Task(ABC):
     """One task; create it with ``make_task``.
@@ -36,11 +31,11 @@ class Task(ABC):
     """
 
     primary_metric: str
-    gradient_bound: float
 
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
         self.out_width = config.classes or 1
+        self.gradient_bound = config.gradient_bound
 
     @abstractmethod
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -108,7 +103,6 @@ class BinaryTask(Task):
     """Two classes, one logit, logistic loss; dL/dlogit = sigmoid(logit) - label lies in [-1, 1]."""
 
     primary_metric = "auc"
-    gradient_bound = 1.0
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,)."""
@@ -125,7 +119,6 @@ class MulticlassTask(Task):
     """C classes, C logits, cross entropy; dL/dlogits = softmax - one-hot has norm at most sqrt(2)."""
 
     primary_metric = "accuracy"
-    gradient_bound = math.sqrt(2.0)
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C) and (B,) to (B,)."""
@@ -140,13 +133,9 @@ class MulticlassTask(Task):
 
 class RegressionTask(Task):
     """One value. Huber loss (delta 1) has |dL/dlogit| <= 1; the others have no bound of their own, and what leaves the
-    active party is cut off at ``CUT_OFF``."""
+    active party is cut off at ``config.CUT_OFF``."""
 
     primary_metric = "r2"
-
-    def __init__(self, config: TaskConfig) -> None:
-        super().__init__(config)
-        self.gradient_bound = 1.0 if config.loss in (None, "huber") else CUT_OFF
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,); half the squared error where Huber is quadratic, the full square for 'mse'."""

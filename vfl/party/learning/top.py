@@ -14,7 +14,7 @@ from vfl.models.certificate import certified_lipschitz, certified_radius
 from vfl.models.seeding import seeded
 from vfl.models.tasks.class_order import ClassOrder, Labels
 from vfl.models.tasks.labels import ClassEncoding, LabelEncoding
-from vfl.models.tasks.task import CUT_OFF, Task, make_task
+from vfl.models.tasks.task import Task, make_task
 from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, set_rate, under
@@ -112,7 +112,7 @@ class TopTrainer:
         if gradient is None:
             raise RuntimeError("the loss does not depend on Z")
         d_z_BK = gradient.cpu().double().numpy() * len(labels)
-        if self._cuts_off:
+        if self.task.config.cuts_off:
             d_z_BK = _cut_off(d_z_BK, MAX_GRADIENT)
         return loss.item(), d_z_BK / self.weights.divisor(self.task.gradient_bound)
 
@@ -133,8 +133,8 @@ class TopTrainer:
         losses = self.task.loss_per_sample(leaf, encoded)
         (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         gradient_BM = gradient.cpu().double().numpy()
-        if self._cuts_off:
-            gradient_BM = _cut_off(gradient_BM, CUT_OFF)
+        if self.task.config.cuts_off:
+            gradient_BM = _cut_off(gradient_BM, self.task.gradient_bound)
         if counts is None:
             return losses.mean().item(), gradient_BM
         factors_B = counts.cpu().double().numpy() / self.weights.divisor(self.task.gradient_bound)
@@ -194,10 +194,6 @@ class TopTrainer:
         padded_BK = torch.nn.functional.pad(z_BK, (own_BK.shape[-1] - z_BK.shape[1], 0))
         logits: Tensor = self.top(padded_BK + own_BK)
         return logits
-
-    @property
-    def _cuts_off(self) -> bool:
-        return self.task.config.loss in ("mse", "poisson")
 
     def _encoded(self, labels: Labels, weights: FloatArray | None = None) -> tuple[Tensor, Tensor | None]:
         """Encoded labels (B,), and how much each row counts (B,) if not all count the same."""

@@ -17,7 +17,6 @@ from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
 from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
-from vfl.models.tasks.task import make_task
 from vfl.party.learning.matched_noise import MatchedNoise, mixed_covariance
 from vfl.party.learning.output_moments import OutputMoments
 from vfl.party.learning.output_scale import OutputScale
@@ -91,7 +90,7 @@ class PassiveParty:
         training = state.moments(Split.TRAIN)
         every = training + state.moments(Split.VALIDATION, Split.TEST)
         noise = self._noise_of_all = self._matched(every.covariance)
-        bound = make_task(setup.job.task).gradient_bound
+        bound = setup.job.task.gradient_bound
         largest = every.largest_norm + noise.largest_norm(LARGEST_DEVIATION)
         scale = OutputScale.of(training, largest, setup.job.interaction_rate, bound)
         scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
