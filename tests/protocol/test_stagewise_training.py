@@ -20,7 +20,7 @@ from vfl.messages import (
     MaskedActivationGradient,
     MaskedWeightGradient,
 )
-from vfl.party.learning.kept_outputs import KeptOutputs
+from vfl.party.learning.outputs.kept import KeptOutputs
 
 ROWS = {Split.TRAIN: 130, Split.VALIDATION: 20, Split.TEST: 50}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfl.errors import ConfigError
 from vfl.run_records.result import Recovery, RunResult
+from vfl.run_records.summary import summary_of
 
 if TYPE_CHECKING:
     from vfl.api.joint_model import JointModel
@@ -35,6 +36,19 @@ class Run:
     def test(self) -> dict[str, float]:
         """Metrics on the test rows, by name."""
         return self.result.test
+
+    @property
+    def alone(self) -> dict[str, float]:
+        """The same of a model that the active party trained on its own columns, with the same rows and split.
+
+        Empty if it has no columns, or ``train_alone = false``.
+        """
+        return self.result.alone
+
+    @property
+    def summary(self) -> str:
+        """Rows, steps, traffic and metrics as lines to be printed."""
+        return summary_of(self.result)
 
     @property
     def history(self) -> list[dict[str, float]]:

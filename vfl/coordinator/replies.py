@@ -12,9 +12,9 @@ from typing import TypeVar
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
-from vfl.ids import Role
+from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
-from vfl.models.config import METRIC_RANGES
+from vfl.models.config import ALONE, METRIC_RANGES
 from vfl.runtime.foreign_text import printable
 from vfl.transport.channels import ControlChannel
 
@@ -86,8 +86,9 @@ class CheckedControl:
         """Known metrics within their ranges."""
         reply = await self._client.score(call)
         for name, value in self._of_active(reply.metrics):
-            self._require(name in METRIC_RANGES, f"the unknown metric '{printable(name)}'")
-            self._in_range(name, value, *METRIC_RANGES[name])
+            plain = name.removeprefix(ALONE) if call.split is Split.TEST else name
+            self._require(plain in METRIC_RANGES, f"the unknown metric '{printable(name)}'")
+            self._in_range(name, value, *METRIC_RANGES[plain])
         return reply
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:

@@ -14,6 +14,7 @@ from vfl.job.callbacks import Callbacks, CheckpointDone, Epoch, EvaluationDone, 
 from vfl.job.config import JobConfig
 from vfl.job.schedule import EVALUATION_PHASES, EpochEnd, Evaluation, Schedule
 from vfl.job.schedule import Step as PlannedStep
+from vfl.models.config import without_alone
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
 from vfl.run_records.result import RunResult
 from vfl.run_records.store import StepRecord
@@ -131,10 +132,11 @@ class Training:
             await self._step_through(EVALUATION_PHASES, work.first_step + at, batch)
         self.where = f"scoring ({work.split})"
         score = m.Score(*self._attempt, work.split, work.epoch)
-        metrics = (await self._parties.of_active(lambda client: client.score(score))).metrics
+        scored = (await self._parties.of_active(lambda client: client.score(score))).metrics
+        metrics, alone = without_alone(scored)
         self._outcome.seconds_evaluation += time.perf_counter() - started
         if work.split is Split.TEST:
-            self._outcome.test = metrics
+            self._outcome.test, self._outcome.alone = metrics, alone
         self._callbacks.on_evaluation(EvaluationDone(work.split, work.epoch, metrics))
         self._scored = {f"{work.split}_{name}": value for name, value in metrics.items()}
 

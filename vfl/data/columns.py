@@ -41,6 +41,11 @@ class ColumnReading(BaseModel):
             return tuple(f"{self.name}.{part}" for part in self.use)
         return (self.name,) if self.use is ColumnKind.NUMERIC else ()
 
+    @property
+    def described(self) -> str:
+        """Its kind, in words."""
+        return f"date: {', '.join(self.use)}" if isinstance(self.use, tuple) else str(self.use)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Column:

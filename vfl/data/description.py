@@ -70,7 +70,7 @@ class TableDescription:
         left_out = table.understood.left_out.items()
         columns += [ColumnDescription(name, "left out", remark=reason) for name, reason in left_out]
         columns += [ColumnDescription(name, "dropped") for name in config.drop]
-        labels = () if table.labels is None else tuple(_distribution(table.labels))
+        labels = () if table.labels is None else tuple(distribution(table.labels))
         return cls(len(table), table.dropped, table.unlabeled, tuple(columns), labels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def _features(table: Table, reading: ColumnReading) -> list[ColumnDescription]:
     return found
 
 
-def _distribution(labels: Any) -> list[str]:
-    """Each label with its share, or, of many numbers, how they are spread."""
+def distribution(labels: Any) -> list[str]:
+    """Of labels (n,): each one with its share, or, of many numbers, how they are spread."""
     values, counts = np.unique(labels, return_counts=True)
     if len(values) <= _FEW_LABELS or labels.dtype.kind == "U":
         shown = list(zip(values.tolist(), counts.tolist(), strict=True))[:_FEW_LABELS]

@@ -65,6 +65,18 @@ class JobConfig(Configuration):
         return self
 
     @model_validator(mode="after")
+    def _has_what_the_best_epoch_is_chosen_by(self) -> JobConfig:
+        stated = [key for key in ("keep_best", "patience") if getattr(self.training, key)]
+        if stated and not (self.split.validation and self.local_epochs):
+            raise ValueError(
+                f"training.{stated[0]} chooses among local epochs by the validation rows: set split.validation, and "
+                "training.local_epochs above 0"
+            )
+        if self.training.patience and self.training.keep_best is False:
+            raise ValueError("training.patience needs keep_best: leave keep_best out")
+        return self
+
+    @model_validator(mode="after")
     def _suits_stagewise_training(self) -> JobConfig:
         if not self.stagewise:
             return self
@@ -135,6 +147,13 @@ class JobConfig(Configuration):
         return 6 if self.stagewise else 0
 
     @property
+    def keeps_best(self) -> bool:
+        """Whether the best of the last local epochs is kept."""
+        if self.training.keep_best is not None:
+            return self.training.keep_best
+        return bool(self.split.validation and self.local_epochs)
+
+    @property
     def stage_epochs(self) -> int:
         """Epochs of the active party alone before each stage: a third of those at the end."""
         return max(1, self.local_epochs // 3)
@@ -153,6 +172,7 @@ class JobConfig(Configuration):
                 "method": "stagewise" if self.stagewise else "joint",
                 "passes": self.passes,
                 "local_epochs": self.local_epochs,
+                "keep_best": self.keeps_best,
             },
             "model": {"interaction_width": self.interaction_width},
             "interaction": {"learning_rate": self.interaction_rate},

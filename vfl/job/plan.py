@@ -95,6 +95,17 @@ class Plan:
         return first, last + 1 - first
 
     @property
+    def epochs_of_active(self) -> int:
+        """Epochs in which the active party's own part takes steps."""
+        return sum(epoch.kind in (EpochKind.LOCAL, EpochKind.JOINT) for epoch in self.epochs)
+
+    @property
+    def first_local_of_last_run(self) -> int | None:
+        """Number of the first of the local epochs after the last pass; None if there are none."""
+        last = len(self.epochs) - 1
+        return self.local_run(last)[0] if self.epochs[last].kind is EpochKind.LOCAL else None
+
+    @property
     def counted_epochs(self) -> int:
         """Epochs that train something."""
         return sum(epoch.kind is not EpochKind.RELEASE for epoch in self.epochs)

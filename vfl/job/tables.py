@@ -63,6 +63,9 @@ class TrainingConfig(Configuration):
         local_epochs: of the active party alone, on the noisy outputs that it keeps, after the last pass.
         batch_size: of joint passes and local epochs.
         evaluation_batch_size: of everything that is computed without changing a weight for each batch.
+        keep_best: of the local epochs after the last pass, keep the one with the best validation metric; by default
+            where there are validation rows. Others than the active party notice nothing.
+        patience: stop these local epochs after so many without a better one.
     """
 
     method: Literal["stagewise", "joint"] | None = None
@@ -71,6 +74,8 @@ class TrainingConfig(Configuration):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     evaluation_batch_size: Annotated[int, Field(ge=1, le=65536)] = 4096
     evaluate_every: Annotated[int, Field(ge=1)] = 1
+    keep_best: bool | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
 
     @property
@@ -101,7 +106,7 @@ class PrivacyConfig(Configuration):
 
     Attributes:
         relative_noise: in units of the standard deviation of each party's part of Z, whatever it is: see
-            ``vfl.party.learning.matched_noise``. By default 0.4, and 0.1 for a regression.
+            ``vfl.party.learning.outputs.matched_noise``. By default 0.4, and 0.1 for a regression.
         z_noise: in addition, in units of Z; every passive party adds as much.
         d_alpha_noise: in units of d alpha, which only trainable passive bottoms receive.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Literal
@@ -147,6 +148,15 @@ METRIC_RANGES: dict[str, tuple[float, float]] = {
     "r2": (-math.inf, 1.0),
 }
 """Every metric that a task can have, with its smallest and largest value."""
+
+ALONE = "alone_"
+"""Begins the name of a metric of the model that the active party trained by itself."""
+
+
+def without_alone(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of the joint model, and those of the active party's own, by their plain names."""
+    alone = {name.removeprefix(ALONE): value for name, value in metrics.items() if name.startswith(ALONE)}
+    return {name: value for name, value in metrics.items() if not name.startswith(ALONE)}, alone
 
 
 CUT_OFF = 4.0

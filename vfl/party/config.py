@@ -57,6 +57,8 @@ class PartyConfig(Configuration):
         threads: CPU threads for arithmetic on ciphertexts; all cores by default.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimizer: overrides the job's optimizer for this party's own parameters.
+        train_alone: whether the active party also trains a model on its own columns, after the joint one, to compare
+            the two; its metrics are published like those of the joint model.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {
@@ -80,6 +82,7 @@ class PartyConfig(Configuration):
     model_threads: Annotated[int, Field(ge=1)] = 1
     pool_memory_mb: Annotated[int, Field(ge=0)] = 128
     optimizer: OptimizerConfig | None = None
+    train_alone: bool = True
 
     @property
     def ledger_anchor(self) -> Path:

@@ -26,6 +26,8 @@ class RunResult:
         epoch_steps: training steps so far in the current epoch.
         epoch_loss: sum of their losses.
         history: mean loss of each epoch and the metrics computed after it.
+        test: metrics of the joint model on the test rows.
+        alone: the same of a model that the active party trained on its own columns, with the same rows and split.
     """
 
     run: str
@@ -45,6 +47,7 @@ class RunResult:
     epoch_loss: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     test: dict[str, float] = field(default_factory=dict)
+    alone: dict[str, float] = field(default_factory=dict)
     certified_lipschitz: float = 0.0
     peak_memory: dict[str, int] = field(default_factory=dict)
     recoveries: list[Recovery] = field(default_factory=list)

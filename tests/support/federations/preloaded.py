@@ -51,7 +51,7 @@ OF_VFL = (
     "vfl.interact.plaintext",
     "vfl.job.config",
     "vfl.models.encodings.network",
-    "vfl.party.learning.matched_noise",
+    "vfl.party.learning.outputs.matched_noise",
     "vfl.party.service.schedule_guard",
     "vfl.pki.own_certificate",
     "vfl.pki.server_certificate",

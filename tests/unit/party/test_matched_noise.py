@@ -5,9 +5,9 @@ import pytest
 
 from vfl.errors import RangeError
 from vfl.interact.fixed_point import GUARD
-from vfl.party.learning.matched_noise import MatchedNoise, mixed_covariance
-from vfl.party.learning.output_moments import OutputMoments
-from vfl.party.learning.output_scale import OutputScale
+from vfl.party.learning.outputs.matched_noise import MatchedNoise, mixed_covariance
+from vfl.party.learning.outputs.moments import OutputMoments
+from vfl.party.learning.outputs.scale import OutputScale
 from vfl.privacy.output_noise import LARGEST_DEVIATION, OutputNoise
 
 ROWS = 30_000

@@ -22,8 +22,8 @@ from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset, Rows
-from vfl.party.learning.kept_outputs import KeptOutputs
 from vfl.party.learning.local_epoch import local_batches
+from vfl.party.learning.outputs.kept import KeptOutputs
 from vfl.party.learning.top import TopTrainer
 from vfl.runtime.randomness import derive_seed, training_generator
 

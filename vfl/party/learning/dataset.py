@@ -35,6 +35,7 @@ class Dataset:
         self._features = self.preprocessor.transform(aligned)
         self.labels = aligned.labels
         self._weights = aligned.weights
+        self.understood = aligned.understood
         self._own_ids = [row_id.encode() for row_id in aligned.own_ids]
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 

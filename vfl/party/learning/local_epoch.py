@@ -21,10 +21,15 @@ def local_batches(plan: Plan, epoch: int, order: Rows, batch_size: int) -> Itera
         batch_size: of the job; with a small table batches are smaller, so that an epoch has enough steps.
     """
     first, count = plan.local_run(epoch)
+    yield from batches_of_run(epoch - first, count, order, batch_size)
+
+
+def batches_of_run(number: int, count: int, order: Rows, batch_size: int) -> Iterator[tuple[Rows, float]]:
+    """Batches of one of ``count`` consecutive epochs, the first of which has the number 0; see ``local_batches``."""
     size = min(batch_size, max(_LEAST_ROWS, len(order) // _STEPS))
     starts = range(0, len(order), size)
     for at, start in enumerate(starts):
-        yield order[start : start + size], _half_cosine((epoch - first + at / len(starts)) / count)
+        yield order[start : start + size], _half_cosine((number + at / len(starts)) / count)
 
 
 def _half_cosine(done: float) -> float:

@@ -20,15 +20,14 @@ from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz
-from vfl.models.seeding import seeded
 from vfl.models.tasks.class_order import Labels
 from vfl.party.learning.bottom import prefixed, under
-from vfl.party.learning.dataset import Rows
-from vfl.party.learning.kept_outputs import KeptOutputs
-from vfl.party.learning.local_epoch import local_batches
+from vfl.party.learning.outputs.kept import KeptOutputs
+from vfl.party.learning.own_model import OwnModel
 from vfl.party.learning.snapshots import interaction_weights, load
 from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.common import PartyContext
+from vfl.party.roles.local_training import METRIC_DECIMALS, LocalTraining
 from vfl.party.roles.saving import save_active
 from vfl.party.roles.worker import LoadedRows
 from vfl.privacy.releases import Releases
@@ -36,8 +35,7 @@ from vfl.runtime.logs import get_logger
 
 _UPPER = "upper"
 _KEPT = "kept"
-METRIC_DECIMALS = 4
-"""Metrics leave this party rounded: exact ones of few rows tell labels."""
+_LOCAL = "local"
 
 _log = get_logger("vfl.party")
 
@@ -47,8 +45,8 @@ class ActiveParty:
 
     def __init__(self, state: PartyContext) -> None:
         self._state = state
-        self._upper: TopTrainer
-        self._kept: KeptOutputs
+        self._own: OwnModel
+        self._local: LocalTraining
         self._shape: InteractionShape
         self._releases: Releases
         self._interaction: ActiveInteraction
@@ -86,23 +84,28 @@ class ActiveParty:
         for split in (Split.VALIDATION, Split.TEST):
             state.setup.config.policy.check_scored(split, aligned.split_rows[split])
         await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
-        self._upper = await asyncio.to_thread(self._make_upper)
-        self._kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)
+        upper = await asyncio.to_thread(self._make_upper, sum(state.widths.values()))
+        kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)
+        self._own = OwnModel(state.dataset, state.bottom, upper, kept)
+        self._local = LocalTraining(state, self._own, self._make_upper)
         if state.restored is not None:
-            load(self._upper, under(_UPPER, state.restored.tensors))
-            self._kept.load_state(under(_KEPT, state.restored.tensors))
+            load(upper, under(_UPPER, state.restored.tensors))
+            kept.load_state(under(_KEPT, state.restored.tensors))
+            self._local.load_state(under(_LOCAL, state.restored.tensors))
         return aligned
 
+    @property
+    def _upper(self) -> TopTrainer:
+        return self._own.upper
+
     @model_arithmetic()
-    def _make_upper(self) -> TopTrainer:
+    def _make_upper(self, total_width: int) -> TopTrainer:
         state, dataset = self._state, self._state.dataset
         if dataset.labels is None:
             raise RuntimeError("the active party has no labels")
-        rows = dataset.rows_of(Split.TRAIN)
-        widths = state.width, sum(state.widths.values())
-        return TopTrainer.build(
-            state.setup, dataset.labels[rows], state.seed("upper"), *widths, dataset.weights_of(rows)
-        )
+        rows, seed = dataset.rows_of(Split.TRAIN), state.seed("upper")
+        weights = dataset.weights_of(rows)
+        return TopTrainer.build(state.setup, dataset.labels[rows], seed, state.width, total_width, weights)
 
     async def begin(self, key: StepKey) -> None:
         """See ``RoleWorker``."""
@@ -116,7 +119,8 @@ class ActiveParty:
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
         common = self._state.snapshot(step, self._interaction.state())
-        own = {**prefixed(_UPPER, self._upper.state()), **prefixed(_KEPT, self._kept.state())}
+        own = {**prefixed(_UPPER, self._upper.state()), **prefixed(_KEPT, self._own.kept.state())}
+        own |= prefixed(_LOCAL, self._local.state())
         return Snapshot(step, {**common.tensors, **own}, common.facts)
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
@@ -162,13 +166,7 @@ class ActiveParty:
         return torch.from_numpy(real).to(torch.float32)
 
     def _labels(self, batch: Batch) -> Labels:
-        return self._labels_of(self._state.dataset.batch_rows(batch))
-
-    def _labels_of(self, rows: Rows) -> Labels:
-        labels = self._state.dataset.labels
-        if labels is None:
-            raise RuntimeError("the active party has no labels")
-        return labels[rows]
+        return self._own.labels_of(self._state.dataset.batch_rows(batch))
 
     async def _interaction_backward(self, key: StepKey, batch: Batch) -> None:
         d_z_BK, self._d_z = self._d_z, None
@@ -206,12 +204,7 @@ class ActiveParty:
         await asyncio.to_thread(self._interaction.step, self._state.kernel(batch))
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
-        await asyncio.to_thread(self._update)
-
-    def _update(self, share_of_rate: float = 1.0) -> None:
-        if self._state.bottom is not None:
-            self._state.bottom.backward(self._upper.d_alpha, share_of_rate)
-        self._upper.step(share_of_rate)
+        await asyncio.to_thread(self._own.update)
 
     # --- stagewise training ---
 
@@ -222,34 +215,16 @@ class ActiveParty:
         """The gradient of the loss of what this party has so far, by logits: what the next columns of Z are to fit."""
         state, rows = self._state, self._state.dataset.batch_rows(batch)
         weights = state.dataset.weights_of(rows)
-        loss, gradient_BM = self._upper.residuals(self._kept.of(rows), self._alpha, self._labels(batch), weights)
+        loss, gradient_BM = self._upper.residuals(self._own.kept.of(rows), self._alpha, self._labels(batch), weights)
         self._d_z = quantize_gradient(gradient_BM, state.setup.parameters, state.generator("rounding", key.step))
         return {"loss": loss}
 
     async def _keep(self, key: StepKey, batch: Batch) -> None:
         dataset = self._state.dataset
-        self._kept.keep(dataset.batch_rows(batch), dataset.plan.columns(batch), self._real_z())
+        self._own.kept.keep(dataset.batch_rows(batch), dataset.plan.columns(batch), self._real_z())
 
     async def _local_epoch(self, key: StepKey, batch: Batch) -> dict[str, float]:
-        return {"loss": await asyncio.to_thread(self._train_locally, batch)}
-
-    def _train_locally(self, batch: Batch) -> float:
-        """One epoch of everything that this party has, on the outputs that it keeps; the mean loss.
-
-        The order of the rows is this party's own.
-        """
-        state, dataset = self._state, self._state.dataset
-        order = state.generator("local epoch", batch.epoch).permutation(dataset.batch_rows(batch))
-        size = state.setup.job.training.batch_size
-        total = 0.0
-        for at, (rows, share) in enumerate(local_batches(dataset.plan, batch.epoch, order, size)):
-            with seeded(state.seed(f"layers that draw at random, local epoch {batch.epoch}, batch {at}")):
-                alpha_BD = state.bottom.forward(dataset.features(rows), training=True) if state.bottom else None
-            weights = dataset.weights_of(rows)
-            loss, _ = self._upper.train(self._kept.of(rows), alpha_BD, self._labels_of(rows), weights)
-            self._update(share)
-            total += loss * len(rows)
-        return total / len(order)
+        return {"loss": await asyncio.to_thread(self._local.epoch, batch)}
 
     async def _score(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(lambda: self._upper.score(self._real_z(), self._alpha, self._labels(batch)))
@@ -263,26 +238,11 @@ class ActiveParty:
         return self._state.batch_rows(batch)
 
     async def score(self, batch: Batch) -> dict[str, float]:
-        """See ``RoleWorker``."""
-        return await asyncio.to_thread(self._find_metrics, batch)
-
-    def _find_metrics(self, batch: Batch) -> dict[str, float]:
-        dataset = self._state.dataset
-        if dataset.plan.scores_kept(batch):
-            rows = dataset.rows_of(batch.split)
-            bottom = self._state.bottom
-            alpha_BD = bottom.forward(dataset.features(rows), training=False) if bottom else None
-            self._upper.score(self._kept.of(rows), alpha_BD, self._labels_of(rows))
-        metrics = self._upper.metrics()
-        if undefined := sorted(name for name, value in metrics.items() if math.isnan(value)):
-            _log.warning(
-                "metrics are undefined and left out: do the labels of this split differ?",
-                split=str(batch.split),
-                metrics=", ".join(undefined),
-            )
-        return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items() if not math.isnan(value)}
+        """See ``RoleWorker``. On the test rows, a model of this party alone is scored, too."""
+        return await asyncio.to_thread(self._local.score, batch)
 
     async def save(self, run: str) -> float:
         """See ``RoleWorker``."""
-        await asyncio.to_thread(save_active, self._state, run, self._interaction.shares(), self._upper)
+        report = self._local.report(run)
+        await asyncio.to_thread(save_active, self._state, run, self._interaction.shares(), self._upper, report)
         return await asyncio.to_thread(certified_lipschitz, self._upper.top)

@@ -31,7 +31,7 @@ from vfl.party.learning import snapshots
 from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.inputs import InitialBottom, commit_to_inputs, settings_digest
-from vfl.party.learning.output_moments import OutputMoments
+from vfl.party.learning.outputs.moments import OutputMoments
 from vfl.party.memory_estimate import estimated_peak
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
@@ -71,6 +71,7 @@ class PartyContext:
         self.disclosure = Disclosure(setup)
         self._table: Table | None = None
         self._table_bytes = 0
+        self.loaded_rows = LoadedRows(0, 0)
         self._rows = np.empty(0, dtype=np.int64)
         self._common_ids = CommonIds(setup, mail)
         self.restored: Snapshot | None = None
@@ -125,7 +126,8 @@ class PartyContext:
         self._table_bytes = table.bytes
         self._check_memory(self.setup.job.model.widths)
         self._table = table
-        return LoadedRows(len(table), table.dropped)
+        self.loaded_rows = LoadedRows(len(table), table.dropped, table.unlabeled)
+        return self.loaded_rows
 
     def _check_memory(self, widths: Mapping[str, int]) -> None:
         policy = self.setup.config.policy
@@ -208,19 +210,13 @@ class PartyContext:
         setup = self.setup
         self.dataset = Dataset(self._loaded, setup.job)
         if self._loaded.has_features and setup.job.model.widths.get(setup.name) != 0:
-            self.bottom = self._build_bottom()
+            self.bottom = self.make_bottom()
         setup.check_width(self.width)
         self._inputs = self._commit_to_inputs()
         if self.restored is not None:
             snapshots.restore_bottom(self.restored, self.dataset.preprocessor, self.bottom, self._settings)
         counts = {split: len(self.dataset.rows_of(split)) for split in Split}
-        return Aligned(
-            rows=len(self._loaded),
-            train_rows=counts[Split.TRAIN],
-            validation_rows=counts[Split.VALIDATION],
-            test_rows=counts[Split.TEST],
-            width=self.width,
-        )
+        return Aligned(len(self._loaded), counts[Split.TRAIN], counts[Split.VALIDATION], counts[Split.TEST], self.width)
 
     @property
     def _settings(self) -> snapshots.OwnSettings:
@@ -237,7 +233,8 @@ class PartyContext:
         secret = self._secret("inputs", self._statement.hex())
         return commit_to_inputs(secret, self._loaded, self.dataset.preprocessor, bottom)
 
-    def _build_bottom(self) -> BottomTrainer:
+    def make_bottom(self) -> BottomTrainer:
+        """A bottom as it is before training."""
         setup, inputs = self.setup, self.dataset.preprocessor.inputs
         training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
         width, given = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH), setup.given.bottom

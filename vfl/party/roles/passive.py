@@ -17,9 +17,9 @@ from vfl.interact.plaintext import PlaintextPassive
 from vfl.job.callbacks import Ready
 from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
-from vfl.party.learning.matched_noise import MatchedNoise, mixed_covariance
-from vfl.party.learning.output_moments import OutputMoments
-from vfl.party.learning.output_scale import OutputScale
+from vfl.party.learning.outputs.matched_noise import MatchedNoise, mixed_covariance
+from vfl.party.learning.outputs.moments import OutputMoments
+from vfl.party.learning.outputs.scale import OutputScale
 from vfl.party.learning.snapshots import covariance_of, interaction_weights, with_covariance
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive

@@ -18,6 +18,7 @@ from vfl.errors import ConfigError
 from vfl.interact.fixed_point import IntArray
 from vfl.party.learning.bottom import prefixed
 from vfl.party.roles.common import PartyContext
+from vfl.party.roles.run_report import RunReport, report_of, report_texts
 from vfl.runtime.durable_files import flush, make_directories
 from vfl.runtime.private.files import private_folder
 
@@ -40,15 +41,17 @@ def make_output(directory: Path) -> None:
 
 
 def save_passive(state: PartyContext, run: str, shares: Mapping[str, IntArray]) -> Path:
-    """Write the bottom, interaction share and preprocessing of a passive party; return the directory."""
-    return _save(state, run, _bottom_tensors(state), shares, {})
+    """Write the bottom, interaction share, preprocessing and report of a passive party; return the directory."""
+    return _save(state, run, _bottom_tensors(state), shares, report_texts(report_of(state, run)))
 
 
-def save_active(state: PartyContext, run: str, shares: Mapping[str, IntArray], upper: TopTrainer) -> Path:
-    """Write the active party's bottom, interaction shares, top, preprocessing and label encoding."""
+def save_active(
+    state: PartyContext, run: str, shares: Mapping[str, IntArray], upper: TopTrainer, report: RunReport
+) -> Path:
+    """Write the active party's bottom, interaction shares, top, preprocessing, label encoding and report."""
     tensors = _bottom_tensors(state)
     tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
-    return _save(state, run, tensors, shares, {"labels.json": upper.encoding.to_json()})
+    return _save(state, run, tensors, shares, {"labels.json": upper.encoding.to_json(), **report_texts(report)})
 
 
 def _bottom_tensors(state: PartyContext) -> dict[str, torch.Tensor]:

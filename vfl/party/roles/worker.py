@@ -14,10 +14,11 @@ SETUP_STEP = 0
 
 
 class LoadedRows(NamedTuple):
-    """Number of rows in a party's table, and of rows dropped because they have no id."""
+    """Number of rows in a party's table, and of rows left out because they have no id or no label."""
 
     rows: int
     dropped: int
+    unlabeled: int = 0
 
 
 class RoleWorker(Protocol):

@@ -19,6 +19,7 @@ from vfl.ids import Batch, Role, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.digests import job_digest
 from vfl.job.plan import Plan
+from vfl.models.config import without_alone
 from vfl.party.config import PartySetup
 from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
 from vfl.party.service.lifetime import Lifetime
@@ -186,10 +187,13 @@ class PartyService:
 
         async def work(attempt: Attempt) -> m.Scored:
             attempt.schedule.score(call.split, call.epoch)
-            metrics = await attempt.role.score(Batch(call.split, call.epoch, 0))
+            scored = await attempt.role.score(Batch(call.split, call.epoch, 0))
+            metrics, alone = without_alone(scored)
             _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
+            if alone:
+                _log.info("the active party alone", split=call.split, **alone)
             self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
-            return m.Scored(metrics=metrics)
+            return m.Scored(metrics=scored)
 
         return await self._once(call, ("score", call.split, call.epoch), "scoring", work)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vfl.party.learning.output_moments import OutputMoments
+from vfl.party.learning.outputs.moments import OutputMoments
 from vfl.privacy.lineage import digest
 
 Floats = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy as np
 
 from vfl.errors import RangeError
 from vfl.interact.fixed_point import GUARD
-from vfl.party.learning.output_moments import OutputMoments
+from vfl.party.learning.outputs.moments import OutputMoments
 
 
 @dataclass(frozen=True, slots=True)

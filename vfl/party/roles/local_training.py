@@ -1,0 +1,128 @@
+"""What the active party does by itself in a job: local epochs, metrics, and a model of its own to compare with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from vfl.ids import Batch, Split
+from vfl.models.arithmetic import model_arithmetic
+from vfl.models.config import ALONE
+from vfl.party.learning.alone import train_alone
+from vfl.party.learning.best_epoch import BestEpoch
+from vfl.party.learning.local_epoch import local_batches
+from vfl.party.learning.outputs.kept import KeptOutputs
+from vfl.party.learning.own_model import OwnModel
+from vfl.party.learning.top import TopTrainer
+from vfl.party.roles.common import PartyContext
+from vfl.party.roles.run_report import BestEpochFound, RunReport, report_of
+from vfl.runtime.logs import get_logger
+
+METRIC_DECIMALS = 4
+"""Metrics leave this party rounded: exact ones of few rows tell labels."""
+
+_DRAWS = "layers that draw at random"
+_log = get_logger("vfl.party")
+
+
+class LocalTraining:
+    """Local epochs and scores of one attempt.
+
+    Args:
+        own: what is trained, with the outputs that this party keeps.
+        make_upper: makes a top model as in the beginning, for bottoms of this total width.
+    """
+
+    def __init__(self, state: PartyContext, own: OwnModel, make_upper: Callable[[int], TopTrainer]) -> None:
+        self._state = state
+        self._own = own
+        self._make_upper = make_upper
+        job = state.setup.job
+        self._metric = own.upper.task.primary_metric
+        self._best = BestEpoch(own, self._metric, job.training.patience) if job.keeps_best else None
+        self._test: dict[str, float] = {}
+        self._alone: dict[str, float] = {}
+
+    def epoch(self, batch: Batch) -> float:
+        """One epoch of everything that this party has, on the outputs that it keeps; the mean loss.
+
+        The order of the rows is this party's own.
+        """
+        state, dataset = self._state, self._state.dataset
+        if self._best is not None and self._best.patience_is_over:
+            return self._best.loss
+        order = state.generator("local epoch", batch.epoch).permutation(dataset.batch_rows(batch))
+        batches = local_batches(dataset.plan, batch.epoch, order, state.setup.job.training.batch_size)
+        loss = self._own.epoch(batches, lambda at: state.seed(f"{_DRAWS}, local epoch {batch.epoch}, batch {at}"))
+        if self._best is not None:
+            self._best.loss = loss
+        return loss
+
+    def score(self, batch: Batch) -> dict[str, float]:
+        """Metrics of all batches scored since the last call, or of kept outputs; on test rows also those of this party
+        alone, under names of their own."""
+        kept = self._state.dataset.plan.scores_kept(batch)
+        metrics = self._own.score(batch.split) if kept else self._own.upper.metrics()
+        if undefined := sorted(name for name, value in metrics.items() if math.isnan(value)):
+            _log.warning(
+                "metrics are undefined and left out: do the labels of this split differ?",
+                split=str(batch.split),
+                metrics=", ".join(undefined),
+            )
+        if kept:
+            self._consider(batch.epoch, metrics)
+        if batch.split is not Split.TEST:
+            return _published(metrics)
+        self._test, self._alone = _published(metrics), self._train_alone()
+        return self._test | {f"{ALONE}{name}": value for name, value in self._alone.items()}
+
+    def report(self, run: str) -> RunReport:
+        """What this party keeps for people to read."""
+        found = None
+        if self._best is not None and self._best.epoch is not None:
+            epoch = self._state.dataset.plan.counted(self._best.epoch) + 1
+            found = BestEpochFound(epoch, self._metric, round(self._best.score, METRIC_DECIMALS))
+        return report_of(self._state, run, test=self._test, alone=self._alone, best_epoch=found)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs beside the model and the outputs."""
+        return {} if self._best is None else self._best.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what ``state`` returned."""
+        if self._best is not None:
+            self._best.load_state(state)
+
+    def _consider(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Compare local epochs after the last pass; after the last one, go back to the best."""
+        plan = self._state.dataset.plan
+        first = plan.first_local_of_last_run
+        if self._best is None or first is None or epoch < first:
+            return
+        self._best.consider(epoch, metrics)
+        if epoch == len(plan.epochs) - 1:
+            self._best.restore()
+
+    @model_arithmetic()
+    def _train_alone(self) -> dict[str, float]:
+        """Metrics of a model of the same kind on this party's own columns; none without any, or if it is not to be."""
+        state, job = self._state, self._state.setup.job
+        if state.bottom is None or not state.setup.config.train_alone:
+            return {}
+        kept = KeptOutputs(sum(len(state.dataset.rows_of(split)) for split in Split), job.interaction_width)
+        own = OwnModel(state.dataset, state.make_bottom(), self._make_upper(state.width), kept)
+        metrics = train_alone(
+            job,
+            state.dataset,
+            own,
+            lambda epoch: state.generator("alone", epoch),
+            lambda epoch, at: state.seed(f"{_DRAWS}, alone, epoch {epoch}, batch {at}"),
+        )
+        return _published(metrics)
+
+
+def _published(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rounded, and without those that are undefined."""
+    return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items() if not math.isnan(value)}
