@@ -40,7 +40,7 @@ EXPORTS = {
 METHODS = {
     "Callback": ["on_checkpoint", "on_epoch", "on_evaluation", "on_event", "on_interruption", "on_ready", "on_step"],
     "JointModel": ["classes", "load", "predict", "predict_proba"],
-    "Run": ["bytes_sent", "history", "name", "plot", "recoveries", "rows", "test"],
+    "Run": ["alone", "bytes_sent", "history", "name", "plot", "recoveries", "rows", "summary", "test"],
     "VerticalClassifier": ["classes_", "fit", "get_params", "predict", "predict_proba", "score", "set_params"],
     "VerticalRegressor": ["fit", "get_params", "predict", "score", "set_params"],
 }

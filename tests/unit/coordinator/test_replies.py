@@ -24,7 +24,7 @@ HONEST = {
     "align": m.Aligned(90, 60, 15, 15, 8),
     "begin": m.Begun(ACTIVE),
     "run_phase": m.PhaseReport(0.1, 10, 20, {"loss": 0.6}),
-    "score": m.Scored({"auc": 0.8, "accuracy": 1.0, "log_loss": 0.3, "r2": -2.0}),
+    "score": m.Scored({"auc": 0.8, "accuracy": 1.0, "log_loss": 0.3, "r2": -2.0, "alone_auc": 0.5}),
     "checkpoint": m.Checkpointed(CheckpointId(3, 0, "ab" * 32)),
     "commit": m.Committed(ACTIVE),
     "heartbeat": m.Alive(ACTIVE, "top of step 3", 7, CLINIC, 1.5),
@@ -33,6 +33,7 @@ HONEST = {
 }
 CALLS = {
     "run_phase": m.PhaseCall("job@1", KEY, Phase.TOP, Batch(Split.TRAIN, 0, 0)),
+    "score": m.Score("job@1", "run", 0, Split.TEST, 1),
     "checkpoint": m.Checkpoint("job@1", KEY, durable=True),
 }
 LIES = [
@@ -51,6 +52,8 @@ LIES = [
     ("run_phase", {"seconds": math.nan}),
     ("score", {"metrics": {"auc": 1.5}}),
     ("score", {"metrics": {"accuracy": math.nan}}),
+    ("score", {"metrics": {"alone_auc": 1.5}}),
+    ("score", {"metrics": {"alone_alone_auc": 0.5}}),
     ("score", {"metrics": {"auc\n12:00 [info] all is well": 0.5}}),
     ("checkpoint", {"checkpoint": CheckpointId(4, 0, "ab" * 32)}),
     ("heartbeat", {"waiting_for": "nobody"}),
@@ -83,6 +86,12 @@ def asked(federation):
 @pytest.mark.parametrize("method", HONEST)
 async def test_honest_replies_pass(asked, method):
     assert await asked(method, HONEST[method]) == HONEST[method]
+
+
+async def test_what_the_active_party_reaches_alone_is_reported_once_on_the_test_rows(asked, monkeypatch):
+    monkeypatch.setitem(CALLS, "score", replace(CALLS["score"], split=Split.VALIDATION))
+    with pytest.raises(ProtocolError, match="unknown metric 'alone_auc'"):
+        await asked("score", HONEST["score"])
 
 
 @pytest.mark.parametrize(("method", "lie"), LIES)

@@ -89,6 +89,7 @@ async def test_repeated_calls_get_the_same_reply_and_do_the_work_once(federation
             original(self, *arguments)
 
         monkeypatch.setattr(kind, method, counting)
+    federation.parties[ACTIVE]["train_alone"] = False  # it would take steps of its own
     async with parties_in_process(_of_one_step(federation), sent=sent) as (parties, clients):
         prepare = _prepare(federation)
         prepared = await _every_call_three_times(clients, lambda c: c.prepare(prepare))

@@ -8,9 +8,11 @@ import pytest
 import torch
 from support.federations.federation import Federation
 
+from vfl.data.inference import Understood
 from vfl.errors import ConfigError
 from vfl.party.config import load_party
 from vfl.party.roles.saving import make_output, save_passive
+from vfl.party.roles.worker import LoadedRows
 
 CLINIC = "clinic"
 
@@ -25,8 +27,10 @@ class _Preprocessor:
 def state(tmp_path):
     """What saving needs of a party's state."""
     setup = load_party(Federation(tmp_path, passive=(CLINIC,)).write().path(CLINIC))
-    dataset = type("Dataset", (), {"preprocessor": _Preprocessor()})
-    return type("State", (), {"setup": setup, "bottom": None, "width": 2, "dataset": dataset})
+    facts = {"preprocessor": _Preprocessor(), "labels": None, "understood": Understood((), {}, {})}
+    dataset = type("Dataset", (), facts | {"rows_of": lambda split: ()})
+    found = {"setup": setup, "bottom": None, "width": 2, "dataset": dataset, "loaded_rows": LoadedRows(3, 0)}
+    return type("State", (), found)
 
 
 def saved(state):
@@ -37,12 +41,19 @@ def modes(folder):
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-FILES = {"model.safetensors", "interaction.safetensors", "preprocessing.json", "model.json"}
+FILES = {
+    "model.safetensors",
+    "interaction.safetensors",
+    "preprocessing.json",
+    "model.json",
+    "report.json",
+    "report.txt",
+}
 
 
 def test_files_are_flushed_before_they_get_their_names_and_the_names_after(state, flushed):
     directory = saved(state)
-    drafts, (folder, parent) = flushed[-6:-2], flushed[-2:]
+    drafts, (folder, parent) = flushed[-8:-2], flushed[-2:]
     assert {name[1:].rpartition(".")[0] for name in drafts} == FILES
     assert (folder, parent) == ("job-1", directory.parent.name)
     assert {path.name for path in directory.iterdir()} == FILES

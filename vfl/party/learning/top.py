@@ -19,9 +19,6 @@ from vfl.models.top import LipschitzTop
 from vfl.party.config import PartySetup
 from vfl.party.learning.bottom import load_optimizer_state, make_optimizer, optimizer_state, prefixed, set_rate, under
 from vfl.party.learning.loss_weights import FloatArray, LossWeights
-from vfl.runtime.logs import get_logger
-
-_log = get_logger("vfl.party")
 
 
 class TopTrainer:
@@ -72,10 +69,6 @@ class TopTrainer:
         data = setup.config.data
         encoding = task.fit_labels(train_labels, ClassOrder(data.positive_label, data.classes))
         encoded = encoding.encode(train_labels)
-        if isinstance(encoding, ClassEncoding):
-            absent = [str(value) for at, value in enumerate(encoding.values) if not (encoded == at).any()]
-            if absent:
-                _log.warning("classes of the job do not occur in the training part", classes=", ".join(absent))
         inputs = model.own_units + setup.job.interaction_width
         own = _own_part(own_width, total_width, inputs, seed)
         top = LipschitzTop.build(model.top, inputs, task.out_width, seed)
@@ -83,6 +76,13 @@ class TopTrainer:
         balanced = task.config.class_weights == "balanced"
         built.weights = LossWeights.fit(encoded, weights, balanced=balanced, classes=task.config.class_count)
         return built
+
+    def absent_classes(self, train_labels: Labels) -> list[str]:
+        """Classes of the task that do not occur in the raw labels (n,) of the training part."""
+        if not isinstance(self.encoding, ClassEncoding):
+            return []
+        encoded = self.encoding.encode(train_labels)
+        return [str(value) for at, value in enumerate(self.encoding.values) if not (encoded == at).any()]
 
     @model_arithmetic()
     def train(

@@ -88,6 +88,7 @@ class ActiveParty:
         kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)
         self._own = OwnModel(state.dataset, state.bottom, upper, kept)
         self._local = LocalTraining(state, self._own, self._make_upper)
+        self._local.warn_of_absent_classes()
         if state.restored is not None:
             load(upper, under(_UPPER, state.restored.tensors))
             kept.load_state(under(_KEPT, state.restored.tensors))

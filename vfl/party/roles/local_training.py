@@ -45,6 +45,12 @@ class LocalTraining:
         self._test: dict[str, float] = {}
         self._alone: dict[str, float] = {}
 
+    def warn_of_absent_classes(self) -> None:
+        """Name the classes of the task that no training row has."""
+        labels = self._own.labels_of(self._state.dataset.rows_of(Split.TRAIN))
+        if absent := self._own.upper.absent_classes(labels):
+            _log.warning("classes of the job do not occur in the training part", classes=", ".join(absent))
+
     def epoch(self, batch: Batch) -> float:
         """One epoch of everything that this party has, on the outputs that it keeps; the mean loss.
 
