@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("flint", reason="python-flint is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from benchmarks.privacy import exact as decoding
 from benchmarks.privacy.exact import CASES, decode, lattice_case
 from benchmarks.privacy.recording import Noise
 from benchmarks.privacy.runs import Tables, run_once
@@ -47,10 +48,11 @@ def test_wide_outputs_of_a_run_give_everything_away_without_noise_and_nothing_as
 
 
 @pytest.mark.slow
-def test_the_default_run_gives_rows_away_bit_for_bit_without_noise_and_none_as_it_is(tables):
-    exact, least, sound = (
-        decode(tables, run_once(tables, 1, 1, noise), 200, seed=0) for noise in (Noise.NONE, Noise.LEAST, Noise.DEFAULT)
-    )
+def test_the_default_run_gives_rows_away_bit_for_bit_without_noise_and_none_as_it_is(tables, monkeypatch):
+    sound = decode(tables, run_once(tables, 1, 1, Noise.DEFAULT), 200, seed=0)
+    # Trees only add to the cells that are guessed, which are judged of the sound run alone, and take most of the time.
+    monkeypatch.setattr(decoding, "_by_trees", lambda inputs, known, attacked, targets: np.zeros(targets.shape[1]))
+    exact, least = (decode(tables, run_once(tables, 1, 1, noise), 200, seed=0) for noise in (Noise.NONE, Noise.LEAST))
     assert exact.lattice == 0.0  # two outputs are too few for lattice reduction
     assert exact.weights
     assert exact.exact_rows > 0.9

@@ -82,7 +82,7 @@ def swallow_one_direction_for(seconds):
 class Disturbed:
     """A run over proxies that something happens to after its fourth step."""
 
-    def __init__(self, tmp_path, ways, disturb, *, epochs=3, absence=60.0, line=None):
+    def __init__(self, tmp_path, ways, disturb, *, epochs=2, absence=60.0, line=None):
         self.federation = small_federation(tmp_path, epochs)
         self.federation.job["timeouts"]["reconnect"] = absence
         self.federation.write()
@@ -104,7 +104,7 @@ class Disturbed:
         """Seconds until the coordinator told of an interruption."""
         return self.watcher.seconds_until("interrupted", self.at)
 
-    def finishes_equal(self, epochs=3):
+    def finishes_equal(self, epochs=2):
         assert self.ended.errors == dict.fromkeys(self.ended.errors), self.ended.errors
         assert differing(self.federation.everything_saved(), undisturbed_weights(epochs)) == []
 
@@ -183,10 +183,9 @@ async def test_a_link_by_satellite_can_be_connected_to(tmp_path):
 
 @pytest.mark.faults_full
 def test_a_slow_link_is_not_taken_for_death(tmp_path):
-    epochs = 2
     line = {"delay": 0.2, "bytes_per_second": 250_000}
-    run = Disturbed(tmp_path, ALL_WAYS, lambda _: None, epochs=epochs, line=line)
-    run.finishes_equal(epochs)
+    run = Disturbed(tmp_path, ALL_WAYS, lambda _: None, line=line)
+    run.finishes_equal()
     assert run.ended.outcome.recoveries == []
 
 

@@ -1,5 +1,7 @@
 """Stagewise training of a whole federation: encrypted as in the clear, and after an interruption, bit for bit."""
 
+import asyncio
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,20 @@ def _recovering(folder: Path, every: int, *, encrypted: bool) -> Federation:
     return federation.write()
 
 
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """What a run that nobody stops ends with, and its federation: one run of each kind for all tests."""
+
+    @functools.cache
+    def run(*, encrypted):
+        federation = _recovering(tmp_path_factory.mktemp("quiet"), 1, encrypted=encrypted)
+        ended = asyncio.run(run_here(federation))
+        assert set(ended.errors.values()) == {None}
+        return ended, federation
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("watcher", "stop_at", "every", "encrypted"),
     [
@@ -138,17 +154,16 @@ def _recovering(folder: Path, every: int, *, encrypted: bool) -> Federation:
         (Watcher, 7, 4, True),
     ],
 )
-async def test_an_interrupted_run_resumes_with_the_weights_of_a_quiet_one(tmp_path, watcher, stop_at, every, encrypted):
-    (tmp_path / "quiet").mkdir()
-    (tmp_path / "stopped").mkdir()
-    quiet, stopped = (_recovering(tmp_path / name, every, encrypted=encrypted) for name in ("quiet", "stopped"))
-    ended = await run_here(quiet)
-    assert set(ended.errors.values()) == {None}
-    interrupted = await run_here(stopped, watcher(), stop_at=stop_at)
+def test_an_interrupted_run_resumes_with_the_weights_of_a_quiet_one(
+    quiet, tmp_path, watcher, stop_at, every, encrypted
+):
+    ended, undisturbed = quiet(encrypted=encrypted)
+    stopped = _recovering(tmp_path, every, encrypted=encrypted)
+    interrupted = asyncio.run(run_here(stopped, watcher(), stop_at=stop_at))
     assert interrupted.outcome is None
-    resumed = await run_here(stopped, resume=True)
+    resumed = asyncio.run(run_here(stopped, resume=True))
     assert set(resumed.errors.values()) == {None}
-    assert not differing(quiet.everything_saved(), stopped.everything_saved())
+    assert not differing(undisturbed.everything_saved(), stopped.everything_saved())
     for what in ("history", "test", "steps", "trained_samples"):
         assert getattr(resumed.outcome, what) == getattr(ended.outcome, what), what
 

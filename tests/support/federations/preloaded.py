@@ -1,7 +1,8 @@
 """Real processes that start quickly: forked from one that has imported torch, instead of importing it each.
 
 The modules below are most of the seconds that ``python -m vfl`` takes to start. The process itself imports gRPC, which
-reads its environment then, and polars, whose threads would not survive a fork; and of vfl, what imports one of the two.
+reads its environment then, and polars, whose threads would not survive a fork; and of vfl, what imports one of the two,
+and the command line, whose consoles take their width from the environment when they are made.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import atexit
 import functools
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import runpy
@@ -41,10 +43,6 @@ LIBRARIES = (
 OF_VFL = (
     "vfl.align.pool",
     "vfl.checkpoints.store",
-    "vfl.cli.keys",
-    "vfl.cli.logs",
-    "vfl.cli.progress",
-    "vfl.cli.runs",
     "vfl.coordinator.config",
     "vfl.data.split",
     "vfl.doctor.findings",
@@ -60,7 +58,7 @@ OF_VFL = (
     "vfl.transport.inbox",
     "vfl.transport.wire.health",
 )
-IMPORTED_LATER = ("grpc", "polars")
+IMPORTED_LATER = ("grpc", "polars", "vfl.cli")
 _POLL_SECONDS = 0.01
 _END_SECONDS = 10.0
 
@@ -191,9 +189,9 @@ def _become(order: dict[str, Any], connection: int) -> None:
     os.environ.update(order["environment"])
     sys.path[:] = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *of_python]
     sys.argv[:] = [order["module"], *order["arguments"]]
-    found = importlib.util.find_spec("vfl")
+    found = importlib.machinery.PathFinder.find_spec("vfl")
     assert found is not None
-    assert importlib.machinery.PathFinder.find_spec("vfl").origin == found.origin, "this process would find another vfl"
+    assert found.origin == sys.modules["vfl"].__file__, "this process would find another vfl than is imported"
 
 
 def main() -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from vfl.errors import ConfigError
 
 ACTIVE = "bank"
@@ -43,6 +41,8 @@ _BREAST_ACTIVE = ("texture", "smoothness", "symmetry", "fractal dimension")
 
 def _make_breast(source: Path | None, target: Path, parties: tuple[str, ...]) -> dict[str, Path]:
     """Wisconsin breast cancer from scikit-learn, by kind of measurement: 12 weak columns and 18 strong ones."""
+    import polars as pl  # not for all commands, which need the names of the data sets only
+
     try:
         from sklearn.datasets import load_breast_cancer
     except ImportError as error:
@@ -86,6 +86,8 @@ def keep_some_rows(table: Path, target: Path, share: float, seed: int) -> Path:
     Raises:
         ConfigError: the share is out of range.
     """
+    import polars as pl
+
     if not 0 < share <= 1:
         raise ConfigError("the share of rows that each party keeps is out of range", remedy="use --overlap 0.5 to 1.0")
     rows = pl.read_csv(table, infer_schema=False)
