@@ -18,7 +18,7 @@ from vfl.api.job import Job
 from vfl.api.party import Party, as_list
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.configuration.toml_files import validated
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, ModelError
 from vfl.ids import Role
 from vfl.job.config import load_job_setup
 from vfl.models.custom import load_factory
@@ -158,7 +158,7 @@ def _write_party(folder: Path, party: Party, certificate: TlsFiles) -> None:
 
 def _check_importable(party: str, factory: str, bottom: Callable[..., Any]) -> None:
     if not factory.startswith("__main__:"):
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(ConfigError, ModelError):
             if load_factory(factory) is bottom:
                 return
     raise ConfigError(

@@ -13,6 +13,7 @@ from vfl.errors import ConfigError
 from vfl.he.arithmetic.updates import effective_rate
 from vfl.job.config import load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
+from vfl.party.own_bottom import trial_width
 from vfl.party.self_checks import check_table
 from vfl.pki.credentials import load_credentials
 from vfl.pki.newest_lists import NewestLists
@@ -79,7 +80,10 @@ def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
     party_credentials(setup, looks_only=True)
-    return f"party '{setup.name}', {setup.entry.role}, {check_table(setup)}, job '{setup.job.name}': valid"
+    described = check_table(setup)
+    width = trial_width(setup, setup.load_table())
+    bottom = f"bottom of width {width}" if width else "no bottom"
+    return f"party '{setup.name}', {setup.entry.role}, {described}, {bottom}, job '{setup.job.name}': valid"
 
 
 def _check_coordinator(path: Path, others: Sequence[Path]) -> str:

@@ -117,7 +117,7 @@ class GivenInPython:
 
 @dataclass(frozen=True)
 class PartySetup:
-    """The content of a party's three files, checked for consistency."""
+    """The content of a party's three files, checked for consistency; ``folder`` is that of its party.toml, if any."""
 
     config: PartyConfig
     job: JobConfig
@@ -125,6 +125,7 @@ class PartySetup:
     entry: PartyEntry
     parameters: Parameters
     given: GivenInPython = GivenInPython()
+    folder: Path | None = None
 
     def load_table(self) -> Table:
         """Load this party's table.
@@ -214,7 +215,8 @@ def load_party(path: Path) -> PartySetup:
             detail=f"{path}: name; {job.federation} has {', '.join(federation.names)}",
             remedy="correct 'name' in party.toml or add the party to federation.toml",
         )
-    return PartySetup(config, job, federation, federation.party(config.name), parameters)
+    entry = federation.party(config.name)
+    return PartySetup(config, job, federation, entry, parameters, folder=path.absolute().parent)
 
 
 def check_together(setups: Sequence[PartySetup]) -> None:

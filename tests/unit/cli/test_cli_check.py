@@ -1,5 +1,7 @@
 """``vfl check``: what is valid is said in a line, what is not ends with its own exit code and a remedy."""
 
+import sys
+
 import pytest
 from support.federations.federation import ACTIVE, COORDINATOR
 from typer.testing import CliRunner
@@ -27,13 +29,14 @@ def test_every_valid_file_is_summarized_in_one_line(federation, check):
     code, output = check(*files, federation.path(COORDINATOR, "coordinator.toml"))
     assert code == 0, output
     lines = output.splitlines()
+    of_table = "240 rows, 0 without an id, 3 features, bottom of width 4, job 'job': valid"
     assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
     assert (
         "job 'job', binary, 2 joint passes, 0 local epochs, noise 0.00390625 on Z and 0.4 of its deviation, "
         "interaction rate 0.5 (0.5 as integers), encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
     )
-    assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
-    assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
+    assert f"party 'bank', active, {of_table}" in lines[2]
+    assert f"party 'clinic', passive, {of_table}" in lines[3]
     assert "coordinator settings, federation 'test': valid" in lines[4]
 
 
@@ -86,6 +89,44 @@ def test_a_party_that_could_not_take_part_is_given_the_reason(federation, check,
     change(federation)
     got, output = check(federation.write().path(CLINIC))
     assert (got, says in output, remedy in output) == (code, True, True), output
+
+
+MAKE = "from torch import nn\ndef make(inputs, width):\n    "
+LINEAR = "nn.Linear(inputs.numeric_width, width{})"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "says"),
+    [
+        (MAKE + f"return nn.Sequential({LINEAR.format('')}, nn.Tanh())", 0, "bottom of width 4"),
+        (MAKE + f"return nn.Sequential({LINEAR.format(' + 1')}, nn.Tanh())", 5, "expected (rows, 4)"),
+        (MAKE + f"return {LINEAR.format('')}", 5, "is not within [-1, 1]"),
+        (MAKE + "raise SystemExit", 5, "own_nets.py, line 3, in make"),
+        (MAKE + "return nn.Linear(99, width)", 5, "raised an exception in its forward pass"),
+        ("import own_absent_nets", 5, "own_nets.py, line 1"),
+        ("", 2, "'make' is missing"),
+        (None, 2, "No module named 'own_nets'"),
+    ],
+)
+def test_a_custom_bottom_is_imported_from_beside_the_file_and_tried(federation, check, code, exit_code, says):
+    federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "own_nets:make"}
+    federation.write()
+    if code is not None:
+        federation.path(CLINIC, "own_nets.py").write_text(f"{code}\n", encoding="utf-8")
+    got, output = check(federation.path(CLINIC))
+    sys.modules.pop("own_nets", None)
+    assert (got, says in output) == (exit_code, True), output
+
+
+def test_rows_of_the_table_are_passed_through_the_bottom(federation, check):
+    federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "own_nets:Mlp"}
+    code = "from torch import nn\nclass Mlp(nn.Sequential):\n    def __init__(self, inputs, width):\n"
+    code += "        super().__init__(nn.Linear(3, width), nn.Tanh())\n    def forward(self, numeric):\n"
+    code += "        if len(numeric) == 240: raise ValueError('many rows')\n        return super().forward(numeric)\n"
+    federation.write().path(CLINIC, "own_nets.py").write_text(code, encoding="utf-8")
+    got, output = check(federation.path(CLINIC))
+    sys.modules.pop("own_nets", None)
+    assert (got, "ValueError: many rows" in output) == (5, True), output
 
 
 def test_a_certificate_of_another_party_is_found(federation, check):
