@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_federation
+from vfl.configuration.federation import FederationConfig, JobName, load_federation
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
 from vfl.errors import ConfigError
@@ -44,7 +44,7 @@ class JobConfig(Configuration):
         'interaction.protocol = "oracle"': 'interaction.protocol = "plaintext"',
     }
 
-    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    name: JobName
     federation: LocalPath = Path("federation.toml")
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: TaskConfig
