@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -137,6 +137,11 @@ class Half:
         """Whose log it is."""
         return self.verification.opened.party if self.verification.opened else ""
 
+    @property
+    def run(self) -> str:
+        """Of which run."""
+        return self.verification.opened.run if self.verification.opened else ""
+
 
 def read_half(lines: Iterable[Line | None]) -> Half:
     """Read one log for a comparison."""
@@ -150,6 +155,19 @@ def read_half(lines: Iterable[Line | None]) -> Half:
             side.setdefault(record.peer, Counter())[_message(record)] += 1
     walk.end()
     return half
+
+
+def joined(halves: Sequence[Half]) -> list[Half]:
+    """The logs of each party as one: a party that was restarted during a run has several of it."""
+    by_party: dict[str, Half] = {}
+    for half in halves:
+        whole = by_party.setdefault(half.party, Half(half.verification))
+        if whole.verification.intact:
+            whole.verification = half.verification if not half.verification.intact else whole.verification
+        for into, of in ((whole.sent, half.sent), (whole.received, half.received)):
+            for peer, messages in of.items():
+                into[peer] = into.get(peer, Counter[_Message]()) + messages
+    return list(by_party.values())
 
 
 def _message(record: Crossed) -> _Message:

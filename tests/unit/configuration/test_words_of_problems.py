@@ -14,9 +14,8 @@ from vfl.job.config import JobConfig
 from vfl.party.config import PartyConfig
 
 WRONG = [-57, "S3CRET value!", 1.57, True, [], ["S3CRET", 57], {"S3CRETkey": 1}, 10**9 + 57]
-PYTHON = re.compile(
-    r"Input|instance of|\bclass\b|Path|tuple|dict|union|tag|pattern|str\b|[<>^$\\]|\[\^|57|S3CRET value"
-)
+WORDS = r"Input|instance of|\bclass\b|Path|tuple|dict|union|\btag\b|pattern|str\b|[<>^$\\]|\[\^|57|S3CRET value"
+PYTHON = re.compile(WORDS)
 PARTIES = [
     {"name": "bank", "role": "active", "endpoint": "a:1"},
     {"name": "shop", "role": "passive", "endpoint": "b:2"},
