@@ -253,6 +253,8 @@ def check_acceptable(setup: PartySetup) -> None:
     """
     _check_role(setup)
     _check_device(setup.config)
+    passives = [party.name for party in setup.federation.passives]
+    setup.config.policy.check_names(passives, setup.entry.role)
     setup.config.policy.check_job(setup.job, setup.entry.role)
 
 

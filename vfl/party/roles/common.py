@@ -261,6 +261,7 @@ class PartyContext:
             PolicyRefusal: with these widths, the job may need more memory than this party allows.
         """
         self._check_memory(self.widths)
+        self.disclosure.expect({split: self.dataset.ids_of(self.dataset.rows_of(split)) for split in Split})
         return agreed_shape(self.setup, self.widths, {split: len(self.dataset.rows_of(split)) for split in Split})
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:
