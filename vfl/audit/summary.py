@@ -9,8 +9,9 @@ from typing import Literal
 
 from vfl.audit.log import Crossed, Line
 from vfl.audit.verify import Verification, Walk
-from vfl.audit.words import MEANINGS
+from vfl.audit.words import meaning
 from vfl.errors import AuditError
+from vfl.ids import Role
 from vfl.messages import Protection
 
 MAX_FLOWS = 10_000
@@ -115,8 +116,9 @@ def _flow(flows: dict[tuple[str, str, str, Protection], Flow], record: Crossed, 
             raise AuditError("this is not the audit log of a run", detail=f"more than {MAX_FLOWS} kinds of flows")
         own = verification.opened.party if verification.opened else "this party"
         sender, receiver = (own, record.peer) if record.direction == "sent" else (record.peer, own)
-        meaning = MEANINGS.get(record.kind, "a kind of message unknown to this version of vfl")
-        flows[key] = Flow(*key, meaning=meaning.format(sender=sender, receiver=receiver))
+        roles = verification.opened.roles.values() if verification.opened else ()
+        passive = sum(role == Role.PASSIVE for role in roles)
+        flows[key] = Flow(*key, meaning=meaning(record.kind, sender, receiver, passive))
     return flows[key]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from vfl.errors import AuditError
 from vfl.messages import Protection
 from vfl.runtime.foreign_text import printable
 from vfl.runtime.private.files import write_report
+from vfl.runtime.strict_json import strict_json
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50
@@ -179,7 +179,7 @@ def _flow_data(flow: Flow) -> dict[str, Any]:
 
 def _write_json(path: Path, content: object) -> None:
     try:
-        write_report(path, json.dumps(content, indent=2) + "\n")
+        write_report(path, strict_json(content) + "\n")
     except OSError as error:
         raise AuditError("the summary cannot be written", detail=f"{path}: {error}", remedy="correct --json") from error
 

@@ -6,8 +6,6 @@ Each command imports what it needs when it is called: all of it takes seconds, a
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +19,7 @@ from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
 from vfl.runtime.private.files import write_report
+from vfl.runtime.strict_json import strict_json
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _check_writable(report: Path) -> None:
 
 def _write_report(outcome: RunResult, file: Path) -> None:
     try:
-        write_report(file, json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
+        write_report(file, strict_json(outcome.report()) + "\n")
     except OSError as error:
         raise ConfigError(
             "the run is finished, and its report cannot be written",

@@ -181,8 +181,8 @@ class PartySetup:
         if trains:
             raise ConfigError(
                 f"the bottom of party '{self.name}' trains, but the job declares it frozen",
-                remedy=f"choose a frozen bottom (identity, or custom with frozen = true), or add '{self.name}' to "
-                "model.trainable of the job, which every party then has to accept",
+                remedy=f"choose a frozen bottom (encodings, identity, or custom with frozen = true), or add "
+                f"'{self.name}' to model.trainable of the job, which every party then has to accept",
             )
         raise ConfigError(
             f"the bottom of party '{self.name}' is frozen, but the job declares that it trains",

@@ -55,7 +55,7 @@ def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
         "in the clear: nothing",
         "ended: finished",
         "What left clinic",
-        "bank reads the noisy sum over all passive parties",
+        "bank reads clinic's noisy part",
         "2.0 MB",
     ):
         assert part in output

@@ -34,7 +34,7 @@ def test_every_valid_file_is_summarized_in_one_line(federation, check):
     assert code == 0, output
     lines = output.splitlines()
     of_table = "240 rows, 0 without an id, 3 features, bottom of width 4"
-    left = "ledger: nothing released yet, 2 releases of a row needed, 16 allowed"
+    left = "ledger: nothing released yet, 2 releases of a row needed, 1,000,000 allowed"
     assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
     assert (
         "job 'job', binary, 2 joint passes, 0 local epochs, K = 4, 2 releases of a training row, noise 0.00390625 on Z "

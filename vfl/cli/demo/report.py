@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from rich.table import Table
 from vfl.attacks.label_inference import LabelInference
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup
+from vfl.runtime.strict_json import strict_json
 
 SHOWN_METRICS = 5
 """What fits a terminal of 80 columns; report.json has all."""
@@ -147,7 +147,7 @@ class DemoResult:
     def write(self, folder: Path) -> list[Path]:
         """Write report.json and the curves; return the files."""
         report = folder / "report.json"
-        report.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        report.write_text(strict_json(self.as_json()) + "\n", encoding="utf-8")
         return [report, self._plot(folder / "curves.png")]
 
     def _plot(self, path: Path) -> Path:
