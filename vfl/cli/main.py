@@ -82,7 +82,8 @@ def run(
     verbose: VerboseOption = False,
 ) -> None:
     """Run a job, as the coordinator of the parties of its federation."""
-    from vfl.api.coordination import coordinate
+    from vfl.api.coordination import coordinate, coordinator_settings
+    from vfl.cli.runs.output import results
     from vfl.cli.signals import until_signal
     from vfl.coordinator.process import RunOptions
     from vfl.job.config import load_job
@@ -98,6 +99,8 @@ def run(
             done = asyncio.run(until_signal(lambda stop: coordinate(job, config, options, stop)))
         if report:
             _write_report(done.result, report)
+        for line in results(done.result, coordinator_settings(job, config), report):
+            typer.echo(line)
 
 
 def _check_writable(report: Path) -> None:

@@ -84,7 +84,7 @@ def _warn_of_refusal(setup: PartySetup) -> None:
         check_acceptable(setup)
         ledger_left(setup)
     except VflError as error:
-        _log.warning("this party will refuse the job", reason=str(error))
+        _log.warning("this party will refuse the job", job=setup.job.name, reason=str(error))
 
 
 async def _serve(

@@ -12,7 +12,8 @@ FINDINGS = [
     Finding("hospital-of-the-north", "insurance-company", Check.CERTIFICATE, Verdict.OK, "29 days left"),
     Finding(
         "hospital-of-the-north", "insurance-company", Check.CONNECTION, Verdict.PROBLEM, "nothing listens at "
-        "127.0.0.1:50123 although a connection was expected", "insurance-company", "start insurance-company there ('vfl party')", "x"
+        "127.0.0.1:50123 although a connection was expected", "insurance-company",
+        "start insurance-company there ('vfl party')", "x"
     ),
 ]  # fmt: skip
 

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vfl.cli.main import app
+from vfl.cli.runs.output import results
+from vfl.coordinator.config import coordinator_beside
 from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId
 from vfl.run_records.result import Recovery, RunResult
@@ -140,6 +142,17 @@ def test_the_command_that_resumes_names_the_coordinators_file(path, runs):
     own = path.with_name("coordinator.toml")
     own.touch()
     assert f"Resume with: vfl run --resume /srv/job.toml --config {own}\n" in runs("show", RUN)[1]
+
+
+def test_the_results_of_a_run_are_lines_with_the_places_of_everything(tmp_path):
+    result = RunResult(RUN, rows=1900, steps=14, test={"auc": 0.75}, history=[{"epoch": 1.0, "loss": 0.5}])
+    settings = coordinator_beside(tmp_path / "job.toml")
+    assert list(results(result, settings, tmp_path / "out.json")) == [
+        f"run {RUN}: 1,900 rows in common, 1 epochs, 14 steps",
+        "test auc: 0.7500",
+        f"each party has its part of the model; report: {tmp_path / 'out.json'}, record: {tmp_path / 'runs.sqlite'} "
+        f"('vfl runs show {RUN}'), audit log in {tmp_path / 'audit'}",
+    ]
 
 
 def test_of_many_events_the_last_ones(path, runs):

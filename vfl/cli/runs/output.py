@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vfl.coordinator.config import CoordinatorConfig
 from vfl.run_records.reading import RunReader
 from vfl.run_records.result import RunResult
 from vfl.run_records.rows import Event, RunRecord, RunState
@@ -157,6 +158,24 @@ def _what_next(record: RunRecord, path: Path) -> str:
             return f"If its coordinator is no longer running, resume with: {command}"
         case _:
             return f"Resume with: {command}"
+
+
+def results(result: RunResult, settings: CoordinatorConfig, report: Path | None) -> Iterator[str]:
+    """What a run came to, and where more of it is, line by line.
+
+    Args:
+        settings: the coordinator's, which say where its files are.
+        report: the report that was written, if any.
+    """
+    yield f"run {result.run}: {result.rows:,} rows in common, {len(result.history)} epochs, {result.steps:,} steps"
+    for name, value in result.test.items():
+        yield f"test {name.replace('_', ' ')}: {value:.4f}"
+    files = [f"report: {report}"] if report else []
+    files += [
+        f"record: {settings.runs.database} ('vfl runs show {result.run}')",
+        f"audit log in {settings.audit.directory}",
+    ]
+    yield f"each party has its part of the model; {', '.join(files)}"
 
 
 def as_data(store: RunReader, record: RunRecord) -> dict[str, Any]:
