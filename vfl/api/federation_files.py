@@ -71,7 +71,8 @@ def write_federation(
     Everything is for this machine: free ports of loopback, and certificates of a CA whose key is not kept. To move a
     party to another machine, copy its folder, change ``endpoint`` in everybody's federation.toml, and have certificates
     issued as docs/certificates.md says. Tables in memory are written as Parquet into their party's folder. Paths of
-    what is written are relative, so the whole folder can be moved.
+    what is written are relative, so the whole folder can be moved. Outside of it stay tables that were given as files,
+    and modules of custom bottoms. The certificates are valid for 30 days and cannot be renewed.
 
     Args:
         folder: made if it is not there; files of an earlier federation in it are replaced.

@@ -18,11 +18,11 @@ from vfl.audit.log import Line, read_lines
 from vfl.audit.summary import Flow, Half, Summary, compare, joined, read_half, summarize
 from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
+from vfl.cli.strict_json import strict_json
 from vfl.errors import AuditError
 from vfl.messages import Protection
 from vfl.runtime.foreign_text import printable
 from vfl.runtime.private.files import write_report
-from vfl.runtime.strict_json import strict_json
 
 PIECE_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 50
@@ -231,8 +231,8 @@ def compare_logs(
             "different": "is different in the log of",
         }
         for gap in found.differences[:SHOWN_DIFFERENCES]:
-            where = f"step {gap.step}" + (f", attempt {gap.attempt + 1}," if gap.attempt else "")
-            typer.echo(f"'{gap.kind}' of {where} from {gap.sender} {words[gap.what]} {gap.receiver}")
+            moment = f"step {gap.step}" + (f", attempt {gap.attempt + 1}," if gap.attempt else "")
+            typer.echo(f"'{gap.kind}' of {moment} from {gap.sender} {words[gap.what]} {gap.receiver}")
         if len(found.differences) > SHOWN_DIFFERENCES:
             typer.echo(f"and {len(found.differences) - SHOWN_DIFFERENCES} more")
         if found.differences:

@@ -17,9 +17,9 @@ from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
+from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError, VflError
 from vfl.runtime.private.files import write_report
-from vfl.runtime.strict_json import strict_json
 from vfl.version import PACKAGE_VERSION
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def doctor(
     """Find out what would stop a run, and who needs to fix what, while the parties wait. Starts no run."""
     from vfl.api.coordination import coordinator_settings
     from vfl.cli.check import Kind, kind_of
-    from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
-    from vfl.cli.doctor_output import show_findings, write_findings
+    from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code, show_findings, write_findings
 
     configure_logs(log, verbose=verbose, party="doctor")
     with reported():

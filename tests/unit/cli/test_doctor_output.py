@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vfl.cli.doctor_output import show_findings
+from vfl.cli.doctor import show_findings
 from vfl.messages import Check, Finding, Verdict
 
 FINDINGS = [

@@ -11,11 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError
 from vfl.messages import Finding, Verdict
 from vfl.runtime.foreign_text import printable_lines
 from vfl.runtime.private.files import write_report
-from vfl.runtime.strict_json import strict_json
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 
