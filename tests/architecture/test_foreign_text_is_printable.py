@@ -55,7 +55,7 @@ FOREIGN = {
 }
 """Attributes of errors, findings, events, replies and certificates with text of others; or variables of these names."""
 OF_THIS_PARTY = {
-    ("vfl/cli/runs.py", "summary"): "the party's own ledger, as numbers",
+    ("vfl/cli/runs/commands.py", "summary"): "the party's own ledger, as numbers",
 }
 
 

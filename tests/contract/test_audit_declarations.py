@@ -2,7 +2,7 @@
 
 import pytest
 
-from vfl.audit.words import MEANINGS
+from vfl.audit.words import MEANINGS, meaning
 from vfl.ids import Role
 from vfl.messages import CONTROL_TYPES, MESSAGE_TYPES, ControlMessage, Protection
 
@@ -14,7 +14,7 @@ def test_every_message_type_has_a_protection_and_words(kind):
     message = EVERY[kind]
     assert isinstance(getattr(message, "protection", None), Protection), f"{message.__name__} lacks 'protection'"
     words = MEANINGS[kind]
-    assert words.format(sender="clinic", receiver="bank")
+    assert meaning(kind, "clinic", "bank", passive=2)
     assert ("NOT PROTECTED" in words) == (message.protection is Protection.CLEAR)
 
 

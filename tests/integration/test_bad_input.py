@@ -187,6 +187,16 @@ def test_bad_input_at_one_party_stops_all_with_its_remedy(federation, bottoms, m
     _assert_all_are_told(CASES[name], federation, codes, {process: str(error) for process, error in errors.items()})
 
 
+def test_ids_that_a_tool_wrote_as_decimals_are_described_to_their_own_party(federation):
+    table = federation.tables[ACTIVE]
+    numbers = pl.format("{}.0", pl.col("id").str.slice(len(ID_PREFIX)))
+    federation.tables[ACTIVE] = table.with_columns(numbers.alias("id"))
+    errors = asyncio.run(run_federation(federation.write())).errors
+    assert errors[ACTIVE].exit_code == 4
+    assert "of the 240 ids of this party, 240 end in a decimal point or zeros after it" in str(errors[ACTIVE])
+    assert all("decimal point" not in str(errors[name]) for name in (CLINIC, COORDINATOR))
+
+
 def _assert_all_are_told(case, federation, codes, outputs):
     assert 0 not in codes.values(), codes
     assert codes[case.at] == case.code

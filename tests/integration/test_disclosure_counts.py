@@ -112,4 +112,4 @@ async def test_rules_for_ids_make_no_new_row_of_one_that_was_released(tmp_path):
     for file in (federation.path(name, "job.toml") for name in (*federation.names, "coordinator")):
         file.write_text(f'{file.read_text()}\n[ids]\ncase = "lower"\n')
     run = await run_federation(federation)
-    assert "rows are at their limit of releases" in run.errors[CLINIC].summary
+    assert "rows have fewer releases left than it needs" in run.errors[CLINIC].summary

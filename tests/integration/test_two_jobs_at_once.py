@@ -49,8 +49,26 @@ def test_two_jobs_at_once_give_the_weights_that_each_gives_alone(tmp_path):
         processes.wait_for("second coordinator", "epoch 1/")  # while the first one, of many more epochs, still trains
         assert f"epoch {EPOCHS}/" not in processes.output(COORDINATOR)
         assert set(processes.wait().values()) == {0}
+        for name in federation.names:
+            _assert_every_line_names_its_job(processes.output(name))
+        last = processes.output(COORDINATOR).splitlines()[-1]
+        assert last.startswith(f"each party has its part of the model; report: {federation.path(COORDINATOR)}"[:-10])
+        assert f"record: {federation.path(COORDINATOR, 'runs.sqlite')}" in last
     for _, _, output in kinds:
         assert differing(federation.everything_saved(output), expected[output]) == []
+
+
+def _assert_every_line_names_its_job(output):
+    """After the first lines, which are about the process."""
+    _, _, after = output.partition("waiting for the coordinator")
+    lines = [line for line in after.splitlines()[1:] if "dropped an early message" not in line]
+    assert len(lines) > 20
+    assert [line for line in lines if "job=job" not in line and "job=other" not in line] == []
+    for job, passes in (("job", EPOCHS), ("other", 2)):
+        own = [line for line in lines if f"job={job}" in line]
+        assert all(any(f"epoch {at}/{passes} " in line for line in own) for at in range(1, passes + 1))
+        assert any("run finished" in line and "audit_log=" in line for line in own)
+        assert [line for line in own if "] scored " in line and "=0." not in line] == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("name", '"clinic"'), ("threads", "2")])

@@ -18,7 +18,7 @@ from vfl.api.job import Job
 from vfl.api.party import Party, as_list
 from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.configuration.toml_files import validated
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, ModelError
 from vfl.ids import Role
 from vfl.job.config import load_job_setup
 from vfl.models.custom import load_factory
@@ -71,7 +71,8 @@ def write_federation(
     Everything is for this machine: free ports of loopback, and certificates of a CA whose key is not kept. To move a
     party to another machine, copy its folder, change ``endpoint`` in everybody's federation.toml, and have certificates
     issued as docs/certificates.md says. Tables in memory are written as Parquet into their party's folder. Paths of
-    what is written are relative, so the whole folder can be moved.
+    what is written are relative, so the whole folder can be moved. Outside of it stay tables that were given as files,
+    and modules of custom bottoms. The certificates are valid for 30 days and cannot be renewed.
 
     Args:
         folder: made if it is not there; files of an earlier federation in it are replaced.
@@ -158,7 +159,7 @@ def _write_party(folder: Path, party: Party, certificate: TlsFiles) -> None:
 
 def _check_importable(party: str, factory: str, bottom: Callable[..., Any]) -> None:
     if not factory.startswith("__main__:"):
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(ConfigError, ModelError):
             if load_factory(factory) is bottom:
                 return
     raise ConfigError(

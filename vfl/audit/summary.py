@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vfl.audit.log import Crossed, Line
 from vfl.audit.verify import Verification, Walk
-from vfl.audit.words import MEANINGS
+from vfl.audit.words import meaning
 from vfl.errors import AuditError
+from vfl.ids import Role
 from vfl.messages import Protection
 
 MAX_FLOWS = 10_000
@@ -115,8 +116,9 @@ def _flow(flows: dict[tuple[str, str, str, Protection], Flow], record: Crossed, 
             raise AuditError("this is not the audit log of a run", detail=f"more than {MAX_FLOWS} kinds of flows")
         own = verification.opened.party if verification.opened else "this party"
         sender, receiver = (own, record.peer) if record.direction == "sent" else (record.peer, own)
-        meaning = MEANINGS.get(record.kind, "a kind of message unknown to this version of vfl")
-        flows[key] = Flow(*key, meaning=meaning.format(sender=sender, receiver=receiver))
+        roles = verification.opened.roles.values() if verification.opened else ()
+        passive = sum(role == Role.PASSIVE for role in roles)
+        flows[key] = Flow(*key, meaning=meaning(record.kind, sender, receiver, passive))
     return flows[key]
 
 
@@ -137,6 +139,11 @@ class Half:
         """Whose log it is."""
         return self.verification.opened.party if self.verification.opened else ""
 
+    @property
+    def run(self) -> str:
+        """Of which run."""
+        return self.verification.opened.run if self.verification.opened else ""
+
 
 def read_half(lines: Iterable[Line | None]) -> Half:
     """Read one log for a comparison."""
@@ -150,6 +157,19 @@ def read_half(lines: Iterable[Line | None]) -> Half:
             side.setdefault(record.peer, Counter())[_message(record)] += 1
     walk.end()
     return half
+
+
+def joined(halves: Sequence[Half]) -> list[Half]:
+    """The logs of each party as one: a party that was restarted during a run has several of it."""
+    by_party: dict[str, Half] = {}
+    for half in halves:
+        whole = by_party.setdefault(half.party, Half(half.verification))
+        if whole.verification.intact:
+            whole.verification = half.verification if not half.verification.intact else whole.verification
+        for into, of in ((whole.sent, half.sent), (whole.received, half.received)):
+            for peer, messages in of.items():
+                into[peer] = into.get(peer, Counter[_Message]()) + messages
+    return list(by_party.values())
 
 
 def _message(record: Crossed) -> _Message:

@@ -1,6 +1,7 @@
 """A description of every kind of message for readers who are not engineers.
 
-``{sender}`` and ``{receiver}`` stand for names. A contract test compares the keys with the catalog of messages.
+``{sender}`` and ``{receiver}`` stand for names, ``{noisy_z}`` for what the active party reads of Z. A contract test
+compares the keys with the catalog of messages.
 """
 
 MEANINGS = {
@@ -23,10 +24,7 @@ MEANINGS = {
     "masked_activation_product": (
         "product of {receiver}'s activations with {sender}'s weight share, under {sender}'s mask: random to {receiver}"
     ),
-    "forward_share": (
-        "{sender}'s part of Z in each batch, masked: {receiver} reads the noisy sum over all passive parties "
-        "(stated leak 1)"
-    ),
+    "forward_share": ("{sender}'s part of Z in each batch, masked: {receiver} reads {noisy_z} (stated leak 1)"),
     "encrypted_gradient_rows": (
         "loss gradients of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ),
@@ -75,3 +73,14 @@ MEANINGS = {
     "diagnosis": "versions, digest of the configuration, clock and state of {sender}, and which parties it can reach",
     "failure": "the safe summary of an error, and what to do",
 }
+
+
+def meaning(kind: str, sender: str, receiver: str, passive: int) -> str:
+    """What a message of a kind is.
+
+    Args:
+        passive: number of passive parties, 0 if it is not known.
+    """
+    noisy_z = f"{sender}'s noisy part" if passive == 1 else "the noisy sum over all passive parties"
+    words = MEANINGS.get(kind, "a kind of message unknown to this version of vfl")
+    return words.format(sender=sender, receiver=receiver, noisy_z=noisy_z)

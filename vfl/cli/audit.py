@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +15,10 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from vfl.audit.log import Line, read_lines
-from vfl.audit.summary import Flow, Summary, compare, read_half, summarize
+from vfl.audit.summary import Flow, Half, Summary, compare, joined, read_half, summarize
 from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
+from vfl.cli.strict_json import strict_json
 from vfl.errors import AuditError
 from vfl.messages import Protection
 from vfl.runtime.foreign_text import printable
@@ -178,7 +179,7 @@ def _flow_data(flow: Flow) -> dict[str, Any]:
 
 def _write_json(path: Path, content: object) -> None:
     try:
-        write_report(path, json.dumps(content, indent=2) + "\n")
+        write_report(path, strict_json(content) + "\n")
     except OSError as error:
         raise AuditError("the summary cannot be written", detail=f"{path}: {error}", remedy="correct --json") from error
 
@@ -210,21 +211,77 @@ def verify_log(
 
 
 @app.command("compare")
-def compare_logs(first: LogArgument, second: LogArgument) -> None:
+def compare_logs(
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Audit logs of one run at two parties, RUN.PARTY.jsonl, or directories. What a party logged after a "
+            "restart, RUN.PARTY.2.jsonl and so on, is read with it."
+        ),
+    ],
+) -> None:
     """Check that what each party says it sent is what the other says it received."""
     with reported():
-        found = compare(read_half(_lines(first)), read_half(_lines(second)))
+        found = compare(*_two_sides(logs))
         one, other = found.parties
-        typer.echo(f"{one} and {other}: {found.agreed} messages are the same in both logs")
+        typer.echo(f"{one} and {other}: {found.agreed} messages are the same in the logs of both")
         words = {
             "missing": "is not in the log of",
             "unsent": "was not sent according to the other log, but is in the log of",
             "different": "is different in the log of",
         }
         for gap in found.differences[:SHOWN_DIFFERENCES]:
-            typer.echo(f"'{gap.kind}' of step {gap.step} from {gap.sender} {words[gap.what]} {gap.receiver}")
+            moment = f"step {gap.step}" + (f", attempt {gap.attempt + 1}," if gap.attempt else "")
+            typer.echo(f"'{gap.kind}' of {moment} from {gap.sender} {words[gap.what]} {gap.receiver}")
+        if len(found.differences) > SHOWN_DIFFERENCES:
+            typer.echo(f"and {len(found.differences) - SHOWN_DIFFERENCES} more")
         if found.differences:
             raise AuditError(
-                f"the logs of {one} and {other} differ in {len(found.differences)} messages",
-                remedy="a run that was stopped may leave its last messages in one log only; otherwise ask both sides",
+                f"the logs of {one} and {other} differ in {len(found.differences)} message(s)",
+                remedy="pass every log that each party has of the run; a process that was killed, and a run that was "
+                "stopped, may leave their last messages in one log only; otherwise ask both sides",
             )
+
+
+def _two_sides(paths: Sequence[Path]) -> tuple[Half, Half]:
+    """The logs of the two parties and the one run that all these have in common.
+
+    Raises:
+        AuditError: there is no such run, or there are several.
+    """
+    halves = [read_half(_lines(path)) for path in _all_logs(paths)]
+    parties_of: dict[str, set[str]] = {}
+    for half in halves:
+        parties_of.setdefault(half.run, set()).add(half.party)
+    common = [run for run, parties in parties_of.items() if run and len(parties) > 1]
+    if len(common) > 1:
+        raise AuditError(
+            f"these are logs of {len(common)} runs", detail=", ".join(common), remedy="pass the logs of one run"
+        )
+    if not common:
+        raise AuditError("these are not the logs of two parties of one run", remedy="choose two logs of the same run")
+    sides = joined([half for half in halves if half.run == common[0]])
+    if len(sides) > 2:
+        raise AuditError(
+            f"these are logs of {len(sides)} parties",
+            detail=", ".join(side.party for side in sides),
+            remedy="pass those of two parties",
+        )
+    return sides[0], sides[1]
+
+
+def _all_logs(paths: Sequence[Path]) -> list[Path]:
+    """The files, those in directories, and the later logs of the same run and party beside each."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        logs = sorted(path.glob("*.jsonl")) if path.is_dir() else [path, *_later(path)]
+        found |= {log.absolute(): None for log in logs}
+    return list(found)
+
+
+def _later(path: Path) -> Iterator[Path]:
+    for number in itertools.count(2):
+        later = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        if not later.exists():
+            return
+        yield later

@@ -10,9 +10,12 @@ from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.configuration.toml_files import load_toml, read_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import ConfigError
-from vfl.he.arithmetic.updates import effective_rate
-from vfl.job.config import load_job, load_job_setup
+from vfl.he.arithmetic.updates import effective_rate, most_rows
+from vfl.he.parameters import Parameters
+from vfl.job.config import JobConfig, load_job, load_job_setup
 from vfl.party.config import PartyConfig, check_acceptable, load_party, party_credentials
+from vfl.party.own_bottom import trial_width
+from vfl.party.roles.disclosure import ledger_left
 from vfl.party.table_check import checked_table, table_report, table_summary
 from vfl.pki.credentials import load_credentials
 from vfl.pki.newest_lists import NewestLists
@@ -65,23 +68,41 @@ def check_file(path: Path, others: Sequence[Path] = ()) -> str:
 
 def _check_job(path: Path) -> str:
     job, federation, parameters = load_job_setup(path)
-    rate = effective_rate(job.interaction_rate, job.training.batch_size, parameters.settings)
-    rated = "" if job.stagewise else f"interaction rate {job.interaction_rate:g} ({rate:.4g} as integers), "
+    trainable = job.model.trainable
+    learns = f"trains the bottom of {', '.join(trainable)}, which learns labels by that, " if trainable else ""
     return (
         f"job '{job.name}', {job.task.kind}, {job.passes} {'stagewise' if job.stagewise else 'joint'} passes, "
-        f"{job.local_epochs} local epochs, noise {job.privacy.z_noise:g} on Z and {job.relative_noise:g} of its "
-        f"deviation, {rated}{job.interaction.protocol}, {len(federation.parties)} parties, "
+        f"{job.local_epochs} local epochs, K = {job.interaction_width}, {job.releases_per_row} releases of a training "
+        f"row, noise {job.privacy.z_noise:g} on Z and {job.relative_noise:g} of its deviation, "
+        f"{_rate(job, parameters)}, {learns}{job.interaction.protocol}, {len(federation.parties)} parties, "
         f"ring 2^{parameters.tau} at 128 bits: valid"
     )
+
+
+def _rate(job: JobConfig, parameters: Parameters) -> str:
+    """The rate of the interaction weights, and what integers make of it."""
+    stated = f"interaction rate {job.interaction_rate:g}"
+    if job.stagewise:
+        rows = most_rows(job.interaction_rate, parameters.settings)
+        return f"{stated} (as an integer within 5 % for up to {rows:,} training rows)"
+    rate = effective_rate(job.interaction_rate, job.training.batch_size, parameters.settings)
+    return f"{stated} ({rate:.4g} as integers)"
 
 
 def _check_party(path: Path) -> str:
     setup = load_party(path)
     check_acceptable(setup)
     party_credentials(setup, looks_only=True)
-    table = checked_table(setup)
-    summary = f"party '{setup.name}', {setup.entry.role}, {table_summary(table)}, job '{setup.job.name}': valid"
-    return f"{summary}\n{table_report(setup, table)}"
+    table, left = checked_table(setup), ledger_left(setup)
+    width = trial_width(setup, table)
+    facts = [
+        f"party '{setup.name}', {setup.entry.role}, {table_summary(table)}",
+        f"bottom of width {width}" if width else "no bottom",
+        *([left] if left else []),
+        *(["its bottom trains, so it learns labels"] if setup.name in setup.job.model.trainable else []),
+        f"job '{setup.job.name}': valid",
+    ]
+    return f"{', '.join(facts)}\n{table_report(setup, table)}"
 
 
 def _check_coordinator(path: Path, others: Sequence[Path]) -> str:

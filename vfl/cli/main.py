@@ -6,8 +6,6 @@ Each command imports what it needs when it is called: all of it takes seconds, a
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +17,7 @@ from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
+from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError, VflError
 from vfl.runtime.private.files import write_report
 from vfl.version import PACKAGE_VERSION
@@ -86,7 +85,8 @@ def run(
     verbose: VerboseOption = False,
 ) -> None:
     """Run a job, as the coordinator of the parties of its federation."""
-    from vfl.api.coordination import coordinate
+    from vfl.api.coordination import coordinate, coordinator_settings
+    from vfl.cli.runs.output import results
     from vfl.cli.signals import until_signal
     from vfl.coordinator.process import RunOptions
     from vfl.job.config import load_job
@@ -104,6 +104,8 @@ def run(
         typer.echo(summary_of(done.result))
         if report:
             _write_report(done.result, report)
+        for line in results(done.result, coordinator_settings(job, config), report):
+            typer.echo(line)
 
 
 def _check_writable(report: Path) -> None:
@@ -114,7 +116,7 @@ def _check_writable(report: Path) -> None:
 
 def _write_report(outcome: RunResult, file: Path) -> None:
     try:
-        write_report(file, json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
+        write_report(file, strict_json(outcome.report()) + "\n")
     except OSError as error:
         raise ConfigError(
             "the run is finished, and its report cannot be written",
@@ -177,8 +179,7 @@ def doctor(
     """Find out what would stop a run, and who needs to fix what, while the parties wait. Starts no run."""
     from vfl.api.coordination import coordinator_settings
     from vfl.cli.check import Kind, kind_of
-    from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code
-    from vfl.cli.doctor_output import show_findings, write_findings
+    from vfl.cli.doctor import diagnose_job, diagnose_party, exit_code, show_findings, write_findings
 
     configure_logs(log, verbose=verbose, party="doctor")
     with reported():

@@ -8,17 +8,22 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
+from vfl.configuration.toml_files import Configuration, LocalPath, in_form, load_toml
 from vfl.ids import Role
 
 MAX_PASSIVE_PARTIES = 8
 NAME_PATTERN = "[a-z0-9-]{1,63}"
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_CHARACTERS = "of lowercase letters, digits and hyphens"
 
-Name = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+JobName = Annotated[str, in_form(NAME_PATTERN, f"{_CHARACTERS}, at most 63 characters")]
+"""Name of a job, which is a part of the names of its runs."""
+
+Name = Annotated[str, in_form(_LABEL, f"{_CHARACTERS} (no hyphen at either end), at most 63 characters")]
 """Name of a federation, a party or the coordinator: a DNS label, since server names are built from it."""
 
 SERVER_DOMAIN = "vfl.internal"
-_DNS_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
+_DNS_NAME = in_form(rf"{_LABEL}(\.{_LABEL})+", "a DNS name in lower case, such as bank.example.org")
 
 
 class Endpoint(NamedTuple):
@@ -113,7 +118,7 @@ class PartyEntry(Configuration):
     endpoint: Annotated[str, AfterValidator(_checked_endpoint)] | None = None
     listen: Annotated[str | None, AfterValidator(_checked_listen)] = None
     via: Name | None = None
-    server_name: Annotated[str, Field(pattern=_DNS_NAME, max_length=253)] | None = None
+    server_name: Annotated[str, Field(max_length=253), _DNS_NAME] | None = None
 
     @model_validator(mode="after")
     def _reachable(self) -> PartyEntry:

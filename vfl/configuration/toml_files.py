@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
+from vfl.configuration.problems import explain
 from vfl.errors import ConfigError
 
 MAX_CHARACTERS = 2**20
@@ -18,7 +19,6 @@ MAX_DOTS = 32
 """In a line. ``tomllib`` takes time and memory in proportion to the square of the number of parts of a dotted key."""
 MAX_LISTED = 20
 """Problems listed in one error. Finding the nearest known key takes a fraction of a millisecond for each."""
-_MAX_COMPARED = 64
 _DIRECTORY = "directory"
 
 
@@ -43,6 +43,18 @@ def _relative_to_file(path: Path, info: ValidationInfo) -> Path:
 
 LocalPath = Annotated[Path, AfterValidator(_relative_to_file)]
 """A path in a configuration file; a relative path is relative to the directory of that file."""
+
+
+def in_form(pattern: str, words: str) -> AfterValidator:
+    """A text that matches a whole regular expression; the error says in words what it must be."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"must be {words}")
+        return text
+
+    return AfterValidator(check)
+
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -75,8 +87,8 @@ def validated(content: Mapping[str, Any], model: type[ModelT], source: str, *, d
     try:
         return model.model_validate(content, context={_DIRECTORY: directory})
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        problems = [_explain(model, problem) for problem in found[:MAX_LISTED]]
+        found = error.errors(include_url=False, include_input=False)
+        problems = [explain(model, problem) for problem in found[:MAX_LISTED]]
         listed = "\n".join(f"  {what}" for what, _ in problems)
         more = f"\n  and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
         raise ConfigError(
@@ -179,60 +191,3 @@ def _has_long_integer(content: object) -> bool:
             case int() as number if not -(2**63) <= number < 2**63:
                 return True
     return False
-
-
-def _explain(model: type[BaseModel], problem: Mapping[str, Any]) -> tuple[str, str]:
-    """The problem with its key, and the remedy, which names only keys of the model."""
-    location = problem["loc"]
-    key = _dotted(location)
-    if problem["type"] == "extra_forbidden":
-        table = _table_at(model, location[:-1])
-        known = _keys(table) if table else []
-        nearest = difflib.get_close_matches(str(location[-1])[:_MAX_COMPARED], known, n=1)
-        hint = f"write '{nearest[0]}'" if nearest else f"use one of: {', '.join(known)}"
-        return f"{key[:MAX_LINE]}: unknown key", hint
-    if problem["type"] == "missing":
-        return f"{key}: missing", f"add the key '{_field_of(location)}'"
-    message = problem["msg"].removeprefix("Value error, ")
-    where = f"{key}: " if key else ""
-    return f"{where}{message}", f"correct '{_field_of(location)}'" if location else "correct the file as listed"
-
-
-def _dotted(location: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-
-
-def _field_of(location: tuple[str | int, ...]) -> str:
-    return next((part for part in reversed(location) if isinstance(part, str)), "")
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [spec.alias or name for name, spec in model.model_fields.items()]
-
-
-def _table_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model that describes the table at ``location``; None if the key does not lead to one.
-
-    Where ``kind`` tells several models apart, the key is followed by the kind.
-    """
-    candidates = [model]
-    for part in location:
-        if isinstance(part, int):
-            continue
-        kinds = {one.model_fields["kind"].default: one for one in candidates if "kind" in one.model_fields}
-        if part in kinds:
-            candidates = [kinds[part]]
-            continue
-        fields = candidates[0].model_fields
-        spec = next((spec for name, spec in fields.items() if part in (name, spec.alias)), None)
-        candidates = list(_models_in(spec.annotation)) if spec else []
-        if not candidates:
-            return None
-    return candidates[0]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

@@ -12,7 +12,7 @@ from itertools import chain
 from cryptography import x509
 
 from vfl.configuration.federation import FederationConfig
-from vfl.doctor.findings import FindingLog
+from vfl.doctor.findings import FindingLog, problems
 from vfl.errors import AccessDenied, MismatchError, PeerUnreachable, PolicyRefusal, RemoteError, VflError
 from vfl.job.digests import differing_tables
 from vfl.messages import Activity, Check, Diagnose, Finding
@@ -70,7 +70,8 @@ async def probe(own: Prober, peer: str, endpoint: str | None = None) -> list[Fin
         _note_connection(notes, attempt, via)
         if attempt.certificate is not None and own.credentials is not None:
             _note_certificate(notes, attempt.certificate, attempt.intermediates, own.credentials)
-        if attempt.obstacle is None:
+        # A party whose certificate was refused is not asked: that would be refused for the same reason.
+        if attempt.obstacle is None and not problems(notes.findings):
             await _ask(notes, own, endpoint)
     return notes.findings
 

@@ -143,7 +143,9 @@ def check_step(
     # |dW| in reals: the integers that are subtracted, at most 2^f_a per entry of alpha, at f_w bits.
     d_w_K = factor * 2.0 ** (s.activation_bits - s.weight_bits) * sizes_BK.sum(axis=0, dtype=np.float64)
     noisy = 1.0 + NOISE_DEVIATIONS * 2**0.5 * relative_noise
-    steps = [(noisy * total_width * d_w_K.max(initial=0.0), parameters.z_limit, "the interaction layer (Z)")]
+    with_noise = f" with privacy.relative_noise {relative_noise:g}" if relative_noise else ""
+    of_z = f"the interaction layer (Z){with_noise}"
+    steps = [(noisy * total_width * d_w_K.max(initial=0.0), parameters.z_limit, of_z)]
     if trains:
         d_alpha = float((sizes_BK @ d_w_K).max(initial=0.0)) * 2.0**-s.gradient_bits
         steps.append((d_alpha, parameters.d_alpha_limit, "the gradient of a bottom model"))
@@ -152,5 +154,6 @@ def check_step(
             raise RangeError(
                 f"one update may change a value of {layer} by {step:.2g}, more than the {2 * (1 - GUARD) * limit:g} "
                 "after which a value that wraps would look right",
-                remedy="lower interaction.learning_rate, or give [ring] more integer bits (lower weight_bits)",
+                remedy="lower interaction.learning_rate or privacy.relative_noise, or give [ring] more integer bits "
+                "(lower weight_bits)",
             )

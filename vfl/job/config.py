@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from vfl.configuration.federation import NAME_PATTERN, FederationConfig, load_federation
+from vfl.configuration.federation import FederationConfig, JobName, load_federation
 from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
 from vfl.data.config import IdRules
-from vfl.errors import ConfigError
-from vfl.he.arithmetic.updates import check_rates
+from vfl.errors import ConfigError, ParameterError
+from vfl.he.arithmetic.updates import check_rates, most_rows
 from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
 from vfl.he.parameters import Parameters, RingSettings
 from vfl.job.tables import (
@@ -44,7 +44,7 @@ class JobConfig(Configuration):
         'interaction.protocol = "oracle"': 'interaction.protocol = "plaintext"',
     }
 
-    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    name: JobName
     federation: LocalPath = Path("federation.toml")
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: TaskConfig
@@ -261,6 +261,13 @@ def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
     # The sizes of the last batches, and widths that follow from tables, are known after the alignment: every party
     # checks again.
     if job.stagewise:
+        # The number of training rows is known after the alignment; a rate that is too small for any is refused here.
+        if not most_rows(job.interaction_rate, parameters.settings):
+            raise ParameterError(
+                f"interaction.learning_rate {job.interaction_rate:g} cannot be represented as an integer for any "
+                "number of training rows: it is too small",
+                remedy="leave it out, or set one that suits the rows: 'vfl check' shows how many a rate suits",
+            )
         work = Workload.stagewise_before_alignment(training.evaluation_batch_size, parameters.degree)
     else:
         sizes = training.batch_size, training.evaluation_batch_size

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
-from vfl.errors import PolicyRefusal
+from vfl.errors import ConfigError, PolicyRefusal
 from vfl.ids import Role, Split
 from vfl.job.config import JobConfig
 from vfl.job.tables import Noise
@@ -73,6 +74,28 @@ class PolicyConfig(Configuration):
                 "a higher policy.max_passes, or fewer training.passes in the job",
             )
         self._check_outputs(job, role)
+
+    def check_names(self, passive: Sequence[str], role: Role) -> None:
+        """Refuse a policy that allows labels to nobody, although it looks as if it did.
+
+        Args:
+            passive: names of the passive parties.
+            role: of this party.
+
+        Raises:
+            ConfigError: ``allow_trainable`` names other parties, or this is not the active party.
+        """
+        if self.allow_trainable and role is Role.PASSIVE:
+            raise ConfigError(
+                "policy.allow_trainable is set at a passive party, where it has no effect",
+                remedy="remove it: the active party, whose labels are at stake, allows bottoms to train",
+            )
+        if stray := [name for name in self.allow_trainable if name not in passive]:
+            raise ConfigError(
+                "policy.allow_trainable names what is no passive party of federation.toml",
+                detail=f"{', '.join(stray)}; the passive parties are {', '.join(passive)}",
+                remedy="correct the names in policy.allow_trainable of party.toml",
+            )
 
     def _check_outputs(self, job: JobConfig, role: Role) -> None:
         if job.privacy.z_noise < self.min_z_noise:

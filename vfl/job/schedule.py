@@ -194,14 +194,29 @@ def workloads(job: JobConfig, rows: Mapping[Split, int]) -> list[tuple[int, Work
     full, rest = divmod(rows[Split.TRAIN], training.batch_size)
     trained = Counter({training.batch_size: full, rest: int(2 * rest >= training.batch_size)})
     scored = Counter(whole[Split.TEST])
-    # Validation rows are scored on kept outputs after local epochs; after the last epoch of all, in any case.
-    times = job.passes // training.evaluate_every if job.local_epochs else -(-job.passes // training.evaluate_every)
-    scored.update(_times(whole[Split.VALIDATION], times))
+    scored.update(_times(whole[Split.VALIDATION], _evaluations(job)))
     if job.local_epochs:
         scored.update(whole[Split.TRAIN])
         scored.update(whole[Split.VALIDATION])
     occurring = {size: count for size, count in trained.items() if size and count}
     return [(all_columns, Workload(_times(occurring, job.passes), scored))]
+
+
+def planned_releases(job: JobConfig) -> dict[Split, int]:
+    """How often a run releases a row of each split, at most: batches that are too small are left out."""
+    if job.stagewise:
+        return {Split.TRAIN: job.passes, Split.VALIDATION: job.passes, Split.TEST: 1}
+    at_the_end = 1 if job.local_epochs else 0
+    return {Split.TRAIN: job.releases_per_row, Split.VALIDATION: _evaluations(job) + at_the_end, Split.TEST: 1}
+
+
+def _evaluations(job: JobConfig) -> int:
+    """Evaluations of the validation rows in the passes of joint training.
+
+    They are scored on kept outputs after local epochs; after the last epoch of all, in any case.
+    """
+    every = job.training.evaluate_every
+    return job.passes // every if job.local_epochs else -(-job.passes // every)
 
 
 def _sizes(rows: int, batch_size: int) -> dict[int, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from vfl.models.config import (
     IdentityBottom,
     MlpBottom,
 )
-from vfl.models.custom import build_custom
+from vfl.models.custom import build_custom, own_code
 from vfl.models.encodings import EncodingsNetwork, TrainingFeatures, fit_encodings
 from vfl.models.encodings.mlp import EncodedMlp
 from vfl.models.networks import CnnNetwork, IdentityNetwork, MlpNetwork
@@ -31,6 +32,10 @@ from vfl.models.seeding import seeded
 _ROWS_PER_CELL = 20
 _PROBE_ROWS = 8
 _PROBE_SCALE = 3.0
+_HOW_IT_IS_CALLED = (
+    "correct the code named in this party's log; forward() takes (rows, numeric columns) floats and, if the table has "
+    "categorical columns, (rows, categorical columns) codes"
+)
 
 
 class Bottom(nn.Module):
@@ -41,16 +46,24 @@ class Bottom(nn.Module):
         inputs: the columns it expects.
         width: d; that of encodings follows from what they were fitted to, whatever is given here.
         frozen: parameters stay as they are, and the network stays in evaluation mode.
+        custom: the network is the party's own, so that whatever it raises is a ``ModelError``.
     """
 
-    def __init__(self, module: nn.Module, inputs: BottomInputs, width: int, *, frozen: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, inputs: BottomInputs, width: int, *, frozen: bool = False, custom: bool = False
+    ) -> None:
         super().__init__()
         self.module = module
         self.inputs = inputs
         self._width = width
+        self._custom = custom
         if frozen:
             module.requires_grad_(False)
         self.train()
+
+    def guard(self, doing: str) -> AbstractContextManager[None]:
+        """Context in which code of the network runs, see ``own_code``."""
+        return own_code(doing, _HOW_IT_IS_CALLED) if self._custom else nullcontext()
 
     @property
     def width(self) -> int:
@@ -64,8 +77,25 @@ class Bottom(nn.Module):
 
     def train(self, mode: bool = True) -> Bottom:
         """Set training mode, except that a bottom without trainable parameters always stays in evaluation mode."""
-        super().train(mode and self.trainable)
+        with self.guard("in train() or eval()"):
+            super().train(mode and self.trainable)
         return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``torch.nn.Module``.
+
+        Raises:
+            ModelError: the party's own network has state that is no tensor, or fails.
+        """
+        with self.guard("in state_dict()"):
+            state = super().state_dict(*args, **kwargs)
+        if stray := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise ModelError(
+                "the state of this party's own bottom model is not made of tensors alone",
+                detail=f"not a tensor: {', '.join(stray)}",
+                remedy="keep state in parameters and buffers; leave out get_extra_state()",
+            )
+        return state
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Features to alpha.
@@ -78,7 +108,7 @@ class Bottom(nn.Module):
             alpha (B, d); see ``check_output`` for its contract.
 
         Raises:
-            ModelError: the input does not have the columns this bottom was built for.
+            ModelError: the input does not have the columns this bottom was built for, or a custom network raised.
         """
         expected = (self.inputs.numeric_width, len(self.inputs.cardinalities))
         if (numeric.shape[1], categorical.shape[1]) != expected:
@@ -88,7 +118,8 @@ class Bottom(nn.Module):
                 "categorical columns",
                 remedy="use the columns and preprocessing that the model was trained with",
             )
-        alpha_BD: Tensor = self.module(numeric, categorical) if self.inputs.cardinalities else self.module(numeric)
+        with self.guard("in its forward pass"):
+            alpha_BD: Tensor = self.module(numeric, categorical) if self.inputs.cardinalities else self.module(numeric)
         return alpha_BD
 
     def check_output(self, alpha_BD: Tensor, name: str, rows: int | None = None) -> None:
@@ -100,8 +131,12 @@ class Bottom(nn.Module):
             rows: B, if the caller knows it.
 
         Raises:
-            ModelError: not floating point (B, d), not finite, or outside [-1, 1].
+            ModelError: not a dense floating point tensor (B, d), not finite, or outside [-1, 1].
         """
+        if not isinstance(alpha_BD, Tensor) or alpha_BD.layout is not torch.strided:
+            got = f"{alpha_BD.layout}" if isinstance(alpha_BD, Tensor) else type(alpha_BD).__name__
+            what = "is not a dense tensor"
+            raise self._broken(name, what, f"got {got}", "return one tensor of (rows, width) from forward()")
         last_dimensions = (alpha_BD.shape[0] if rows is None else rows, self.width)
         if not alpha_BD.is_floating_point() or alpha_BD.ndim != 2 or tuple(alpha_BD.shape) != last_dimensions:
             raise self._broken(
@@ -110,8 +145,10 @@ class Bottom(nn.Module):
                 f"expected (rows, {self.width}) floating point, got {tuple(alpha_BD.shape)} {alpha_BD.dtype}",
                 "end the bottom with a layer that has as many units as this party's width in job.toml",
             )
-        largest = alpha_BD.detach().abs().max().item() if alpha_BD.numel() else 0.0
-        if not torch.isfinite(alpha_BD).all():
+        with self.guard("when its output was read"):
+            largest = alpha_BD.detach().abs().max().item() if alpha_BD.numel() else 0.0
+            finite = bool(torch.isfinite(alpha_BD).all())
+        if not finite:
             raise self._broken(
                 name,
                 "is not finite",
@@ -172,7 +209,8 @@ def build_bottom(
                 encodings = _encodings(config, inputs, training)
                 return Bottom(encodings, inputs, encodings.width)
             case CustomBottom():
-                return Bottom(build_custom(config, inputs, width, factory), inputs, width, frozen=config.frozen)
+                module = build_custom(config, inputs, width, factory)
+                return Bottom(module, inputs, width, frozen=config.frozen, custom=True)
 
 
 def _cells_beside(bins: int, inputs: BottomInputs, training: TrainingFeatures | None) -> EncodingsBottom:
@@ -189,8 +227,8 @@ def _encodings(config: EncodingsBottom, inputs: BottomInputs, training: Training
 def probe_bottom(bottom: Bottom, name: str) -> None:
     """Run a few random rows through a copy of the bottom, so that a broken model is refused before the run starts.
 
-    The rows cover a wider range than standardized features. The bottom itself, its buffers and torch's global
-    generator are left unchanged.
+    The rows cover a wider range than standardized features. If the bottom trains, a gradient is taken, too. The bottom
+    itself, its buffers and torch's global generator are left unchanged.
 
     Args:
         bottom: the model to test, in training and in evaluation mode.
@@ -200,7 +238,8 @@ def probe_bottom(bottom: Bottom, name: str) -> None:
         ModelError: it raises an exception or breaks the output contract, or its output does not depend on its trainable
             parameters.
     """
-    trial = copy.deepcopy(bottom)
+    with bottom.guard("when it was copied for a trial"):
+        trial = copy.deepcopy(bottom)
     with seeded(0):
         numeric, categorical = _probe_rows(bottom)
         for training in (True, False):
@@ -212,6 +251,9 @@ def probe_bottom(bottom: Bottom, name: str) -> None:
                     f"the output of the bottom model of party '{name}' does not depend on its trainable parameters",
                     remedy="remove detach() and no_grad() from the model, or set [bottom] frozen = true in party.toml",
                 )
+            if trial.trainable and training:
+                with trial.guard("in its backward pass"):
+                    alpha_BD.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _probe_rows(bottom: Bottom) -> tuple[Tensor, Tensor]:
@@ -225,6 +267,8 @@ def _probe_rows(bottom: Bottom) -> tuple[Tensor, Tensor]:
 def _attempt(bottom: Bottom, name: str, numeric: Tensor, categorical: Tensor) -> Tensor:
     try:
         return bottom(numeric, categorical)  # type: ignore[no-any-return]
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the bottom model of party '{name}' fails on a batch",

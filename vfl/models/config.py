@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -113,9 +114,16 @@ class CustomBottom(_Config):
     """
 
     kind: Literal["custom"] = "custom"
-    factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+    factory: str
     options: dict[str, Any] = Field(default_factory=dict)
     frozen: bool = False
+
+    @field_validator("factory")
+    @classmethod
+    def _names_a_callable(cls, factory: str) -> str:
+        if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", factory) is None:
+            raise ValueError("must be 'module:callable', such as 'my_bottoms:Tabular'")
+        return factory
 
 
 BottomConfig = Annotated[

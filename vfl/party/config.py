@@ -120,7 +120,7 @@ class GivenInPython:
 
 @dataclass(frozen=True)
 class PartySetup:
-    """The content of a party's three files, checked for consistency."""
+    """The content of a party's three files, checked for consistency; ``folder`` is that of its party.toml, if any."""
 
     config: PartyConfig
     job: JobConfig
@@ -128,6 +128,7 @@ class PartySetup:
     entry: PartyEntry
     parameters: Parameters
     given: GivenInPython = GivenInPython()
+    folder: Path | None = None
 
     def load_table(self) -> Table:
         """Load this party's table.
@@ -183,8 +184,8 @@ class PartySetup:
         if trains:
             raise ConfigError(
                 f"the bottom of party '{self.name}' trains, but the job declares it frozen",
-                remedy=f"choose a frozen bottom (identity, or custom with frozen = true), or add '{self.name}' to "
-                "model.trainable of the job, which every party then has to accept",
+                remedy=f"choose a frozen bottom (encodings, identity, or custom with frozen = true), or add "
+                f"'{self.name}' to model.trainable of the job, which every party then has to accept",
             )
         raise ConfigError(
             f"the bottom of party '{self.name}' is frozen, but the job declares that it trains",
@@ -217,7 +218,8 @@ def load_party(path: Path) -> PartySetup:
             detail=f"{path}: name; {job.federation} has {', '.join(federation.names)}",
             remedy="correct 'name' in party.toml or add the party to federation.toml",
         )
-    return PartySetup(config, job, federation, federation.party(config.name), parameters)
+    entry = federation.party(config.name)
+    return PartySetup(config, job, federation, entry, parameters, folder=path.absolute().parent)
 
 
 def check_together(setups: Sequence[PartySetup]) -> None:
@@ -254,6 +256,8 @@ def check_acceptable(setup: PartySetup) -> None:
     """
     _check_role(setup)
     _check_device(setup.config)
+    passives = [party.name for party in setup.federation.passives]
+    setup.config.policy.check_names(passives, setup.entry.role)
     setup.config.policy.check_job(setup.job, setup.entry.role)
 
 

@@ -19,6 +19,7 @@ from vfl.job.callbacks import Callback
 from vfl.job.digests import job_digest
 from vfl.models.arithmetic import use_model_threads
 from vfl.party.config import PartySetup, check_acceptable, check_together, party_credentials
+from vfl.party.roles.disclosure import ledger_left
 from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter
 from vfl.party.service.stopping import StopReason
@@ -81,8 +82,9 @@ def _warn_of_refusal(setup: PartySetup) -> None:
     """The coordinator learns of the refusal during preparation; the local operator need not wait for that."""
     try:
         check_acceptable(setup)
+        ledger_left(setup)
     except VflError as error:
-        _log.warning("this party will refuse the job", reason=str(error))
+        _log.warning("this party will refuse the job", job=setup.job.name, reason=str(error))
 
 
 async def _serve(

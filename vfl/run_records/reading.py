@@ -80,6 +80,22 @@ class RunReader:
             )
         return found[0]
 
+    def find(self, name: str) -> RunRecord:
+        """The run of this name, or the only one whose name begins with it.
+
+        Raises:
+            ConfigError: there is none, or there are several.
+        """
+        found = [record for record in self.runs() if record.run.startswith(name)]
+        exact = [record for record in found if record.run == name]
+        if len(found) > 1 and not exact:
+            raise ConfigError(
+                f"{len(found)} runs have names that begin so",
+                detail=", ".join(record.run for record in found[:_SHOWN_NAMES]),
+                remedy="write more of the name",
+            )
+        return (exact or found or [self.get(name)])[0]
+
     def runs(self) -> list[RunRecord]:
         """All runs, newest first."""
         return self._read(RunRecord.of, f"{_RUN} ORDER BY rowid DESC")
@@ -121,7 +137,7 @@ class RunReader:
     def epochs(self, run: str) -> list[EpochRecord]:
         """Totals of the recorded training steps of each epoch, in order."""
         query = (
-            "SELECT ROW_NUMBER() OVER (ORDER BY epoch) - 1, COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent)"
+            "SELECT ROW_NUMBER() OVER (ORDER BY epoch), COUNT(*), AVG(loss), SUM(seconds), SUM(bytes_sent)"
             " FROM steps WHERE run = ? AND loss IS NOT NULL GROUP BY epoch ORDER BY epoch"
         )
         return self._read(lambda row: EpochRecord(*row), query, run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -51,6 +52,11 @@ class RunResult:
     certified_lipschitz: float = 0.0
     peak_memory: dict[str, int] = field(default_factory=dict)
     recoveries: list[Recovery] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """The results by name, without what only a run in progress needs: it would be 0 in every report."""
+        inner = ("steps_kept_durably", "epoch_steps", "epoch_loss")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in inner}
 
     def to_json(self) -> str:
         """Text from which ``from_json`` creates an equal result."""

@@ -124,6 +124,22 @@ def test_a_bottom_is_a_class_a_callable_or_a_name(frames, job, bottom):
     assert len(run.model.predict({"bank": bank.table, "telco": telco.table})) == 240
 
 
+class Tied(nn.Module):
+    def __init__(self, inputs: vfl.BottomInputs, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs.numeric_width, width)
+        self.second = self.first
+
+    def forward(self, numeric, categorical):
+        return torch.tanh(self.first(numeric))
+
+
+def test_a_bottom_that_uses_a_layer_twice_is_saved(parties, job):
+    bank, telco = parties(bottom=Tied)
+    run = vfl.simulate(job, active=bank, passive=[telco])
+    assert len(run.model.predict({"bank": bank.table, "telco": telco.table})) == 240
+
+
 def test_encodings_are_fitted_in_a_run_and_saved_with_the_model(frames, tmp_path):
     job = vfl.Job("credit", task="binary", widths={"bank": 4}, training={"passes": 2, "local_epochs": 2})
     bank = vfl.Party("bank", vfl.Table(frames["bank"], id="id", label="default"))
@@ -251,8 +267,11 @@ def test_a_width_of_a_party_that_takes_no_part_is_refused(parties):
 
 def test_a_bottom_that_breaks_its_contract_names_its_party(parties, job):
     bank, telco = parties(bottom=lambda inputs, width: nn.Linear(3, 3))
-    with pytest.raises(ModelError, match="party 'telco'"):
+    with pytest.raises(
+        ModelError, match=r"(?s)takes 2 positional arguments.*\(rows, numeric columns\) floats"
+    ) as raised:
         vfl.simulate(job, active=bank, passive=[telco])
+    assert "'telco'" in "".join(raised.value.__notes__)
 
 
 def test_a_job_that_is_wrong_is_refused_when_it_is_made():

@@ -181,7 +181,7 @@ def test_a_summary_counts_in_plain_words_and_names_what_was_in_the_clear():
     found = summarize(read_lines(lines))
     first = found.left()[0]
     assert (first.messages, first.bytes, first.first_step, first.last_step) == (2, 10, 1, 2)
-    assert first.meaning.startswith("clinic's part of Z in each batch, masked: bank reads the noisy sum")
+    assert first.meaning.startswith("clinic's part of Z in each batch, masked: bank reads clinic's noisy part")
     assert [(flow.kind, flow.bytes) for flow in found.in_the_clear] == [("clear_activations", 7)]
     assert found.batches == {("train", 0): 1}
     assert (found.party, found.verification.problems) == ("clinic", [])

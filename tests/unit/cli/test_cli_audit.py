@@ -1,5 +1,6 @@
 """``vfl audit``: what a person reads, and the exit code when a log cannot be trusted."""
 
+import dataclasses
 import json
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_log_is_summarized_in_plain_words(logs, audit, tmp_path):
         "in the clear: nothing",
         "ended: finished",
         "What left clinic",
-        "bank reads the noisy sum over all passive parties",
+        "bank reads clinic's noisy part",
         "2.0 MB",
     ):
         assert part in output
@@ -121,9 +122,54 @@ def test_verify_of_a_truncated_log_says_what_it_cannot_show(logs, audit):
 
 def test_compare(logs, audit):
     code, output = audit("compare", *logs)
-    assert (code, "clinic and bank: 1 messages are the same in both logs" in output) == (0, True)
+    assert (code, "clinic and bank: 1 messages are the same in the logs of both" in output) == (0, True)
     code, output = audit("compare", logs[0], logs[0])
     assert (code, "not the logs of two parties" in output) == (AuditError.exit_code, True)
+
+
+def _logged(federation, folder, name, run, crossings):
+    setup = load_party(federation.path(name))
+    trail = AuditTrail(folder / name, Terms(name, setup.job, setup.federation))
+    trail.open(run, 0)
+    for crossing in crossings:
+        trail.record(crossing)
+    trail.close(None)
+    return trail.path
+
+
+def test_compare_reads_what_a_party_logged_after_a_restart(federation, logs, audit, tmp_path):
+    after = _crossing(Direction.SENT, "bank", "encrypted_activations", Protection.ENCRYPTED)
+    before = dataclasses.replace(after, direction=Direction.RECEIVED, peer="clinic", kind="forward_share")
+    both = [
+        dataclasses.replace(before, protection=Protection.MASKED),
+        dataclasses.replace(after, direction=Direction.RECEIVED, peer="clinic"),
+    ]
+    later = _logged(federation, tmp_path / "logs", "clinic", "job-1", [after])
+    assert later.name == "job-1.clinic.2.jsonl"
+    whole = _logged(federation, tmp_path / "whole", "bank", "job-1", both)
+    clinic = logs[0]
+    for arguments in ((clinic, whole), (whole, clinic), (clinic.parent, whole.parent), (clinic, later, whole)):
+        code, output = audit("compare", *arguments)
+        assert (code, "2 messages are the same" in output) == (0, True), output
+    code, output = audit("compare", later, whole)
+    assert (code, "differ in 1 message" in output) == (AuditError.exit_code, True)
+    assert "pass every log that each party has of the run" in output
+
+
+def test_compare_asks_which_run_where_there_are_several(federation, logs, audit, tmp_path):
+    for name in ("clinic", "bank"):
+        _logged(federation, tmp_path / "logs", name, "job-2", [])
+    code, output = audit("compare", *(path.parent for path in logs))
+    assert (code, "these are logs of 2 runs" in output) == (AuditError.exit_code, True)
+    assert audit("compare", *logs)[0] == 0
+    assert audit("compare", logs[0].parent, logs[1])[0] == 0
+
+
+def test_a_changed_log_of_several_is_found(federation, logs, audit, tmp_path):
+    later = _logged(federation, tmp_path / "logs", "clinic", "job-1", [_crossing(Direction.SENT, "bank")])
+    later.write_bytes(later.read_bytes().replace(b'"bytes":2000000', b'"bytes":1000000'))
+    code, output = audit("compare", *logs)
+    assert (code, "the log of clinic is not consistent" in output) == (AuditError.exit_code, True)
 
 
 def test_a_file_that_is_not_there(audit, tmp_path):

@@ -1,13 +1,19 @@
 """``vfl check``: what is valid is summarized, what is not ends with its own exit code and a remedy."""
 
+import sys
+
 import polars as pl
 import pytest
 from support.federations.federation import ACTIVE, COORDINATOR
+from support.federations.stagewise import stagewise_federation
 from typer.testing import CliRunner
 
 from vfl.cli.main import app
+from vfl.party.config import load_party
+from vfl.privacy.ledger.release import Purpose, Release
 
 CLINIC = "clinic"
+RELEASE = Release("job-1", "job", Purpose.TRAINING, 4, 0.4, 1.0, b"context")
 
 
 @pytest.fixture
@@ -28,13 +34,17 @@ def test_every_valid_file_is_summarized(federation, check):
     code, output = check(*files, federation.path(COORDINATOR, "coordinator.toml"))
     assert code == 0, output
     lines = [line for line in output.splitlines() if line.endswith(": valid")]
+    of_table = "240 rows, 0 without an id, 3 features, bottom of width 4"
+    left = "ledger: nothing released yet, 2 releases of a row needed, 1,000,000 allowed"
     assert "federation 'test', 2 parties, tls mutual: valid" in lines[0]
     assert (
-        "job 'job', binary, 2 joint passes, 0 local epochs, noise 0.00390625 on Z and 0.4 of its deviation, "
-        "interaction rate 0.5 (0.5 as integers), encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
+        "job 'job', binary, 2 joint passes, 0 local epochs, K = 4, 2 releases of a training row, noise 0.00390625 on Z "
+        "and 0.4 of its deviation, interaction rate 0.5 (0.5 as integers), trains the bottom of clinic, which learns "
+        "labels by that, encrypted, 2 parties, ring 2^58 at 128 bits: valid" in lines[1]
     )
-    assert "party 'bank', active, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[2]
-    assert "party 'clinic', passive, 240 rows, 0 without an id, 3 features, job 'job': valid" in lines[3]
+    assert f"party 'bank', active, {of_table}, {left}" in lines[2]
+    assert f"party 'clinic', passive, {of_table}, {left}, its bottom trains, so it learns labels" in lines[3]
+    assert lines[3].endswith("job 'job': valid")
     assert "coordinator settings, federation 'test': valid" in lines[4]
 
 
@@ -100,6 +110,10 @@ def _few_rows(federation):
     federation.tables[CLINIC] = federation.tables[CLINIC][:99]
 
 
+def _allows_nobody(federation):
+    federation.parties[CLINIC]["policy"]["allow_trainable"] = ["clinic"]
+
+
 def _device(federation):
     federation.parties[CLINIC]["device"] = "abacus"
 
@@ -114,6 +128,7 @@ def _device(federation):
         (_plaintext, 8, "sends activations and gradients unencrypted", "policy.allow_unencrypted"),
         (_ring, 7, "not 128-bit secure", "fewer primes"),
         (_few_rows, 8, "only 99 rows are aligned, fewer than 100", "policy.min_aligned_rows"),
+        (_allows_nobody, 2, "policy.allow_trainable is set at a passive party", "remove it"),
         (_device, 2, "the configured device cannot be used", 'device = "cpu"'),
     ],
 )
@@ -121,6 +136,87 @@ def test_a_party_that_could_not_take_part_is_given_the_reason(federation, check,
     change(federation)
     got, output = check(federation.write().path(CLINIC))
     assert (got, says in output, remedy in output) == (code, True, True), output
+
+
+def test_a_policy_that_allows_somebody_unknown_is_refused(federation, check):
+    federation.parties[ACTIVE]["policy"]["allow_trainable"] = ["clinic", "clinik"]
+    code, output = check(federation.write().path(ACTIVE))
+    assert code == 2
+    assert "clinik; the passive parties are clinic" in output
+
+
+@pytest.mark.parametrize(
+    ("rate", "code", "says"),
+    [
+        (None, 0, "interaction rate 768 (as an integer within 5 % for up to 629,145 training rows)"),
+        (
+            1e-9,
+            7,
+            "interaction.learning_rate 1e-09 cannot be represented as an integer for any number of training rows",
+        ),
+    ],
+)
+def test_the_rate_of_a_stagewise_job_is_shown_or_refused(tmp_path, check, rate, code, says):
+    federation = stagewise_federation(tmp_path)
+    if rate is not None:
+        federation.job["interaction"]["learning_rate"] = rate
+    got, output = check(federation.write().path(ACTIVE, "job.toml"))
+    assert (got, says in output) == (code, True), output
+    assert code or "K = 2, 2 releases of a training row" in output
+
+
+def test_what_the_ledger_leaves_is_shown_and_a_copy_put_back_is_noticed(federation, check):
+    federation.parties[CLINIC]["policy"]["max_releases_per_row"] = 4
+    config = load_party(federation.write().path(CLINIC)).config
+    config.open_ledger().close()
+    before = config.privacy.ledger.read_bytes()
+    with config.open_ledger() as ledger:
+        for at in range(3):
+            ledger.charge([b"1", b"2"][: 1 + at % 2], [bytes([at]) * 32] * (1 + at % 2), RELEASE)
+    code, output = check(federation.path(CLINIC))
+    assert code == 0
+    assert "2 rows released, 3 times at most, 2 more releases of a row needed, 4 allowed: 1 rows have too few" in output
+    config.privacy.ledger.write_bytes(before)
+    code, output = check(federation.path(CLINIC))
+    assert (code, "it was put back from a copy" in output) == (24, True), output
+
+
+MAKE = "from torch import nn\ndef make(inputs, width):\n    "
+LINEAR = "nn.Linear(inputs.numeric_width, width{})"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "says"),
+    [
+        (MAKE + f"return nn.Sequential({LINEAR.format('')}, nn.Tanh())", 0, "bottom of width 4"),
+        (MAKE + f"return nn.Sequential({LINEAR.format(' + 1')}, nn.Tanh())", 5, "expected (rows, 4)"),
+        (MAKE + f"return {LINEAR.format('')}", 5, "is not within [-1, 1]"),
+        (MAKE + "raise SystemExit", 5, "own_nets.py, line 3, in make"),
+        (MAKE + "return nn.Linear(99, width)", 5, "raised an exception in its forward pass"),
+        ("import own_absent_nets", 5, "own_nets.py, line 1"),
+        ("", 2, "'make' is missing"),
+        (None, 2, "No module named 'own_nets'"),
+    ],
+)
+def test_a_custom_bottom_is_imported_from_beside_the_file_and_tried(federation, check, code, exit_code, says):
+    federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "own_nets:make"}
+    federation.write()
+    if code is not None:
+        federation.path(CLINIC, "own_nets.py").write_text(f"{code}\n", encoding="utf-8")
+    got, output = check(federation.path(CLINIC))
+    sys.modules.pop("own_nets", None)
+    assert (got, says in output) == (exit_code, True), output
+
+
+def test_rows_of_the_table_are_passed_through_the_bottom(federation, check):
+    federation.parties[CLINIC]["bottom"] = {"kind": "custom", "factory": "own_nets:Mlp"}
+    code = "from torch import nn\nclass Mlp(nn.Sequential):\n    def __init__(self, inputs, width):\n"
+    code += "        super().__init__(nn.Linear(3, width), nn.Tanh())\n    def forward(self, numeric):\n"
+    code += "        if len(numeric) == 240: raise ValueError('many rows')\n        return super().forward(numeric)\n"
+    federation.write().path(CLINIC, "own_nets.py").write_text(code, encoding="utf-8")
+    got, output = check(federation.path(CLINIC))
+    sys.modules.pop("own_nets", None)
+    assert (got, "ValueError: many rows" in output) == (5, True), output
 
 
 def test_a_certificate_of_another_party_is_found(federation, check):

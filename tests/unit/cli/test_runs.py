@@ -1,14 +1,18 @@
 """``vfl runs``: what a person at the coordinator reads about runs, and how to go on."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from vfl.cli.main import app
+from vfl.cli.runs.output import results
+from vfl.coordinator.config import coordinator_beside
 from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId
+from vfl.run_records.result import Recovery, RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore, StepRecord
 
 RUN = "credit-1a2b3c4d"
@@ -47,17 +51,24 @@ def test_all_runs_the_last_one_first(path, runs):
     code, output = runs()
     assert code == 0, output
     heading, *rows = output.splitlines()
-    assert heading.split() == ["run", "job", "state", "step", "attempt", "started", "took"]
-    assert rows[0].split()[:5] == [f"{LONG}-00000000", LONG, "running", "0", "-"]
-    assert rows[1].split()[:5] == [RUN, "credit", "failed", "4", "1"]
+    assert heading.split() == ["run", "state", "step", "attempt", "started", "took"]
+    assert rows[0].split()[:4] == [f"{LONG}-00000000", "running", "0", "-"]
+    assert rows[1].split()[:4] == [RUN, "failed", "4", "1"]
 
 
 def test_a_narrow_terminal_loses_nothing(path, runs, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    _, output = runs()
-    assert all(len(line) <= 100 for line in output.splitlines())
-    assert "".join(line[:28].strip() for line in output.splitlines()[1:3]).startswith("mortgages-of-all")
-    assert "0 s" in output
+    monkeypatch.setenv("COLUMNS", "80")
+    with RunStore(path) as store:
+        store.event(RUN, "interrupted", "a-word-of-twenty-six-signs " * 6, party="clinic")
+    for arguments in ((), ("show", RUN), ("show", LONG)):
+        _, output = runs(*arguments)
+        long = [line for line in output.splitlines() if len(line) > 80]
+        assert [line for line in long if "resume with" not in line.lower()] == []
+        assert output.count("a-word-of-twenty-six-signs") == (6 if RUN in arguments else 0)
+    listed = runs()[1].splitlines()
+    assert f"{LONG}-00000000" in listed
+    assert RUN in listed
+    assert any("0 s" in line for line in listed)
 
 
 def test_one_run(path, runs):
@@ -92,6 +103,56 @@ def test_what_to_do_next(path, runs, state, told):
     with RunStore(path) as store:
         store.end(RUN, state)
     assert told in runs("show", RUN)[1]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_name(path, runs):
+    assert runs("show", "credit")[1] == runs("show", RUN)[1]
+    with RunStore(path) as store:
+        store.begin(f"{RUN}-2", "credit", "trial", "model=aa", "/srv/job.toml")
+    code, output = runs("show", "credit")
+    assert (code, "2 runs have names that begin so" in output) == (ConfigError.exit_code, True)
+    assert runs("show", RUN)[0] == 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_metrics_history_and_interruptions_are_shown(path, runs, ended):
+    result = RunResult(RUN, rows=900, train_rows=600, test={"auc": 0.75, "log_loss": math.nan} if ended else {})
+    result.history = [{"epoch": 1.0, "loss": 0.7, "validation_auc": 0.61}, {"epoch": 2.0, "loss": 0.3}]
+    result.recoveries = [Recovery("clinic: its process was shut down", "bottom_forward of step 3", 2, 4.25)]
+    with RunStore(path) as store:
+        if ended:
+            store.end(RUN, RunState.FINISHED, outcome=result.to_json())
+        else:
+            parties = {"bank": CheckpointId(5, 1, "ab" * 32)}
+            store.commit(RUN, CommittedCheckpoint(5, 1, False, parties, result.to_json()), [])
+    rows = [" ".join(line.split()) for line in runs("show", RUN)[1].splitlines()]
+    assert "epoch steps mean loss seconds MB sent auc" in rows
+    assert "1 2 0.7500 1.0 3.0 0.6100" in rows
+    assert "bottom_forward of step 3 clinic: its process was shut down 2 4.2" in rows
+    assert "rows 900 in common, 600 of them for training" in rows
+    assert ("test auc 0.7500, log loss nan" in rows) is ended
+    data = json.loads(runs("show", RUN, "--json")[1], parse_constant=pytest.fail)
+    told = data["outcome"] if ended else data["checkpoints"][0]["progress"]
+    assert told["history"][0]["validation_auc"] == 0.61
+    assert not ended or told["test"] == {"auc": 0.75, "log_loss": None}
+    assert [epoch["epoch"] for epoch in data["epochs"]] == [1, 2]
+
+
+def test_the_command_that_resumes_names_the_coordinators_file(path, runs):
+    own = path.with_name("coordinator.toml")
+    own.touch()
+    assert f"Resume with: vfl run --resume /srv/job.toml --config {own}\n" in runs("show", RUN)[1]
+
+
+def test_the_results_of_a_run_are_lines_with_the_places_of_everything(tmp_path):
+    result = RunResult(RUN, rows=1900, steps=14, test={"auc": 0.75}, history=[{"epoch": 1.0, "loss": 0.5}])
+    settings = coordinator_beside(tmp_path / "job.toml")
+    assert list(results(result, settings, tmp_path / "out.json")) == [
+        f"run {RUN}: 1,900 rows in common, 1 epochs, 14 steps",
+        "test auc: 0.7500",
+        f"each party has its part of the model; report: {tmp_path / 'out.json'}, record: {tmp_path / 'runs.sqlite'} "
+        f"('vfl runs show {RUN}'), audit log in {tmp_path / 'audit'}",
+    ]
 
 
 def test_of_many_events_the_last_ones(path, runs):

@@ -159,4 +159,4 @@ def test_numbers_have_to_be_finite(path, number):
     path.write_text(f"seconds = {number}")
     with pytest.raises(ConfigError) as caught:
         load_toml(path, WithSeconds)
-    assert "seconds: Input should be a finite number" in caught.value.detail
+    assert "seconds: must be a finite number" in caught.value.detail

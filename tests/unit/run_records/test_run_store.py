@@ -160,15 +160,15 @@ def test_epochs_are_summed_up_over_training_steps(store):
     records = [step_record(1, loss=1.0), step_record(2, loss=0.5), step_record(3, epoch=1, loss=0.25)]
     store.commit(RUN, checkpoint(4), [*records, replace(step_record(4, epoch=1), split="validation", loss=None)])
     assert [(e.epoch, e.steps, e.loss, e.seconds, e.bytes_sent) for e in store.epochs(RUN)] == [
-        (0, 2, 0.75, 0.5, 2_000_000),
-        (1, 1, 0.25, 0.25, 1_000_000),
+        (1, 2, 0.75, 0.5, 2_000_000),
+        (2, 1, 0.25, 0.25, 1_000_000),
     ]
 
 
 def test_epochs_are_numbered_without_those_that_only_release_outputs(store):
     records = [step_record(1, epoch=0), step_record(2, epoch=1), step_record(5, epoch=3), step_record(9, epoch=6)]
     store.commit(RUN, checkpoint(9), records)
-    assert [epoch.epoch for epoch in store.epochs(RUN)] == [0, 1, 2, 3]
+    assert [epoch.epoch for epoch in store.epochs(RUN)] == [1, 2, 3, 4]
 
 
 @settings(max_examples=20, deadline=None)  # a flush may take long

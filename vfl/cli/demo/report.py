@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vfl.attacks.label_inference import LabelInference
+from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup
 
@@ -147,7 +147,7 @@ class DemoResult:
     def write(self, folder: Path) -> list[Path]:
         """Write report.json and the curves; return the files."""
         report = folder / "report.json"
-        report.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        report.write_text(strict_json(self.as_json()) + "\n", encoding="utf-8")
         return [report, self._plot(folder / "curves.png")]
 
     def _plot(self, path: Path) -> Path:

@@ -73,6 +73,12 @@ def effective_rate(learning_rate: float, rows: int, settings: RingSettings) -> f
     return rounded_kernel(learning_rate, 0.0, rows, settings).integers[0] / unit
 
 
+def most_rows(learning_rate: float, settings: RingSettings) -> int:
+    """For this many rows and any fewer, an integer without momentum is within ``MAX_KERNEL_ERROR`` of the rate."""
+    unit = 2.0 ** (settings.weight_bits - settings.activation_bits - settings.gradient_bits)
+    return math.floor(learning_rate * unit * 2 * MAX_KERNEL_ERROR)
+
+
 def check_rates(learning_rate: float, momentum: float, rows: Iterable[int], parameters: Parameters) -> None:
     """Check before a run that batches of each of these sizes can be updated with.
 

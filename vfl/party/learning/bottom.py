@@ -75,7 +75,7 @@ class BottomTrainer:
         """alpha (B, D) for these rows, detached; in training, the graph is kept for ``backward``.
 
         Raises:
-            ModelError: the output violates the bottom's contract.
+            ModelError: the output violates the bottom's contract, or a custom bottom raised.
         """
         self.bottom.train(training)
         with model_arithmetic(), torch.set_grad_enabled(training and self._optimizer is not None):
@@ -93,13 +93,14 @@ class BottomTrainer:
 
         Raises:
             ProtocolError: there was no forward pass.
+            ModelError: a custom bottom raised.
         """
         if self._optimizer is None or d_alpha_BD is None:
             return
         if self._pending is None:
             raise ProtocolError("the bottom's backward pass was requested before its forward pass")
         gradient = torch.as_tensor(d_alpha_BD).to(self._pending)
-        with model_arithmetic():
+        with model_arithmetic(), self.bottom.guard("in its backward pass"):
             self._optimizer.zero_grad()
             self._pending.backward(gradient)  # type: ignore[no-untyped-call]
             set_rate(self._optimizer, share_of_rate)

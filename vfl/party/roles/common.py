@@ -23,8 +23,6 @@ from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.messages.exchange import Exchange
 from vfl.models.arithmetic import model_arithmetic
-from vfl.models.bottoms import build_bottom, probe_bottom
-from vfl.models.config import DEFAULT_WIDTH
 from vfl.models.seeding import seeded
 from vfl.party.config import PartySetup
 from vfl.party.learning import snapshots
@@ -33,6 +31,7 @@ from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.inputs import InitialBottom, commit_to_inputs, settings_digest
 from vfl.party.learning.outputs.moments import OutputMoments
 from vfl.party.memory_estimate import estimated_peak
+from vfl.party.own_bottom import build_own_bottom
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
 from vfl.party.roles.common_ids import CommonIds
@@ -237,11 +236,8 @@ class PartyContext:
         """A bottom as it is before training."""
         setup, inputs = self.setup, self.dataset.preprocessor.inputs
         training = self.dataset.features(self.dataset.rows_of(Split.TRAIN))
-        width, given = setup.job.model.widths.get(setup.name, DEFAULT_WIDTH), setup.given.bottom
-        bottom = build_bottom(setup.bottom, inputs, width, self.seed("bottom"), given, training)
-        probe_bottom(bottom, setup.name)
-        setup.check_trainable(bottom.trainable)
-        return BottomTrainer(bottom.to(setup.config.device), setup.name, setup.optimizer, setup.config.device)
+        bottom = build_own_bottom(setup, inputs, self.seed("bottom"), training)
+        return BottomTrainer(bottom, setup.name, setup.optimizer, setup.config.device)
 
     def ready(self) -> Ready:
         """See ``RoleWorker``."""
@@ -262,6 +258,7 @@ class PartyContext:
             PolicyRefusal: with these widths, the job may need more memory than this party allows.
         """
         self._check_memory(self.widths)
+        self.disclosure.expect({split: self.dataset.ids_of(self.dataset.rows_of(split)) for split in Split})
         return agreed_shape(self.setup, self.widths, {split: len(self.dataset.rows_of(split)) for split in Split})
 
     def alpha(self, key: StepKey, batch: Batch) -> torch.Tensor | None:

@@ -14,10 +14,15 @@ import polars as pl
 
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
+from vfl.errors import AlignmentError, PolicyRefusal
 from vfl.ids import StepKey
 from vfl.messages.exchange import Exchange
 from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
+from vfl.party.roles.id_forms import oddities
+from vfl.runtime.logs import get_logger
+
+_log = get_logger("vfl.party")
 
 Result = TypeVar("Result")
 
@@ -42,7 +47,7 @@ class CommonIds:
             PolicyRefusal: there are too few for this party.
         """
         async with self._alignment(ids, key) as alignment:
-            return await self._run(alignment.count(), key, "counting the common ids")
+            return await self._count(alignment, ids, key)
 
     async def find(self, ids: pl.Series, key: StepKey) -> npt.NDArray[np.int64]:
         """Positions of the common ids. They are revealed only if every party accepts their number.
@@ -51,8 +56,19 @@ class CommonIds:
             PolicyRefusal: there are too few for this party.
         """
         async with self._alignment(ids, key) as alignment:
-            await self._run(alignment.count(), key, "counting the common ids")
+            await self._count(alignment, ids, key)
             return await self._run(alignment.reveal(), key, "finding the common ids")
+
+    async def _count(self, alignment: Alignment, ids: pl.Series, key: StepKey) -> int:
+        """The number of common ids. What may be odd about this party's own ids is for its operator only."""
+        if odd := oddities(ids):
+            _log.info("how the ids of this party are written", rows=len(ids), ids="; ".join(odd))
+        try:
+            return await self._run(alignment.count(), key, "counting the common ids")
+        except (AlignmentError, PolicyRefusal) as error:
+            if odd:
+                error.detail = f"{error.detail}\nof the {len(ids)} ids of this party, {'; '.join(odd)}".strip()
+            raise
 
     async def _run(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
         """Run an alignment exchange; a message may take as long as the slowest party needs for the longest list."""

@@ -93,7 +93,7 @@ class PassiveParty:
         bound = setup.job.task.gradient_bound
         largest = every.largest_norm + noise.largest_norm(LARGEST_DEVIATION)
         scale = OutputScale.of(training, largest, setup.job.interaction_rate, bound)
-        scale.check_range(setup.parameters.z_limit, len(setup.federation.passives))
+        scale.check_range(setup.parameters.z_limit, len(setup.federation.passives), setup.job.relative_noise)
 
     def _matched(self, covariance_DD: npt.NDArray[np.float64]) -> MatchedNoise:
         job, settings = self._state.setup.job, self._state.setup.parameters.settings

@@ -76,7 +76,8 @@ def _save(
     }
     interaction = {name: torch.from_numpy(value.copy()) for name, value in shares.items()}
     files = {
-        "model.safetensors": save({name: value.cpu().contiguous() for name, value in tensors.items()}),
+        # Copies, because a party's own bottom may use a tensor twice, which the format cannot express.
+        "model.safetensors": save({name: value.cpu().contiguous().clone() for name, value in tensors.items()}),
         "interaction.safetensors": save(interaction),
     }
     texts = {

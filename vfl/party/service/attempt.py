@@ -256,7 +256,7 @@ class Attempt:
 
     def _keep(self, error: VflError) -> None:
         """Keep an error to be shown by whatever ends the run, or by the next attempt."""
-        _log.debug("failed", where=self.where, error=str(error), code=error.code)
+        _log.debug("failed", where=self.where, error=str(error), code=error.code, exc_info=error.__cause__)
         error.will_be_shown = True
         self.error = self.error or error
 

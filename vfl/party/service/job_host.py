@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from vfl.audit.trail import AuditTrail, AuditTrails, Terms
 from vfl.errors import JobAborted, VflError
 from vfl.job.callbacks import Callback, Callbacks
@@ -78,6 +80,7 @@ class JobHost:
 
     async def serve(self) -> VflError | None:
         """Serve until a run has ended, or with ``keep_serving`` until the process stops; return the error, if any."""
+        structlog.contextvars.bind_contextvars(**self._named)
         while True:
             error = await self._outcome()
             if not self._keep_serving or self._stopping.done():
@@ -113,4 +116,9 @@ class JobHost:
         self._service.close()
         outcome = self._service.lifetime.outcome
         ended = outcome.done() and not outcome.cancelled()
-        self._trail.close(outcome.result() if ended else JobAborted("the process was stopped"))
+        with structlog.contextvars.bound_contextvars(**self._named):
+            self._trail.close(outcome.result() if ended else JobAborted("the process was stopped"))
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return self._shared.router.named_in_logs(self._setup.job.name)

@@ -123,7 +123,8 @@ class Lifetime:
 
     def go_away(self) -> None:
         """End this process but not the run, which resumes once the process has been restarted."""
-        remedy = "restart it: the run waits for it for timeouts.reconnect seconds"
+        begun = self._attempt() is not None
+        remedy = "restart it: the run waits for it for timeouts.reconnect seconds" if begun else "restart it"
         self._leave(ProcessEnding(f"its process was shut down {self._when}", remedy=remedy))
 
     @property

@@ -9,6 +9,7 @@ from vfl.checkpoints.store import CheckpointStore, Origin
 from vfl.errors import ProtocolError
 from vfl.job.digests import check_digest
 from vfl.party.config import PartySetup, check_acceptable
+from vfl.party.roles.disclosure import check_ledger
 from vfl.party.roles.saving import make_output
 from vfl.version import PROTOCOL_VERSION
 
@@ -40,7 +41,9 @@ async def prepared_store(setup: PartySetup, run: str, digest: str) -> Checkpoint
     Raises:
         ConfigError, PolicyRefusal: see ``check_acceptable`` and ``make_output``.
         CheckpointError: there is no space for checkpoints.
+        LedgerError: the disclosure ledger was put back from a copy, or cannot be used.
     """
     check_acceptable(setup)
+    await asyncio.to_thread(check_ledger, setup)
     await asyncio.to_thread(make_output, setup.config.output)
     return CheckpointStore(setup.config.checkpoints, Origin(run, digest, setup.name))

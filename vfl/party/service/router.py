@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import structlog
+
 from vfl import messages as m
 from vfl.errors import MismatchError
 from vfl.party.service.service import PartyService
@@ -26,6 +28,10 @@ class JobRouter:
         """Route calls for this job, identified by its ``job_id``, to this service."""
         self._services[job] = service
 
+    def named_in_logs(self, job: str) -> dict[str, str]:
+        """What every line about a job has in addition: its name, if this party serves several."""
+        return {"job": job} if len(self._services) > 1 else {}
+
     def _of(self, job: str) -> PartyService:
         """The service for a job.
 
@@ -33,6 +39,7 @@ class JobRouter:
             MismatchError: this party does not serve the job.
         """
         if job in self._services:
+            structlog.contextvars.bind_contextvars(**self.named_in_logs(job.partition("@")[0]))
             return self._services[job]
         raise MismatchError(
             "this party does not serve the job named in the call",

@@ -15,7 +15,7 @@ from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore
 from vfl.errors import JobAborted, PolicyRefusal, VflError
-from vfl.ids import Batch, Role, StepKey
+from vfl.ids import Batch, Role, Split, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.digests import job_digest
 from vfl.job.plan import Plan
@@ -189,9 +189,11 @@ class PartyService:
             attempt.schedule.score(call.split, call.epoch)
             scored = await attempt.role.score(Batch(call.split, call.epoch, 0))
             metrics, alone = without_alone(scored)
-            _log.info("scored", split=call.split, epoch=call.epoch, **metrics)
+            if metrics:  # a passive party has none
+                epoch = {} if call.split is Split.TEST else {"epoch": self._steps.number_of(call.epoch)}
+                _log.info("scored", split=str(call.split), **epoch, **metrics)
             if alone:
-                _log.info("the active party alone", split=call.split, **alone)
+                _log.info("the active party alone", split=str(call.split), **alone)
             self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
             return m.Scored(metrics=scored)
 
@@ -206,7 +208,7 @@ class PartyService:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
         saved = str(self._setup.config.output / attempt.run) if attempt.guard else "nothing: ids were only counted"
-        _log.info("run finished", run=attempt.run, saved=saved)
+        _log.info("run finished", run=attempt.run, saved=saved, audit_log=str(self._trail.path))
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
     async def checkpoint(self, call: m.Checkpoint) -> m.Checkpointed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from vfl.privacy.ledger import failures, schema
 from vfl.privacy.ledger.anchor import Anchor, AnchorFile, KeyedHashes
 from vfl.privacy.ledger.chain import Do, first_problem, last_step
 from vfl.privacy.ledger.failures import readable
-from vfl.privacy.ledger.recording import check_limit, record
+from vfl.privacy.ledger.recording import check_limit, check_room, record
 from vfl.privacy.ledger.release import Charged, Release
 from vfl.privacy.ledger.summary import Summary, Use
 
@@ -96,7 +96,12 @@ class DisclosureLedger:
     # --- charging ---
 
     def charge(
-        self, rows: Sequence[bytes | str], labels: Sequence[bytes], release: Release, limit: int | None = None
+        self,
+        rows: Sequence[bytes | str],
+        labels: Sequence[bytes],
+        release: Release,
+        limit: int | None = None,
+        ahead: Mapping[int, Sequence[bytes | str]] | None = None,
     ) -> Charged:
         """Count a release of rows, before it leaves: all of it or, if it is refused, nothing.
 
@@ -109,9 +114,11 @@ class DisclosureLedger:
             labels: of the rows, one for each; they identify exactly what the noise is bound to.
             release: what the rows have in common.
             limit: ``policy.max_releases_per_row``; no limit if None.
+            ahead: at the first release of a run, all rows of it, by how often it will release them. A run that begins
+                with an equal replay is not checked: all of it may be one, and cost nothing.
 
         Raises:
-            PolicyRefusal: a row would be released more often than ``limit`` allows.
+            PolicyRefusal: a row would be released more often than ``limit`` allows, now or later in the run.
             LedgerError: see the class.
             ValueError: there is not one label for each row, or the limit is below 1.
         """
@@ -129,7 +136,10 @@ class DisclosureLedger:
                 new: int = do("SELECT COUNT(*) FROM wanted").fetchone()[0]
                 if not new:
                     return Charged(0, len(pairs), 0)
-                highest = check_limit(do, limit, asked=len({row for row, _ in pairs}))
+                if ahead and limit is not None:
+                    of_row = self._hashes.row
+                    check_room(do, limit, {n: sorted(map(of_row, each)) for n, each in ahead.items()}, release.run)
+                highest = check_limit(do, limit, len({row for row, _ in pairs}), release.run)
                 anchor = record(do, self._anchor, release, context)
             self._move_to(anchor)
         return Charged(new, len(pairs) - new, highest)

@@ -40,8 +40,11 @@ class OutputScale:
         eigenvalue = max(float(np.linalg.eigvalsh(second_DD)[-1]), 0.0) if second_DD.size else 0.0
         return cls(rate * largest_norm * eigenvalue**0.5 * gradient)
 
-    def check_range(self, limit: float, parties: int) -> None:
+    def check_range(self, limit: float, parties: int, relative_noise: float = 0.0) -> None:
         """Check that the sum over all passive parties cannot leave the range of Z unnoticed.
+
+        Args:
+            relative_noise: of the job, which is part of what is released.
 
         Raises:
             RangeError: it could.
@@ -49,6 +52,8 @@ class OutputScale:
         allowed = (1 - GUARD) * limit / parties
         if self.largest > allowed:
             raise RangeError(
-                f"a column of Z may reach {self.largest:.3g} here, above this party's share of its range, {allowed:g}",
-                remedy="lower interaction.learning_rate, or give [ring] more integer bits (lower weight_bits)",
+                f"a column of Z with its noise may reach {self.largest:.3g} here, above this party's share of its "
+                f"range, {allowed:g}; privacy.relative_noise is {relative_noise:g}",
+                remedy="lower interaction.learning_rate or privacy.relative_noise, or give [ring] more integer bits "
+                "(lower weight_bits)",
             )
