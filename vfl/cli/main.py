@@ -91,7 +91,6 @@ def run(
     from vfl.coordinator.process import RunOptions
     from vfl.job.config import load_job
     from vfl.job.plan import Plan
-    from vfl.run_records.summary import summary_of
 
     configure_logs(log, verbose=verbose, party="coordinator")
     with reported():
@@ -101,7 +100,6 @@ def run(
         with ProgressBar(errors_console, epochs) as progress:
             options = RunOptions(resume=resume, callbacks=[progress])
             done = asyncio.run(until_signal(lambda stop: coordinate(job, config, options, stop)))
-        typer.echo(summary_of(done.result))
         if report:
             _write_report(done.result, report)
         for line in results(done.result, coordinator_settings(job, config), report):

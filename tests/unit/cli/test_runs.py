@@ -14,6 +14,7 @@ from vfl.errors import CheckpointError, ConfigError
 from vfl.ids import CheckpointId
 from vfl.run_records.result import Recovery, RunResult
 from vfl.run_records.store import CommittedCheckpoint, RunState, RunStore, StepRecord
+from vfl.run_records.summary import summary_of
 
 RUN = "credit-1a2b3c4d"
 LONG = "mortgages-of-all-branches-in-the-north"
@@ -148,8 +149,7 @@ def test_the_results_of_a_run_are_lines_with_the_places_of_everything(tmp_path):
     result = RunResult(RUN, rows=1900, steps=14, test={"auc": 0.75}, history=[{"epoch": 1.0, "loss": 0.5}])
     settings = coordinator_beside(tmp_path / "job.toml")
     assert list(results(result, settings, tmp_path / "out.json")) == [
-        f"run {RUN}: 1,900 rows in common, 1 epochs, 14 steps",
-        "test auc: 0.7500",
+        summary_of(result),
         f"each party has its part of the model; report: {tmp_path / 'out.json'}, record: {tmp_path / 'runs.sqlite'} "
         f"('vfl runs show {RUN}'), audit log in {tmp_path / 'audit'}",
     ]

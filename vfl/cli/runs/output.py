@@ -17,6 +17,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.run_records.reading import RunReader
 from vfl.run_records.result import RunResult
 from vfl.run_records.rows import Event, RunRecord, RunState
+from vfl.run_records.summary import summary_of
 from vfl.runtime.foreign_text import printable
 
 CELL_CHARACTERS = 5000
@@ -167,9 +168,7 @@ def results(result: RunResult, settings: CoordinatorConfig, report: Path | None)
         settings: the coordinator's, which say where its files are.
         report: the report that was written, if any.
     """
-    yield f"run {result.run}: {result.rows:,} rows in common, {len(result.history)} epochs, {result.steps:,} steps"
-    for name, value in result.test.items():
-        yield f"test {name.replace('_', ' ')}: {value:.4f}"
+    yield summary_of(result)
     files = [f"report: {report}"] if report else []
     files += [
         f"record: {settings.runs.database} ('vfl runs show {result.run}')",

@@ -9,7 +9,7 @@ from vfl.job.plan import Plan
 from vfl.party.learning.dataset import Rows
 
 _LEAST_ROWS, _STEPS = 32, 16
-"""Of a batch, and steps of an epoch, where the job's batch size would leave fewer."""
+"""Of a batch, and steps of an epoch: a table too small for both is gone through several times in an epoch."""
 
 
 def local_batches(plan: Plan, epoch: int, order: Rows, batch_size: int) -> Iterator[tuple[Rows, float]]:
@@ -28,8 +28,10 @@ def batches_of_run(number: int, count: int, order: Rows, batch_size: int) -> Ite
     """Batches of one of ``count`` consecutive epochs, the first of which has the number 0; see ``local_batches``."""
     size = min(batch_size, max(_LEAST_ROWS, len(order) // _STEPS))
     starts = range(0, len(order), size)
-    for at, start in enumerate(starts):
-        yield order[start : start + size], _half_cosine((number + at / len(starts)) / count)
+    # A table of a few batches is gone through several times, so that an epoch has enough steps.
+    steps = [start for _ in range(max(1, _STEPS // len(starts))) for start in starts]
+    for at, start in enumerate(steps):
+        yield order[start : start + size], _half_cosine((number + at / len(steps)) / count)
 
 
 def _half_cosine(done: float) -> float:

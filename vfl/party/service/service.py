@@ -188,13 +188,10 @@ class PartyService:
         async def work(attempt: Attempt) -> m.Scored:
             attempt.schedule.score(call.split, call.epoch)
             scored = await attempt.role.score(Batch(call.split, call.epoch, 0))
-            metrics, alone = without_alone(scored)
-            if metrics:  # a passive party has none
+            if scored:  # a passive party has no metrics
                 epoch = {} if call.split is Split.TEST else {"epoch": self._steps.number_of(call.epoch)}
-                _log.info("scored", split=str(call.split), **epoch, **metrics)
-            if alone:
-                _log.info("the active party alone", split=str(call.split), **alone)
-            self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, metrics))
+                _log.info("scored", split=str(call.split), **epoch, **scored)
+            self._callbacks.on_evaluation(EvaluationDone(call.split, call.epoch, without_alone(scored)[0]))
             return m.Scored(metrics=scored)
 
         return await self._once(call, ("score", call.split, call.epoch), "scoring", work)
