@@ -127,7 +127,7 @@ class Job:
         """As stated; None where it follows from the party's table, or is the default."""
         if isinstance(self._widths, Mapping):
             return self._widths.get(party.name)
-        return None if not party.table.has_features or party.encodes else self._widths
+        return None if not party.table.has_features or party.has_own_width else self._widths
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, task={self._content['task']['kind']!r}, seed={self.seed})"

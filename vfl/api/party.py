@@ -143,10 +143,10 @@ class Party:
         return bottom["kind"] not in ("encodings", "identity") and not bottom.get("frozen", False)
 
     @property
-    def encodes(self) -> bool:
+    def has_own_width(self) -> bool:
         """Whether its bottom's width follows from the table."""
         default = "mlp" if self.table.label is not None else "encodings"
-        return bool(self._content.get("bottom", {"kind": default})["kind"] == "encodings")
+        return self._content.get("bottom", {"kind": default})["kind"] in ("encodings", "identity")
 
     def content(self, **paths: Any) -> dict[str, Any]:
         """The content of its party.toml, with these keys in addition."""

@@ -184,7 +184,7 @@ def build_bottom(
     Args:
         config: which model.
         inputs: the party's columns after preprocessing.
-        width: d, the number of values a row is mapped to; encodings have their own.
+        width: d, the number of values a row is mapped to; encodings and identity have their own.
         seed: the same seed gives the same weights; torch's global generator is left as it was.
         factory: of a custom bottom, in place of the one that ``config`` names.
         training: features that encodings are fitted to; without them, they are empty until a saved state is loaded.
@@ -204,7 +204,7 @@ def build_bottom(
             case CnnBottom():
                 return Bottom(CnnNetwork(config, inputs, width), inputs, width)
             case IdentityBottom():
-                return Bottom(IdentityNetwork(config, inputs, width), inputs, width)
+                return Bottom(IdentityNetwork(config, inputs), inputs, inputs.numeric_width)
             case EncodingsBottom():
                 encodings = _encodings(config, inputs, training)
                 return Bottom(encodings, inputs, encodings.width)

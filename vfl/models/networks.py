@@ -72,15 +72,9 @@ class CnnNetwork(nn.Module):
 class IdentityNetwork(nn.Module):
     """No parameters: numeric columns times a fixed scale, clamped to [-1, 1]."""
 
-    def __init__(self, config: IdentityBottom, inputs: BottomInputs, width: int) -> None:
+    def __init__(self, config: IdentityBottom, inputs: BottomInputs) -> None:
         super().__init__()
         _refuse_categorical(inputs, "identity")
-        if width != inputs.numeric_width:
-            raise ModelError(
-                "the width of an 'identity' bottom must equal its number of numeric columns",
-                detail=f"the job sets width {width}, the table has {inputs.numeric_width} numeric columns",
-                remedy="set this party's width in job.toml to that number, or [bottom] kind = 'mlp' in party.toml",
-            )
         self.scale = config.scale
 
     def forward(self, numeric: Tensor) -> Tensor:
