@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from vfl.api.job import Job
     from vfl.api.joint_model import JointModel
     from vfl.api.party import Party, serve, serve_async
-    from vfl.api.records import runs
-    from vfl.api.run import Run
+    from vfl.api.run import Run, runs
     from vfl.api.simulation import simulate, simulate_async
+    from vfl.api.sweep import Trial, sweep
     from vfl.api.table import Table
     from vfl.errors import VflError
     from vfl.job.callbacks import (
@@ -48,14 +48,16 @@ _WHERE = {
     "Run": "vfl.api.run",
     "Step": "vfl.job.callbacks",
     "Table": "vfl.api.table",
+    "Trial": "vfl.api.sweep",
     "VerticalClassifier": "vfl.api.estimators",
     "VerticalRegressor": "vfl.api.estimators",
     "VflError": "vfl.errors",
-    "runs": "vfl.api.records",
+    "runs": "vfl.api.run",
     "serve": "vfl.api.party",
     "serve_async": "vfl.api.party",
     "simulate": "vfl.api.simulation",
     "simulate_async": "vfl.api.simulation",
+    "sweep": "vfl.api.sweep",
     "train": "vfl.api.coordination",
     "train_async": "vfl.api.coordination",
     "write_federation": "vfl.api.federation_files",
@@ -76,6 +78,7 @@ __all__ = [
     "Run",
     "Step",
     "Table",
+    "Trial",
     "VerticalClassifier",
     "VerticalRegressor",
     "VflError",
@@ -85,6 +88,7 @@ __all__ = [
     "serve_async",
     "simulate",
     "simulate_async",
+    "sweep",
     "train",
     "train_async",
     "write_federation",

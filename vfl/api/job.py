@@ -84,11 +84,27 @@ class Job:
         path = Path(path)
         content = read_toml(path)
         validated(content, JobConfig, str(path), directory=path.absolute().parent)
+        content.pop("federation", None)
+        return cls.of_content(content)
+
+    @classmethod
+    def of_content(cls, content: dict[str, Any]) -> Job:
+        """The job with this content of a job.toml.
+
+        Raises:
+            ConfigError: a value is wrong; it names the key.
+        """
         job = cls.__new__(cls)
         job._widths = content.get("model", {}).pop("widths", None)
-        content.pop("federation", None)
         job._content = content
+        job._check()
         return job
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The content of job.toml, before it is known who takes part."""
+        widths = {} if self._widths is None else {"model": {**self._content.get("model", {}), "widths": self._widths}}
+        return {**self._content, **widths}
 
     @property
     def name(self) -> str:

@@ -13,12 +13,13 @@ from torch import nn
 from vfl.api.blocking import run_blocking
 from vfl.api.table import Table
 from vfl.configuration.federation import FederationConfig
-from vfl.configuration.toml_files import validated
+from vfl.configuration.toml_files import load_toml, validated
 from vfl.errors import ConfigError, VflError
 from vfl.he.parameters import Parameters
 from vfl.job.callbacks import Callback
 from vfl.job.config import JobConfig
 from vfl.models.config import CustomBottom
+from vfl.models.custom import load_factory
 from vfl.party.config import GivenInPython, PartyConfig, PartySetup, load_party
 from vfl.party.process import serve_party
 from vfl.party.service.stopping import StopReason
@@ -109,6 +110,29 @@ class Party:
         party = cls.__new__(cls)
         party.name = setup.name
         party._setup = setup
+        return party
+
+    @classmethod
+    def simulated(cls, path: str | Path) -> Party:
+        """The party of a party.toml for ``vfl.simulate``: its table, bottom, policy and optimizer, with any job.
+
+        Its private seed, ledger, checkpoints and certificates are not used.
+
+        Raises:
+            ConfigError: the file is wrong, or a custom bottom cannot be found.
+            ModelError: its module raised while it was imported.
+        """
+        path = Path(path)
+        config = load_toml(path, PartyConfig)
+        dumped = config.model_dump(mode="json", exclude_unset=True)
+        party = cls(
+            config.name,
+            Table.of_config(config.data),
+            **{key: dumped[key] for key in ("bottom", "policy", "optimizer", "device", "threads") if key in dumped},
+            model_threads=config.model_threads,
+        )
+        if isinstance(config.bottom, CustomBottom):
+            party._factory = load_factory(config.bottom.factory, path.absolute().parent)
         return party
 
     @property

@@ -1,4 +1,4 @@
-"""What a run gave."""
+"""What a run gave, and all runs in a coordinator's record."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfl.errors import ConfigError
 from vfl.run_records.result import Recovery, RunResult
+from vfl.run_records.store import RunStore
 from vfl.run_records.summary import summary_of
 
 if TYPE_CHECKING:
@@ -114,3 +115,28 @@ class Run:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value:.4f}" for name, value in self.test.items())
         return f"Run({self.name!r}, rows={self.rows}, steps={self.result.steps}, test: {shown or 'none'})"
+
+
+def runs(database: str | Path) -> list[Run]:
+    """All runs in a coordinator's record, newest first, each with what it has to show so far.
+
+    Args:
+        database: the SQLite file that ``runs.database`` of coordinator.toml names.
+
+    Raises:
+        ConfigError: there is no such file.
+        CheckpointError: it cannot be read.
+    """
+    path = Path(database)
+    if not path.is_file():
+        raise ConfigError(
+            "there is no record of runs",
+            detail=str(path),
+            remedy="name the file of 'runs.database' in coordinator.toml",
+        )
+    with RunStore(path) as store:
+        found = []
+        for record in store.runs():
+            kept = store.outcome(record.run)
+            found.append(Run(RunResult.from_json(kept) if kept else RunResult(record.run)))
+        return found

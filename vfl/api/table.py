@@ -89,6 +89,14 @@ class Table:
         if self.frame is not None:
             self._check_columns(*(name for name in self.config.named_columns if name not in (label, weight)))
 
+    @classmethod
+    def of_config(cls, config: DataConfig) -> Table:
+        """The table that ``[data]`` of a party.toml names."""
+        table = cls.__new__(cls)
+        table.frame, table.config = None, config
+        table.content = config.model_dump(mode="json", exclude_unset=True)
+        return table
+
     @property
     def label(self) -> str | None:
         """The label column; None at a passive party."""

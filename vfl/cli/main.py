@@ -6,6 +6,7 @@ Each command imports what it needs when it is called: all of it takes seconds, a
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,6 +162,25 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
                 failed = failed or error.exit_code
                 show_error(error, str(file))
     raise typer.Exit(failed)
+
+
+@app.command()
+def sweep(
+    job: Annotated[Path, typer.Argument(help="job.toml")],
+    party: Annotated[list[Path], typer.Option(help="A party.toml; once for every party, whose table must be here.")],
+    over: Annotated[list[str], typer.Option(help="A key of job.toml and values, KEY=VALUE,VALUE; may be repeated.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
+    log: LogOption = LogFormat.TEXT,
+    verbose: VerboseOption = False,
+) -> None:
+    """Simulate a job with several settings in this process. Nothing is released, and no ledger is charged."""
+    from vfl.cli.sweep import run_sweep
+
+    configure_logs(log, verbose=verbose, party="sweep")
+    if not verbose:
+        logging.getLogger("vfl").setLevel(logging.WARNING)  # a run of each combination would fill the screen
+    with reported():
+        run_sweep(job, party, over, json_file)
 
 
 @app.command()

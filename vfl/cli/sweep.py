@@ -1,0 +1,75 @@
+"""``vfl sweep``: simulate a job with several settings on tables that one organization has."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vfl.api.job import Job
+from vfl.api.party import Party
+from vfl.api.sweep import Trial, sweep
+from vfl.cli.strict_json import strict_json
+from vfl.errors import ConfigError
+
+
+def run_sweep(job: Path, parties: Sequence[Path], over: Sequence[str], json_file: Path | None) -> None:
+    """Simulate every combination; print a row for each as it is done.
+
+    Raises:
+        ConfigError: files or keys are wrong, or not exactly one party has labels.
+    """
+    members = [Party.simulated(path) for path in parties]
+    active = [party for party in members if party.table.label is not None]
+    if len(active) != 1 or len(members) < 2:
+        raise ConfigError(
+            f"a sweep needs one party with labels and at least one without, and has {len(active)} of "
+            f"{len(members)} with labels",
+            remedy="name every party's file: --party bank/party.toml --party telco/party.toml",
+        )
+    passive = [party for party in members if party is not active[0]]
+    values = dict(_key_and_values(each) for each in over)
+    trials = sweep(Job.from_toml(job), active=active[0], passive=passive, over=values, done=_show)
+    if json_file is not None:
+        json_file.write_text(strict_json([_as_data(trial) for trial in trials]) + "\n", encoding="utf-8")
+    if all(trial.run is None for trial in trials):
+        raise ConfigError("no combination of these settings could be simulated", remedy="see the reason of each above")
+
+
+def _key_and_values(stated: str) -> tuple[str, list[Any]]:
+    key, equals, values = stated.partition("=")
+    if not (key and equals and values):
+        raise ConfigError(
+            f"'{stated}' is no key with values",
+            remedy="state it as key=value,value, for instance --over training.optimizer.learning_rate=0.002,0.01",
+        )
+    return key.strip(), [_value(text.strip()) for text in values.split(",")]
+
+
+def _value(text: str) -> Any:
+    """As in TOML; what is no value there is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _show(trial: Trial) -> None:
+    stated = ", ".join(f"{key} = {value}" for key, value in trial.settings.items())
+    if trial.run is None:
+        typer.echo(f"{stated}: {trial.error}")
+        return
+    metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in trial.metrics.items())
+    typer.echo(f"{stated}: {metrics} ({trial.run.result.seconds_training:.1f} s of training)")
+
+
+def _as_data(trial: Trial) -> dict[str, Any]:
+    found = {"settings": dict(trial.settings), "error": trial.error, "metrics": trial.metrics}
+    if trial.run is None:
+        return found
+    result = trial.run.result
+    measured = {"seconds_training": result.seconds_training, "bytes_sent": result.training_bytes_sent}
+    return found | {"test": result.test, "alone": result.alone} | measured
