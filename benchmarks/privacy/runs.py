@@ -133,8 +133,8 @@ def make_parties(tables: Tables, draw: int, bottoms: Mapping[str, Any] | None = 
         "allow_unencrypted": True,
         "min_scored_rows": 1,
         "max_releases_per_row": 10**6,
-        "allow_trainable": [PASSIVE],
     }
+    policies = {ACTIVE: policy | {"allow_trainable": [PASSIVE]}, PASSIVE: policy}
     seeds = {name: hashlib.sha256(f"{name} {draw}".encode()).digest() for name in (ACTIVE, PASSIVE)}
     sources = {
         ACTIVE: vfl.Table(tables.active, id=tables.id, label=tables.label),
@@ -142,7 +142,7 @@ def make_parties(tables: Tables, draw: int, bottoms: Mapping[str, Any] | None = 
     }
     bottoms = bottoms or {}
     active, passive = (
-        vfl.Party(name, table, bottom=bottoms.get(name), policy=policy, private_seed=seeds[name])
+        vfl.Party(name, table, bottom=bottoms.get(name), policy=policies[name], private_seed=seeds[name])
         for name, table in sources.items()
     )
     return active, passive

@@ -112,7 +112,7 @@ def write_synthetic(folder: Path, shape: Shape, steps: int, protocol: str, epoch
             name,
             vfl.Table(table, id="id", label="y" if name == ACTIVE else None),
             bottom={"kind": "mlp", "hidden": [32]},
-            policy={"allow_unencrypted": True, "allow_trainable": [PASSIVE]},
+            policy={"allow_unencrypted": True} | ({"allow_trainable": [PASSIVE]} if name == ACTIVE else {}),
         )
     job = vfl.Job(
         NAME,

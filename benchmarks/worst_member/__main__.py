@@ -72,9 +72,10 @@ def write(folder: Path) -> FederationFiles:
         columns |= {f"x{index}": generator.normal(size=rows).round(4) for index in range(FEATURES)}
         pl.DataFrame(columns).write_csv(folder / name / "table.csv")
         table = vfl.Table(folder / name / "table.csv", id="id", label="y" if name == ACTIVE else None)
-        parties.append(vfl.Party(name, table, bottom={"kind": "mlp", "hidden": [16]}, policy={
-            "allow_trainable": [HONEST, ATTACKER], "max_releases_per_row": 10_000, "max_passes": MANY_PASSES,
-        }))  # fmt: skip
+        policy: dict[str, Any] = {"max_releases_per_row": 10_000, "max_passes": MANY_PASSES}
+        if name == ACTIVE:
+            policy["allow_trainable"] = [HONEST, ATTACKER]
+        parties.append(vfl.Party(name, table, bottom={"kind": "mlp", "hidden": [16]}, policy=policy))
     job = vfl.Job(
         "worst-member", task="binary", seed=1, widths=SHAPE.width,
         model={"interaction_width": SHAPE.out_width, "trainable": [HONEST, ATTACKER]},

@@ -107,8 +107,7 @@ class _VerticalEstimator:
             raise ConfigError("labels are a column of the active party's table", remedy="pass y=None and set 'label'")
         if not (isinstance(tables, Mapping) and tables and all(isinstance(name, str) for name in tables)):
             raise DataError("tables are given by party", remedy='pass {"bank": bank_table, "telco": telco_table}')
-        parties = {name: Party(name, self._table(table), bottom=self._bottom(name), policy=self._policy)
-                   for name, table in tables.items()}  # fmt: skip
+        parties = {name: self._party(name, self._table(table)) for name, table in tables.items()}
         active = [name for name, party in parties.items() if party.table.label is not None]
         if len(active) != 1:
             raise DataError(
@@ -161,6 +160,12 @@ class _VerticalEstimator:
         if made.frame is not None and self.label in made.frame.columns:
             return Table(made.frame, id=self.id, label=self.label)
         return made
+
+    def _party(self, name: str, table: Table) -> Party:
+        policy = dict(self._policy)
+        if table.label is None:
+            policy.pop("allow_trainable", None)  # of the active party alone: its labels are at stake
+        return Party(name, table, bottom=self._bottom(name), policy=policy)
 
     def _bottom(self, name: str) -> Bottom | None:
         if isinstance(self.bottom, Mapping) and "kind" not in self.bottom:

@@ -74,3 +74,15 @@ def test_what_cannot_be_fitted_or_predicted_says_why(frames):
         model.predict({**frames, "telco": frames["telco"][:200]})
     with pytest.raises(DataError, match="given of bank, telco is no"):
         model.model_.predict(frames)
+
+
+def test_a_policy_for_all_may_name_bottoms_that_train(frames):
+    """Only the active party's may: with it at a passive party, the run would be refused."""
+    model = vfl.VerticalClassifier(
+        label="default",
+        bottom={"telco": "mlp"},
+        training={"passes": 1, "batch_size": 64},
+        policy={"min_aligned_rows": 1, "allow_trainable": ["telco"]},
+        **SMALL,
+    )
+    assert model.fit(frames).run_.rows == 240
