@@ -18,9 +18,9 @@ from vfl.audit.log import Line, read_lines
 from vfl.audit.summary import Flow, Half, Summary, compare, joined, read_half, summarize
 from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
-from vfl.cli.strict_json import strict_json
 from vfl.errors import AuditError
 from vfl.messages import Protection
+from vfl.run_records.strict_json import strict_json
 from vfl.runtime.foreign_text import printable
 from vfl.runtime.private.files import write_report
 

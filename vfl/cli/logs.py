@@ -24,11 +24,12 @@ LogOption = Annotated[LogFormat, typer.Option("--log", help="Readable lines or o
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Log details too: every failed call, stack traces.")]
 
 
-def configure_logs(log_format: LogFormat, *, verbose: bool = False, **context: str) -> None:
+def configure_logs(log_format: LogFormat, *, verbose: bool = False, brief: bool = False, **context: str) -> None:
     """Send logs to standard error.
 
     Args:
         verbose: show debugging events too.
+        brief: otherwise, show warnings only.
         context: included in every line, for instance the party's name.
     """
     renderer: structlog.typing.Processor = (
@@ -50,5 +51,6 @@ def configure_logs(log_format: LogFormat, *, verbose: bool = False, **context: s
     logger = logging.getLogger(ROOT)
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    usual = logging.WARNING if brief else logging.INFO
+    logger.setLevel(logging.DEBUG if verbose else usual)
     structlog.contextvars.bind_contextvars(**context)

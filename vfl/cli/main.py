@@ -6,7 +6,6 @@ Each command imports what it needs when it is called: all of it takes seconds, a
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +17,8 @@ from vfl.cli.demo.datasets import DATASETS
 from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
-from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError, VflError
+from vfl.run_records.strict_json import strict_json
 from vfl.runtime.private.files import write_report
 from vfl.version import PACKAGE_VERSION
 
@@ -176,9 +175,8 @@ def sweep(
     """Simulate a job with several settings in this process. Nothing is released, and no ledger is charged."""
     from vfl.cli.sweep import run_sweep
 
-    configure_logs(log, verbose=verbose, party="sweep")
-    if not verbose:
-        logging.getLogger("vfl").setLevel(logging.WARNING)  # a run of each combination would fill the screen
+    # The events of a run for each combination would fill the screen.
+    configure_logs(log, verbose=verbose, brief=True, party="sweep")
     with reported():
         run_sweep(job, party, over, json_file)
 

@@ -44,7 +44,7 @@ def _column_use(stated: Any) -> Any:
     parts = [stated] if isinstance(stated, str) else stated
     if not isinstance(parts, Sequence) or not parts or any(part not in tuple(DatePart) for part in parts):
         raise ValueError(
-            f"{stated!r} is no kind of column: use {_quoted(ColumnKind)} or, for dates and times, one or a list of "
+            f"there is no such kind of column: use {_quoted(ColumnKind)} or, for dates and times, one or a list of "
             f"{_quoted(DatePart)}"
         )
     if len(set(parts)) < len(parts):
@@ -114,7 +114,7 @@ class DataConfig(BaseModel):
 
     path: LocalPath
     format: Literal["auto", "csv", "parquet"] = "auto"
-    separator: Literal["auto", ",", ";", "\t", "|"] = "auto"
+    separator: Literal["auto", ",", ";", "tab", "|"] = "auto"
     decimal: Literal["auto", ".", ","] = "auto"
     encoding: str = "utf-8"
     missing: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -151,7 +151,7 @@ class DataConfig(BaseModel):
         try:
             return codecs.lookup(name).name
         except LookupError:
-            raise ValueError(f"there is no encoding '{name}'; there are utf-8, gb18030, cp1252 and others") from None
+            raise ValueError("there is no such encoding; there are utf-8, gb18030, cp1252 and others") from None
 
     @model_validator(mode="after")
     def _one_use_per_column(self) -> Self:

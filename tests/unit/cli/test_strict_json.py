@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from vfl.cli.strict_json import strict_json
+from vfl.run_records.strict_json import strict_json
 
 
 def test_numbers_that_json_does_not_have_become_null():

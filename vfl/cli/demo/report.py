@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vfl.attacks.label_inference import LabelInference
-from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError
 from vfl.party.config import PartySetup
+from vfl.run_records.strict_json import strict_json
 
 SHOWN_METRICS = 5
 """What fits a terminal of 80 columns; report.json has all."""

@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError
 from vfl.messages import Finding, Verdict
+from vfl.run_records.strict_json import strict_json
 from vfl.runtime.foreign_text import printable_lines
 from vfl.runtime.private.files import write_report
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from vfl.cli.failures import reported
 from vfl.cli.runs.output import as_data, show_list, show_run
-from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError
 from vfl.run_records.reading import RunReader
+from vfl.run_records.strict_json import strict_json
 
 app = typer.Typer(
     help="The runs of this coordinator, recorded in runs.sqlite: 'vfl runs' lists them, 'vfl runs show RUN' shows one "

@@ -49,7 +49,7 @@ def read_text(config: DataConfig, limit: int | None = None) -> bytes:
 def separator_of(config: DataConfig, text: bytes) -> str:
     """As configured, or whichever of the usual separators the header has most of; a comma if it has none."""
     if config.separator != "auto":
-        return config.separator
+        return "\t" if config.separator == "tab" else config.separator
     header = text[:HEAD].decode("utf-8", "ignore").lstrip("\ufeff\r\n").partition("\n")[0]
     outside_quotes = re.sub(r'"[^"]*"', "", header)
     # max keeps the first of several with the same count.
