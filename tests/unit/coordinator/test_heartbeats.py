@@ -16,7 +16,7 @@ from vfl.job.callbacks import Callbacks
 from vfl.job.digests import job_digest
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
 from vfl.party.config import load_party
-from vfl.party.service.attempt import not_prepared
+from vfl.party.service.refusals import not_prepared
 from vfl.party.service.service import PartyService
 from vfl.version import PROTOCOL_VERSION
 
