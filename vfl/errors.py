@@ -215,13 +215,15 @@ class RemoteError(VflError):
         party: name of the party where it happened.
         remote_code: the ``code`` of the error there.
         summary: the safe summary sent by that party.
+        reporter: who said so. Nothing shows that it happened at another party, so both are named.
     """
 
     code = "remote"
     exit_code = 16
 
-    def __init__(self, party: str, remote_code: str, summary: str, remedy: str = "") -> None:
-        super().__init__(f"{party}: {summary}", remedy=remedy)
+    def __init__(self, party: str, remote_code: str, summary: str, remedy: str = "", reporter: str = "") -> None:
+        where = party if reporter in ("", party) else f"{party}, as {reporter} reports"
+        super().__init__(f"{where}: {summary}", remedy=remedy)
         self.party = party
         self.remote_code = remote_code
         self.remote_summary = summary

@@ -112,3 +112,12 @@ def test_what_a_peer_claims_about_code_and_party_is_checked():
     assert isinstance(error, RemoteError)
     assert (error.party, error.remote_code) == ("shop", "internal")
     assert error.remote_summary == " [2Jhi\N{REPLACEMENT CHARACTER} forged log line"
+
+
+def test_whoever_says_that_an_error_happened_at_another_party_is_named_too():
+    remote = across(RemoteError("telco", "policy", "refuses the job"))
+    assert remote.summary == "telco, as shop reports: refuses the job"
+    own = from_rpc_error(
+        AioRpcError(grpc.StatusCode.ABORTED, Metadata(), Metadata(("vfl-summary-bin", b"no")), ""), CALL
+    )
+    assert own.summary == "shop: no"

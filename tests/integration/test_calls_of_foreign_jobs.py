@@ -21,7 +21,7 @@ from vfl.party.config import load_party
 from vfl.version import PROTOCOL_VERSION
 
 CLINIC, SECONDS, NONSENSE = "clinic", 30.0, "nonsense"
-UNKNOWN = "run-of-nobody"
+UNKNOWN = "job-nobody"
 
 
 class Calls:

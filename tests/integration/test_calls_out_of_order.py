@@ -24,7 +24,7 @@ from vfl.party.roles.passive import PassiveParty
 from vfl.party.service.attempt import REMEMBERED_CALLS
 from vfl.version import PROTOCOL_VERSION
 
-RUN, CLINIC, SECONDS = "run-1", "clinic", 60.0
+RUN, CLINIC, SECONDS = "job-1", "clinic", 60.0
 ROWS = {Split.TRAIN: 130, Split.VALIDATION: 20, Split.TEST: 50}
 
 

@@ -181,7 +181,7 @@ class Alignment:
 
     def _receive_members(self, sender: str, owner: int) -> Exchange[Bits]:
         message = yield from receive(sender, CommonIds, owner)
-        return unpack_members(message.members, self._sizes[owner], self._count, sender)
+        return unpack_members(message.members, self._sizes[owner], self._count, sender, self._parties[0])
 
 
 def _fully_blinded(sender: str, rows: int) -> Exchange[Points]:

@@ -166,16 +166,20 @@ def pack_members(members: Bits) -> npt.NDArray[np.uint8]:
     return np.packbits(members)
 
 
-def unpack_members(packed: npt.NDArray[np.uint8], n: int, count: int, sender: str) -> Bits:
+def unpack_members(packed: npt.NDArray[np.uint8], n: int, count: int, sender: str, counted_by: str) -> Bits:
     """The membership of a list of n, which must have ``count`` members.
 
+    Args:
+        counted_by: who stated that number. It may have told the sender another one, so both are named.
+
     Raises:
-        ProtocolError: wrong length, or wrong number of members; names the sender.
+        ProtocolError: wrong length, or wrong number of members; names the sender and whoever counted.
     """
     members = np.unpackbits(packed, count=n).astype(np.bool_) if packed.size == -(-n // 8) else None
     if members is None or int(members.sum()) != count:
+        stated = "" if counted_by == sender else f" that {counted_by} stated"
         raise ProtocolError(
-            f"{sender} sent a list of members that does not match the number of common ids",
+            f"{sender} sent a list of members that does not match the number of common ids{stated}",
             remedy="check that every party runs the same version of vfl",
         )
     return members

@@ -7,6 +7,7 @@ seconds.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pydantic import ConfigDict
 
 from vfl.audit.file import LogFile, drop_cut_record, not_writable
 from vfl.audit.log import Chain, Closed, Crossed, Opened, Record
+from vfl.audit.past import Past, read_past
 from vfl.configuration.federation import FederationConfig
 from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.errors import AuditError, ProtocolError, VflError
@@ -136,9 +138,22 @@ class AuditTrail:
         self._early.clear()
         self.run = run
 
-    def knows(self, run: str) -> bool:
-        """Whether there is a log of a run, written by this process or one before it."""
-        return RUN_NAME.fullmatch(run) is not None and (self._directory / f"{run}.{self._terms.party}.jsonl").exists()
+    def past(self, run: str) -> Past:
+        """How far a run came, by the latest log of it that a process of this party has written.
+
+        Raises:
+            AuditError: that log cannot be read.
+        """
+        latest = None
+        for number in range(1, _SAME_NAME if RUN_NAME.fullmatch(run) else 1):
+            if not os.path.lexists(path := self._path(run, number)):
+                break
+            latest = path
+        return Past() if latest is None else read_past(latest)
+
+    def _path(self, run: str, number: int) -> Path:
+        suffix = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
+        return self._directory / f"{run}.{self._terms.party}{suffix}.jsonl"
 
     def _new_file(self, run: str) -> LogFile:
         if not RUN_NAME.fullmatch(run):
@@ -146,8 +161,7 @@ class AuditTrail:
         try:
             make_directories(self._directory)
             for number in range(1, _SAME_NAME):
-                suffix = f".{number}" if number > 1 else ""  # the same run, resumed after a failure
-                path = self._directory / f"{run}.{self._terms.party}{suffix}.jsonl"
+                path = self._path(run, number)
                 try:
                     file = LogFile(path)
                 except FileExistsError:

@@ -248,9 +248,13 @@ class Coordinator:
 
     def _check_aligned(self, aligned: Mapping[str, m.Aligned]) -> Schedule:
         """Check the counts; return the work to do."""
-        counts = {(a.rows, a.train_rows, a.validation_rows, a.test_rows) for a in aligned.values()}
-        if len(counts) != 1:
-            raise ProtocolError("the parties report different numbers of aligned rows", remedy="start a new run")
+        counts = {name: (a.rows, a.train_rows, a.validation_rows, a.test_rows) for name, a in aligned.items()}
+        if len(set(counts.values())) != 1:
+            stated = "; ".join(f"{name} {', '.join(map(str, numbers))}" for name, numbers in counts.items())
+            raise ProtocolError(
+                f"the parties report different numbers of aligned rows (in all, and of each split): {stated}",
+                remedy="check that every party runs the same version of vfl; if they do, ask whose numbers differ why",
+            )
         first = next(iter(aligned.values()))
         self._journal.outcome.rows, self._journal.outcome.train_rows = first.rows, first.train_rows
         return Schedule(self._job, first.split_rows)

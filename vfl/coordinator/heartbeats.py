@@ -112,10 +112,11 @@ class HeartbeatMonitor:
         if alive.progress != self._progress[name]:
             self._progress[name], self._last_progress[name] = alive.progress, now
         # An idle or waiting party is not stuck: the one it waits for is, and the waiting party gives up on it first.
-        idle = not alive.doing or alive.waiting_for
-        self._working_since[name] = now if idle else self._working_since[name]
+        asked = self._parties.asked_since(name)
+        if asked is None or self._waits_for_another(name, alive.waiting_for):
+            self._working_since[name] = now
         limit = 2 * self._timeouts.progress
-        if now - max(self._last_progress[name], self._working_since[name]) > limit:
+        if now - max(self._last_progress[name], self._working_since[name], asked or now) > limit:
             raise DeadlineExceeded(
                 f"{name} made no progress with {alive.doing} for {limit:g} s",
                 remedy=f"check the log and the machine of {name}, or raise timeouts.progress",
@@ -125,3 +126,7 @@ class HeartbeatMonitor:
             self._callbacks.event(
                 "a party is waiting", party=name, waiting_for=alive.waiting_for, seconds=round(alive.waiting_seconds)
             )
+
+    def _waits_for_another(self, name: str, waiting_for: str) -> bool:
+        """Whether a party can be waiting as it says: a party that has replied to everything has sent what it had to."""
+        return waiting_for not in ("", name) and self._parties.asked_since(waiting_for) is not None

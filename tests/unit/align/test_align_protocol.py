@@ -255,3 +255,36 @@ def test_memory_grows_with_what_a_peer_sends_not_with_what_it_announces():
     finally:
         tracemalloc.stop()
         exchange.close()
+
+
+def _one_less(message):
+    """The same number or members, without one of them."""
+    if isinstance(message, CommonIdCount):
+        return CommonIdCount(message.rows - 1)
+    members = np.unpackbits(message.members)
+    members[members.argmax()] = 0
+    return CommonIds(np.packbits(members))
+
+
+def test_an_active_party_that_tells_two_parties_different_numbers_is_named():
+    """The first to notice is an honest party, about a list that another honest one has passed on."""
+    ids = [f"{number}" for number in range(20)]
+    alignments = _alignments([ids, ids, ids])
+
+    def telling_telco_less():
+        steps, received = _whole(alignments["bank"]), None
+        while True:
+            try:
+                step = steps.send(received)
+            except StopIteration as stop:
+                return stop.value
+            received = None
+            if not isinstance(step, Send) or not isinstance(step.message, CommonIdCount | CommonIds):
+                received = yield step
+                continue
+            for name in step.to:
+                yield Send((name,), _one_less(step.message) if name == "telco" else step.message, step.part)
+
+    exchanges = {name: _whole(alignment) for name, alignment in alignments.items()} | {"bank": telling_telco_less()}
+    with pytest.raises(ProtocolError, match=r"telco sent a list .* that bank stated"):
+        run_exchanges(exchanges, Transcript())

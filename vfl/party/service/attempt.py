@@ -8,12 +8,13 @@ from typing import Any, Protocol, TypeVar
 
 from vfl import messages as m
 from vfl.checkpoints.store import Snapshot
-from vfl.errors import InternalError, PartyRestarted, PolicyRefusal, ProtocolError, VflError, memory_exhausted
+from vfl.errors import InternalError, VflError, memory_exhausted
 from vfl.ids import Batch, CheckpointId, Phase, StepKey
 from vfl.job.schedule import Schedule
 from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.roles.worker import SETUP_STEP, RoleWorker
+from vfl.party.service.refusals import not_prepared, out_of_order, superseded
 from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.runtime.background import start_awaited
 from vfl.runtime.logs import get_logger
@@ -29,7 +30,8 @@ PREPARE = "preparation"
 REMEMBERED_CALLS = 16
 """Replies kept for repeated calls; the coordinator repeats at most its latest."""
 
-SETUP_CALLS = frozenset({"prepare", "align", "begin"})
+ALIGN = "align"
+SETUP_CALLS = frozenset({"prepare", ALIGN, "begin"})
 """Their replies are kept for the whole attempt: done again, they would draw other shares for weights in use."""
 
 
@@ -70,7 +72,7 @@ class Attempt:
         self.restored_step = SETUP_STEP
         self.error: VflError | None = None
         self._begun = False
-        self._failed = False
+        self._failed = self._saved = False
         self._turn = asyncio.Lock()
         self._progress = Progress()
         self._calls: dict[Hashable, asyncio.Future[Any]] = {}
@@ -92,7 +94,7 @@ class Attempt:
             PolicyRefusal: they have.
         """
         if self.guard is not None:
-            raise _out_of_order("a checkpoint to be restored after the alignment")
+            raise out_of_order("a checkpoint to be restored after the alignment")
 
     def follow(self, setup: PartySetup, aligned: m.Aligned) -> None:
         """Accept only the calls of the schedule that follows from the job and these rows, from the restored step on."""
@@ -106,7 +108,7 @@ class Attempt:
             PolicyRefusal: the parties have not agreed on one.
         """
         if self.guard is None:
-            raise _out_of_order("the initial weights before the alignment")
+            raise out_of_order("the initial weights before the alignment")
         await self.role.begin(self.setup_key)
         self._begun = True
 
@@ -129,12 +131,25 @@ class Attempt:
         """Save the trained model, if this attempt trains one; the certified Lipschitz constant.
 
         Raises:
-            PolicyRefusal: the schedule is not at its end.
+            PolicyRefusal: the schedule is not at its end, or not even the common ids were counted.
         """
-        if self.guard is None:
-            return 0.0
-        self.schedule.finish()
-        return await self.role.save(self.run)
+        align, lipschitz = self._calls.get(ALIGN), 0.0
+        if align is None or not align.done() or align.exception():
+            raise out_of_order("the end of a run before the alignment")
+        if self.guard is not None:
+            self.schedule.finish()
+            lipschitz = await self.role.save(self.run)
+        self._saved = True
+        return lipschitz
+
+    def check_saved(self) -> None:
+        """Check that this party has saved its part: only then is the run over.
+
+        Raises:
+            PolicyRefusal: it has not.
+        """
+        if not self._saved:
+            raise out_of_order("the end of a run that this party has not saved")
 
     @property
     def schedule(self) -> ScheduleGuard:
@@ -147,9 +162,9 @@ class Attempt:
         if self.guard is None:
             raise not_prepared()
         if not self._begun:
-            raise _out_of_order("a step before the initial weights")
+            raise out_of_order("a step before the initial weights")
         if self._failed:
-            raise _out_of_order("more of an attempt of which a phase has failed")
+            raise out_of_order("more of an attempt of which a phase has failed")
         return self.guard
 
     @property
@@ -208,7 +223,7 @@ class Attempt:
         if key not in self._calls:
             done = [known for known, task in self._calls.items() if task.done() and known not in SETUP_CALLS]
             if len(self._calls) - len(done) >= REMEMBERED_CALLS:
-                raise _out_of_order("more calls at once than it needs")
+                raise out_of_order("more calls at once than it needs")
             for known in done[: max(0, len(self._calls) + 1 - REMEMBERED_CALLS)]:
                 del self._calls[known]
             self.where = where
@@ -259,31 +274,6 @@ class Attempt:
         _log.debug("failed", where=self.where, error=str(error), code=error.code, exc_info=error.__cause__)
         error.will_be_shown = True
         self.error = self.error or error
-
-
-def not_prepared() -> PartyRestarted:
-    """A party's answer to a call for a job that it has not prepared."""
-    return PartyRestarted(
-        "a call arrived for a job that this party has not prepared: the party was restarted",
-        remedy="if the run does not recover by itself, 'vfl run --resume' continues from the last checkpoint",
-    )
-
-
-def _out_of_order(asked: str) -> PolicyRefusal:
-    """A party's answer to a coordinator that does not follow the order of an attempt."""
-    _log.warning("refused a call that is out of order", requested=asked)
-    return PolicyRefusal(
-        f"the coordinator requested {asked}",
-        remedy="check that the coordinator runs the same version of vfl; if it does, ask its operator why it deviates",
-    )
-
-
-def superseded() -> ProtocolError:
-    """A party's answer to a coordinator that has been replaced by another."""
-    return ProtocolError(
-        "a call from an attempt that is over was refused",
-        remedy="run only one coordinator for the job: another one has taken over this run",
-    )
 
 
 def _mark_retrieved(task: asyncio.Future[Any]) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from vfl import messages as m
+from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore, Origin
-from vfl.errors import ProtocolError
+from vfl.errors import PolicyRefusal, ProtocolError
 from vfl.job.digests import check_digest
 from vfl.party.config import PartySetup, check_acceptable
 from vfl.party.roles.disclosure import check_ledger
 from vfl.party.roles.saving import make_output
+from vfl.runtime.foreign_text import printable
 from vfl.version import PROTOCOL_VERSION
 
 
 def check_call(call: m.Prepare, digest: str) -> None:
     """Check that a coordinator speaks this party's protocol and has its files, before anything begins for its run.
+
+    Models, checkpoints and audit logs are kept by the name of the run, so it has to be one of this job.
 
     Args:
         digest: digest of this party's job and federation.
@@ -23,6 +27,7 @@ def check_call(call: m.Prepare, digest: str) -> None:
     Raises:
         ProtocolError: it speaks another protocol.
         MismatchError: its files differ; names the tables that do.
+        PolicyRefusal: the run is named as one of another job.
     """
     if call.protocol_version != PROTOCOL_VERSION:
         raise ProtocolError(
@@ -30,6 +35,27 @@ def check_call(call: m.Prepare, digest: str) -> None:
             remedy="install the same version of vfl everywhere",
         )
     check_digest(digest, call.digest)
+    if call.run.rpartition("-")[0] != call.job.partition("@")[0]:
+        raise PolicyRefusal(
+            "the coordinator gave a run the name of another job's",
+            detail=repr(printable(call.run)),
+            remedy="check that the coordinator runs the same version of vfl; if it does, ask its operator why",
+        )
+
+
+def check_not_over(trail: AuditTrail, run: str) -> None:
+    """Check that a run has not come to its end here: it would be trained again in place of the model that was saved.
+
+    Raises:
+        PolicyRefusal: it has, and a coordinator that has released all parties does not begin it again.
+        AuditError: the log of the run cannot be read.
+    """
+    if trail.past(run).finished:
+        raise PolicyRefusal(
+            "the coordinator began a run again that is finished here, and whose model would be replaced",
+            detail=run,
+            remedy="start a new run",
+        )
 
 
 async def prepared_store(setup: PartySetup, run: str, digest: str) -> CheckpointStore:

@@ -21,9 +21,10 @@ from vfl.job.digests import job_digest
 from vfl.job.plan import Plan
 from vfl.models.config import without_alone
 from vfl.party.config import PartySetup
-from vfl.party.service.attempt import PREPARE, Attempt, OfAttempt, not_prepared, superseded
+from vfl.party.service.attempt import ALIGN, PREPARE, Attempt, OfAttempt
 from vfl.party.service.lifetime import Lifetime
-from vfl.party.service.preparation import prepared_store
+from vfl.party.service.preparation import check_not_over, prepared_store
+from vfl.party.service.refusals import not_prepared, superseded
 from vfl.party.service.role_factory import RoleFactory
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
@@ -98,6 +99,7 @@ class PartyService:
                 "this party is busy with another run", remedy="wait until that run is over, then start again"
             )
         if self._attempt is None:
+            check_not_over(self._trail, call.run)
             self._trail.open(call.run, call.attempt)
         if self._attempt is None or self._attempt.number < call.attempt:
             self._begin_attempt(call)
@@ -148,7 +150,7 @@ class PartyService:
                 attempt.follow(self._setup, aligned)
             return aligned
 
-        return await self._once(call, "align", "alignment", work)
+        return await self._once(call, ALIGN, "alignment", work)
 
     async def begin(self, call: m.Begin) -> m.Begun:
         """Agree on initial weights."""
@@ -173,12 +175,8 @@ class PartyService:
         before, started = self._traffic.total(attempt.run), time.perf_counter()
         metrics = await attempt.run_phase(call.key, call.phase, call.batch)
         after = self._traffic.total(attempt.run)
-        report = m.PhaseReport(
-            seconds=time.perf_counter() - started,
-            bytes_sent=after.sent - before.sent,
-            bytes_received=after.received - before.received,
-            metrics=metrics,
-        )
+        sent, received = after.sent - before.sent, after.received - before.received
+        report = m.PhaseReport(time.perf_counter() - started, sent, received, metrics)
         self._steps.phase_done(call, report, attempt.role.batch_rows(call.batch))
         return report
 
@@ -241,10 +239,11 @@ class PartyService:
         return self._attempt.alive(call, self._setup.name)
 
     async def release(self, call: m.Release) -> m.Released:
-        """End the run. A party that was restarted after saving is released, too; it has a log of the run."""
+        """End the run, which this party has saved. One that was restarted since then knows that from its audit log."""
         if self._attempt is not None:
             self._attempt.check_current(call.run, call.attempt)
-        elif not self._trail.knows(call.run):
+            self._attempt.check_saved()
+        elif not self._trail.past(call.run).saved:
             raise not_prepared()
         if self._attempt is not None or not self._keep_serving:
             start(self.lifetime.end_released(), failed=self.lifetime.failed)

@@ -129,7 +129,8 @@ class InMemoryNetwork:
             reply = await work(end)
         except Exception as error:  # noqa: BLE001  # the boundary: whatever happened, the caller gets the safe part only
             failure = as_failure(error, end.name)
-            raise RemoteError(failure.party, failure.code, failure.summary, remedy=failure.remedy) from None
+            told = failure.party, failure.code, failure.summary, failure.remedy
+            raise RemoteError(*told, reporter=end.name) from None
         if self.disturbance is not None:
             await self.disturbance.after(caller, end.name, what)
         return reply

@@ -189,6 +189,7 @@ def _remote_error(metadata: dict[str, str | bytes], peer: str) -> RemoteError | 
         code if _CODE_PATTERN.fullmatch(code) else InternalError.code,
         summary,
         remedy=_text(metadata.get(_REMEDY_KEY)),
+        reporter=peer,
     )
 
 
