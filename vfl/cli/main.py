@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.cli.strict_json import strict_json
 from vfl.errors import ConfigError, VflError
+from vfl.runtime.foreign_text import printable_lines
 from vfl.runtime.private.files import write_report
 from vfl.version import PACKAGE_VERSION
 
@@ -68,7 +70,8 @@ def party(
         configure_logs(log, verbose=verbose, party=parties[0].name)
         torch.set_num_threads(parties[0].files.config.model_threads)  # this process is the party's alone
         for party in parties:
-            typer.echo(report_at_start(party.files))
+            # Like the log, and unlike standard output, this never fails and never waits for a reader.
+            sys.stderr.write(f"{printable_lines(report_at_start(party.files))}\n")
         asyncio.run(until_signal(lambda stop: serve_async(*parties, keep_serving=keep_serving, stopping=stop)))
 
 
