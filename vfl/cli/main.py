@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from vfl.cli import audit, keys, runs
 from vfl.cli.demo.datasets import DATASETS
@@ -71,7 +71,7 @@ def party(
         torch.set_num_threads(parties[0].files.config.model_threads)  # this process is the party's alone
         for party in parties:
             # Like the log, and unlike standard output, this never fails and never waits for a reader.
-            sys.stderr.write(f"{printable_lines(report_at_start(party.files))}\n")
+            errors_console.print(Text(printable_lines(report_at_start(party.files))), soft_wrap=True)
         asyncio.run(until_signal(lambda stop: serve_async(*parties, keep_serving=keep_serving, stopping=stop)))
 
 
