@@ -9,6 +9,7 @@ import pytest
 from vfl.runtime.foreign_text import MAX_CHARACTERS
 from vfl.runtime.log_limits import MAX_LINES, MAX_SOURCES, PERIOD_SECONDS
 from vfl.transport.server import connections
+from vfl.transport.wire.control_codec import MAX_TEXT
 from vfl.transport.wire.failures import PACE_SECONDS, PACED_AFTER
 from vfl.transport.wire.limits import (
     HANDSHAKE_SECONDS,
@@ -152,6 +153,7 @@ NUMBERS = {
         PACE_SECONDS,
     ],
     "text of other members in terminals and logs": [MAX_CHARACTERS],
+    "texts of a control message": [MAX_TEXT],
 }
 
 

@@ -26,6 +26,7 @@ from vfl.ids import RUN_NAME, Role
 from vfl.job.config import JobConfig
 from vfl.job.digests import job_digest
 from vfl.runtime.durable_files import make_directories
+from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
 from vfl.transport.wire.recorder import Direction, MessageRecord
 from vfl.version import PACKAGE_VERSION
@@ -157,7 +158,7 @@ class AuditTrail:
 
     def _new_file(self, run: str) -> LogFile:
         if not RUN_NAME.fullmatch(run):
-            raise ProtocolError("the name of the run cannot be a file name", detail=repr(run))
+            raise ProtocolError("the name of the run cannot be a file name", detail=repr(printable(run)))
         try:
             make_directories(self._directory)
             for number in range(1, _SAME_NAME):

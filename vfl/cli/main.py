@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from vfl.cli import audit, keys, runs
 from vfl.cli.demo.datasets import DATASETS
@@ -19,6 +20,7 @@ from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
 from vfl.run_records.strict_json import strict_json
+from vfl.runtime.foreign_text import printable_lines
 from vfl.runtime.private.files import write_report
 from vfl.version import PACKAGE_VERSION
 
@@ -67,7 +69,8 @@ def party(
         configure_logs(log, verbose=verbose, party=parties[0].name)
         torch.set_num_threads(parties[0].files.config.model_threads)  # this process is the party's alone
         for party in parties:
-            typer.echo(report_at_start(party.files))
+            # Like the log, and unlike standard output, this never fails and never waits for a reader.
+            errors_console.print(Text(printable_lines(report_at_start(party.files))), soft_wrap=True)
         asyncio.run(until_signal(lambda stop: serve_async(*parties, keep_serving=keep_serving, stopping=stop)))
 
 

@@ -14,7 +14,7 @@ from vfl.api.party import Party
 from vfl.api.sweep import Trial, sweep
 from vfl.errors import ConfigError
 from vfl.run_records.strict_json import strict_json
-from vfl.runtime.foreign_text import printable
+from vfl.runtime.foreign_text import printable_lines
 
 
 def run_sweep(job: Path, parties: Sequence[Path], over: Sequence[str], json_file: Path | None) -> None:
@@ -61,7 +61,7 @@ def _value(text: str) -> Any:
 def _show(trial: Trial) -> None:
     stated = ", ".join(f"{key} = {value}" for key, value in trial.settings.items())
     if trial.run is None:
-        typer.echo(f"{stated}: {printable(trial.error)}")
+        typer.echo(printable_lines(f"{stated}: {trial.error}"))
         return
     metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in trial.metrics.items())
     typer.echo(f"{stated}: {metrics} ({trial.run.result.seconds_training:.1f} s of training)")

@@ -15,6 +15,7 @@ import numpy as np
 from vfl.data.columns import ColumnReading
 from vfl.data.config import ColumnKind, DataConfig
 from vfl.data.table import Table
+from vfl.runtime.foreign_text import printable, printable_lines
 
 _WIDTH = 80
 _FEW_LABELS = 20
@@ -80,13 +81,13 @@ class TableDescription:
     def __str__(self) -> str:
         skipped = [(self.without_id, "without an id"), (self.without_label, "without a label, left out")]
         lines = [", ".join([f"{self.rows} rows", *(f"{count} {what}" for count, what in skipped if count)])]
-        width = min(28, max((len(column.name) for column in self.columns), default=0))
+        width = min(28, max((len(printable(column.name)) for column in self.columns), default=0))
         lines.append(f"{'column':<{width}}  {'use':<18}{'blank':>8}{'distinct':>10}  range".rstrip())
         for column in self.columns:
             lines += _rows(column, width)
         if self.labels:
             lines += textwrap.wrap("label: " + ", ".join(self.labels), _WIDTH, subsequent_indent="  ")
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))
 
     __repr__ = __str__
 
@@ -94,8 +95,9 @@ class TableDescription:
 def _rows(column: ColumnDescription, width: int) -> list[str]:
     blanks = "" if column.blanks is None else str(column.blanks)
     distinct = "" if column.distinct is None else str(column.distinct)
-    name = [column.name] if len(column.name) > width else []
-    shown = f"{'' if name else column.name:<{width}}  {column.kind or column.use:<18}{blanks:>8}{distinct:>10}"
+    shown_name = printable(column.name)  # a header may have line breaks, or what controls a terminal
+    name = [shown_name] if len(shown_name) > width else []
+    shown = f"{'' if name else shown_name:<{width}}  {column.kind or column.use:<18}{blanks:>8}{distinct:>10}"
     lines = [*name, f"{shown}  {column.range}".rstrip()]
     if column.remark:
         indent = " " * 4
@@ -135,4 +137,4 @@ def distribution(labels: Any) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    return printable(value) if isinstance(value, str) else f"{value:g}"

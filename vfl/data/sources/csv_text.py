@@ -17,6 +17,8 @@ HEAD = 1 << 16
 """Bytes of a file from which its header and its encoding are recognized."""
 _SEPARATORS = (",", ";", "\t", "|")
 _PIECE = 1 << 20
+_BYTES_PER_FIELD = 32
+"""At least, while a file is read: columns of text with 16 bytes for each value, twice."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -54,6 +56,23 @@ def separator_of(config: DataConfig, text: bytes) -> str:
     outside_quotes = re.sub(r'"[^"]*"', "", header)
     # max keeps the first of several with the same count.
     return max(_SEPARATORS, key=outside_quotes.count)
+
+
+def check_fits(path: Path, text: bytes, separator: str) -> None:
+    """Check that the columns of a file fit into memory: a field that takes two bytes in the file takes far more there.
+
+    Raises:
+        DataError: they do not.
+    """
+    available = available_memory_bytes()
+    fields = text.count(separator.encode()) + text.count(b"\n")
+    needed = fields * _BYTES_PER_FIELD
+    if available is not None and needed > available:
+        raise DataError(
+            "the configured table is too large for the free memory",
+            detail=f"{path}: about {fields:,} fields need at least {needed >> 20} MiB; {available >> 20} MiB are free",
+            remedy="export fewer columns or rows, or use Parquet",
+        )
 
 
 def _unpacked(path: Path, limit: int | None) -> bytes:

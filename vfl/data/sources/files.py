@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from vfl.data.config import DataConfig
-from vfl.data.sources.csv_text import HEAD, read_text, separator_of
+from vfl.data.sources.csv_text import HEAD, check_fits, read_text, separator_of
 from vfl.data.sources.parquet_check import UNREADABLE, why_unreadable
 from vfl.errors import ConfigError, DataError
 
@@ -122,6 +123,7 @@ def _read_csv(config: DataConfig) -> Source:
     path = config.path
     text = read_text(config)
     separator = separator_of(config, text)
+    check_fits(path, text, separator)
     try:
         # The header is read as a row: polars would silently rename repeated names.
         raw = pl.read_csv(text, has_header=False, infer_schema=False, separator=separator)
@@ -201,7 +203,7 @@ def _stripped(texts: pl.Expr) -> pl.Expr:
 
 def _column_names(path: Path, header: list[str]) -> list[str]:
     names = [name.strip() for name in header]
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if repeated:
         raise DataError(
             "the configured table has several columns with the same name",

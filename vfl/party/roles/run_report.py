@@ -12,6 +12,7 @@ from vfl.data.description import distribution
 from vfl.ids import Split
 from vfl.party.roles.common import PartyContext
 from vfl.run_records.summary import LABEL_WIDTH, metric_rows
+from vfl.runtime.foreign_text import printable_lines
 
 _WIDTH = 80
 
@@ -69,7 +70,7 @@ class RunReport:
         lines += ["", *textwrap.wrap("columns: " + ", ".join(used), _WIDTH, subsequent_indent="  ")]
         for name, reason in self.left_out.items():
             lines += textwrap.wrap(f"left out: {name}: {reason}", _WIDTH, subsequent_indent="  ")
-        return "\n".join(lines)
+        return printable_lines("\n".join(lines))
 
 
 def report_of(state: PartyContext, run: str, **found: Any) -> RunReport:

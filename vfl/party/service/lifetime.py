@@ -87,7 +87,7 @@ class Lifetime:
         where = attempt.where if attempt else "before the run began"
         if own is not None and own.summary in reason and (remedy := reason.partition(WHAT_TO_DO)[2]):
             own.remedy = remedy  # the coordinator also knows which checkpoint is kept
-        log("run stopped", origin=call.origin, code=call.code, reason=reason, where=where)
+        log("run stopped", origin=printable(call.origin), code=printable(call.code), reason=reason, where=where)
         self.end(own or JobAborted(f"the run was stopped: {reason}"))
 
     def check(self, call: Prepare, digest: str) -> None:

@@ -31,7 +31,7 @@ def check_call(call: m.Prepare, digest: str) -> None:
     """
     if call.protocol_version != PROTOCOL_VERSION:
         raise ProtocolError(
-            f"the coordinator speaks protocol {call.protocol_version}, this party {PROTOCOL_VERSION}",
+            f"the coordinator speaks protocol {printable(call.protocol_version, 20)}, this party {PROTOCOL_VERSION}",
             remedy="install the same version of vfl everywhere",
         )
     check_digest(digest, call.digest)

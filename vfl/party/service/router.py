@@ -9,6 +9,7 @@ import structlog
 from vfl import messages as m
 from vfl.errors import MismatchError
 from vfl.party.service.service import PartyService
+from vfl.runtime.foreign_text import printable
 
 
 class JobRouter:
@@ -43,7 +44,7 @@ class JobRouter:
             return self._services[job]
         raise MismatchError(
             "this party does not serve the job named in the call",
-            detail=f"{job}; served: {', '.join(self._services)}",
+            detail=f"{printable(job)}; served: {', '.join(self._services)}",
             remedy="give every party the same job.toml and federation.toml, and start each party with the job to run",
         )
 

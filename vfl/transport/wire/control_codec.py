@@ -47,6 +47,8 @@ PROTO_TYPES: dict[type, Any] = {
     m.Diagnosis: doctor_pb2.DiagnoseReply,
 }
 """The proto message of every dataclass that control calls carry."""
+MAX_TEXT = 8192
+"""Characters of a text in a control message; the longest is a digest, with some 75 for each table of the files."""
 
 ControlT = TypeVar("ControlT")
 
@@ -60,7 +62,8 @@ def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
     """Convert a received proto message to its control dataclass.
 
     Raises:
-        ProtocolError: an enumeration is unset or from a later version, or a nested message is missing.
+        ProtocolError: an enumeration is unset or from a later version, a nested message is missing, or a text is longer
+            than any honest one: texts are kept in memory and in logs.
     """
     hints = _hints(control)  # type: ignore[arg-type]  # types are hashable
     names = [spec.name for spec in fields(control)]  # type: ignore[arg-type]  # every control type is a dataclass
@@ -92,6 +95,8 @@ def _decode(proto: Any, name: str, hint: Any) -> Any:
         if not proto.HasField(name):
             raise _malformed(proto, name)
         return from_proto(value, hint)  # type: ignore[arg-type]  # is_dataclass also admits instances; a hint is a type
+    if hint is str and len(value) > MAX_TEXT:
+        raise _malformed(proto, name)
     container = get_origin(hint)
     if container is tuple and is_dataclass(item := get_args(hint)[0]):
         return tuple(from_proto(each, item) for each in value)  # type: ignore[arg-type]  # as above
