@@ -162,9 +162,12 @@ ALONE = "alone_"
 
 
 def without_alone(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-    """Metrics of the joint model, and those of the active party's own, by their plain names."""
-    alone = {name.removeprefix(ALONE): value for name, value in metrics.items() if name.startswith(ALONE)}
-    return {name: value for name, value in metrics.items() if not name.startswith(ALONE)}, alone
+    """Metrics of the joint model, and those of the active party's own, by their plain names.
+
+    Both in the order of ``METRIC_RANGES``: on the way through a message it is lost.
+    """
+    joint = {name: metrics[name] for name in METRIC_RANGES if name in metrics}
+    return joint, {name: metrics[f"{ALONE}{name}"] for name in METRIC_RANGES if f"{ALONE}{name}" in metrics}
 
 
 CUT_OFF = 4.0

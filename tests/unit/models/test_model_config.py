@@ -12,6 +12,7 @@ from vfl.models.config import (
     MlpBottom,
     TaskConfig,
     TopConfig,
+    without_alone,
 )
 
 BOTTOMS = TypeAdapter(BottomConfig)
@@ -87,3 +88,10 @@ def test_contradictory_tasks_are_refused_with_a_remedy(raw, message):
 def test_configuration_is_immutable():
     with pytest.raises(ValidationError):
         TopConfig().lipschitz = 2.0  # type: ignore[misc]
+
+
+def test_metrics_come_back_in_one_order_and_apart():
+    mixed = {"median_certified_radius": 2.0, "alone_accuracy": 0.7, "accuracy": 0.8, "alone_auc": 0.6, "auc": 0.9}
+    joint, alone = without_alone(mixed)
+    assert list(joint.items()) == [("auc", 0.9), ("accuracy", 0.8), ("median_certified_radius", 2.0)]
+    assert list(alone.items()) == [("auc", 0.6), ("accuracy", 0.7)]
