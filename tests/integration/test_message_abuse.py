@@ -192,7 +192,8 @@ async def test_a_flood_is_bounded_and_stops_the_job_in_the_name_of_its_sender(fe
         assert [answer.accepted for answer in answers] == [True] * 20 + [False] * 5
         assert "no room for another message from telco" in answers[-1].text
         assert_nothing_private(federation, answers[-1].text)
-        with pytest.raises(RemoteError, match="bank, as telco reports: this party has no room for another message from telco"):
+        reported = "bank, as telco reports: this party has no room for another message from telco"
+        with pytest.raises(RemoteError, match=reported):
             await steps.train(2)
         await steps.abort("protocol", "this party has no room for another message from telco")
         assert all("from telco" in str(error) for error in await ended(parties))
