@@ -14,6 +14,6 @@ scripts/generate_protos.sh --check
 coverage=()
 if (($# == 0)); then
   # What runs only in processes that tests start, or in tests of whole federations (tests/conftest.py), is not counted.
-  coverage=(--cov --cov-report=term --cov-fail-under=90)
+  coverage=(--cov --cov-report=term --cov-fail-under=95)
 fi
 exec pytest -n 2 --dist worksteal "${coverage[@]}" "$@"
