@@ -69,7 +69,7 @@ class Column:
         if self.values.dtype.is_temporal():
             raise self.is_date()
         if is_text(self.values.dtype):
-            text = self.values.cast(pl.String).str.strip_chars().replace("", None)
+            text = self.as_text()
             numbers = parse_plain(text) if style is None else style.parse(text)
             bad = without_missing(text).is_not_null() & numbers.is_null()
         elif self.values.dtype.is_numeric() or self.values.dtype in (pl.Boolean, pl.Null):

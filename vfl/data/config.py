@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from vfl.configuration.toml_files import Configuration, LocalPath
+from vfl.models.tasks.class_order import ClassOrder
 
 ColumnName = Annotated[str, Field(min_length=1)]
 
@@ -133,6 +134,11 @@ class DataConfig(BaseModel):
     def id_columns(self) -> tuple[str, ...]:
         """The columns that form an id, in order."""
         return (self.id_column,) if isinstance(self.id_column, str) else self.id_column
+
+    @property
+    def class_order(self) -> ClassOrder:
+        """What it says of the labels."""
+        return ClassOrder(self.positive_label, self.classes)
 
     @property
     def not_features(self) -> tuple[str, ...]:

@@ -149,6 +149,7 @@ class _Styles:
         self._source = source
         self._names = names
         self._known: dict[str, list[NumberStyle]] = {}
+        self._found: dict[str, NumberStyle | None] = {}
         self._mark: Decimal | None = None
 
     def of(self, column: Column) -> NumberStyle | None:
@@ -157,6 +158,11 @@ class _Styles:
         Raises:
             DataError: its marks may separate thousands or the fraction, and nothing else in the file tells.
         """
+        if column.name not in self._found:
+            self._found[column.name] = self._determined(column)
+        return self._found[column.name]
+
+    def _determined(self, column: Column) -> NumberStyle | None:
         stated = self._config.decimal
         text = column.as_text()
         if not parse_plain(without_missing(text).drop_nulls()).has_nulls() and stated != ",":
@@ -211,9 +217,13 @@ def _why_left_out(column: Column) -> str | None:
     if not is_text(values.dtype) or present.len() < _ENOUGH or distinct < NEARLY_ALL * present.len():
         return None
     text = present.cast(pl.String)
-    numbers = not parse_plain(text).has_nulls() or look_like_dates(text) or styles_of(text)
-    mostly = 2 * parse_plain(text).is_not_null().sum() > text.len()  # refused by name when it is read
-    return None if numbers or mostly else "nearly every text is different: an identifier or free text"
+    # Text that is mostly numbers is refused by name when it is read.
+    mostly = 2 * parse_plain(text).is_not_null().sum() > text.len()
+    return (
+        None
+        if mostly or look_like_dates(text) or styles_of(text)
+        else "nearly every text is different: an identifier or free text"
+    )
 
 
 def _remark(column: Column, reading: ColumnReading) -> str:

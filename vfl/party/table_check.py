@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from vfl.data.description import TableDescription
 from vfl.data.table import Table
 from vfl.errors import DataError, VflError
-from vfl.models.tasks.class_order import ClassOrder
 from vfl.models.tasks.labels import fit_labels
 from vfl.party.config import PartySetup
 
@@ -27,9 +26,8 @@ def checked_table(setup: PartySetup) -> Table:
     table = setup.load_table()
     setup.config.policy.check_rows(len(table))
     if table.labels is not None:
-        data = setup.config.data
         try:
-            fit_labels(setup.job.task, table.labels, ClassOrder(data.positive_label, data.classes))
+            fit_labels(setup.job.task, table.labels, setup.config.data.class_order)
         except DataError as error:
             # The words speak of training rows; here it is the whole table.
             summary = "the labels do not fit the task of the job"

@@ -28,7 +28,7 @@ def state(tmp_path):
     """What saving needs of a party's state."""
     setup = load_party(Federation(tmp_path, passive=(CLINIC,)).write().path(CLINIC))
     facts = {"preprocessor": _Preprocessor(), "labels": None, "understood": Understood((), {}, {})}
-    dataset = type("Dataset", (), facts | {"rows_of": lambda split: ()})
+    dataset = type("Dataset", (), facts | {"rows_of": lambda self, split: (), "__len__": lambda self: 0})()
     found = {"setup": setup, "bottom": None, "width": 2, "dataset": dataset, "loaded_rows": LoadedRows(3, 0)}
     return type("State", (), found)
 

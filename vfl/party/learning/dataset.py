@@ -39,6 +39,10 @@ class Dataset:
         self._own_ids = [row_id.encode() for row_id in aligned.own_ids]
         self._planned: tuple[tuple[Split, int], list[Rows]] | None = None
 
+    def __len__(self) -> int:
+        """Number of aligned rows."""
+        return sum(map(len, self._rows.values()))
+
     def rows_of(self, split: Split) -> Rows:
         """Rows of a split, in ascending order."""
         return self._rows[split]

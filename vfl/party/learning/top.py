@@ -12,7 +12,7 @@ from vfl.interact.fixed_point import MAX_GRADIENT
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.certificate import certified_lipschitz, certified_radius
 from vfl.models.seeding import seeded
-from vfl.models.tasks.class_order import ClassOrder, Labels
+from vfl.models.tasks.class_order import Labels
 from vfl.models.tasks.labels import ClassEncoding, LabelEncoding
 from vfl.models.tasks.task import Task, make_task
 from vfl.models.top import LipschitzTop
@@ -66,8 +66,7 @@ class TopTrainer:
         """
         model = setup.job.model
         task = make_task(setup.job.task)
-        data = setup.config.data
-        encoding = task.fit_labels(train_labels, ClassOrder(data.positive_label, data.classes))
+        encoding = task.fit_labels(train_labels, setup.config.data.class_order)
         encoded = encoding.encode(train_labels)
         inputs = model.own_units + setup.job.interaction_width
         own = _own_part(own_width, total_width, inputs, seed)

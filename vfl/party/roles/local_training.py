@@ -117,7 +117,7 @@ class LocalTraining:
         state, job = self._state, self._state.setup.job
         if state.bottom is None or not state.setup.config.train_alone:
             return {}
-        kept = KeptOutputs(sum(len(state.dataset.rows_of(split)) for split in Split), job.interaction_width)
+        kept = KeptOutputs(len(state.dataset), job.interaction_width)
         own = OwnModel(state.dataset, state.make_bottom(), self._make_upper(state.width), kept)
         metrics = train_alone(
             job,

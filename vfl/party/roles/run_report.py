@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from vfl.data.description import distribution
 from vfl.ids import Split
 from vfl.party.roles.common import PartyContext
+from vfl.run_records.strict_json import strict_json
 from vfl.run_records.summary import LABEL_WIDTH, metric_rows
 from vfl.runtime.foreign_text import printable_lines
 
@@ -54,7 +54,7 @@ class RunReport:
 
     def to_json(self) -> str:
         """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False)
+        return strict_json(asdict(self))
 
     def __str__(self) -> str:
         lines = [f"{self.run}: {self.task}, party '{self.party}' ({self.role})", ""]
@@ -85,7 +85,7 @@ def report_of(state: PartyContext, run: str, **found: Any) -> RunReport:
     if dataset.labels is not None:
         rows["without label"] = loaded.unlabeled
         labels = tuple(distribution(dataset.labels[dataset.rows_of(Split.TRAIN)]))
-    rows |= {"aligned": sum(len(dataset.rows_of(split)) for split in Split)}
+    rows["aligned"] = len(dataset)
     understood = dataset.understood
     return RunReport(
         run,
