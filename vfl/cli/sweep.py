@@ -14,6 +14,7 @@ from vfl.api.party import Party
 from vfl.api.sweep import Trial, sweep
 from vfl.errors import ConfigError
 from vfl.run_records.strict_json import strict_json
+from vfl.run_records.summary import metrics_in_words
 from vfl.runtime.foreign_text import printable_lines
 
 
@@ -63,8 +64,7 @@ def _show(trial: Trial) -> None:
     if trial.run is None:
         typer.echo(printable_lines(f"{stated}: {trial.error}"))
         return
-    metrics = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in trial.metrics.items())
-    typer.echo(f"{stated}: {metrics} ({trial.run.result.seconds_training:.1f} s of training)")
+    typer.echo(f"{stated}: {metrics_in_words(trial.metrics)} ({trial.run.result.seconds_training:.1f} s of training)")
 
 
 def _as_data(trial: Trial) -> dict[str, Any]:

@@ -9,6 +9,11 @@ from vfl.run_records.result import RunResult
 LABEL_WIDTH = 28
 
 
+def metrics_in_words(metrics: Mapping[str, float]) -> str:
+    """Metrics in one line."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+
+
 def metric_rows(test: Mapping[str, float], alone: Mapping[str, float]) -> list[str]:
     """Metrics of the joint model beside those of the active party alone, a line each."""
     lines = [f"{'on the test rows':<{LABEL_WIDTH}}{'together':>12}" + (f"{'alone':>12}" if alone else "")]

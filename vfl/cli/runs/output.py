@@ -17,7 +17,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.run_records.reading import RunReader
 from vfl.run_records.result import RunResult
 from vfl.run_records.rows import Event, RunRecord, RunState
-from vfl.run_records.summary import summary_of
+from vfl.run_records.summary import metrics_in_words, summary_of
 from vfl.runtime.foreign_text import printable
 
 CELL_CHARACTERS = 5000
@@ -96,7 +96,7 @@ def _facts(record: RunRecord, result: RunResult) -> Iterator[tuple[str, Text | s
     if record.error:
         yield "error", record.error
     if result.test:
-        yield "test", ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.test.items())
+        yield "test", metrics_in_words(result.test)
     if result.rows:
         yield "rows", f"{result.rows:,} in common, {result.train_rows:,} of them for training"
     yield "step", f"{record.step:,} is the last step with a checkpoint at all parties"
