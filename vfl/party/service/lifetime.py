@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from vfl.errors import WHAT_TO_DO, InternalError, JobAborted, MismatchError, ProcessEnding, VflError
+from vfl.errors import WHAT_TO_DO, CheckpointError, InternalError, JobAborted, MismatchError, ProcessEnding, VflError
 from vfl.job.tables import TimeoutConfig
 from vfl.messages import Abort, Prepare
 from vfl.party.peers.exchange_driver import SHOWN_EVERY_SECONDS
@@ -82,6 +82,10 @@ class Lifetime:
         self._coordinator_knows.set()
         attempt = self._attempt()
         own = attempt.error if attempt else self._refusal[1] if self._refusal and self.has_refused(call.run) else None
+        if own is not None and own.code == CheckpointError.code and call.code == JobAborted.code:
+            # The run would have survived it: the operator of the coordinator, say, stopped it meanwhile.
+            _log.warning("a checkpoint failed before the run was stopped", reason=str(own), code=own.code)
+            own = None
         # Whoever started this party shows the error the run ends with; any other reason would be lost.
         log = _log.error if own is not None and own.summary not in reason else _log.debug
         where = attempt.where if attempt else "before the run began"
