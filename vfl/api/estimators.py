@@ -33,6 +33,7 @@ class _VerticalEstimator:
     Args:
         id: the id column of tables that are not ``vfl.Table``.
         label: the label column of the active party's table.
+        time: its time column, for ``split={"by": "time", ...}``.
         bottom: of every party, or by party.
         widths: bottom width of every party, or by party.
         model, training, interaction, privacy, split: the tables of job.toml of the same name. Nothing is held out by
@@ -50,6 +51,7 @@ class _VerticalEstimator:
         *,
         id: str | Sequence[str] = "id",  # the word that users look for
         label: str = "label",
+        time: str | None = None,
         bottom: Bottom | Mapping[str, Bottom] | None = None,
         widths: int | Mapping[str, int] | None = None,
         model: Mapping[str, Any] | None = None,
@@ -62,6 +64,7 @@ class _VerticalEstimator:
     ) -> None:
         self.id = id
         self.label = label
+        self.time = time
         self.bottom = bottom
         self.widths = widths
         self.model = model
@@ -158,7 +161,8 @@ class _VerticalEstimator:
             return table
         made = Table(table, id=self.id)
         if made.frame is not None and self.label in made.frame.columns:
-            return Table(made.frame, id=self.id, label=self.label)
+            time = self.time if self.time in made.frame.columns else None
+            return Table(made.frame, id=self.id, label=self.label, time=time)
         return made
 
     def _party(self, name: str, table: Table) -> Party:

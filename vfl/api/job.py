@@ -26,6 +26,8 @@ class Job:
         class_weights: ``"balanced"`` gives every class the same total weight in the loss.
         widths: bottom width of every party whose bottom's kind leaves it open, or by name. Of encodings it follows from
             the table.
+        split_by: short for ``split={"by": ...}``: ``"random"``, ``"label"`` (every class has its share of each part) or
+            ``"time"`` (the latest rows test; the active party's table names the column).
         model, training, interaction, privacy, split, ids, ring, timeouts, checkpoints: the tables of job.toml of the
             same name, as in docs/configuration.md.
 
@@ -48,11 +50,15 @@ class Job:
         interaction: Mapping[str, Any] | None = None,
         privacy: Mapping[str, Any] | None = None,
         split: Mapping[str, Any] | None = None,
+        split_by: str | None = None,
         ids: Mapping[str, Any] | None = None,
         ring: Mapping[str, Any] | None = None,
         timeouts: Mapping[str, Any] | None = None,
         checkpoints: Mapping[str, Any] | None = None,
     ) -> None:
+        if split_by is not None and "by" in (split or {}):
+            raise ConfigError(f"split_by and split of job '{name}' both say how to split", remedy="use one of them")
+        by = {} if split_by is None else {"split": {"by": split_by, **(split or {})}}
         tables = {
             "model": model,
             "training": training,
@@ -63,6 +69,7 @@ class Job:
             "ring": ring,
             "timeouts": timeouts,
             "checkpoints": checkpoints,
+            **by,
         }
         kind = {"kind": task, "classes": classes, "loss": loss, "class_weights": class_weights}
         self._content: dict[str, Any] = {

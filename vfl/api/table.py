@@ -36,6 +36,8 @@ class Table:
         classes: labels of a multiclass task, in order.
         rows_without_label: ``"refuse"``, or ``"leave out"``.
         weight: the column of each row's weight in the loss.
+        time: the column of dates, times or numbers by which a job with ``split_by="time"`` splits the rows; at the
+            active party only.
         missing: further texts or numbers that stand for missing values.
         names: column names of a NumPy array.
         format: of a file; by default determined by its suffix.
@@ -60,6 +62,7 @@ class Table:
         classes: Sequence[str | float] | None = None,
         rows_without_label: Literal["refuse", "leave out"] = "refuse",
         weight: str | None = None,
+        time: str | None = None,
         missing: Sequence[str | float] = (),
         names: Sequence[str] | None = None,
         format: Literal["auto", "csv", "parquet"] = "auto",
@@ -75,6 +78,7 @@ class Table:
             "classes": None if classes is None else list(classes),
             "rows_without_label": None if rows_without_label == "refuse" else rows_without_label,
             "weight_column": weight,
+            "time_column": time,
             "missing": [str(mark) for mark in missing] or None,
             **reading,
         }
@@ -87,7 +91,7 @@ class Table:
         }
         self.config = validated(self.content, DataConfig, "the table")
         if self.frame is not None:
-            self._check_columns(*(name for name in self.config.named_columns if name not in (label, weight)))
+            self._check_columns(*(name for name in self.config.named_columns if name not in (label, weight, time)))
 
     @classmethod
     def of_config(cls, config: DataConfig) -> Table:
@@ -148,10 +152,10 @@ class Table:
 
     def without_label(self) -> Table:
         """The same rows where nothing is to be learned from them."""
-        if self.label is None:
+        if self.label is None and self.config.time_column is None:
             return self
         rows = copy(self)
-        of_labels = ("label_column", "positive_label", "classes", "rows_without_label", "weight_column")
+        of_labels = ("label_column", "positive_label", "classes", "rows_without_label", "weight_column", "time_column")
         rows.content = {key: value for key, value in self.content.items() if key not in of_labels}
         rows.config = validated(rows.content, DataConfig, "the table")
         return rows

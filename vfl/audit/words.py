@@ -16,6 +16,10 @@ MEANINGS = {
     ),
     "common_id_count": "how many ids all parties have in common",
     "common_ids": "which entries of a shuffled list all parties have: {receiver} reads which of its own rows these are",
+    "split_membership": (
+        "which of the common rows train, validate or test, as {sender} chose by label or time: {receiver} reads all of "
+        "it (stated leak 4)"
+    ),
     "weight_share_offer": "a uniform random matrix, {receiver}'s share of {sender}'s initial weights: no information",
     "gradient_commitment": "a salted digest of the loss gradients in each batch: no information to {receiver}",
     "encrypted_activations": (

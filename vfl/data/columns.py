@@ -122,7 +122,7 @@ class Column:
             raise DataError(
                 "a column is declared as a date, and holds none",
                 detail=self.place(f"type {moments.dtype}"),
-                remedy="correct its entry in 'columns'",
+                remedy="correct its entry in 'columns', or 'time_column'",
             )
         moments = moments.cast(pl.Datetime("us")) if moments.dtype == pl.Null else moments
         return [part_of(moments, part).fill_null(float("nan")).to_numpy() for part in parts]

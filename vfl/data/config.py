@@ -104,10 +104,12 @@ class DataConfig(BaseModel):
         classes: labels of a multiclass task in the desired order; by default sorted.
         rows_without_label: whether they are refused, or left out and counted.
         weight_column: a weight above 0 for each row in the loss; only at the active party.
+        time_column: dates, times or numbers by which a job with ``split.by = "time"`` splits the rows; only at the
+            active party. It is a feature only if ``columns`` or ``features`` names it, too.
         columns: kinds of some columns, in place of what would be inferred: ``numeric``, ``categorical``, parts of a
             date. Without an entry, numbers are numeric, text and booleans categorical.
-        features: the columns to use, in this order. If omitted, all but id, label, weight and ``drop``, without those
-            that cannot help: blank and constant ones, and texts of which nearly every one is different.
+        features: the columns to use, in this order. If omitted, all but id, label, weight, time and ``drop``, without
+            those that cannot help: blank and constant ones, and texts of which nearly every one is different.
         drop: columns to ignore; each must exist.
     """
 
@@ -126,6 +128,7 @@ class DataConfig(BaseModel):
     classes: Annotated[tuple[LabelName, ...], Field(min_length=3)] | None = None
     rows_without_label: Literal["refuse", "leave out"] = "refuse"
     weight_column: ColumnName | None = None
+    time_column: ColumnName | None = None
     columns: dict[ColumnName, Annotated[ColumnUse, BeforeValidator(_column_use)]] = Field(default_factory=dict)
     features: tuple[ColumnName, ...] | None = None
     drop: tuple[ColumnName, ...] = ()
@@ -143,8 +146,12 @@ class DataConfig(BaseModel):
     @property
     def not_features(self) -> tuple[str, ...]:
         """Columns with another use."""
-        others = (self.label_column, self.weight_column)
+        others = (self.label_column, self.weight_column, None if self._time_is_feature else self.time_column)
         return (*self.id_columns, *(name for name in others if name is not None), *self.drop)
+
+    @property
+    def _time_is_feature(self) -> bool:
+        return self.time_column in (*self.columns, *(self.features or ()))
 
     @property
     def named_columns(self) -> tuple[str, ...]:
@@ -166,7 +173,7 @@ class DataConfig(BaseModel):
         if repeated:
             names = ", ".join(f"'{name}'" for name in repeated)
             raise ValueError(
-                f"a column can have only one use (id, label, weight, feature, drop); more than one for: {names}"
+                f"a column can have only one use (id, label, weight, time, feature, drop); more than one for: {names}"
             )
         return self
 

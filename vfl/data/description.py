@@ -26,7 +26,7 @@ class ColumnDescription:
     """One column.
 
     Attributes:
-        use: ``id``, ``label``, ``weight``, ``feature``, ``left out`` or ``dropped``.
+        use: ``id``, ``label``, ``weight``, ``time``, ``feature``, ``left out`` or ``dropped``.
         kind: of a feature: ``numeric``, ``categorical``, or the parts of a date; empty otherwise.
         blanks: number of missing values; None where the column was not read.
         distinct: number of different values.
@@ -67,6 +67,8 @@ class TableDescription:
             columns.append(ColumnDescription(config.label_column, "label"))
         if config.weight_column is not None:
             columns.append(ColumnDescription(config.weight_column, "weight"))
+        if config.time_column is not None:
+            columns.append(ColumnDescription(config.time_column, "time"))
         columns += [description for reading in table.understood.readings for description in _features(table, reading)]
         left_out = table.understood.left_out.items()
         columns += [ColumnDescription(name, "left out", remark=reason) for name, reason in left_out]

@@ -74,7 +74,7 @@ def _reading(
     if use is ColumnKind.NUMERIC and is_text(column.values.dtype):
         style = styles.of(column)
     if isinstance(use, tuple) and is_text(column.values.dtype):
-        date_format = config.date_format or _date_format(column)
+        date_format = config.date_format or date_format_of(column)
     return ColumnReading(name=column.name, use=use, style=style, date_format=date_format), remark
 
 
@@ -123,7 +123,12 @@ def _text_of_numbers(column: Column, text: pl.Series, styles: _Styles) -> str:
     return 'text of which every value is a number: declare it "numeric" if it is one' if reads else ""
 
 
-def _date_format(column: Column) -> str:
+def date_format_of(column: Column) -> str:
+    """The one format of the dates in a text column, as of ``strptime``.
+
+    Raises:
+        DataError: there is none, or day and month cannot be told apart.
+    """
     formats = date_formats_of(column.as_text())
     orders = {found.partition(" ")[0] for found in formats}
     if len(orders) > 1:

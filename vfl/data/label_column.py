@@ -1,4 +1,4 @@
-"""The label and the weight of each row, at the active party only."""
+"""The label, the weight and the time of each row, at the active party only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from vfl.data.columns import Column, is_text
-from vfl.data.config import DataConfig
+from vfl.data.config import DataConfig, DatePart
+from vfl.data.dates import look_like_dates, parse_dates
+from vfl.data.inference import date_format_of
 from vfl.data.numbers import parse_plain, styles_of
 from vfl.data.sources.files import Source
 from vfl.errors import DataError
@@ -90,13 +92,59 @@ def read_weights(source: Source, name: str) -> npt.NDArray[np.float64]:
     return mean
 
 
+def read_times(config: DataConfig, source: Source, name: str) -> npt.NDArray[np.float64]:
+    """What the rows are ordered by (n,): days since 1970-01-01 of dates and times, in UTC; numbers as they are.
+
+    Raises:
+        DataError: values that are missing, are no numbers and no dates of one format, or are all the same.
+    """
+    column = Column.of(source, name)
+    times = _days(column, config) if _is_date(column, config) else _as_numbers(column)
+    missing = np.isnan(times)
+    if missing.any():
+        raise DataError(
+            "the time column has missing values, and rows without a time cannot be split by it",
+            detail=column.place(column.count(pl.Series(missing), "missing")),
+            remedy="fill in the times, remove these rows from the table, or choose another data.time_column",
+        )
+    if (times == times[0]).all():
+        raise DataError(
+            "the time column has the same value in every row",
+            detail=column.place(f"{len(times)} rows"),
+            remedy='choose another data.time_column, or agree on another split.by than "time"',
+        )
+    return times
+
+
+def _is_date(column: Column, config: DataConfig) -> bool:
+    if not is_text(column.values.dtype):
+        return column.values.dtype.is_temporal()
+    text = column.as_text()
+    if look_like_dates(text):
+        return True
+    present = text.drop_nulls()
+    stated = config.date_format is not None and not present.is_empty()
+    return stated and not parse_dates(present, config.date_format or "").has_nulls()
+
+
+def _days(column: Column, config: DataConfig) -> npt.NDArray[np.float64]:
+    date_format = config.date_format
+    if date_format is None and is_text(column.values.dtype):
+        date_format = date_format_of(column)
+    return column.to_parts((DatePart.DAYS,), date_format)[0]
+
+
+def _as_numbers(column: Column) -> npt.NDArray[np.float64]:
+    style = None
+    if is_text(column.values.dtype):
+        text = column.as_text()
+        style = next(iter(styles_of(text)), None) if parse_plain(text).has_nulls() else None
+    return column.to_numeric(style)
+
+
 def _numbers(column: Column) -> npt.NDArray[np.float64]:
     try:
-        style = None
-        if is_text(column.values.dtype):
-            text = column.as_text()
-            style = next(iter(styles_of(text)), None) if parse_plain(text).has_nulls() else None
-        return column.to_numeric(style)
+        return _as_numbers(column)
     except DataError as error:
         raise DataError(
             "the label column contains values that are not finite numbers",

@@ -15,7 +15,7 @@ import polars as pl
 from vfl.data.columns import Column, ColumnReading
 from vfl.data.config import ColumnKind, DataConfig, IdRules
 from vfl.data.inference import Understood, running_number, understand
-from vfl.data.label_column import Labels, read_labels, read_weights, with_labels
+from vfl.data.label_column import Labels, read_labels, read_times, read_weights, with_labels
 from vfl.data.row_ids import check_not_decimal, check_unique, read_ids
 from vfl.data.sources.files import Source, frame_source, read_source
 from vfl.errors import ConfigError, DataError
@@ -35,6 +35,7 @@ class Table:
         categorical_names: c column names.
         labels: (n,) float64, all finite, or text; None at a passive party.
         weights: (n,) float64 above 0 with a mean of 1, in the loss; None without a weight column.
+        times: (n,) float64, all finite, in the order of time; None without a time column.
         understood: how the feature columns were read, and which were left out.
         dropped: number of rows that were skipped because they have no id.
         unlabeled: number of rows that were left out because they have no label.
@@ -48,6 +49,7 @@ class Table:
     categorical_names: tuple[str, ...]
     labels: Labels | None
     weights: npt.NDArray[np.float64] | None = None
+    times: npt.NDArray[np.float64] | None = None
     understood: Understood = Understood((), {}, {})
     dropped: int = 0
     unlabeled: int = 0
@@ -82,6 +84,8 @@ class Table:
             sha256.update((-1 if text is None else len(encoded)).to_bytes(8, "little", signed=True) + encoded)
         for values in (self.numeric, self.labels, self.weights):
             sha256.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+        if self.times is not None:
+            sha256.update(b"times" + self.times.tobytes())
         return sha256.hexdigest()
 
     def select(self, rows: npt.NDArray[np.int64]) -> Table:
@@ -94,6 +98,7 @@ class Table:
             categorical=self.categorical[rows],
             labels=None if self.labels is None else self.labels[rows],
             weights=None if self.weights is None else self.weights[rows],
+            times=None if self.times is None else self.times[rows],
         )
 
 
@@ -131,12 +136,14 @@ def load_table(
     source, ids, own_ids = _with_ids(config, source, rules or IdRules())
     dropped = rows - len(ids)
     piece_finished()
-    labels = weights = None
+    labels = weights = times = None
     if config.label_column is not None:
         present = with_labels(config, source, config.label_column)
         source, ids, own_ids = source.where(present), ids.filter(present), own_ids.filter(present)
         labels = read_labels(source, config.label_column)
         weights = None if config.weight_column is None else read_weights(source, config.weight_column)
+    if config.time_column is not None and readings is None:
+        times = read_times(config, source, config.time_column)
     understood = understand(config, source) if readings is None else Understood(readings, {}, {})
     if not understood.readings and (not needs_label if needs_features is None else needs_features):
         raise _no_features(source, understood)
@@ -155,6 +162,7 @@ def load_table(
         categorical_names=categorical_names,
         labels=labels,
         weights=weights,
+        times=times,
         understood=_with_running_numbers(understood, numeric),
         dropped=dropped,
         unlabeled=rows - dropped - len(ids),

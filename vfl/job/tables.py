@@ -117,8 +117,15 @@ class PrivacyConfig(Configuration):
 
 
 class SplitConfig(Configuration):
-    """``[split]``: fractions of the aligned rows that are not used for training."""
+    """``[split]``: fractions of the aligned rows that are not used for training, and how these rows are chosen.
 
+    Attributes:
+        by: ``random`` follows from the job's seed. ``label`` gives every class, or range of a number to be predicted,
+            its share of each part; ``time`` has the earliest rows train and the latest test. Of these two, the active
+            party chooses the rows and tells the others.
+    """
+
+    by: Literal["random", "label", "time"] = "random"
     validation: Fraction = 0.0
     test: Fraction = 0.3
 

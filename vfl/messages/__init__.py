@@ -54,6 +54,7 @@ from vfl.messages.data import (
     MaskedGradientProduct,
     MaskedWeightGradient,
     PublicKeys,
+    SplitMembership,
     WeightShareOffer,
 )
 from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding, Verdict
@@ -121,6 +122,7 @@ __all__ = [
     "Restored",
     "Score",
     "Scored",
+    "SplitMembership",
     "Verdict",
     "WeightShareOffer",
 ]

@@ -97,6 +97,20 @@ class CommonIds(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class SplitMembership(Message):
+    """Active to all passive parties, where the job splits by label or time: the part of each aligned row.
+
+    Two bits a row, in the canonical order of the ids, four rows a byte from the lowest bits on: 0 training, 1
+    validation, 2 test.
+    """
+
+    kind = "split_membership"
+    protection = Protection.PUBLIC
+    routes = _TO_PASSIVE
+    members: Array = tensor("uint8", 1)
+
+
+@dataclass(frozen=True, slots=True)
 class WeightShareOffer(Message):
     """The sender's initial interaction weights are this uniform D x K share plus one that it keeps."""
 

@@ -13,6 +13,7 @@ class Protection(StrEnum):
     MASKED = "masked"
     """Uniformly random on its own; only those who know the mask can read what is under it."""
     PUBLIC = "public"
-    """Meant to be read: public keys, counts, names, timings, published metrics. Nothing about a single row."""
+    """Meant to be read: public keys, counts, names, timings, published metrics. Of a single row, at most which part of
+    the split it belongs to."""
     CLEAR = "clear"
     """Activations, gradients or weights that the receiver can read. Only in plaintext jobs, never in encrypted ones."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
-import torch
 from pydantic import ConfigDict, Field
 
 from vfl.audit.trail import AuditConfig
@@ -245,46 +244,6 @@ def check_together(setups: Sequence[PartySetup]) -> None:
             detail=", ".join(names),
             remedy="give each job a unique name",
         )
-
-
-def check_acceptable(setup: PartySetup) -> None:
-    """Check that this party can and may take part in the job. Run during preparation, so all parties see the result.
-
-    Raises:
-        ConfigError: a passive party has a label column, or an active one has none; the device cannot be used.
-        PolicyRefusal: this party's policy does not allow the job.
-    """
-    _check_role(setup)
-    _check_device(setup.config)
-    passives = [party.name for party in setup.federation.passives]
-    setup.config.policy.check_names(passives, setup.entry.role)
-    setup.config.policy.check_job(setup.job, setup.entry.role)
-
-
-def _check_role(setup: PartySetup) -> None:
-    has_label = setup.config.data.label_column is not None
-    if setup.entry.role is Role.PASSIVE and has_label:
-        raise ConfigError(
-            f"party '{setup.name}' is passive but configures a label column",
-            detail=f"data.label_column = '{setup.config.data.label_column}'",
-            remedy="remove data.label_column from party.toml (label= of vfl.Table); only the active one holds labels",
-        )
-    if setup.entry.role is Role.ACTIVE and not has_label:
-        raise ConfigError(
-            f"party '{setup.name}' is active but configures no label column",
-            remedy="set data.label_column in party.toml (label= of vfl.Table)",
-        )
-
-
-def _check_device(config: PartyConfig) -> None:
-    try:
-        torch.zeros(1, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "the configured device cannot be used",
-            detail=f"device = '{config.device}' in party.toml: {error}",
-            remedy='set device = "cpu", or a device that torch finds on this machine',
-        ) from error
 
 
 def party_credentials(setup: PartySetup, *, looks_only: bool = False) -> Credentials | None:

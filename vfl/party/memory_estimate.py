@@ -8,7 +8,10 @@ from vfl.he.layout import plan_backward, plan_product
 from vfl.ids import Role
 from vfl.models.config import DEFAULT_WIDTH
 from vfl.party.config import PartySetup
+from vfl.runtime.logs import get_logger
 from vfl.transport.wire.limits import MEBIBYTE
+
+_log = get_logger("vfl.party")
 
 _LIBRARIES = {Role.ACTIVE: 600 * 10**6, Role.PASSIVE: 500 * 10**6}
 """Memory of a process that trains the smallest job: the interpreter, torch and the other libraries."""
@@ -31,6 +34,18 @@ def estimated_peak(setup: PartySetup, table_bytes: int, known_widths: Mapping[st
     ciphertexts = _ciphertexts(setup, role, known_widths)
     each = 2 * 8 * len(setup.parameters.primes) * setup.parameters.degree
     return total + setup.config.pool_memory_mb * MEBIBYTE + int(_COPIES_OF_CIPHERTEXTS * ciphertexts * each)
+
+
+def check_memory(setup: PartySetup, table_bytes: int, known_widths: Mapping[str, int]) -> None:
+    """Check a job's estimated peak, which is logged, against the party's policy; for the arguments see above.
+
+    Raises:
+        PolicyRefusal: the job may need more memory than this party allows.
+    """
+    policy = setup.config.policy
+    estimate = estimated_peak(setup, table_bytes, known_widths)
+    _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=policy.max_memory_mb)
+    policy.check_memory(estimate)
 
 
 def _ciphertexts(setup: PartySetup, role: Role, known_widths: Mapping[str, int]) -> int:

@@ -15,7 +15,8 @@ from vfl.errors import VflError, all_error_types
 from vfl.job.config import JobConfig, load_job_setup
 from vfl.job.digests import job_digest
 from vfl.messages import Check, Diagnose, Finding
-from vfl.party.config import PartySetup, check_acceptable, load_party
+from vfl.party.acceptance import check_acceptable
+from vfl.party.config import PartySetup, load_party
 from vfl.party.self_checks import check_port, note_credentials, note_table
 from vfl.pki.credentials import Credentials
 from vfl.pki.newest_lists import NewestLists

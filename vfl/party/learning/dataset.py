@@ -1,4 +1,4 @@
-"""One party's rows, in the order and splits that every party derives from the same ids and the job's seed."""
+"""One party's rows, in the order and the parts that are the same at every party."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vfl.align.order import canonical_order
 from vfl.data.preprocess import Features, Preprocessor
-from vfl.data.split import split_rows
+from vfl.data.split import Parts, split_rows
 from vfl.data.table import Table
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, Split
@@ -23,14 +23,17 @@ class Dataset:
 
     Args:
         table: this party's aligned rows (those whose ids all parties have), in any order.
-        job: provides the split, the batch sizes and the public seed.
+        job: provides the batch sizes and the public seed.
+        parts: which rows train, validate and test; by default the random split that follows from the job's seed.
     """
 
-    def __init__(self, table: Table, job: JobConfig) -> None:
+    def __init__(self, table: Table, job: JobConfig, parts: Parts | None = None) -> None:
         aligned = table.select(canonical_order(table.ids))
         self._job = job
         self.plan = Plan(job)
-        self._rows = split_rows(len(aligned), job.split.validation, job.split.test, job.seed)
+        if parts is None:
+            parts = split_rows(len(aligned), job.split.validation, job.split.test, job.seed)
+        self._rows = parts
         self.preprocessor = Preprocessor.fit(aligned, self._rows[Split.TRAIN])
         self._features = self.preprocessor.transform(aligned)
         self.labels = aligned.labels

@@ -30,6 +30,7 @@ _PREPROCESSING = "preprocessing"
 _BOTTOM = "bottom"
 _INTERACTION = "interaction"
 _COVARIANCE = "covariance"
+_SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,25 @@ def with_covariance(snapshot: Snapshot, covariance_DD: npt.NDArray[np.float64] |
 def covariance_of(snapshot: Snapshot) -> npt.NDArray[np.float64] | None:
     """What ``with_covariance`` added."""
     return snapshot.tensors[_COVARIANCE].numpy() if _COVARIANCE in snapshot.tensors else None
+
+
+def with_split(snapshot: Snapshot, packed: npt.NDArray[np.uint8] | None) -> Snapshot:
+    """The snapshot with the split that the active party chose added, as it crossed, if there is one."""
+    if packed is None:
+        return snapshot
+    return Snapshot(snapshot.step, {**snapshot.tensors, _SPLIT: torch.from_numpy(packed)}, snapshot.facts)
+
+
+def split_of(snapshot: Snapshot) -> npt.NDArray[np.uint8]:
+    """What ``with_split`` added.
+
+    Raises:
+        CheckpointError: nothing was added.
+    """
+    packed = snapshot.tensors.get(_SPLIT)
+    if packed is None or packed.dtype != torch.uint8:
+        raise CheckpointError("the checkpoint does not say which rows train", remedy="start a new run")
+    return packed.numpy()
 
 
 def aligned_table(snapshot: Snapshot, table: Table) -> tuple[npt.NDArray[np.int64], Table]:

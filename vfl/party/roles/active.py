@@ -80,6 +80,7 @@ class ActiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
+        await state.agree_on_split(key)
         aligned = await state.build()
         for split in (Split.VALIDATION, Split.TEST):
             state.setup.config.policy.check_scored(split, aligned.split_rows[split])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,22 +31,20 @@ from vfl.party.learning.bottom import BottomTrainer
 from vfl.party.learning.dataset import Dataset
 from vfl.party.learning.inputs import InitialBottom, commit_to_inputs, settings_digest
 from vfl.party.learning.outputs.moments import OutputMoments
-from vfl.party.memory_estimate import estimated_peak
+from vfl.party.memory_estimate import check_memory
 from vfl.party.own_bottom import build_own_bottom
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
 from vfl.party.roles.common_ids import CommonIds
 from vfl.party.roles.disclosure import Disclosure
+from vfl.party.roles.membership import SplitAgreement
 from vfl.party.roles.shape import agreed_shape
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials
 from vfl.privacy.lineage import digest
 from vfl.privacy.releases import Releases
-from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import piece_finished
 from vfl.runtime.randomness import derive_entropy, derive_seed, training_generator
-
-_log = get_logger("vfl.party")
 
 
 class PartyContext:
@@ -73,6 +72,7 @@ class PartyContext:
         self.loaded_rows = LoadedRows(0, 0)
         self._rows = np.empty(0, dtype=np.int64)
         self._common_ids = CommonIds(setup, mail)
+        self._split = SplitAgreement(setup, mail)
         self.restored: Snapshot | None = None
         self.dataset: Dataset
         self._inputs = b""
@@ -123,16 +123,10 @@ class PartyContext:
         """
         table = await asyncio.to_thread(self.setup.load_table)
         self._table_bytes = table.bytes
-        self._check_memory(self.setup.job.model.widths)
+        check_memory(self.setup, self._table_bytes, self.setup.job.model.widths)
         self._table = table
         self.loaded_rows = LoadedRows(len(table), table.dropped, table.unlabeled)
         return self.loaded_rows
-
-    def _check_memory(self, widths: Mapping[str, int]) -> None:
-        policy = self.setup.config.policy
-        estimate = estimated_peak(self.setup, self._table_bytes, widths)
-        _log.info("memory", needed_at_most_mb=estimate // 10**6, allowed_mb=policy.max_memory_mb)
-        policy.check_memory(estimate)
 
     async def count_common_ids(self, key: StepKey) -> Aligned:
         """Count the ids that all parties have in common, without revealing which.
@@ -157,6 +151,16 @@ class PartyContext:
             return
         self._rows = await self._common_ids.find(self._loaded.ids, key)
         self._table = self._loaded.select(self._rows)
+
+    async def agree_on_split(self, key: StepKey) -> None:
+        """Agree on which rows train. What is drawn, signed or released from here on is bound to it.
+
+        Raises:
+            VflError: see ``SplitAgreement``.
+        """
+        await self._split.agree(self._loaded, self._secret("split"), key, self.restored)
+        self._statement = self._split.bound(self._statement)
+        self._agreed = replace(self._agreed, statement=self._statement)
 
     @property
     def _loaded(self) -> Table:
@@ -207,7 +211,7 @@ class PartyContext:
     @model_arithmetic()
     def _build(self) -> Aligned:
         setup = self.setup
-        self.dataset = Dataset(self._loaded, setup.job)
+        self.dataset = Dataset(self._loaded, setup.job, self._split.parts(len(self._loaded)))
         if self._loaded.has_features and setup.job.model.widths.get(setup.name) != 0:
             self.bottom = self.make_bottom()
         setup.check_width(self.width)
@@ -257,7 +261,7 @@ class PartyContext:
             ParameterError: the analytic bounds do not hold for the resulting layouts.
             PolicyRefusal: with these widths, the job may need more memory than this party allows.
         """
-        self._check_memory(self.widths)
+        check_memory(self.setup, self._table_bytes, self.widths)
         self.disclosure.expect({split: self.dataset.ids_of(self.dataset.rows_of(split)) for split in Split})
         return agreed_shape(self.setup, self.widths, {split: len(self.dataset.rows_of(split)) for split in Split})
 
@@ -291,4 +295,5 @@ class PartyContext:
         """The state that both roles have after a step, with this side's interaction weights."""
         commitments = snapshots.Commitments(self.keys.session, self._inputs, self._all_inputs)
         own = self._rows, self._loaded, self.dataset.preprocessor, self.bottom, self._settings, commitments
-        return snapshots.with_weights(snapshots.take_snapshot(step, *own), weights)
+        taken = snapshots.with_split(snapshots.take_snapshot(step, *own), self._split.packed)
+        return snapshots.with_weights(taken, weights)

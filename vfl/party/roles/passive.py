@@ -63,6 +63,7 @@ class PassiveParty:
         if count_only:
             return await state.count_common_ids(key)
         await state.find_common_ids(key)
+        await state.agree_on_split(key)
         aligned = await state.build()
         await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
         return aligned
