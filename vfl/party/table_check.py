@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from vfl.data.description import TableDescription
+from vfl.data.split import split_sizes
 from vfl.data.table import Table
 from vfl.errors import DataError, VflError
-from vfl.models.tasks.labels import fit_labels
+from vfl.ids import Split
+from vfl.models.tasks.labels import clean_labels, fit_labels
 from vfl.party.config import PartySetup
+from vfl.runtime.foreign_text import printable
 
 FEW_STEPS = 100
 """Joint training of fewer steps hardly trains anything."""
@@ -46,7 +51,7 @@ def table_summary(table: Table) -> str:
 def table_report(setup: PartySetup, table: Table) -> str:
     """What was understood of a table, and hints, as lines of at most 80 columns."""
     lines = [str(TableDescription.of(table, setup.config.data))]
-    lines += [f"hint: {hint}" for hint in _hints(setup, len(table))]
+    lines += [f"hint: {hint}" for hint in (*_hints(setup, len(table)), *_split_hints(setup, table))]
     return "\n".join(lines)
 
 
@@ -75,3 +80,26 @@ def _hints(setup: PartySetup, rows: int) -> Iterator[str]:
             f"this job makes at most {steps} steps on these rows, which is very few; lower training.batch_size "
             f"({job.training.batch_size}) or raise training.passes ({job.passes})"
         )
+
+
+def _split_hints(setup: PartySetup, table: Table) -> Iterator[str]:
+    """What a split by label or time makes of this table; rows that other parties lack are not known yet."""
+    job = setup.job
+    if table.labels is None or job.split.by == "random":
+        return
+    sizes = split_sizes(len(table), job.split.validation, job.split.test)
+    if job.split.by == "label" and job.task.kind != "regression":
+        for label, rows in zip(*np.unique(clean_labels(table.labels), return_counts=True), strict=True):
+            lacking = [str(part) for part, size in sizes.items() if size and int(rows) * size < len(table)]
+            if lacking:
+                yield (
+                    f"class '{printable(str(label))}' has {rows} of {len(table)} rows, too few for one in each part of "
+                    f"the split: {' and '.join(lacking)} may have none"
+                )
+    if job.split.by == "time" and table.times is not None:
+        ordered, end = np.sort(table.times), 0
+        for part in (Split.TRAIN, Split.VALIDATION):
+            end += sizes[part]
+            if 0 < end < len(ordered) and sizes[part] and ordered[end - 1] == ordered[end]:
+                tied = int((ordered == ordered[end]).sum())
+                yield f"{tied} rows have the time at which the {part} rows end: which of them are in it is drawn"

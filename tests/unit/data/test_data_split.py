@@ -2,10 +2,10 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vfl.data.split import epoch_batches, split_rows
+from vfl.data.split import epoch_batches, ordered_parts, rows_of_strata, split_rows, split_sizes, stratified_parts
 from vfl.errors import ConfigError, DataError
 from vfl.ids import Split
 
@@ -71,6 +71,60 @@ def test_shares_out_of_range_are_refused(validation, test):
 def test_seed_out_of_range_is_refused(seed):
     with pytest.raises(ConfigError, match="seed"):
         split_rows(100, 0, 0.1, seed)
+
+
+fractions = st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.4])
+counts_of_classes = st.lists(st.integers(1, 60), min_size=1, max_size=7)
+
+
+def sizes_for(counts, validation, test):
+    try:
+        return split_sizes(sum(counts), validation, test)
+    except DataError:
+        assume(False)
+
+
+@given(counts=counts_of_classes, validation=fractions, test=fractions)
+def test_each_stratum_gets_its_share_of_each_part_within_a_row_and_all_sums_hold(counts, validation, test):
+    sizes = list(sizes_for(counts, validation, test).values())
+    found = rows_of_strata(np.array(counts), sizes)
+    exact = np.outer(counts, sizes) / sum(counts)
+    assert found.sum(axis=0).tolist() == sizes
+    assert found.sum(axis=1).tolist() == counts
+    assert (np.abs(found - exact) < 1).all()
+    assert (found[exact >= 1] >= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes", "expected"),
+    [
+        ([95, 5], [60, 10, 30], [[57, 9, 29], [3, 1, 1]]),
+        ([50, 50, 50], [75, 0, 75], [[25, 0, 25]] * 3),
+        ([1, 1, 1], [1, 1, 1], None),
+        ([7], [4, 1, 2], [[4, 1, 2]]),
+    ],
+)
+def test_shares_below_a_row_are_rounded_up_where_that_can_be(counts, sizes, expected):
+    found = rows_of_strata(np.array(counts), sizes).tolist()
+    assert expected is None or found == expected
+    assert [sum(column) for column in zip(*found, strict=True)] == sizes
+
+
+@given(counts=counts_of_classes, validation=fractions, test=fractions, seed=st.integers(0, 2**32))
+def test_stratified_parts_hold_every_row_once_and_as_many_of_each_stratum_as_stated(counts, validation, test, seed):
+    sizes = sizes_for(counts, validation, test)
+    rng = np.random.default_rng(seed)
+    strata = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    parts = stratified_parts(sizes, strata, rng.integers(0, 2**64, len(strata), dtype=np.uint64))
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(sum(counts)))
+    found = [np.bincount(strata[parts[part]], minlength=len(counts)) for part in Split]
+    assert np.array_equal(np.transpose(found), rows_of_strata(np.array(counts), list(sizes.values())))
+    assert all(np.all(np.diff(rows) > 0) for rows in parts.values())
+
+
+def test_ordered_parts_are_the_first_the_next_and_the_last():
+    parts = ordered_parts(split_sizes(10, 0.2, 0.3), np.array([9, 8, 7, 6, 5, 4, 3, 2, 1, 0]))
+    assert [parts[part].tolist() for part in Split] == [[5, 6, 7, 8, 9], [3, 4], [0, 1, 2]]
 
 
 @given(n=st.integers(1, 200), batch_size=st.integers(1, 70), seed=seeds, epoch=st.integers(0, 1000))
