@@ -44,7 +44,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The batch of a step; every party derives its rows from the job seed."""
+    """The batch of a step; every party derives its rows from the split and the job seed."""
 
     split: Split
     epoch: int

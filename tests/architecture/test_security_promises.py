@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 SECTIONS = {
     "Threat model",
+    "Stated leaks",
     "Alignment",
     "Parties without a port",
     "Diagnosis",

@@ -42,6 +42,16 @@ def test_a_regressor_and_three_classes(frames):
     assert set(classifier.predict(tables)) <= {0, 1, 2}
 
 
+def test_the_latest_rows_are_held_out_and_later_tables_need_no_time(frames):
+    dated = frames["bank"].with_columns(opened=pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 8, 27), eager=True))
+    split = {"by": "time", "test": 0.25}
+    model = vfl.VerticalClassifier(label="default", time="opened", split=split, training={"local_epochs": 2}, **SMALL)
+    model.fit({**frames, "bank": dated})
+    assert model.run_.result.train_rows == 180
+    np.testing.assert_array_equal(model.predict(frames), model.predict({**frames, "bank": dated}))
+    assert model.score({**frames, "bank": dated}) == model.score(frames)
+
+
 def test_parameters_follow_scikit_learn():
     model = vfl.VerticalClassifier(seed=5, training={"passes": 2})
     assert model.get_params()["seed"] == 5

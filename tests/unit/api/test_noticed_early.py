@@ -71,3 +71,12 @@ def test_tables_in_the_files_of_a_federation_are_readable_by_their_owner_only(pa
     tables = list(tmp_path.glob("*/table.parquet"))
     assert len(tables) == 2
     assert {stat.S_IMODE(path.stat().st_mode) for path in tables} == {0o600}
+
+
+def test_a_job_says_once_how_rows_are_split():
+    job = vfl.Job("churn", task="binary", split_by="label", split={"test": 0.2})
+    assert job.stated["split"] == {"by": "label", "test": 0.2}
+    with pytest.raises(ConfigError, match="both say how to split"):
+        vfl.Job("churn", task="binary", split_by="label", split={"by": "time"})
+    with pytest.raises(ConfigError, match=r"split\.by"):
+        vfl.Job("churn", task="binary", split_by="class")

@@ -98,6 +98,10 @@ def _label(federation):
     federation.parties[CLINIC]["data"]["label_column"] = "clinic_x0"
 
 
+def _time(federation):
+    federation.parties[CLINIC]["data"]["time_column"] = "clinic_x0"
+
+
 def _plaintext(federation):
     federation.job["interaction"]["protocol"] = "plaintext"
 
@@ -125,6 +129,7 @@ def _device(federation):
         (_no_data, 2, "data: missing", "add the key 'data'"),
         (_misspelt, 2, "policy.min_batchsize: unknown key", "write 'min_batch_size'"),
         (_label, 2, "is passive but configures a label column", "remove data.label_column"),
+        (_time, 2, "is passive but configures a time column", "remove data.time_column"),
         (_plaintext, 8, "sends activations and gradients unencrypted", "policy.allow_unencrypted"),
         (_ring, 7, "not 128-bit secure", "fewer primes"),
         (_few_rows, 8, "only 99 rows are aligned, fewer than 100", "policy.min_aligned_rows"),
@@ -273,3 +278,51 @@ def test_the_files_that_the_demo_writes_are_valid(tmp_path, check, parties):
     assert [path.name for path in written].count("party.toml") == parties
     code, output = check(*written)
     assert code == 0, output
+
+
+@pytest.mark.parametrize(
+    ("by", "column", "code", "says", "remedy"),
+    [
+        (
+            "time",
+            None,
+            2,
+            "splits the rows by time, and party 'bank' configures no time column",
+            "set data.time_column",
+        ),
+        ("random", "bank_x0", 2, "configures a time column, and the job does not split", "remove data.time_column"),
+        ("label", "bank_x0", 2, "configures a time column, and the job does not split", 'split.by = "time"'),
+        ("time", "opened", 3, "configured columns are missing from the table", "correct the names"),
+    ],
+)
+def test_a_split_that_does_not_fit_the_active_party_is_found(federation, check, by, column, code, says, remedy):
+    federation.job["split"]["by"] = by
+    if column is not None:
+        federation.parties[ACTIVE]["data"]["time_column"] = column
+    got, output = check(federation.write().path(ACTIVE))
+    assert (got, says in output, remedy in output) == (code, True, True), output
+
+
+def test_classes_that_may_be_absent_from_a_part_are_named(federation, check):
+    bank = federation.tables[ACTIVE]
+    labels = [*["common"] * (bank.height - 43), *["less common"] * 40, *["rare"] * 3]
+    federation.tables[ACTIVE] = bank.with_columns(defaulted=pl.Series(labels))
+    federation.job["task"] = {"kind": "multiclass", "classes": 3}
+    federation.job["split"]["by"] = "label"
+    code, output = check(federation.write().path(ACTIVE))
+    assert code == 0, output
+    expected = (
+        "hint: class 'rare' has 3 of 240 rows, too few for one in each part of the split: validation and test may"
+    )
+    assert expected in output
+    assert "'less common' has" not in output
+
+
+def test_rows_that_have_the_same_time_as_a_border_are_counted(federation, check):
+    bank = federation.tables[ACTIVE]
+    federation.tables[ACTIVE] = bank.with_columns(opened=pl.Series([2023] * 100 + [2024] * (bank.height - 100)))
+    federation.job["split"]["by"] = "time"
+    federation.parties[ACTIVE]["data"]["time_column"] = "opened"
+    code, output = check(federation.write().path(ACTIVE))
+    assert code == 0, output
+    assert "hint: 140 rows have the time at which the train rows end: which of them are in it is drawn" in output

@@ -16,12 +16,15 @@ from support.fuzzing.members import ACTIVE, JOB, PASSIVE, credentials
 from support.fuzzing.registry import fuzz_target
 from vfl.align.protocol import Alignment
 from vfl.align.sets import BlindedIds
+from vfl.data.split import split_rows, split_sizes
 from vfl.errors import VflError
 from vfl.ids import StepKey
 from vfl.messages import Array, Message
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
+from vfl.party.roles.membership import announce, learn, pack
 
+_SPLIT_ROWS = 42
 _SHAPE_BYTE = 0xF0
 """A piece that starts with at least this changes the shape of a tensor, too."""
 
@@ -122,6 +125,14 @@ def alignment(data: bytes) -> None:
     """Numbers of ids, blinded ids, tags and members, at both parties."""
     exchanges = {ACTIVE: _alignment(ACTIVE, ["1", "2", "3"]), PASSIVE: _alignment(PASSIVE, ["2", "3", "4", "5"])}
     TamperedRun(exchanges, frames(data)).run()
+
+
+@fuzz_target(_recipes, max_bytes=512)
+def split_of_rows(data: bytes) -> None:
+    """The split that the active party chose, at the passive one."""
+    sizes = split_sizes(_SPLIT_ROWS, 0.1, 0.3)
+    packed = pack(split_rows(_SPLIT_ROWS, 0.1, 0.3, 0))
+    TamperedRun({ACTIVE: announce((PASSIVE,), packed), PASSIVE: learn(ACTIVE, sizes)}, frames(data)).run()
 
 
 @fuzz_target(_recipes, max_bytes=2048)
