@@ -114,6 +114,14 @@ async def test_a_split_with_hardly_any_training_rows_ends_the_run_in_the_name_of
     assert {address.kind for address, _, _ in run.sent if address.sender == CLINIC}.isdisjoint({"public_keys"})
 
 
+async def test_a_split_that_the_active_party_s_own_policy_refuses_is_told_to_nobody(tmp_path):
+    federation = by_label(stagewise_federation(tmp_path, encrypted=False))
+    federation.parties[ACTIVE]["policy"]["min_scored_rows"] = 60
+    run = await run_federation(federation.write())
+    assert "the validation split has only 20 rows" in run.errors[ACTIVE].summary
+    assert MESSAGE not in {address.kind for address, _, _ in run.sent}
+
+
 @pytest.fixture
 def labels_at_clinic(monkeypatch):
     """Release labels of the first batch of clinic by row, run by run, where nothing but the split can differ.

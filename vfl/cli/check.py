@@ -71,11 +71,13 @@ def _check_job(path: Path) -> str:
     job, federation, parameters = load_job_setup(path)
     trainable = job.model.trainable
     learns = f"trains the bottom of {', '.join(trainable)}, which learns labels by that, " if trainable else ""
+    by = job.split.by
+    chosen = "" if by == "random" else f"rows split by {by}, which the active party tells the others, "
     return (
         f"job '{job.name}', {job.task.kind}, {job.passes} {'stagewise' if job.stagewise else 'joint'} passes, "
         f"{job.local_epochs} local epochs, K = {job.interaction_width}, {job.releases_per_row} releases of a training "
         f"row, noise {job.privacy.z_noise:g} on Z and {job.relative_noise:g} of its deviation, "
-        f"{_rate(job, parameters)}, {learns}{job.interaction.protocol}, {len(federation.parties)} parties, "
+        f"{_rate(job, parameters)}, {learns}{chosen}{job.interaction.protocol}, {len(federation.parties)} parties, "
         f"ring 2^{parameters.tau} at 128 bits: valid"
     )
 

@@ -323,6 +323,7 @@ def test_rows_that_have_the_same_time_as_a_border_are_counted(federation, check)
     federation.tables[ACTIVE] = bank.with_columns(opened=pl.Series([2023] * 100 + [2024] * (bank.height - 100)))
     federation.job["split"]["by"] = "time"
     federation.parties[ACTIVE]["data"]["time_column"] = "opened"
-    code, output = check(federation.write().path(ACTIVE))
+    code, output = check(federation.write().path(ACTIVE), federation.path(ACTIVE, "job.toml"))
     assert code == 0, output
+    assert "rows split by time, which the active party tells the others, encrypted" in output
     assert "hint: 140 rows have the time at which the train rows end: which of them are in it is drawn" in output

@@ -172,17 +172,21 @@ class SplitAgreement:
 
         Raises:
             DataError: a part that is needed would have no rows.
+            PolicyRefusal: metrics of a part would be of too few rows for the active party, which then tells nobody.
             ProtocolError: the active party sent something else than a split with the sizes that follow from the job.
             CheckpointError: the checkpoint has no such split.
         """
         job, federation = self._setup.job, self._setup.federation
-        sizes = sizes_of(job, len(table))
+        sizes, active = sizes_of(job, len(table)), self._setup.entry.role is Role.ACTIVE
+        if active:
+            for part in (Split.VALIDATION, Split.TEST):
+                self._setup.config.policy.check_scored(part, sizes[part])
         if job.split.by == "random":
             return
         if restored is not None:
             self.packed = split_of(restored)
             unpack(self.packed, sizes, "the checkpoint of this party")
-        elif self._setup.entry.role is Role.ACTIVE:
+        elif active:
             self.packed = await asyncio.to_thread(choose, job, table, secret)
             receivers = tuple(party.name for party in federation.passives)
             await self._mail.run(announce(receivers, self.packed), key, "sending the split of the rows")
