@@ -9,7 +9,8 @@ from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore, Origin
 from vfl.errors import PolicyRefusal, ProtocolError
 from vfl.job.digests import check_digest
-from vfl.party.config import PartySetup, check_acceptable
+from vfl.party.acceptance import check_acceptable
+from vfl.party.config import PartySetup
 from vfl.party.roles.disclosure import check_ledger
 from vfl.party.roles.saving import make_output
 from vfl.runtime.foreign_text import printable

@@ -1,0 +1,76 @@
+"""Whether a party can and may take part in a job, with what its files say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from vfl.errors import ConfigError
+from vfl.ids import Role
+from vfl.party.config import PartyConfig, PartySetup
+
+
+def check_together(setups: Sequence[PartySetup]) -> None:
+    """Check that one process can serve these setups: one party, one federation, different jobs.
+
+    Raises:
+        ConfigError: settings that must be the same differ, or two jobs have the same name.
+    """
+    first, *others = setups
+    for other in others:
+        same_process = ("name", "tls", "device", "threads", "model_threads")
+        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
+        different += ["federation"] if first.federation != other.federation else []
+        if different:
+            raise ConfigError(
+                f"one process cannot serve these party files: they differ in {', '.join(different)}",
+                remedy="pass files that differ only in job, data and model, or start several processes",
+            )
+    names = [setup.job.name for setup in setups]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "two party files have jobs with the same name",
+            detail=", ".join(names),
+            remedy="give each job a unique name",
+        )
+
+
+def check_acceptable(setup: PartySetup) -> None:
+    """Check that this party can and may take part in the job. Run during preparation, so all parties see the result.
+
+    Raises:
+        ConfigError: a passive party has a label column, or an active one has none; the device cannot be used.
+        PolicyRefusal: this party's policy does not allow the job.
+    """
+    _check_role(setup)
+    _check_device(setup.config)
+    passives = [party.name for party in setup.federation.passives]
+    setup.config.policy.check_names(passives, setup.entry.role)
+    setup.config.policy.check_job(setup.job, setup.entry.role)
+
+
+def _check_role(setup: PartySetup) -> None:
+    has_label = setup.config.data.label_column is not None
+    if setup.entry.role is Role.PASSIVE and has_label:
+        raise ConfigError(
+            f"party '{setup.name}' is passive but configures a label column",
+            detail=f"data.label_column = '{setup.config.data.label_column}'",
+            remedy="remove data.label_column from party.toml (label= of vfl.Table); only the active one holds labels",
+        )
+    if setup.entry.role is Role.ACTIVE and not has_label:
+        raise ConfigError(
+            f"party '{setup.name}' is active but configures no label column",
+            remedy="set data.label_column in party.toml (label= of vfl.Table)",
+        )
+
+
+def _check_device(config: PartyConfig) -> None:
+    try:
+        torch.zeros(1, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "the configured device cannot be used",
+            detail=f"device = '{config.device}' in party.toml: {error}",
+            remedy='set device = "cpu", or a device that torch finds on this machine',
+        ) from error
