@@ -25,7 +25,7 @@ from vfl.api.federation_files import COORDINATOR, FederationFiles
 from vfl.api.processes import FederationProcesses
 from vfl.cli.demo.federation import demo_parts, write_demo_federation
 from vfl.interact.fixed_point import center
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 
 SEED, OVERLAP = 3, 0.9
 """The values that ``vfl demo`` uses."""

@@ -25,7 +25,8 @@ from vfl.api.simulation import simulated_federation
 from vfl.cli.demo.baselines import common_ids, train_plain
 from vfl.configuration.toml_files import validated
 from vfl.ids import Split
-from vfl.job.config import JobConfig, check_job
+from vfl.job.config import JobConfig
+from vfl.job.setup import check_job
 
 Floats = npt.NDArray[np.float64]
 ACTIVE, PASSIVE = "bank", "telco"

@@ -20,7 +20,7 @@ from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.coordinator import RunResult
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 
 PEER, PEER_PACKAGE = "openmined-psi, one core", "openmined-psi==2.0.6"
 PEER_FOLDER = Path(__file__).resolve().parents[2] / ".venv-openmined"

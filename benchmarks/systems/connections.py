@@ -18,7 +18,7 @@ from benchmarks.systems.federation import PASSIVE, party_processes, write_synthe
 from vfl.api.federation_files import FederationFiles
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.pki.credentials import Credentials
 from vfl.transport.client.connection import Connection
 from vfl.transport.tls.credentials import secure_channel

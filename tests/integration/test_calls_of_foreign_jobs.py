@@ -15,8 +15,8 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.errors import MismatchError, PartyRestarted, RemoteError, VflError
 from vfl.job.callbacks import Callback
-from vfl.job.config import load_job_setup
 from vfl.job.digests import job_digest, job_id
+from vfl.job.setup import load_job_setup
 from vfl.party.config import load_party
 from vfl.version import PROTOCOL_VERSION
 

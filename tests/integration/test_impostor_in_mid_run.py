@@ -13,7 +13,7 @@ from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.job.callbacks import Callback
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.pki.trust import CertificateRefused

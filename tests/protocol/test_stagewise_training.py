@@ -13,8 +13,8 @@ from support.federations.stagewise import stagewise_federation
 
 from vfl.ids import Phase, Split
 from vfl.job.callbacks import CheckpointDone
-from vfl.job.config import load_job
 from vfl.job.schedule import Schedule
+from vfl.job.setup import load_job
 from vfl.messages import (
     ClearActivationGradient,
     ClearActivations,

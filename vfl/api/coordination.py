@@ -14,7 +14,7 @@ from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig, coordinator_beside
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.job.callbacks import Callback
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.pki.newest_lists import NewestLists
 
 

@@ -20,7 +20,7 @@ from vfl.configuration.federation import FederationConfig, TlsFiles
 from vfl.configuration.toml_files import validated
 from vfl.errors import ConfigError, ModelError
 from vfl.ids import Role
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.models.custom import load_factory
 from vfl.party.config import load_party
 from vfl.pki.issuing.throwaway import make_federation_certificates

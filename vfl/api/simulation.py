@@ -20,7 +20,8 @@ from vfl.coordinator.process import RunOptions, run_job
 from vfl.errors import JobAborted, VflError
 from vfl.ids import Role
 from vfl.job.callbacks import Callback
-from vfl.job.config import JobConfig, check_job
+from vfl.job.config import JobConfig
+from vfl.job.setup import check_job
 from vfl.party.config import PartySetup
 from vfl.party.process import serve_party
 from vfl.run_records.result import RunResult

@@ -12,7 +12,8 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import ConfigError
 from vfl.he.arithmetic.updates import effective_rate, most_rows
 from vfl.he.parameters import Parameters
-from vfl.job.config import JobConfig, load_job, load_job_setup
+from vfl.job.config import JobConfig
+from vfl.job.setup import load_job, load_job_setup
 from vfl.party.acceptance import check_acceptable
 from vfl.party.config import PartyConfig, load_party, party_credentials
 from vfl.party.own_bottom import trial_width

@@ -92,8 +92,8 @@ def run(
     from vfl.cli.runs.output import results
     from vfl.cli.signals import until_signal
     from vfl.coordinator.process import RunOptions
-    from vfl.job.config import load_job
     from vfl.job.plan import Plan
+    from vfl.job.setup import load_job
 
     configure_logs(log, verbose=verbose, party="coordinator")
     with reported():

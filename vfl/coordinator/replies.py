@@ -119,7 +119,7 @@ class CheckedControl:
         """Counts and, from the active party, the certified constant, which is at most that of the job."""
         reply = self._named(await self._client.finish(call))
         self._counts(sent=reply.bytes_sent, received=reply.bytes_received, memory=reply.peak_memory_bytes)
-        most = self._job.model.top.lipschitz * _PROJECTION_ERROR if self._active else 0.0
+        most = self._job.top.lipschitz * _PROJECTION_ERROR if self._active else 0.0
         self._in_range("certified_lipschitz", reply.certified_lipschitz, 0.0, most)
         return reply
 

@@ -8,25 +8,27 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from vfl.configuration.federation import FederationConfig, JobName, load_federation
-from vfl.configuration.toml_files import Configuration, LocalPath, load_toml
+from vfl.configuration.federation import JobName
+from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.data.config import IdRules
-from vfl.errors import ConfigError, ParameterError
-from vfl.he.arithmetic.updates import check_rates, most_rows
-from vfl.he.bounds import Workload, check_bounds, possible_training_sizes
-from vfl.he.parameters import Parameters, RingSettings
+from vfl.he.parameters import RingSettings
 from vfl.job.tables import (
+    LINEAR_RATE,
+    LINEAR_TOP,
+    MANY_LOCAL_EPOCHS,
     RELATIVE_NOISE,
     STAGE_RATES,
+    WITH_CLASSES_LIPSCHITZ,
     CheckpointPlan,
     InteractionConfig,
     ModelConfig,
+    OptimizerConfig,
     PrivacyConfig,
     SplitConfig,
     TimeoutConfig,
     TrainingConfig,
 )
-from vfl.models.config import DEFAULT_WIDTH, ENCODING_SCALE, TaskConfig
+from vfl.models.config import ENCODING_SCALE, TaskConfig, TopConfig
 
 
 class JobConfig(Configuration):
@@ -77,6 +79,16 @@ class JobConfig(Configuration):
         return self
 
     @model_validator(mode="after")
+    def _is_linear_if_it_says_so(self) -> JobConfig:
+        if not self.is_linear:
+            return self
+        if self.model.top.hidden and "hidden" in self.model.top.model_fields_set:
+            raise ValueError('model.kind "linear" has no hidden layers: leave out model.top.hidden')
+        if self.model.trainable:
+            raise ValueError('model.kind "linear" is for frozen bottoms: leave out model.trainable')
+        return self
+
+    @model_validator(mode="after")
     def _suits_stagewise_training(self) -> JobConfig:
         if not self.stagewise:
             return self
@@ -98,6 +110,28 @@ class JobConfig(Configuration):
                 f"or set it to {self.passes * self.logits}"
             )
         return self
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the logits are weighted sums of the parties' columns."""
+        return self.model.kind == "linear"
+
+    @property
+    def top(self) -> TopConfig:
+        """The top model, as stated or by the kind of the model and the task."""
+        stated, defaults = self.model.top, {}
+        if self.is_linear:
+            defaults = LINEAR_TOP.model_dump()
+        elif self.stagewise and self.logits > 1:
+            defaults = {"lipschitz": WITH_CLASSES_LIPSCHITZ}
+        return stated.model_copy(update=_unstated(defaults, stated.model_fields_set))
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """What trains plain parameters where a party states nothing else."""
+        stated = self.training.optimizer
+        defaults = {"learning_rate": LINEAR_RATE} if self.is_linear else {}
+        return stated.model_copy(update=_unstated(defaults, stated.model_fields_set))
 
     @property
     def stagewise(self) -> bool:
@@ -123,7 +157,7 @@ class JobConfig(Configuration):
             return self.training.passes
         if not self.stagewise:
             return 10
-        return 2 if self.logits == 1 else 1
+        return 2 if self.task.kind == "regression" or (self.logits == 1 and not self.is_linear) else 1
 
     @property
     def releases_per_row(self) -> int:
@@ -144,7 +178,9 @@ class JobConfig(Configuration):
         """Epochs of the active party alone after the last pass."""
         if self.training.local_epochs is not None:
             return self.training.local_epochs
-        return 6 if self.stagewise else 0
+        if not self.stagewise:
+            return 0
+        return MANY_LOCAL_EPOCHS if self.is_linear or self.logits > 1 else 6
 
     @property
     def keeps_best(self) -> bool:
@@ -173,8 +209,9 @@ class JobConfig(Configuration):
                 "passes": self.passes,
                 "local_epochs": self.local_epochs,
                 "keep_best": self.keeps_best,
+                "optimizer": self.optimizer,
             },
-            "model": {"interaction_width": self.interaction_width},
+            "model": {"interaction_width": self.interaction_width, "top": self.top},
             "interaction": {"learning_rate": self.interaction_rate},
             "privacy": {"relative_noise": self.relative_noise},
         }
@@ -200,79 +237,5 @@ class JobConfig(Configuration):
         return STAGE_RATES[self.task.kind] / ENCODING_SCALE**2
 
 
-def load_job(path: Path) -> JobConfig:
-    """Read job.toml.
-
-    Raises:
-        ConfigError: naming the file, the key and what to do.
-    """
-    return load_toml(path, JobConfig)
-
-
-def check_widths(job: JobConfig, federation: FederationConfig) -> None:
-    """Check that ``model.widths`` and ``model.trainable`` name parties of the federation, and that no width is wrong.
-
-    Raises:
-        ConfigError: naming the parties that are wrong.
-    """
-    widths = job.model.widths
-    unknown = [name for name in widths if name not in federation.names]
-    empty = [party.name for party in federation.passives if widths.get(party.name) == 0]
-    passive = {party.name for party in federation.passives}
-    if stray := sorted(set(job.model.trainable) - passive):
-        raise ConfigError(
-            f"model.trainable of the job names {', '.join(stray)}, which is no passive party of federation.toml",
-            remedy="name passive parties only; the active party's bottom always trains",
-        )
-    for names, what in (
-        (unknown, "names parties that are not in federation.toml:"),
-        (empty, "has width 0 for passive party"),
-    ):
-        if names:
-            raise ConfigError(
-                f"model.widths of the job {what} {', '.join(names)}",
-                remedy="state widths of parties of the federation only, of at least 1; the active party may have 0",
-            )
-
-
-def load_job_setup(path: Path) -> tuple[JobConfig, FederationConfig, Parameters]:
-    """Read a job and its federation, and check both against each other and against the analytic bounds.
-
-    Raises:
-        ConfigError: a file is invalid, or the files contradict each other.
-        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
-    """
-    job = load_job(path)
-    federation = load_federation(job.federation)
-    return job, federation, check_job(job, federation)
-
-
-def check_job(job: JobConfig, federation: FederationConfig) -> Parameters:
-    """Check a job and a federation against each other and the analytic bounds; returns the job's ring parameters.
-
-    Raises:
-        ConfigError: the job and the federation contradict each other.
-        ParameterError: the ring is insecure or its bounds do not hold for the job's shapes.
-    """
-    check_widths(job, federation)
-    parameters = Parameters.validated(job.ring_settings)
-    widths = tuple(job.model.widths.get(party.name, DEFAULT_WIDTH) for party in federation.passives)
-    training = job.training
-    # The sizes of the last batches, and widths that follow from tables, are known after the alignment: every party
-    # checks again.
-    if job.stagewise:
-        # The number of training rows is known after the alignment; a rate that is too small for any is refused here.
-        if not most_rows(job.interaction_rate, parameters.settings):
-            raise ParameterError(
-                f"interaction.learning_rate {job.interaction_rate:g} cannot be represented as an integer for any "
-                "number of training rows: it is too small",
-                remedy="leave it out, or set one that suits the rows: 'vfl check' shows how many a rate suits",
-            )
-        work = Workload.stagewise_before_alignment(training.evaluation_batch_size, parameters.degree)
-    else:
-        sizes = training.batch_size, training.evaluation_batch_size
-        work = Workload.before_alignment(job.passes, *sizes, parameters.degree)
-        for rate in job.extreme_rates:
-            check_rates(rate, job.interaction.momentum, possible_training_sizes(training.batch_size), parameters)
-    check_bounds(parameters, work, widths, job.interaction_width, link_mbit=job.interaction.link_mbit)
-    return parameters
+def _unstated(defaults: Mapping[str, object], stated: set[str]) -> dict[str, object]:
+    return {key: value for key, value in defaults.items() if key not in stated}

@@ -18,6 +18,16 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Noise = Annotated[float, Field(ge=MIN_NOISE, le=16, allow_inf_nan=False)]
 
+LINEAR_TOP = TopConfig(hidden=(), lipschitz=4.0)
+"""The top of a linear model. On whitened columns Z is close to what the logits should be, and must not be shrunk."""
+
+LINEAR_RATE = 0.1
+"""Learning rate of a linear model's plain parameters, of which there are few."""
+
+WITH_CLASSES_LIPSCHITZ, MANY_LOCAL_EPOCHS = 4.0, 12
+"""Of a network that tells more than two classes apart. Each of its logits follows one noisy column of Z, so it takes
+more from the active party's own columns; with a constant of 1, logits stay too close to each other."""
+
 STAGE_RATES = {"binary": 12.0, "multiclass": 12.0, "regression": 4.0}
 """Learning rates of stagewise training on whitened features of variance 1: several times the inverse curvature of each
 loss, since only the direction of a step matters to a top that scales Z down as it needs."""
@@ -39,6 +49,8 @@ class ModelConfig(Configuration):
     """``[model]``: widths that all parties must agree on.
 
     Attributes:
+        kind: ``linear`` gives every logit as a weighted sum of all parties' columns: a linear top, and encodings with
+            one bin where a party states no bottom.
         widths: output width of every party's bottom model by party name; 0 for an active party without features.
         interaction_width: K, the width of Z; by default narrow, see ``JobConfig.interaction_width``.
         trainable: passive parties whose bottoms train, and which receive noisy d alpha for it; all others are frozen.
@@ -46,6 +58,7 @@ class ModelConfig(Configuration):
         top: the active party's top model.
     """
 
+    kind: Literal["network", "linear"] = "network"
     widths: dict[str, Annotated[int, Field(ge=0, le=MAX_WIDTH)]] = Field(default_factory=dict)
     own_units: Annotated[int, Field(ge=0, le=512)] = 4
     interaction_width: Annotated[int, Field(ge=1, le=512)] | None = None

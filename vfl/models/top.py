@@ -71,6 +71,8 @@ class LipschitzTop(nn.Module):
             out_width: number of logits.
             seed: the same seed gives the same weights; torch's global generator is left unchanged.
         """
+        if in_width and not config.hidden:
+            return cls(nn.Sequential(_sum_by_logit(in_width, out_width, config.lipschitz)))
         widths = [in_width, *config.hidden, out_width]
         norm = config.lipschitz ** (1.0 / (len(widths) - 1))
         layers: list[nn.Module] = []
@@ -93,6 +95,20 @@ def _linear(fan_in: int, fan_out: int, norm: float) -> nn.Linear:
     layer = nn.Linear(fan_in, fan_out)
     nn.init.orthogonal_(layer.weight)
     nn.init.zeros_(layer.bias)
+    parametrize.register_parametrization(layer, "weight", SpectralBjorck(norm))
+    return layer
+
+
+def _sum_by_logit(fan_in: int, fan_out: int, norm: float) -> nn.Linear:
+    """A linear top begins as the sum of the inputs of each logit, whose columns of Z come last and in their order.
+
+    Stagewise training adds to the logits what the columns of Z are to each: with random signs it would take away.
+    """
+    layer = linear_without_init(fan_in, fan_out)
+    with torch.no_grad():
+        nn.init.zeros_(layer.bias)
+        backwards = torch.arange(fan_in - 1, -1, -1)
+        layer.weight.copy_(nn.functional.one_hot(fan_out - 1 - backwards % fan_out, fan_out).T)
     parametrize.register_parametrization(layer, "weight", SpectralBjorck(norm))
     return layer
 

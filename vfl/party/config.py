@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -19,8 +19,9 @@ from vfl.data.table import Table, load_table
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
-from vfl.job.config import JobConfig, load_job_setup
+from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
+from vfl.job.setup import load_job_setup
 from vfl.job.tables import OptimizerConfig
 from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
@@ -153,9 +154,14 @@ class PartySetup:
 
     @property
     def bottom(self) -> BottomConfig:
-        """This party's bottom model: by default, encodings at a passive party and a trained one at the active party."""
+        """This party's bottom model: by default, encodings at a passive party and a trained one at the active party.
+
+        A linear model has every party's columns as they are, whitened.
+        """
         if self.config.bottom is not None:
             return self.config.bottom
+        if self.job.is_linear:
+            return EncodingsBottom(bins=1)
         return MlpBottom(bins=16) if self.entry.role is Role.ACTIVE else EncodingsBottom()
 
     def check_width(self, width: int) -> None:
@@ -194,7 +200,7 @@ class PartySetup:
     @property
     def optimizer(self) -> OptimizerConfig:
         """How this party trains its own parameters."""
-        return self.config.optimizer or self.job.training.optimizer
+        return self.config.optimizer or self.job.optimizer
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -219,31 +225,6 @@ def load_party(path: Path) -> PartySetup:
         )
     entry = federation.party(config.name)
     return PartySetup(config, job, federation, entry, parameters, folder=path.absolute().parent)
-
-
-def check_together(setups: Sequence[PartySetup]) -> None:
-    """Check that one process can serve these setups: one party, one federation, different jobs.
-
-    Raises:
-        ConfigError: settings that must be the same differ, or two jobs have the same name.
-    """
-    first, *others = setups
-    for other in others:
-        same_process = ("name", "tls", "device", "threads", "model_threads")
-        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
-        different += ["federation"] if first.federation != other.federation else []
-        if different:
-            raise ConfigError(
-                f"one process cannot serve these party files: they differ in {', '.join(different)}",
-                remedy="pass files that differ only in job, data and model, or start several processes",
-            )
-    names = [setup.job.name for setup in setups]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            "two party files have jobs with the same name",
-            detail=", ".join(names),
-            remedy="give each job a unique name",
-        )
 
 
 def party_credentials(setup: PartySetup, *, looks_only: bool = False) -> Credentials | None:

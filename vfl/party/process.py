@@ -18,8 +18,8 @@ from vfl.he.arithmetic.compute import computing
 from vfl.job.callbacks import Callback
 from vfl.job.digests import job_digest
 from vfl.models.arithmetic import use_model_threads
-from vfl.party.acceptance import check_acceptable
-from vfl.party.config import PartySetup, check_together, party_credentials
+from vfl.party.acceptance import check_acceptable, check_together
+from vfl.party.config import PartySetup, party_credentials
 from vfl.party.roles.disclosure import ledger_left
 from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter

@@ -21,7 +21,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.errors import VflError
 from vfl.job.callbacks import Callback, Step
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
 from vfl.run_records.result import RunResult

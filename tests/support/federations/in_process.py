@@ -14,8 +14,8 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
 from vfl.errors import VflError
 from vfl.ids import Address
-from vfl.job.config import load_job_setup
 from vfl.job.digests import job_id
+from vfl.job.setup import load_job_setup
 from vfl.messages import Message
 from vfl.party.config import load_party, party_credentials
 from vfl.party.process import serve_party

@@ -5,7 +5,8 @@ import tomli_w
 from support.federations.federation import COORDINATOR, Federation
 
 from vfl.errors import ConfigError
-from vfl.job.config import JobConfig, load_job
+from vfl.job.config import JobConfig
+from vfl.job.setup import load_job
 from vfl.party.config import load_party
 
 

@@ -12,7 +12,7 @@ from vfl import messages as m
 from vfl.coordinator.replies import CheckedControl
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, CheckpointId, Phase, Role, Split, StepKey
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.models.config import METRIC_RANGES, TaskConfig
 from vfl.models.tasks.task import make_task
 

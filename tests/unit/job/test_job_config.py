@@ -8,8 +8,9 @@ from support.federations.federation import Federation
 
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.errors import ConfigError, MismatchError, ParameterError
-from vfl.job.config import JobConfig, check_widths, load_job, load_job_setup
+from vfl.job.config import JobConfig
 from vfl.job.digests import check_digest, job_digest, training_statement
+from vfl.job.setup import check_widths, load_job, load_job_setup
 from vfl.party.config import load_party
 
 
@@ -227,3 +228,21 @@ def test_a_party_that_is_not_in_the_federation_is_told_who_is(federation):
     with pytest.raises(ConfigError, match="party 'hospital' is not in the federation") as raised:
         load_party(federation.write().path("clinic"))
     assert "bank, clinic" in raised.value.detail
+
+
+def test_a_linear_model_has_defaults_of_its_own_and_leaves_what_is_stated():
+    job = _job({"model": {"kind": "linear", "top": {"lipschitz": 2.0}}})
+    assert (job.top.hidden, job.top.lipschitz, job.passes, job.local_epochs) == ((), 2.0, 1, 12)
+    assert job.optimizer.learning_rate == 0.1
+    assert _job({"model": {"kind": "linear"}, "training": {"optimizer": {"name": "sgd"}}}).optimizer.name == "sgd"
+    assert _job({"model": {"kind": "linear"}, "task": {"kind": "regression"}}).passes == 2
+    with_classes = _job({"task": {"kind": "multiclass", "classes": 3}})
+    assert (with_classes.top.lipschitz, with_classes.local_epochs) == (4.0, 12)
+    assert with_classes.resolved.model.top.lipschitz == 4.0, "defaults are part of the digest"
+    assert _job().top == _job().model.top
+
+
+@pytest.mark.parametrize(("more", "key"), [({"top": {"hidden": [8]}}, "hidden"), ({"trainable": ["clinic"]}, "train")])
+def test_what_makes_a_linear_model_another_is_refused(more, key):
+    with pytest.raises(ValidationError, match=key):
+        _job({"model": {"kind": "linear", **more}})

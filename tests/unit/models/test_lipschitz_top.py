@@ -271,3 +271,19 @@ def test_the_radius_of_known_logits():
 def test_a_regression_has_no_radius():
     with pytest.raises(ModelError, match="only for classification"):
         certified_radius(torch.zeros(2, 1), 1.0, TaskConfig(kind="regression"))
+
+
+@pytest.mark.parametrize(("inputs", "logits", "expected"), [(6, 1, [2.0 / 6**0.5] * 6), (3, 3, None)])
+def test_a_linear_top_begins_as_the_sum_of_the_inputs_of_each_logit(inputs, logits, expected):
+    top = LipschitzTop.build(TopConfig(hidden=(), lipschitz=2.0), inputs, logits, seed=1)
+    weights = top.layers[0].weight
+    wanted = torch.tensor([expected]) if expected else 2.0 * torch.eye(3)
+    assert torch.allclose(weights, wanted, atol=1e-4)
+    assert top.layers[0].bias.tolist() == [0.0] * logits
+
+
+def test_the_last_inputs_of_a_linear_top_belong_to_the_logits_in_order():
+    top = LipschitzTop.build(TopConfig(hidden=()), 4 + 3, 3, seed=1)  # four of the active party, then a stage of Z
+    columns = top.layers[0].weight.argmax(dim=0).tolist()
+    assert columns[4:] == [0, 1, 2]
+    assert (top.layers[0].weight >= 0).all()

@@ -12,8 +12,9 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.doctor.findings import FindingLog, problems
 from vfl.doctor.probe import Prober, note_refusal, probe, probe_others
 from vfl.errors import VflError, all_error_types
-from vfl.job.config import JobConfig, load_job_setup
+from vfl.job.config import JobConfig
 from vfl.job.digests import job_digest
+from vfl.job.setup import load_job_setup
 from vfl.messages import Check, Diagnose, Finding
 from vfl.party.acceptance import check_acceptable
 from vfl.party.config import PartySetup, load_party

@@ -70,7 +70,7 @@ class TopTrainer:
         encoded = encoding.encode(train_labels)
         inputs = model.own_units + setup.job.interaction_width
         own = _own_part(own_width, total_width, inputs, seed)
-        top = LipschitzTop.build(model.top, inputs, task.out_width, seed)
+        top = LipschitzTop.build(setup.job.top, inputs, task.out_width, seed)
         built = cls(own, top, task, encoding, setup)
         balanced = task.config.class_weights == "balanced"
         built.weights = LossWeights.fit(encoded, weights, balanced=balanced, classes=task.config.class_count)

@@ -23,7 +23,7 @@ from vfl.configuration.federation import load_federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import VflError
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.messages import Protection
 from vfl.models.tasks.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.party.config import PartyConfig

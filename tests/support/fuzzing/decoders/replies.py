@@ -12,7 +12,7 @@ from support.fuzzing.registry import fuzz_target
 from vfl import messages as m
 from vfl.coordinator.replies import CheckedControl
 from vfl.ids import Batch, Phase, Role, Split
-from vfl.job.config import load_job_setup
+from vfl.job.setup import load_job_setup
 from vfl.transport.wire.control_codec import PROTO_TYPES, to_proto
 
 PARTY, PEER = "bank", "clinic"

@@ -19,7 +19,7 @@ from vfl.data.config import DataConfig, IdRules
 from vfl.data.preprocess import Preprocessor
 from vfl.data.table import Table, load_table
 from vfl.ids import Batch, Split
-from vfl.job.config import load_job
+from vfl.job.setup import load_job
 from vfl.party.learning.dataset import Dataset
 
 _FRAME = pl.DataFrame(
