@@ -7,12 +7,13 @@ losses, metrics and the certified constant.
 from __future__ import annotations
 
 import math
+import re
 from typing import TypeVar
 
 from vfl import messages as m
 from vfl.configuration.federation import FederationConfig
 from vfl.errors import ProtocolError
-from vfl.ids import Role, Split
+from vfl.ids import CheckpointId, Role, Split
 from vfl.job.config import JobConfig
 from vfl.models.config import ALONE, METRIC_RANGES
 from vfl.runtime.foreign_text import printable
@@ -55,6 +56,8 @@ class CheckedControl:
         self._require(reply.role is role, f"the role {reply.role}")
         self._counts(rows=reply.rows, dropped=reply.dropped)
         self._require(len(reply.checkpoints) <= MOST_CHECKPOINTS, "a number of checkpoints")
+        for checkpoint in reply.checkpoints:
+            self._identifies(checkpoint)
         return reply
 
     async def restore(self, call: m.Restore) -> m.Restored:
@@ -96,6 +99,7 @@ class CheckedControl:
         reply = await self._client.checkpoint(call)
         made = reply.checkpoint.step, reply.checkpoint.attempt
         self._require(made == (call.key.step, call.key.attempt), f"the checkpoint of another step: {made[0]}")
+        self._identifies(reply.checkpoint)
         return reply
 
     async def commit(self, call: m.Commit) -> m.Committed:
@@ -133,6 +137,11 @@ class CheckedControl:
         said = getattr(reply, "party", "")
         self._require(said == self._party, f"that it is '{printable(said)}'")
         return reply
+
+    def _identifies(self, checkpoint: CheckpointId) -> None:
+        self._counts(step=checkpoint.step, attempt=checkpoint.attempt)
+        is_digest = re.fullmatch(r"[0-9a-f]{64}", checkpoint.digest)
+        self._require(is_digest is not None, f"a checkpoint with the digest '{printable(checkpoint.digest)}'")
 
     def _of_active(self, metrics: dict[str, float]) -> list[tuple[str, float]]:
         self._require(self._active or not metrics, "metrics, which only the active party may publish")
