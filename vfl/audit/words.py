@@ -18,6 +18,7 @@ MEANINGS = {
     "common_ids": "which entries of a shuffled list all parties have: {receiver} reads which of its own rows these are",
     "weight_share_offer": "a uniform random matrix, {receiver}'s share of {sender}'s initial weights: no information",
     "gradient_commitment": "a salted digest of the loss gradients in each batch: no information to {receiver}",
+    "best_pass_state": "a digest of the state as of the best pass, to which all parties go back",
     "encrypted_activations": (
         "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from vfl.ids import Batch, Split
+from vfl.job.best_epoch import BestSoFar
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.config import ALONE
 from vfl.party.learning.alone import train_alone
@@ -33,12 +34,16 @@ class LocalTraining:
     Args:
         own: what is trained, with the outputs that this party keeps.
         make_upper: makes a top model as in the beginning, for bottoms of this total width.
+        best_pass: the best joint pass so far, for which the scores of joint passes are considered.
     """
 
-    def __init__(self, state: PartyContext, own: OwnModel, make_upper: Callable[[int], TopTrainer]) -> None:
+    def __init__(
+        self, state: PartyContext, own: OwnModel, make_upper: Callable[[int], TopTrainer], best_pass: BestSoFar
+    ) -> None:
         self._state = state
         self._own = own
         self._make_upper = make_upper
+        self._best_pass = best_pass
         job = state.setup.job
         self._metric = own.upper.task.primary_metric
         self._best = BestEpoch(own, self._metric, job.training.patience) if job.keeps_best else None
@@ -77,11 +82,14 @@ class LocalTraining:
                 split=str(batch.split),
                 metrics=", ".join(undefined),
             )
+        published = _published(metrics)
         if kept:
-            self._consider(batch.epoch, metrics)
+            self._consider(batch.epoch, published)
         if batch.split is not Split.TEST:
-            return _published(metrics)
-        self._test, self._alone = _published(metrics), self._train_alone()
+            if not kept:
+                self._best_pass.consider(batch.epoch, published)
+            return published
+        self._test, self._alone = published, self._train_alone()
         return self._test | {f"{ALONE}{name}": value for name, value in self._alone.items()}
 
     def report(self, run: str) -> RunReport:

@@ -99,7 +99,7 @@ class Attempt:
     def follow(self, setup: PartySetup, aligned: m.Aligned) -> None:
         """Accept only the calls of the schedule that follows from the job and these rows, from the restored step on."""
         schedule = Schedule(setup.job, aligned.split_rows)
-        self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role)
+        self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role, self.role.best_so_far)
 
     async def begin(self) -> None:
         """Take the agreed state as that of the weights.
