@@ -1,0 +1,226 @@
+"""Joint training of a whole federation, after which all parties go back to the pass with the best validation metric."""
+
+import functools
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import virtual_time
+from support.faults.recovering import Watcher, run_here, small_federation
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, differing
+from support.federations.in_process import Run, run_federation
+from support.logs import captured_logs
+
+from vfl.coordinator import training
+from vfl.ids import Phase
+from vfl.job.best_epoch import BestSoFar
+from vfl.messages import BestPassState, ClearActivations
+from vfl.party.roles import common
+from vfl.run_records.result import RunResult
+
+CLINIC = "clinic"
+PASSES, BEST, STEPS = 5, 2, 3
+"""Of these passes with so many steps each, the second is the best."""
+
+
+@pytest.fixture(autouse=True)
+def same_seeds(monkeypatch):
+    """Jobs that differ draw the same weights, roundings and noise, as far as it is the job that these depend on."""
+    monkeypatch.setattr(common, "training_statement", lambda *_: bytes(32))
+
+
+def federation_of(folder: Path, *, encrypted: bool = False, **of_training) -> Federation:
+    """At such a rate the model soon gets worse again; not written yet."""
+    folder.mkdir()
+    federation = small_federation(folder, PASSES)
+    federation.job["training"]["optimizer"]["learning_rate"] = 0.1
+    federation.job["training"] |= of_training
+    if not encrypted:
+        federation.job["interaction"]["protocol"] = "plaintext"
+        for party in federation.parties.values():
+            party["policy"]["allow_unencrypted"] = True
+    return federation
+
+
+def trained(federation: Federation) -> Run:
+    run = virtual_time.run(run_federation(federation.write()))
+    assert set(run.errors.values()) == {None}, run.errors
+    return run
+
+
+@functools.cache
+def undisturbed() -> tuple[Run, Mapping[str, np.ndarray]]:
+    with tempfile.TemporaryDirectory() as folder:
+        federation = federation_of(Path(folder) / "undisturbed")
+        return trained(federation), federation.everything_saved()
+
+
+def noise_on_test_rows(run: Run) -> np.ndarray:
+    """What the passive party has added to Z of the test rows, which come last."""
+    *_, last = (m for a, _, m in run.sent if isinstance(m, ClearActivations) and a.part == 0)
+    return last.noise_z_BK
+
+
+def passes_of(outcome: RunResult) -> list[float]:
+    return [record["epoch"] for record in outcome.history]
+
+
+def test_all_parties_end_with_the_model_of_a_run_of_exactly_so_many_passes(tmp_path):
+    whole, weights = undisturbed()
+    short = federation_of(tmp_path / "short", passes=BEST, keep_best=False)
+    expected = trained(short)
+    assert (whole.outcome.steps, expected.outcome.steps) == (PASSES * STEPS, BEST * STEPS)
+    assert not differing(weights, short.everything_saved())
+    assert whole.outcome.test == expected.outcome.test
+    np.testing.assert_array_equal(noise_on_test_rows(whole), noise_on_test_rows(expected))
+
+
+def test_without_keep_best_the_model_of_the_last_pass_remains(tmp_path):
+    federation = federation_of(tmp_path / "last", keep_best=False)
+    run = trained(federation)
+    assert run.outcome.best_epochs == []
+    assert len(differing(undisturbed()[1], federation.everything_saved())) > 1
+    assert not any(isinstance(message, BestPassState) for _, _, message in run.sent)
+
+
+def test_with_patience_passes_end_early(tmp_path):
+    federation = federation_of(tmp_path / "patience", patience=2)
+    run, (whole, weights) = trained(federation), undisturbed()
+    assert (passes_of(run.outcome), passes_of(whole.outcome)) == ([1, 2, 3, 4], [1, 2, 3, 4, 5])
+    assert run.outcome.steps == 4 * STEPS
+    assert not differing(weights, federation.everything_saved())
+
+
+def test_local_epochs_begin_with_the_best_pass(tmp_path):
+    """Whatever pass the passes end after: what is released after them, and all that follows, is the same."""
+    runs, saved = [], []
+    for patience in (2, 3):
+        federation = federation_of(tmp_path / str(patience), patience=patience, local_epochs=2)
+        runs.append(trained(federation).outcome)
+        saved.append(federation.everything_saved())
+    assert [passes_of(run) for run in runs] == [[1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 5, 6, 7]]
+    assert [run.history[-2:] for run in runs] == [runs[0].history[-2:]] * 2
+    assert not differing(*saved)
+    assert [len(run.best_epochs) for run in runs] == [2, 2]
+    assert runs[0].best_epochs[0] == BEST
+
+
+def test_the_best_pass_is_named_in_what_is_left_for_people(tmp_path):
+    federation = federation_of(tmp_path / "run")
+    outcome = trained(federation).outcome
+    scores = [record["validation_auc"] for record in outcome.history]
+    assert outcome.best_epochs == [BEST] == [scores.index(max(scores)) + 1]
+    (folder,) = federation.path(ACTIVE, "model").iterdir()
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["best_epoch"] == {"epoch": BEST, "metric": "auc", "value": max(scores)}
+    assert "kept the model of epoch 2" in (folder / "report.txt").read_text(encoding="utf-8")
+
+
+# --- noise ---
+
+
+def test_noise_on_test_rows_follows_the_pass_that_was_restored(tmp_path, monkeypatch):
+    """Z of the test rows depends on it: under equal noise, two runs would show an exact difference."""
+    again = trained(federation_of(tmp_path / "again"))
+    ends_after_three = trained(federation_of(tmp_path / "three", passes=3, keep_best=False))
+    consider = BestSoFar.consider
+    monkeypatch.setattr(
+        BestSoFar, "consider", lambda self, epoch, metrics: epoch < 3 and consider(self, epoch, {"auc": epoch})
+    )
+    other = trained(federation_of(tmp_path / "other"))
+    assert other.outcome.best_epochs == [3]
+    first, second = (noise_on_test_rows(run) for run in (undisturbed()[0], other))
+    np.testing.assert_array_equal(noise_on_test_rows(again), first)
+    np.testing.assert_array_equal(noise_on_test_rows(ends_after_three), second)
+    assert not (first == second).any()
+
+
+# --- interruptions ---
+
+
+class Stopping(Watcher):
+    """Stops the run at a point about the best pass."""
+
+    def __init__(self, point: str) -> None:
+        super().__init__()
+        self._point = point
+        self._going_back = False
+
+    def on_event(self, what, facts):
+        super().on_event(what, facts)
+        self._going_back |= what == "back to the best pass"
+        if self._going_back and self._point == "before":
+            raise RuntimeError("stopped before the parties go back")
+
+    def on_checkpoint(self, checkpoint):
+        if self._going_back and self._point == "after":
+            raise RuntimeError("stopped after the parties went back")
+
+
+@pytest.mark.parametrize(
+    ("point", "training_of"), [("passes", {}), ("before", {"patience": 2}), ("after", {"patience": 2})]
+)
+def test_after_an_interruption_the_same_pass_is_restored_bit_for_bit(tmp_path, point, training_of):
+    """All processes end after the best pass and before the end of the run; encrypted, so that shares are others."""
+    federation = federation_of(tmp_path / "run", encrypted=point == "passes", **training_of).write()
+    stop_at = BEST * STEPS + 2 * STEPS - 1 if point == "passes" else None
+    ended = virtual_time.run(run_here(federation, Stopping(point), stop_at=stop_at))
+    assert ended.errors[COORDINATOR].code == ("aborted" if point == "passes" else "callback")
+    watcher = Watcher()
+    ended = virtual_time.run(run_here(federation, watcher, resume=True))
+    assert set(ended.errors.values()) == {None}, ended.errors
+    expected, weights = undisturbed()
+    assert not differing(weights, federation.everything_saved())
+    assert ended.outcome.best_epochs == [BEST]
+    assert ended.outcome.test == expected.outcome.test
+    assert len(watcher.told("back to the best pass")) == (point != "after")
+
+
+# --- a dishonest coordinator ---
+
+
+def another_pass(call, name):
+    """All are asked to go back to a pass that was not the best."""
+    return BEST
+
+
+def another_pass_at_the_passive_party(call, name):
+    """Weights of which one share is of another pass."""
+    return BEST if name == CLINIC else BEST - 1
+
+
+def the_last_pass_that_was_marked_there(call, name):
+    """The passive party was not told of the best pass, and keeps an earlier one."""
+    return BEST - 2 if name == CLINIC else BEST - 1
+
+
+@pytest.mark.parametrize(
+    "asked", [another_pass, another_pass_at_the_passive_party, the_last_pass_that_was_marked_there]
+)
+def test_a_coordinator_that_has_parties_go_back_to_another_pass_is_refused(tmp_path, monkeypatch, asked):
+    run_phase, untold = training._run_phase, asked is the_last_pass_that_was_marked_there
+
+    async def dishonest(call, client):
+        name = client._party
+        if call.phase is Phase.MARK_BEST and untold and name == CLINIC and call.batch.epoch == BEST - 1:
+            return training.m.PhaseReport(0.0, 0, 0)
+        if call.phase is Phase.RESTORE_BEST:
+            batch = training.replace(call.batch, epoch=asked(call, name))
+            call = training.replace(call, batch=batch)
+        return await run_phase(call, client)
+
+    monkeypatch.setattr(training, "_run_phase", dishonest)
+    federation = federation_of(tmp_path / "run")
+    with captured_logs():
+        run = virtual_time.run(run_federation(federation.write()))
+    assert run.outcome is None
+    summary = run.errors[COORDINATOR].summary
+    if untold:
+        assert "bank would go back to another pass than clinic" in summary
+    else:
+        assert "which is not what the job's schedule has next" in summary
+    *_, last = (address.key.step for address, _, message in run.sent if isinstance(message, ClearActivations))
+    assert last <= PASSES * (STEPS + 1), "no test row was released"
