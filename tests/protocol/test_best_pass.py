@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,11 +52,18 @@ def trained(federation: Federation) -> Run:
     return run
 
 
+def reported(federation: Federation) -> dict[str, Any]:
+    """What the active party has left for people."""
+    (folder,) = federation.path(ACTIVE, "model").iterdir()
+    assert (folder / "curves.png").exists()
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
 @functools.cache
-def undisturbed() -> tuple[Run, Mapping[str, np.ndarray]]:
+def undisturbed() -> tuple[Run, Mapping[str, np.ndarray], dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         federation = federation_of(Path(folder) / "undisturbed")
-        return trained(federation), federation.everything_saved()
+        return trained(federation), federation.everything_saved(), reported(federation)
 
 
 def noise_on_test_rows(run: Run) -> np.ndarray:
@@ -69,29 +77,41 @@ def passes_of(outcome: RunResult) -> list[float]:
 
 
 def test_all_parties_end_with_the_model_of_a_run_of_exactly_so_many_passes(tmp_path):
-    whole, weights = undisturbed()
+    whole, weights, report = undisturbed()
     short = federation_of(tmp_path / "short", passes=BEST, keep_best=False)
     expected = trained(short)
     assert (whole.outcome.steps, expected.outcome.steps) == (PASSES * STEPS, BEST * STEPS)
     assert not differing(weights, short.everything_saved())
     assert whole.outcome.test == expected.outcome.test
     np.testing.assert_array_equal(noise_on_test_rows(whole), noise_on_test_rows(expected))
-
-
-def test_without_keep_best_the_model_of_the_last_pass_remains(tmp_path):
-    federation = federation_of(tmp_path / "last", keep_best=False)
-    run = trained(federation)
-    assert run.outcome.best_epochs == []
-    assert len(differing(undisturbed()[1], federation.everything_saved())) > 1
-    assert not any(isinstance(message, BestPassState) for _, _, message in run.sent)
+    assert not any(isinstance(message, BestPassState) for _, _, message in expected.sent)
+    scores = [record["validation_auc"] for record in whole.outcome.history]
+    assert (whole.outcome.best_epochs, expected.outcome.best_epochs) == ([scores.index(max(scores)) + 1], [])
+    assert report["best_pass"] == report["best_epoch"] == {"epoch": BEST, "metric": "auc", "value": max(scores)}
+    assert report["history"] == whole.outcome.history
 
 
 def test_with_patience_passes_end_early(tmp_path):
     federation = federation_of(tmp_path / "patience", patience=2)
-    run, (whole, weights) = trained(federation), undisturbed()
+    run, (whole, weights, _) = trained(federation), undisturbed()
     assert (passes_of(run.outcome), passes_of(whole.outcome)) == ([1, 2, 3, 4], [1, 2, 3, 4, 5])
     assert run.outcome.steps == 4 * STEPS
     assert not differing(weights, federation.everything_saved())
+    np.testing.assert_array_equal(noise_on_test_rows(run), noise_on_test_rows(whole))
+
+
+def test_noise_on_test_rows_follows_the_pass_that_was_restored(tmp_path, monkeypatch):
+    """Z of the test rows depends on it: under equal noise, two runs would show an exact difference."""
+    whole, weights, _ = undisturbed()
+    consider = BestSoFar.consider
+    monkeypatch.setattr(
+        BestSoFar, "consider", lambda best, epoch, _: consider(best, epoch, {"auc": 2 - abs(epoch - 2)})
+    )
+    other = federation_of(tmp_path / "other")
+    run = trained(other)
+    assert (run.outcome.best_epochs, whole.outcome.best_epochs) == ([3], [BEST])
+    assert not (noise_on_test_rows(run) == noise_on_test_rows(whole)).any()
+    assert len(differing(weights, other.everything_saved())) > 1
 
 
 def test_local_epochs_begin_with_the_best_pass(tmp_path):
@@ -106,36 +126,6 @@ def test_local_epochs_begin_with_the_best_pass(tmp_path):
     assert not differing(*saved)
     assert [len(run.best_epochs) for run in runs] == [2, 2]
     assert runs[0].best_epochs[0] == BEST
-
-
-def test_the_best_pass_is_named_in_what_is_left_for_people(tmp_path):
-    federation = federation_of(tmp_path / "run")
-    outcome = trained(federation).outcome
-    scores = [record["validation_auc"] for record in outcome.history]
-    assert outcome.best_epochs == [BEST] == [scores.index(max(scores)) + 1]
-    (folder,) = federation.path(ACTIVE, "model").iterdir()
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert report["best_epoch"] == {"epoch": BEST, "metric": "auc", "value": max(scores)}
-    assert "kept the model of epoch 2" in (folder / "report.txt").read_text(encoding="utf-8")
-
-
-# --- noise ---
-
-
-def test_noise_on_test_rows_follows_the_pass_that_was_restored(tmp_path, monkeypatch):
-    """Z of the test rows depends on it: under equal noise, two runs would show an exact difference."""
-    again = trained(federation_of(tmp_path / "again"))
-    ends_after_three = trained(federation_of(tmp_path / "three", passes=3, keep_best=False))
-    consider = BestSoFar.consider
-    monkeypatch.setattr(
-        BestSoFar, "consider", lambda self, epoch, metrics: epoch < 3 and consider(self, epoch, {"auc": epoch})
-    )
-    other = trained(federation_of(tmp_path / "other"))
-    assert other.outcome.best_epochs == [3]
-    first, second = (noise_on_test_rows(run) for run in (undisturbed()[0], other))
-    np.testing.assert_array_equal(noise_on_test_rows(again), first)
-    np.testing.assert_array_equal(noise_on_test_rows(ends_after_three), second)
-    assert not (first == second).any()
 
 
 # --- interruptions ---
@@ -172,10 +162,11 @@ def test_after_an_interruption_the_same_pass_is_restored_bit_for_bit(tmp_path, p
     watcher = Watcher()
     ended = virtual_time.run(run_here(federation, watcher, resume=True))
     assert set(ended.errors.values()) == {None}, ended.errors
-    expected, weights = undisturbed()
+    expected, weights, report = undisturbed()
     assert not differing(weights, federation.everything_saved())
     assert ended.outcome.best_epochs == [BEST]
     assert ended.outcome.test == expected.outcome.test
+    assert reported(federation)["history"] == ended.outcome.history == report["history"][: len(ended.outcome.history)]
     assert len(watcher.told("back to the best pass")) == (point != "after")
 
 

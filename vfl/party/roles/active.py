@@ -103,6 +103,7 @@ class ActiveParty:
             load(upper, under(UPPER, state.restored.tensors))
             kept.load_state(under(_KEPT, state.restored.tensors))
             self._local.load_state(under(_LOCAL, state.restored.tensors))
+            self._local.load_facts(state.restored.facts)
         return aligned
 
     @property
@@ -132,7 +133,7 @@ class ActiveParty:
         common = self._state.snapshot(step, self._interaction.state())
         own = {**prefixed(UPPER, self._upper.state()), **prefixed(_KEPT, self._own.kept.state())}
         own |= prefixed(_LOCAL, self._local.state()) | self._best.state()
-        return Snapshot(step, {**common.tensors, **own}, common.facts)
+        return Snapshot(step, {**common.tensors, **own}, {**common.facts, **self._local.facts()})
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
@@ -147,7 +148,10 @@ class ActiveParty:
         metrics = await self._phases[phase](key, batch) or {}
         if not all(math.isfinite(value) for value in metrics.values()):
             raise ModelError("the loss is not a finite number: training diverged", remedy="lower the learning rates")
-        return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
+        published = {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
+        if "loss" in published:
+            self._local.trained(batch, published["loss"])
+        return published
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
         self._alpha = await asyncio.to_thread(self._state.alpha, key, batch)

@@ -54,7 +54,13 @@ class PartyContext:
     Args:
         pools: random material generated in advance.
         credentials: the party's credentials; None only with ``insecure-loopback``.
+
+    Attributes:
+        attempts: at the run so far; ``interruptions`` are what ended those that this process took part in.
     """
+
+    attempts = 1
+    interruptions: tuple[str, ...] = ()
 
     def __init__(self, setup: PartySetup, mail: ExchangeDriver, pools: Pools, credentials: Credentials | None) -> None:
         self.setup = setup
