@@ -4,6 +4,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from support import virtual_time
 from support.faults.recovering import Watcher, run_here, small_federation
 from support.federations.federation import ACTIVE, COORDINATOR, Federation, differing
 from support.federations.in_process import Run, run_federation
-from support.logs import captured_logs
 
+from vfl import messages as m
 from vfl.coordinator import training
-from vfl.ids import Phase
+from vfl.ids import Batch, Phase, Split
 from vfl.job.best_epoch import BestSoFar
 from vfl.messages import BestPassState, ClearActivations
 from vfl.party.roles import common
@@ -68,7 +69,7 @@ def undisturbed() -> tuple[Run, Mapping[str, np.ndarray], dict[str, Any]]:
 
 def noise_on_test_rows(run: Run) -> np.ndarray:
     """What the passive party has added to Z of the test rows, which come last."""
-    *_, last = (m for a, _, m in run.sent if isinstance(m, ClearActivations) and a.part == 0)
+    *_, last = (message for at, _, message in run.sent if isinstance(message, ClearActivations) and at.part == 0)
     return last.noise_z_BK
 
 
@@ -175,43 +176,56 @@ def test_after_an_interruption_the_same_pass_is_restored_bit_for_bit(tmp_path, p
 
 def another_pass(call, name):
     """All are asked to go back to a pass that was not the best."""
-    return BEST
+    return going_back_to(BEST, call)
 
 
 def another_pass_at_the_passive_party(call, name):
     """Weights of which one share is of another pass."""
-    return BEST if name == CLINIC else BEST - 1
+    return going_back_to(BEST if name == CLINIC else BEST - 1, call)
 
 
-def the_last_pass_that_was_marked_there(call, name):
-    """The passive party was not told of the best pass, and keeps an earlier one."""
-    return BEST - 2 if name == CLINIC else BEST - 1
+def more_steps_afterward(call, name):
+    """A further pass over the training rows from the weights of the best one, in place of the test rows."""
+    return replace(call, batch=Batch(Split.TRAIN, PASSES, 0)) if call.batch.split is Split.TEST else call
 
 
-@pytest.mark.parametrize(
-    "asked", [another_pass, another_pass_at_the_passive_party, the_last_pass_that_was_marked_there]
-)
-def test_a_coordinator_that_has_parties_go_back_to_another_pass_is_refused(tmp_path, monkeypatch, asked):
-    run_phase, untold = training._run_phase, asked is the_last_pass_that_was_marked_there
+def a_pass_left_out_at_the_passive_party(call, name):
+    """It was not told of the best pass, and is asked to go back to an earlier one, which it has marked."""
+    if call.phase is Phase.MARK_BEST and name == CLINIC and call.batch.epoch == BEST - 1:
+        return None
+    return going_back_to(BEST - 2 if name == CLINIC else BEST - 1, call)
+
+
+def going_back_in_another_job(call, name):
+    """The job does not set keep_best; asked in place of the test rows."""
+    batch = Batch(Split.VALIDATION, 0, 0)
+    return replace(call, phase=Phase.RESTORE_BEST, batch=batch) if call.batch.split is Split.TEST else call
+
+
+def going_back_to(epoch, call):
+    return replace(call, batch=replace(call.batch, epoch=epoch)) if call.phase is Phase.RESTORE_BEST else call
+
+
+DISHONEST = [
+    another_pass, another_pass_at_the_passive_party, more_steps_afterward, a_pass_left_out_at_the_passive_party,
+    going_back_in_another_job,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("deviate", DISHONEST)
+def test_a_coordinator_that_has_other_passes_marked_or_restored_is_refused(tmp_path, monkeypatch, deviate):
+    run_phase = training._run_phase
 
     async def dishonest(call, client):
-        name = client._party
-        if call.phase is Phase.MARK_BEST and untold and name == CLINIC and call.batch.epoch == BEST - 1:
-            return training.m.PhaseReport(0.0, 0, 0)
-        if call.phase is Phase.RESTORE_BEST:
-            batch = training.replace(call.batch, epoch=asked(call, name))
-            call = training.replace(call, batch=batch)
-        return await run_phase(call, client)
+        asked = deviate(call, client._party)
+        return m.PhaseReport(0.0, 0, 0) if asked is None else await run_phase(asked, client)
 
     monkeypatch.setattr(training, "_run_phase", dishonest)
-    federation = federation_of(tmp_path / "run")
-    with captured_logs():
-        run = virtual_time.run(run_federation(federation.write()))
+    federation = federation_of(tmp_path / "run", keep_best=deviate is not going_back_in_another_job)
+    run = virtual_time.run(run_federation(federation.write()))
     assert run.outcome is None
-    summary = run.errors[COORDINATOR].summary
-    if untold:
-        assert "bank would go back to another pass than clinic" in summary
-    else:
-        assert "which is not what the job's schedule has next" in summary
+    mixed = deviate is a_pass_left_out_at_the_passive_party
+    why = "bank would go back to another pass than clinic" if mixed else "which is not what the job's schedule has next"
+    assert why in run.errors[COORDINATOR].summary
     *_, last = (address.key.step for address, _, message in run.sent if isinstance(message, ClearActivations))
     assert last <= PASSES * (STEPS + 1), "no test row was released"

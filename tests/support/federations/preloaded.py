@@ -32,8 +32,6 @@ LIBRARIES = (
     "torchmetrics",
     "deel.torchlip",
     "safetensors.torch",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
     "pydantic",
     "cryptography.x509",
     "typer",
