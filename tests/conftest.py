@@ -13,6 +13,7 @@ import structlog
 import torch
 from hypothesis import settings
 
+from vfl.run_records import curves
 from vfl.transport.tls.version import require_tls_1_3
 
 require_tls_1_3()  # as the processes of the command line do
@@ -54,6 +55,13 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays; looking through all of it for garbage takes most of a second every time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def pictures_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a sixth of a second, in hundreds of runs. Tests of pictures have a fixture of this name that draws."""
+    monkeypatch.setattr(curves, "draw_curves", lambda history, title: None)
+    monkeypatch.setattr(curves, "_png", lambda figure: b"no picture")
 
 
 @pytest.fixture(autouse=True)

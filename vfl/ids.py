@@ -40,6 +40,8 @@ class Phase(StrEnum):
     WEIGHT_STEP = "weight_step"
     KEEP = "keep"
     LOCAL_EPOCH = "local_epoch"
+    MARK_BEST = "mark_best"
+    RESTORE_BEST = "restore_best"
 
 
 @dataclass(frozen=True, slots=True)

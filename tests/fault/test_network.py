@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 
@@ -124,6 +125,10 @@ def test_a_connection_that_breaks_is_made_again(tmp_path, ways, disturb):
     assert run.noticed is not None
     assert run.noticed < BUSY_SECONDS
     assert run.ended.outcome.recoveries
+    (report,) = run.federation.path(ACTIVE, "model").glob("*/report.json")
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert 1 <= len(told["interruptions"]) <= told["attempts"] - 1
+    assert all(": " in reason for reason in told["interruptions"])
 
 
 def test_a_spoilt_connection_to_a_party_does_not_change_the_weights(tmp_path):

@@ -64,7 +64,7 @@ async def test_an_encrypted_job_sends_the_messages_of_the_encrypted_protocol_onl
         "encrypted_gradient_rows",
         "masked_activation_gradient",
     }  # so small a batch shares one packing
-    to_clinic = gradients | {"masked_activation_product", "common_id_count"}
+    to_clinic = gradients | {"masked_activation_product", "common_id_count", "best_pass_state"}
     assert run.kinds(ACTIVE, CLINIC) == before_training | to_clinic
     products = {"masked_gradient_product", "masked_weight_gradient"}
     to_bank = {"weight_share_offer", "fully_blinded_id_list", "encrypted_activations", "forward_share"} | products

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfl.errors import ConfigError
+from vfl.run_records.curves import draw_curves
 from vfl.run_records.result import Recovery, RunResult
 from vfl.run_records.store import RunStore
 from vfl.run_records.summary import summary_of
@@ -53,7 +53,10 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """Of every epoch: its number from 1, its mean loss, and the validation metrics that were computed after it."""
+        """Of every epoch: its number from 1, its mean loss, and the validation metrics that were computed after it.
+
+        An epoch whose model was kept as the best one also has ``best``, which is 1.
+        """
         return self.result.history
 
     @property
@@ -72,7 +75,7 @@ class Run:
         return self.result.recoveries
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Loss and validation metrics by epoch.
+        """Loss and validation metrics by epoch, with the epochs whose models were kept.
 
         Args:
             path: where to save the picture, if anywhere.
@@ -83,31 +86,7 @@ class Run:
         Raises:
             ConfigError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ConfigError("a plot needs matplotlib", remedy="pip install 'vfl[demo]'") from error
-        scores = sorted({name for record in self.history for name in record} - {"epoch", "loss"})
-
-        class Shown(Figure):
-            """Shows itself in a notebook, without pyplot and its process-wide state."""
-
-            def _repr_png_(self) -> bytes:
-                picture = io.BytesIO()
-                self.savefig(picture, format="png", dpi=120)
-                return picture.getvalue()
-
-        figure = Shown(figsize=(10 if scores else 5, 4), layout="constrained")
-        axes = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
-        epochs = [record["epoch"] for record in self.history]
-        axes[0].plot(epochs, [record["loss"] for record in self.history], marker="." if len(epochs) < 2 else "")
-        axes[0].set(xlabel="epoch", ylabel="mean training loss", title=self.name)
-        for name in scores:
-            scored = [(record["epoch"], record[name]) for record in self.history if name in record]
-            axes[1].plot(*zip(*scored, strict=True), label=name.removeprefix("validation_").replace("_", " "))
-        if scores:
-            axes[1].set(xlabel="epoch", title="validation")
-            axes[1].legend()
+        figure = draw_curves(self.history, self.name)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure

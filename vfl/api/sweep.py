@@ -31,10 +31,12 @@ class Trial:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Of the last epoch's validation rows if the job has any, else of the test rows."""
+        """Of the validation rows after the epoch whose model was kept if the job has any, else of the test rows."""
         if self.run is None:
             return {}
-        scored = {name: value for record in self.run.history for name, value in record.items()}
+        best = self.run.result.best_epochs
+        kept = [record for record in self.run.history if not best or record["epoch"] <= best[-1]]
+        scored = {name: value for record in kept for name, value in record.items()}
         validation = {name: value for name, value in scored.items() if name.startswith("validation_")}
         return validation or self.run.test
 

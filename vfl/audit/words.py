@@ -22,6 +22,7 @@ MEANINGS = {
     ),
     "weight_share_offer": "a uniform random matrix, {receiver}'s share of {sender}'s initial weights: no information",
     "gradient_commitment": "a salted digest of the loss gradients in each batch: no information to {receiver}",
+    "best_pass_state": "a digest of the state as of the best pass, to which all parties go back",
     "encrypted_activations": (
         "activations of the rows in each batch, under {sender}'s own key: unreadable to {receiver}"
     ),

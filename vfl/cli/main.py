@@ -19,6 +19,7 @@ from vfl.cli.failures import errors_console, reported, show_error
 from vfl.cli.logs import LogFormat, LogOption, VerboseOption, configure_logs
 from vfl.cli.progress import ProgressBar
 from vfl.errors import ConfigError, VflError
+from vfl.run_records.curves import CURVES_FILE, curves_png
 from vfl.run_records.strict_json import strict_json
 from vfl.runtime.foreign_text import printable_lines
 from vfl.runtime.private.files import write_report
@@ -80,7 +81,9 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="coordinator.toml; by default the one in the job file's folder, if any.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the measured results to this JSON file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the results to this JSON file, and curves.png beside it.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option(help="Resume the latest unfinished run of this job; if there is none, start a new run.")
     ] = False,
@@ -118,6 +121,9 @@ def _check_writable(report: Path) -> None:
 def _write_report(outcome: RunResult, file: Path) -> None:
     try:
         write_report(file, strict_json(outcome.report()) + "\n")
+        # Beside a device there is no place for a picture.
+        if file.is_file() and not file.is_symlink() and (picture := curves_png(outcome.history, outcome.run)):
+            write_report(file.with_name(CURVES_FILE), picture)
     except OSError as error:
         raise ConfigError(
             "the run is finished, and its report cannot be written",

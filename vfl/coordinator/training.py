@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from vfl import messages as m
 from vfl.coordinator.parties import PartyClients
 from vfl.errors import ProtocolError, RemoteError
 from vfl.ids import AttemptId, Batch, Phase, Split, StepKey
+from vfl.job.best_epoch import BestSoFar
 from vfl.job.callbacks import Callbacks, CheckpointDone, Epoch, EvaluationDone, Step
 from vfl.job.config import JobConfig
-from vfl.job.schedule import EVALUATION_PHASES, EpochEnd, Evaluation, Schedule
+from vfl.job.plan import Plan
+from vfl.job.schedule import EVALUATION_PHASES, BestPassCall, EpochEnd, Evaluation, Schedule
 from vfl.job.schedule import Step as PlannedStep
 from vfl.models.config import without_alone
 from vfl.run_records.journal import RunJournal, failed_at_checkpoint
@@ -50,6 +53,8 @@ class Training:
         self._callbacks = callbacks
         self._step_done = step_done
         self._scored: dict[str, float] = {}
+        self._best = BestSoFar(job.task.primary_metric, job.training.patience)
+        self._ends = self._ended = False
         self._steps_kept = self._outcome.steps
         self.where = "the first checkpoint"
 
@@ -65,14 +70,20 @@ class Training:
         """
         if not done:
             await self._keep(0, durable=True)
+        if self._job.keeps_best_pass:
+            self._best = self._best_in(0, self._job.passes)
         for work in schedule:
             match work:
+                case BestPassCall():
+                    await self._choose(work, done)
+                case _ if self._ended:
+                    continue
                 case PlannedStep() if work.step > done:
                     await self._do(work)
                 case Evaluation() if work.last_step > done:
                     await self._evaluate(work)
-                case EpochEnd() if work.epoch >= len(self._outcome.history):
-                    await self._end_epoch(work, schedule.plan.counted_epochs)
+                case EpochEnd():
+                    await self._end_epoch(work, done, schedule.plan)
 
     async def _do(self, work: PlannedStep) -> None:
         started = time.perf_counter()
@@ -139,15 +150,57 @@ class Training:
             self._outcome.test, self._outcome.alone = metrics, alone
         self._callbacks.on_evaluation(EvaluationDone(work.split, work.epoch, metrics))
         self._scored = {f"{work.split}_{name}": value for name, value in metrics.items()}
+        if self._job.keeps_best_pass and work.split is Split.VALIDATION and work.batches:
+            self._best.consider(work.epoch, metrics)
 
-    async def _end_epoch(self, work: EpochEnd, epochs: int) -> None:
-        outcome = self._outcome
+    async def _end_epoch(self, work: EpochEnd, done: int, plan: Plan) -> None:
+        outcome, epochs, self._ended = self._outcome, plan.counted_epochs, self._ends
+        if work.last_step < done or work.epoch < outcome.last_epoch:
+            return
         record = {"epoch": float(work.epoch + 1), "loss": outcome.epoch_loss / outcome.epoch_steps} | self._scored
         outcome.epoch_steps, outcome.epoch_loss, self._scored = 0, 0.0, {}
         outcome.history.append(record)
         self._callbacks.on_epoch(Epoch(work.epoch, epochs, record))
         if work.epoch + 1 == epochs:
+            self._note_best_local_epoch(plan)
             await self._keep(work.last_step, durable=True)
+
+    # --- the best epochs ---
+
+    async def _choose(self, work: BestPassCall, done: int) -> None:
+        """Have all parties mark a pass that is the best so far, or go back to the one that was."""
+        epoch = self._best.epoch
+        if work.phase is Phase.MARK_BEST:
+            if work.step > done and self._best.unmarked:
+                await self._step_through((work.phase,), work.step, work.batch)
+                self._best.mark(work.batch.epoch)
+            self._ends = self._best.ends_after(work.batch.epoch)
+            return
+        self._ends = self._ended = False
+        if work.step > done and epoch is not None:
+            self._callbacks.event("back to the best pass", epoch=epoch + 1, of=self._outcome.last_epoch)
+            await self._step_through((work.phase,), work.step, replace(work.batch, epoch=epoch))
+            self._outcome.note_best(epoch + 1)
+            await self._keep(work.step, durable=True)
+
+    def _best_in(self, first: int, last: int) -> BestSoFar:
+        """The best of some epochs, by what is recorded of those that are over."""
+        metric = self._job.task.primary_metric
+        best = BestSoFar(metric, self._job.training.patience)
+        for record in self._outcome.history:
+            epoch, name = int(record["epoch"]) - 1, f"{Split.VALIDATION}_{metric}"
+            if first <= epoch < last and name in record:
+                best.consider(epoch, {metric: record[name]})
+        best.unmarked = False
+        return best
+
+    def _note_best_local_epoch(self, plan: Plan) -> None:
+        """The active party has gone back to it by itself."""
+        first = plan.first_local_of_last_run
+        if self._job.keeps_best and first is not None:
+            best = self._best_in(plan.counted(first), plan.counted_epochs)
+            if best.epoch is not None:
+                self._outcome.note_best(best.epoch + 1)
 
     # --- checkpoints ---
 

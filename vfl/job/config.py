@@ -69,10 +69,10 @@ class JobConfig(Configuration):
     @model_validator(mode="after")
     def _has_what_the_best_epoch_is_chosen_by(self) -> JobConfig:
         stated = [key for key in ("keep_best", "patience") if getattr(self.training, key)]
-        if stated and not (self.split.validation and self.local_epochs):
+        if stated and not (self.split.validation and self._has_epochs_to_choose_from):
             raise ValueError(
-                f"training.{stated[0]} chooses among local epochs by the validation rows: set split.validation, and "
-                "training.local_epochs above 0"
+                f"training.{stated[0]} chooses among epochs by the validation rows: set split.validation and, in "
+                "stagewise training, training.local_epochs above 0"
             )
         if self.training.patience and self.training.keep_best is False:
             raise ValueError("training.patience needs keep_best: leave keep_best out")
@@ -184,10 +184,20 @@ class JobConfig(Configuration):
 
     @property
     def keeps_best(self) -> bool:
-        """Whether the best of the last local epochs is kept."""
+        """Whether the best pass of joint training and the best of the last local epochs are kept."""
         if self.training.keep_best is not None:
             return self.training.keep_best
-        return bool(self.split.validation and self.local_epochs)
+        return bool(self.split.validation and self._has_epochs_to_choose_from)
+
+    @property
+    def keeps_best_pass(self) -> bool:
+        """Whether all parties go back to the best pass of joint training."""
+        return self.keeps_best and not self.stagewise
+
+    @property
+    def _has_epochs_to_choose_from(self) -> bool:
+        """The passes of stagewise training are no alternatives to each other: each adds columns of Z."""
+        return bool(self.local_epochs) or not self.stagewise
 
     @property
     def stage_epochs(self) -> int:

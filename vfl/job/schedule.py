@@ -64,6 +64,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class BestPassCall:
+    """A call about the best pass of joint training, which is made or left out by the metrics of the validation rows.
+
+    Attributes:
+        phase: ``MARK_BEST`` if the evaluated pass is the best so far; ``RESTORE_BEST`` after the last pass, if one was
+            marked. The passes that are left are skipped with ``training.patience``.
+        batch: names the pass; where one is to be restored, the last one of the plan in its place.
+    """
+
+    step: int
+    phase: Phase
+    batch: Batch
+
+    @property
+    def last_step(self) -> int:
+        """Its step."""
+        return self.step
+
+
+@dataclass(frozen=True, slots=True)
 class EpochEnd:
     """An epoch is over, and its evaluation, if any, is done. ``epoch`` counts those that train something."""
 
@@ -80,6 +100,8 @@ class Due:
     batch: Batch
 
     def __str__(self) -> str:
+        if self.phase is Phase.RESTORE_BEST:
+            return f"to go back to epoch {self.batch.epoch + 1}"
         if self.phase is None:
             return f"the score of the {self.batch.split} rows, epoch {self.batch.epoch + 1}"
         return f"{self.phase} of batch {self.batch.index + 1}, epoch {self.batch.epoch + 1} ({self.batch.split})"
@@ -102,7 +124,7 @@ class Schedule:
         """Batches of the longest epoch that exchanges messages."""
         return max(len(self._batches(Split.TRAIN, at)) for at in range(len(self.plan.epochs)))
 
-    def __iter__(self) -> Iterator[Step | EpochEnd | Evaluation]:
+    def __iter__(self) -> Iterator[Step | EpochEnd | Evaluation | BestPassCall]:
         step, counted = 0, 0
         for number, epoch in enumerate(self.plan.epochs):
             for work in self._epoch(number, epoch.kind, step):
@@ -114,8 +136,13 @@ class Schedule:
                 evaluation = self._evaluation(Split.VALIDATION, number, step + 1, kept=epoch.kind is EpochKind.LOCAL)
                 step = evaluation.last_step
                 yield evaluation
+                if epoch.kind is EpochKind.JOINT and self._job.keeps_best_pass:
+                    yield BestPassCall(step, Phase.MARK_BEST, Batch(Split.VALIDATION, number, 0))
             yield EpochEnd(step, counted)
             counted += 1
+            if self._restores_after(number):
+                step += 1
+                yield BestPassCall(step, Phase.RESTORE_BEST, Batch(Split.VALIDATION, number, 0))
         yield self._evaluation(Split.TEST, len(self.plan.epochs), step + 1, kept=False)
 
     def calls(self, done: int) -> Iterator[Due]:
@@ -128,6 +155,11 @@ class Schedule:
                     for step, batch in enumerate(work.batches, work.first_step):
                         yield from (Due(step, phase, batch) for phase in EVALUATION_PHASES)
                     yield Due(work.last_step, None, Batch(work.split, work.epoch, 0))
+                case BestPassCall() if work.step > done:
+                    yield Due(work.step, work.phase, work.batch)
+
+    def _restores_after(self, number: int) -> bool:
+        return self._job.keeps_best_pass and bool(self._rows[Split.VALIDATION]) and number + 1 == self._job.passes
 
     def _epoch(self, number: int, kind: EpochKind, done: int) -> Iterator[Step]:
         splits = (Split.TRAIN, Split.VALIDATION) if kind is EpochKind.RELEASE else (Split.TRAIN,)

@@ -76,9 +76,9 @@ class TrainingConfig(Configuration):
         local_epochs: of the active party alone, on the noisy outputs that it keeps, after the last pass.
         batch_size: of joint passes and local epochs.
         evaluation_batch_size: of everything that is computed without changing a weight for each batch.
-        keep_best: of the local epochs after the last pass, keep the one with the best validation metric; by default
-            where there are validation rows. Others than the active party notice nothing.
-        patience: stop these local epochs after so many without a better one.
+        keep_best: of the passes of joint training, keep the model of the one with the best validation metric, and the
+            same of the local epochs after the last pass; by default where there are validation rows.
+        patience: end these passes, and these local epochs, after so many without a better one.
     """
 
     method: Literal["stagewise", "joint"] | None = None

@@ -34,6 +34,7 @@ from vfl.messages.control import (
 )
 from vfl.messages.data import (
     MESSAGE_TYPES,
+    BestPassState,
     BlindedIdList,
     ClearActivationGradient,
     ClearActivations,
@@ -75,6 +76,7 @@ __all__ = [
     "Array",
     "Begin",
     "Begun",
+    "BestPassState",
     "BlindedIdList",
     "Check",
     "Checkpoint",

@@ -133,6 +133,16 @@ class GradientCommitment(Message):
     digest: Array = tensor("uint8", 1)
 
 
+@dataclass(frozen=True, slots=True)
+class BestPassState(Message):
+    """Active to all passive parties, before they go back to the best pass: a digest of which state that is."""
+
+    kind = "best_pass_state"
+    protection = Protection.PUBLIC
+    routes = _TO_PASSIVE
+    digest: Array = tensor("uint8", 1)
+
+
 # --- one batch, encrypted ---
 
 

@@ -200,6 +200,11 @@ class TaskConfig(_Config):
         return self.loss in ("mse", "poisson")
 
     @property
+    def primary_metric(self) -> str:
+        """Name of the metric that reports put first, and that epochs are compared by; higher is better."""
+        return {"binary": "auc", "multiclass": "accuracy", "regression": "r2"}[self.kind]
+
+    @property
     def gradient_bound(self) -> float:
         """Largest L2 norm of dL/dlogits of one sample, as it is used for interaction weights: see ``tasks``.
 

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+BEST = "best"
+"""In the record of an epoch whose model was kept."""
+
 
 @dataclass
 class Recovery:
@@ -26,7 +29,8 @@ class RunResult:
         steps_kept_durably: training steps up to the last durable checkpoint, even if it could not be written.
         epoch_steps: training steps so far in the current epoch.
         epoch_loss: sum of their losses.
-        history: mean loss of each epoch and the metrics computed after it.
+        history: mean loss of each epoch and the metrics computed after it; one whose model was kept as the best has
+            ``best``, which is 1. Passes that ``training.patience`` left out have no record.
         test: metrics of the joint model on the test rows.
         alone: the same of a model that the active party trained on its own columns, with the same rows and split.
     """
@@ -52,6 +56,22 @@ class RunResult:
     certified_lipschitz: float = 0.0
     peak_memory: dict[str, int] = field(default_factory=dict)
     recoveries: list[Recovery] = field(default_factory=list)
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of the last epoch that is over, from 1; 0 before."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
+    @property
+    def best_epochs(self) -> list[int]:
+        """Numbers, from 1, of the epochs whose models were kept as the best; the last of them is that of the result."""
+        return [int(record["epoch"]) for record in self.history if BEST in record]
+
+    def note_best(self, epoch: int) -> None:
+        """Note that the model of this epoch, from 1, was kept as the best."""
+        for record in self.history:
+            if record["epoch"] == epoch:
+                record[BEST] = 1.0
 
     def report(self) -> dict[str, Any]:
         """The results by name, without what only a run in progress needs: it would be 0 in every report."""

@@ -94,8 +94,7 @@ class EpochRecord:
     """Totals of the training steps of one epoch.
 
     Attributes:
-        epoch: counted as in the outcome's history, from 1: epochs that only release outputs train nothing and have no
-            number.
+        epoch: place in the outcome's history, from 1: epochs that only release outputs train nothing and have none.
         loss: mean of the steps' losses.
     """
 

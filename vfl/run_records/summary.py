@@ -37,6 +37,8 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield _line("training steps", f"{result.steps:,}") + f" in {result.seconds_training:.1f} s"
     for party, sent in result.training_bytes_sent.items():
         yield _line(f"sent by {party}", f"{sent / 1e6:,.1f}") + " MB in training"
+    for epoch in result.best_epochs:
+        yield _line("kept the model of epoch", str(epoch)) + f" of {result.last_epoch}"
     if result.recoveries:
         lost = sum(recovery.steps_lost for recovery in result.recoveries)
         yield _line("interruptions", str(len(result.recoveries))) + f", {lost} steps repeated"

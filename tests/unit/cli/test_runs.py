@@ -139,6 +139,18 @@ def test_metrics_history_and_interruptions_are_shown(path, runs, ended):
     assert [epoch["epoch"] for epoch in data["epochs"]] == [1, 2]
 
 
+def test_the_epoch_whose_model_was_kept_is_shown(path, runs):
+    result = RunResult(RUN, history=[{"epoch": 1.0, "loss": 0.7, "best": 1.0}, {"epoch": 5.0, "loss": 0.3}])
+    with RunStore(path) as store:
+        store.end(RUN, RunState.FINISHED, outcome=result.to_json())
+    rows = [" ".join(line.split()) for line in runs("show", RUN)[1].splitlines()]
+    assert "epoch steps mean loss seconds MB sent model" in rows
+    assert "1 2 0.7500 1.0 3.0 kept" in rows
+    assert any(row.startswith("5 ") for row in rows), "passes between them were left out"
+    assert "kept the model of epoch                1 of 5" in summary_of(result)
+    assert (result.best_epochs, result.last_epoch) == ([1], 5)
+
+
 def test_the_command_that_resumes_names_the_coordinators_file(path, runs):
     own = path.with_name("coordinator.toml")
     own.touch()

@@ -246,3 +246,34 @@ def test_a_linear_model_has_defaults_of_its_own_and_leaves_what_is_stated():
 def test_what_makes_a_linear_model_another_is_refused(more, key):
     with pytest.raises(ValidationError, match=key):
         _job({"model": {"kind": "linear", **more}})
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "epochs", "a_pass"),
+    [
+        ({"method": "joint"}, 0.1, True, True),
+        ({"method": "joint"}, 0.0, False, False),
+        ({"method": "joint", "keep_best": False}, 0.1, False, False),
+        ({"method": "joint", "local_epochs": 3}, 0.1, True, True),
+        ({"method": "stagewise"}, 0.1, True, False),
+        ({"method": "stagewise", "local_epochs": 0}, 0.1, False, False),
+    ],
+)
+def test_the_best_epoch_is_kept_by_default_where_validation_rows_can_tell(training, validation, epochs, a_pass):
+    job = _job({"training": training, "split": {"validation": validation}})
+    assert (job.keeps_best, job.keeps_best_pass) == (epochs, a_pass)
+    assert job.resolved.training.keep_best is epochs
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "says"),
+    [
+        ({"method": "joint", "keep_best": True}, 0.0, "set split.validation"),
+        ({"method": "joint", "patience": 2}, 0.0, "set split.validation"),
+        ({"method": "stagewise", "local_epochs": 0, "patience": 2}, 0.1, "training.local_epochs above 0"),
+        ({"method": "joint", "keep_best": False, "patience": 2}, 0.1, "patience needs keep_best"),
+    ],
+)
+def test_a_choice_without_anything_to_choose_by_is_refused(training, validation, says):
+    with pytest.raises(ValidationError, match=says):
+        _job({"training": training, "split": {"validation": validation}})

@@ -30,7 +30,7 @@ def state(tmp_path):
     facts = {"preprocessor": _Preprocessor(), "labels": None, "understood": Understood((), {}, {})}
     dataset = type("Dataset", (), facts | {"rows_of": lambda self, split: (), "__len__": lambda self: 0})()
     found = {"setup": setup, "bottom": None, "width": 2, "dataset": dataset, "loaded_rows": LoadedRows(3, 0)}
-    return type("State", (), found)
+    return type("State", (), found | {"attempts": 1, "interruptions": ()})
 
 
 def saved(state):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.run_records.reading import RunReader
-from vfl.run_records.result import RunResult
+from vfl.run_records.result import BEST, RunResult
 from vfl.run_records.rows import Event, RunRecord, RunState
 from vfl.run_records.summary import metrics_in_words, summary_of
 from vfl.runtime.foreign_text import printable
@@ -106,19 +106,21 @@ def _facts(record: RunRecord, result: RunResult) -> Iterator[tuple[str, Text | s
 
 
 def _epochs(store: RunReader, record: RunRecord, result: RunResult) -> Table:
-    scored = {int(entry["epoch"]): entry for entry in result.history if "epoch" in entry}
-    names = sorted({name for entry in scored.values() for name in entry} - {"epoch", "loss"})
+    scored = dict(enumerate(result.history, 1))  # passes that were left out have no steps, either
+    names = sorted({name for entry in scored.values() for name in entry} - {"epoch", "loss", BEST})
     headings = [f">{name.removeprefix('validation_').replace('_', ' ')}" for name in names]
-    table = _table(">epoch", ">steps", ">mean loss", ">seconds", ">MB sent", *headings)
+    kept = ["model"] if result.best_epochs else []
+    table = _table(">epoch", ">steps", ">mean loss", ">seconds", ">MB sent", *headings, *kept)
     for epoch in store.epochs(record.run):
         measured = scored.get(epoch.epoch, {})
         table.add_row(
-            str(epoch.epoch),
+            str(int(measured.get("epoch", epoch.epoch))),
             f"{epoch.steps:,}",
             f"{epoch.loss:.4f}",
             f"{epoch.seconds:,.1f}",
             f"{epoch.bytes_sent / 1e6:,.1f}",
             *(f"{measured[name]:.4f}" if name in measured else "" for name in names),
+            *("kept" if BEST in measured else "" for _ in kept),
         )
     return table
 

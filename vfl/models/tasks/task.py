@@ -30,11 +30,10 @@ class Task(ABC):
         gradient_bound: largest L2 norm of dL/dlogits of one sample as it is used for the interaction weights.
     """
 
-    primary_metric: str
-
     def __init__(self, config: TaskConfig) -> None:
         self.config = config
         self.out_width = config.classes or 1
+        self.primary_metric = config.primary_metric
         self.gradient_bound = config.gradient_bound
 
     @abstractmethod
@@ -102,8 +101,6 @@ class Task(ABC):
 class BinaryTask(Task):
     """Two classes, one logit, logistic loss; dL/dlogit = sigmoid(logit) - label lies in [-1, 1]."""
 
-    primary_metric = "auc"
-
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,)."""
         self._check_shapes(logits, labels)
@@ -117,8 +114,6 @@ class BinaryTask(Task):
 
 class MulticlassTask(Task):
     """C classes, C logits, cross entropy; dL/dlogits = softmax - one-hot has norm at most sqrt(2)."""
-
-    primary_metric = "accuracy"
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C) and (B,) to (B,)."""
@@ -134,8 +129,6 @@ class MulticlassTask(Task):
 class RegressionTask(Task):
     """One value. Huber loss (delta 1) has |dL/dlogit| <= 1; the others have no bound of their own, and what leaves the
     active party is cut off at ``config.CUT_OFF``."""
-
-    primary_metric = "r2"
 
     def loss_per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) and (B,) to (B,); half the squared error where Huber is quadratic, the full square for 'mse'."""

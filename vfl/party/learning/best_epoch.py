@@ -1,25 +1,24 @@
-"""Which of several epochs was the best by the validation rows, and the model as it was then.
+"""The best of the epochs that the active party trains alone, and its model as it was then.
 
-It is about epochs that the active party trains alone: no other party's state changes in them, so going back to one of
-them concerns nobody else, and releases nothing.
+No other party's state changes in them, so going back to one of them concerns nobody else, and releases nothing.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from vfl.job.best_epoch import BestSoFar
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.own_model import OwnModel
 
 _MODEL, _BEST, _LAST = "model", "best", "last"
 
 
-class BestEpoch:
-    """The best epoch so far.
+class BestEpoch(BestSoFar):
+    """The best epoch so far, with the model.
 
     Args:
         model: what is trained.
@@ -27,33 +26,28 @@ class BestEpoch:
         patience: epochs without a better one after which training need not go on; None for no limit.
 
     Attributes:
-        epoch: counted from 0; None before any was scored.
-        score: its metric.
         loss: of the last epoch that was trained.
     """
 
     def __init__(self, model: OwnModel, metric: str, patience: int | None = None) -> None:
+        super().__init__(metric, patience)
         self._model = model
-        self._metric = metric
-        self._patience = patience
         self._state: dict[str, Tensor] = {}
         self._last = 0
-        self.epoch: int | None = None
-        self.score = -math.inf
         self.loss = 0.0
 
-    def consider(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Keep the model as it is if it is better than before. A metric that is undefined decides nothing."""
+    def consider(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """See ``BestSoFar``; keep the model as it is if it is better than before."""
         self._last = epoch
-        score = metrics.get(self._metric, math.nan)
-        if score > self.score:
-            self.epoch, self.score = epoch, score
+        better = super().consider(epoch, metrics)
+        if better:
             self._state = {name: value.detach().clone() for name, value in self._model.state().items()}
+        return better
 
     @property
     def patience_is_over(self) -> bool:
         """Whether the last epochs were all no better."""
-        return self._patience is not None and self.epoch is not None and self._last - self.epoch >= self._patience
+        return self.ends_after(self._last)
 
     def restore(self) -> None:
         """Give the model back the state of the best epoch, if any was scored."""

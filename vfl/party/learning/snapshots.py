@@ -31,6 +31,8 @@ _BOTTOM = "bottom"
 _INTERACTION = "interaction"
 _COVARIANCE = "covariance"
 _SPLIT = "split"
+UPPER = "upper"
+"""Where the active party's top stands in its snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,27 @@ def restore_bottom(
             "[bottom] or [optimizer] is not what the run began with",
             remedy="restore [bottom] and [optimizer] in party.toml, or start a new run",
         )
+    load_bottom(snapshot, bottom)
+
+
+def load_bottom(snapshot: Snapshot, bottom: BottomTrainer | None) -> None:
+    """Give a bottom the state that a snapshot has of it.
+
+    Raises:
+        CheckpointError: it is a different model.
+    """
     if bottom is not None:
         load(bottom, under(_BOTTOM, snapshot.tensors))
+
+
+def trained_part(snapshot: Snapshot, *, bottom: bool) -> dict[str, torch.Tensor]:
+    """Copies of what a snapshot has of the model, which the next steps change.
+
+    Args:
+        bottom: whether the bottom trains; one that does not is left out.
+    """
+    starts = tuple(f"{name}." for name in (_INTERACTION, UPPER, *([_BOTTOM] if bottom else [])))
+    return {name: value.detach().clone() for name, value in snapshot.tensors.items() if name.startswith(starts)}
 
 
 def interaction_weights(snapshot: Snapshot) -> dict[str, IntArray]:

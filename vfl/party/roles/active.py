@@ -16,6 +16,7 @@ from vfl.interact.encrypted_active import EncryptedActive
 from vfl.interact.fixed_point import IntArray, check_step, quantize_gradient, z_to_real
 from vfl.interact.layer import ActiveInteraction, InteractionShape
 from vfl.interact.plaintext import PlaintextActive
+from vfl.job.best_epoch import BestSoFar
 from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 from vfl.models.arithmetic import model_arithmetic
@@ -24,8 +25,9 @@ from vfl.models.tasks.class_order import Labels
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.outputs.kept import KeptOutputs
 from vfl.party.learning.own_model import OwnModel
-from vfl.party.learning.snapshots import interaction_weights, load
+from vfl.party.learning.snapshots import UPPER, interaction_weights, load, load_bottom
 from vfl.party.learning.top import TopTrainer
+from vfl.party.roles.best_pass import BestPass
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.local_training import METRIC_DECIMALS, LocalTraining
 from vfl.party.roles.saving import save_active
@@ -33,7 +35,6 @@ from vfl.party.roles.worker import LoadedRows
 from vfl.privacy.releases import Releases
 from vfl.runtime.logs import get_logger
 
-_UPPER = "upper"
 _KEPT = "kept"
 _LOCAL = "local"
 
@@ -64,7 +65,15 @@ class ActiveParty:
             Phase.KEEP: self._keep,
             Phase.LOCAL_EPOCH: self._local_epoch,
             Phase.SCORE: self._score,
+            Phase.MARK_BEST: self._mark_best,
+            Phase.RESTORE_BEST: self._restore_best,
         }
+        self._best = BestPass(state)
+
+    @property
+    def best_so_far(self) -> BestSoFar:
+        """See ``RoleWorker``."""
+        return self._best.so_far
 
     async def load(self) -> LoadedRows:
         """See ``RoleWorker``."""
@@ -86,12 +95,14 @@ class ActiveParty:
         upper = await asyncio.to_thread(self._make_upper, sum(state.widths.values()))
         kept = KeptOutputs(aligned.rows, state.setup.job.interaction_width)
         self._own = OwnModel(state.dataset, state.bottom, upper, kept)
-        self._local = LocalTraining(state, self._own, self._make_upper)
+        self._local = LocalTraining(state, self._own, self._make_upper, self._best.so_far)
         self._local.warn_of_absent_classes()
         if state.restored is not None:
-            load(upper, under(_UPPER, state.restored.tensors))
+            self._best.load_state(state.restored.tensors)
+            load(upper, under(UPPER, state.restored.tensors))
             kept.load_state(under(_KEPT, state.restored.tensors))
             self._local.load_state(under(_LOCAL, state.restored.tensors))
+            self._local.load_facts(state.restored.facts)
         return aligned
 
     @property
@@ -119,9 +130,9 @@ class ActiveParty:
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
         common = self._state.snapshot(step, self._interaction.state())
-        own = {**prefixed(_UPPER, self._upper.state()), **prefixed(_KEPT, self._own.kept.state())}
-        own |= prefixed(_LOCAL, self._local.state())
-        return Snapshot(step, {**common.tensors, **own}, common.facts)
+        own = {**prefixed(UPPER, self._upper.state()), **prefixed(_KEPT, self._own.kept.state())}
+        own |= prefixed(_LOCAL, self._local.state()) | self._best.state()
+        return Snapshot(step, {**common.tensors, **own}, {**common.facts, **self._local.facts()})
 
     def _make_interaction(self, shape: InteractionShape) -> ActiveInteraction:
         state = self._state
@@ -136,7 +147,10 @@ class ActiveParty:
         metrics = await self._phases[phase](key, batch) or {}
         if not all(math.isfinite(value) for value in metrics.values()):
             raise ModelError("the loss is not a finite number: training diverged", remedy="lower the learning rates")
-        return {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
+        published = {name: round(value, METRIC_DECIMALS) for name, value in metrics.items()}
+        if "loss" in published:
+            self._local.trained(batch, published["loss"])
+        return published
 
     async def _bottom_forward(self, key: StepKey, batch: Batch) -> None:
         self._alpha = await asyncio.to_thread(self._state.alpha, key, batch)
@@ -205,6 +219,16 @@ class ActiveParty:
 
     async def _bottom_backward(self, key: StepKey, batch: Batch) -> None:
         await asyncio.to_thread(self._own.update)
+
+    async def _mark_best(self, key: StepKey, batch: Batch) -> None:
+        self._best.mark(batch.epoch, self.snapshot(key.step))
+
+    async def _restore_best(self, key: StepKey, batch: Batch) -> None:
+        kept = await self._state.mail.run(self._best.go_back(), key, "agreeing on the best pass")
+        if self._state.trains:
+            load_bottom(kept, self._state.bottom)
+        load(self._upper, under(UPPER, kept.tensors))
+        self._interaction.restore(interaction_weights(kept))
 
     # --- stagewise training ---
 

@@ -53,7 +53,13 @@ class PartyContext:
     Args:
         pools: random material generated in advance.
         credentials: the party's credentials; None only with ``insecure-loopback``.
+
+    Attributes:
+        attempts: at the run so far; ``interruptions`` are what ended those that this process took part in.
     """
+
+    attempts = 1
+    interruptions: tuple[str, ...] = ()
 
     def __init__(self, setup: PartySetup, mail: ExchangeDriver, pools: Pools, credentials: Credentials | None) -> None:
         self.setup = setup
@@ -171,13 +177,8 @@ class PartyContext:
     def restore(self, snapshot: Snapshot, checkpoint: CheckpointId) -> None:
         """See ``RoleWorker``."""
         self.restored = snapshot
-        self._agreed = AgreedState(
-            self._statement,
-            checkpoint.step,
-            checkpoint.attempt,
-            snapshots.lineage_of(snapshot),
-            snapshots.session_of(snapshot),
-        )
+        lineage, session = snapshots.lineage_of(snapshot), snapshots.session_of(snapshot)
+        self._agreed = AgreedState(self._statement, checkpoint.step, checkpoint.attempt, lineage, session)
 
     def exchange_keys(self, key: StepKey) -> Exchange[None]:
         """Exchange public keys with all peers, and check that they begin or resume with the same state."""

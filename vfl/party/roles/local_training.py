@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from vfl.ids import Batch, Split
+from vfl.job.best_epoch import BestSoFar
 from vfl.models.arithmetic import model_arithmetic
 from vfl.models.config import ALONE
 from vfl.party.learning.alone import train_alone
 from vfl.party.learning.best_epoch import BestEpoch
+from vfl.party.learning.epoch_history import EpochHistory
 from vfl.party.learning.local_epoch import local_batches
 from vfl.party.learning.outputs.kept import KeptOutputs
 from vfl.party.learning.own_model import OwnModel
@@ -23,6 +25,7 @@ from vfl.runtime.logs import get_logger
 METRIC_DECIMALS = 4
 """Metrics leave this party rounded: exact ones of few rows tell labels."""
 
+_HISTORY = "history"
 _DRAWS = "layers that draw at random"
 _log = get_logger("vfl.party")
 
@@ -33,15 +36,20 @@ class LocalTraining:
     Args:
         own: what is trained, with the outputs that this party keeps.
         make_upper: makes a top model as in the beginning, for bottoms of this total width.
+        best_pass: the best joint pass so far, for which the scores of joint passes are considered.
     """
 
-    def __init__(self, state: PartyContext, own: OwnModel, make_upper: Callable[[int], TopTrainer]) -> None:
+    def __init__(
+        self, state: PartyContext, own: OwnModel, make_upper: Callable[[int], TopTrainer], best_pass: BestSoFar
+    ) -> None:
         self._state = state
         self._own = own
         self._make_upper = make_upper
+        self._best_pass = best_pass
         job = state.setup.job
         self._metric = own.upper.task.primary_metric
         self._best = BestEpoch(own, self._metric, job.training.patience) if job.keeps_best else None
+        self._history = EpochHistory()
         self._test: dict[str, float] = {}
         self._alone: dict[str, float] = {}
 
@@ -77,20 +85,53 @@ class LocalTraining:
                 split=str(batch.split),
                 metrics=", ".join(undefined),
             )
+        published = _published(metrics)
+        if batch.split is Split.VALIDATION:
+            self._history.scored(self._number(batch.epoch), published)
         if kept:
-            self._consider(batch.epoch, metrics)
+            self._consider(batch.epoch, published)
         if batch.split is not Split.TEST:
-            return _published(metrics)
-        self._test, self._alone = _published(metrics), self._train_alone()
+            if not kept:
+                self._best_pass.consider(batch.epoch, published)
+            return published
+        self._test, self._alone = published, self._train_alone()
         return self._test | {f"{ALONE}{name}": value for name, value in self._alone.items()}
 
     def report(self, run: str) -> RunReport:
         """What this party keeps for people to read."""
-        found = None
-        if self._best is not None and self._best.epoch is not None:
-            epoch = self._state.dataset.plan.counted(self._best.epoch) + 1
-            found = BestEpochFound(epoch, self._metric, round(self._best.score, METRIC_DECIMALS))
-        return report_of(self._state, run, test=self._test, alone=self._alone, best_epoch=found)
+        best_pass, best_epoch = self._found(self._best_pass), self._found(self._best)
+        kept = [found.epoch for found in (best_pass, best_epoch) if found is not None]
+        return report_of(
+            self._state,
+            run,
+            test=self._test,
+            alone=self._alone,
+            best_pass=best_pass,
+            best_epoch=best_epoch or best_pass,
+            history=self._history.records(kept),
+        )
+
+    def trained(self, batch: Batch, loss: float) -> None:
+        """Note the loss of a training step as it is published."""
+        self._history.trained(self._number(batch.epoch), loss)
+
+    def facts(self) -> dict[str, str]:
+        """What a checkpoint needs beside tensors."""
+        return {_HISTORY: self._history.to_json()}
+
+    def load_facts(self, facts: Mapping[str, str]) -> None:
+        """Continue from what ``facts`` returned."""
+        if _HISTORY in facts:
+            self._history.load_json(facts[_HISTORY])
+
+    def _number(self, epoch: int) -> int:
+        """Of an epoch for people, who count from 1 and only those that train something."""
+        return self._state.dataset.plan.counted(epoch) + 1
+
+    def _found(self, best: BestSoFar | None) -> BestEpochFound | None:
+        if best is None or best.epoch is None:
+            return None
+        return BestEpochFound(self._number(best.epoch), self._metric, best.score)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the model and the outputs."""

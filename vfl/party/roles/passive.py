@@ -14,13 +14,15 @@ from vfl.interact.encrypted_passive import EncryptedPassive
 from vfl.interact.fixed_point import IntArray, d_alpha_to_real, quantize, quantize_activations
 from vfl.interact.layer import InteractionShape, PassiveInteraction
 from vfl.interact.plaintext import PlaintextPassive
+from vfl.job.best_epoch import BestSoFar
 from vfl.job.callbacks import Ready
 from vfl.job.plan import EpochKind
 from vfl.messages import Aligned
 from vfl.party.learning.outputs.matched_noise import MatchedNoise, mixed_covariance
 from vfl.party.learning.outputs.moments import OutputMoments
 from vfl.party.learning.outputs.scale import OutputScale
-from vfl.party.learning.snapshots import covariance_of, interaction_weights, with_covariance
+from vfl.party.learning.snapshots import covariance_of, interaction_weights, load_bottom, with_covariance
+from vfl.party.roles.best_pass import BestPass
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
 from vfl.party.roles.worker import LoadedRows
@@ -47,7 +49,15 @@ class PassiveParty:
             Phase.INTERACTION_BACKWARD: self._interaction_backward,
             Phase.WEIGHT_STEP: self._weight_step,
             Phase.BOTTOM_BACKWARD: self._bottom_backward,
+            Phase.MARK_BEST: self._mark_best,
+            Phase.RESTORE_BEST: self._restore_best,
         }
+        self._best = BestPass(state)
+
+    @property
+    def best_so_far(self) -> BestSoFar:
+        """See ``RoleWorker``."""
+        return self._best.so_far
 
     async def load(self) -> LoadedRows:
         """See ``RoleWorker``."""
@@ -66,6 +76,8 @@ class PassiveParty:
         await state.agree_on_split(key)
         aligned = await state.build()
         await state.mail.run(state.exchange_keys(key), key, "exchanging public keys")
+        if state.restored is not None:
+            self._best.load_state(state.restored.tensors)
         return aligned
 
     async def begin(self, key: StepKey) -> None:
@@ -102,7 +114,8 @@ class PassiveParty:
 
     def snapshot(self, step: int) -> Snapshot:
         """See ``RoleWorker``."""
-        return with_covariance(self._state.snapshot(step, self._interaction.state()), self._before_pass)
+        snapshot = with_covariance(self._state.snapshot(step, self._interaction.state()), self._before_pass)
+        return Snapshot(step, {**snapshot.tensors, **self._best.state()}, snapshot.facts)
 
     def _make_interaction(self, shape: InteractionShape) -> PassiveInteraction:
         state = self._state
@@ -200,6 +213,16 @@ class PassiveParty:
         d_alpha_BD, self._d_alpha = self._d_alpha, None
         if self._state.bottom is not None:
             await asyncio.to_thread(self._state.bottom.backward, d_alpha_BD)
+
+    async def _mark_best(self, key: StepKey, batch: Batch) -> None:
+        self._best.mark(batch.epoch, self.snapshot(key.step))
+
+    async def _restore_best(self, key: StepKey, batch: Batch) -> None:
+        kept = await self._state.mail.run(self._best.go_back(), key, "agreeing on the best pass")
+        if self._state.trains:
+            load_bottom(kept, self._state.bottom)
+        self._interaction.restore(interaction_weights(kept))
+        self._noise_of_all = None  # it follows the outputs of the bottom
 
     def ready(self) -> Ready:
         """See ``RoleWorker``."""

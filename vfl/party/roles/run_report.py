@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ _WIDTH = 80
 
 @dataclass(frozen=True)
 class BestEpochFound:
-    """Which local epoch was kept, counted from 1 over the run, and its validation metric."""
+    """Which epoch was kept, counted from 1 over the run, and its validation metric."""
 
     epoch: int
     metric: str
@@ -35,6 +35,11 @@ class RunReport:
         labels: how the label is distributed in the training rows; at the active party.
         test: metrics of the joint model; at the active party.
         alone: the same of a model that the active party trained on its own columns, with the same rows and split.
+        best_pass: the joint pass that all parties went back to; at the active party.
+        best_epoch: the epoch whose model this is: the best local epoch or, without any, the best pass.
+        history: mean loss and validation metrics of each epoch, as the coordinator has them; at the active party.
+        attempts: how many the run took, by the coordinator's count.
+        interruptions: what ended those of them that this process took part in.
         columns: what each column that was used was read as.
         left_out: why others were not used.
     """
@@ -48,7 +53,11 @@ class RunReport:
     labels: tuple[str, ...] = ()
     test: Mapping[str, float] = field(default_factory=dict)
     alone: Mapping[str, float] = field(default_factory=dict)
+    best_pass: BestEpochFound | None = None
     best_epoch: BestEpochFound | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    attempts: int = 1
+    interruptions: Sequence[str] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,9 +70,14 @@ class RunReport:
         lines += [f"{f'rows, {name}':<{LABEL_WIDTH}}{count:>12,}" for name, count in self.rows.items()]
         if self.labels:
             lines += textwrap.wrap("labels of the training rows: " + ", ".join(self.labels), _WIDTH)
+        if self.best_pass is not None and self.best_pass != self.best_epoch:
+            lines.append(f"went back to {_in_words(self.best_pass)}")
         if self.best_epoch is not None:
-            best = self.best_epoch
-            lines.append(f"kept the model of epoch {best.epoch}: {best.metric} {best.value:.4f} on the validation rows")
+            lines.append(f"kept the model of {_in_words(self.best_epoch)}")
+        if self.attempts > 1:
+            lines.append(f"{'attempts':<{LABEL_WIDTH}}{self.attempts:>12,}")
+        for reason in self.interruptions:
+            lines += textwrap.wrap(f"interrupted: {reason}", _WIDTH, subsequent_indent="  ")
         if self.test:
             lines += ["", *metric_rows(self.test, self.alone)]
         used = [f"{name} ({use})" for name, use in self.columns.items()]
@@ -95,10 +109,16 @@ def report_of(state: PartyContext, run: str, **found: Any) -> RunReport:
         setup.job.task.kind,
         rows | {str(split): len(dataset.rows_of(split)) for split in Split},
         labels,
+        attempts=state.attempts,
+        interruptions=state.interruptions,
         columns={reading.name: reading.described for reading in understood.readings},
         left_out=understood.left_out,
         **found,
     )
+
+
+def _in_words(best: BestEpochFound) -> str:
+    return f"epoch {best.epoch}: {best.metric} {best.value:.4f} on the validation rows"
 
 
 def report_texts(report: RunReport) -> dict[str, str]:

@@ -19,6 +19,7 @@ from vfl.interact.fixed_point import IntArray
 from vfl.party.learning.bottom import prefixed
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.run_report import RunReport, report_of, report_texts
+from vfl.run_records.curves import CURVES_FILE, curves_png
 from vfl.runtime.durable_files import flush, make_directories
 from vfl.runtime.private.files import private_folder
 
@@ -48,10 +49,12 @@ def save_passive(state: PartyContext, run: str, shares: Mapping[str, IntArray]) 
 def save_active(
     state: PartyContext, run: str, shares: Mapping[str, IntArray], upper: TopTrainer, report: RunReport
 ) -> Path:
-    """Write the active party's bottom, interaction shares, top, preprocessing, label encoding and report."""
+    """Write the active party's bottom, interaction shares, top, preprocessing, label encoding, report and curves."""
     tensors = _bottom_tensors(state)
     tensors |= prefixed("own", upper.own.state_dict()) | prefixed("top", upper.top.export().state_dict())
-    return _save(state, run, tensors, shares, {"labels.json": upper.encoding.to_json(), **report_texts(report)})
+    texts = {"labels.json": upper.encoding.to_json(), **report_texts(report)}
+    picture = curves_png(report.history, run)
+    return _save(state, run, tensors, shares, texts, {} if picture is None else {CURVES_FILE: picture})
 
 
 def _bottom_tensors(state: PartyContext) -> dict[str, torch.Tensor]:
@@ -66,6 +69,7 @@ def _save(
     tensors: Mapping[str, torch.Tensor],
     shares: Mapping[str, IntArray],
     texts: Mapping[str, str],
+    pictures: Mapping[str, bytes] | None = None,
 ) -> Path:
     directory, job = state.setup.config.output / run, state.setup.job
     card = {
@@ -87,7 +91,8 @@ def _save(
     }
     try:
         with private_folder(directory) as folder:
-            folder.replace(files | {name: f"{text}\n".encode() for name, text in texts.items()})
+            written = {name: f"{text}\n".encode() for name, text in texts.items()}
+            folder.replace(files | written | dict(pictures or {}))
         flush(directory.parent)  # no party saves again once the coordinator has the reply
     except OSError as error:
         raise _not_writable(str(error)) from error

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from vfl.checkpoints.store import Snapshot
 from vfl.ids import Batch, CheckpointId, Phase, StepKey
+from vfl.job.best_epoch import BestSoFar
 from vfl.job.callbacks import Ready
 from vfl.messages import Aligned
 
@@ -23,6 +24,10 @@ class LoadedRows(NamedTuple):
 
 class RoleWorker(Protocol):
     """The active or passive party of one job, as driven by the service."""
+
+    @property
+    def best_so_far(self) -> BestSoFar:
+        """Which joint pass is the best so far."""
 
     async def load(self) -> LoadedRows:
         """Read the table; return the number of its rows."""

@@ -17,6 +17,7 @@ from vfl.party.roles.worker import SETUP_STEP, RoleWorker
 from vfl.party.service.refusals import not_prepared, out_of_order, superseded
 from vfl.party.service.schedule_guard import ScheduleGuard
 from vfl.runtime.background import start_awaited
+from vfl.runtime.foreign_text import printable
 from vfl.runtime.logs import get_logger
 from vfl.runtime.progress import Progress, count_in
 
@@ -53,8 +54,10 @@ class Attempt:
     Args:
         run: name of the run.
         number: number of the attempt, from 0.
+        earlier: the attempt of the same run that this one ends, if this process took part in one.
 
     Attributes:
+        interruptions: what ended earlier attempts, in words.
         mail: how the role communicates with its peers; None until the job has been accepted.
         where: the last requested work, in words.
         guard: what of the schedule is due; None before the alignment, and where only ids are counted.
@@ -62,7 +65,8 @@ class Attempt:
         error: the first error since the last successful call, which clears it: a run survives a failed checkpoint.
     """
 
-    def __init__(self, run: str, number: int) -> None:
+    def __init__(self, run: str, number: int, earlier: Attempt | None = None) -> None:
+        self.interruptions: tuple[str, ...] = () if earlier is None else (*earlier.interruptions, earlier.interruption)
         self.run = run
         self.number = number
         self.mail: ExchangeDriver | None = None
@@ -99,7 +103,7 @@ class Attempt:
     def follow(self, setup: PartySetup, aligned: m.Aligned) -> None:
         """Accept only the calls of the schedule that follows from the job and these rows, from the restored step on."""
         schedule = Schedule(setup.job, aligned.split_rows)
-        self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role)
+        self.guard = ScheduleGuard(schedule, self.restored_step, setup.entry.role, self.role.best_so_far)
 
     async def begin(self) -> None:
         """Take the agreed state as that of the weights.
@@ -187,6 +191,12 @@ class Attempt:
     def setup_key(self) -> StepKey:
         """The key that addresses messages before the first step."""
         return StepKey(self.run, SETUP_STEP, self.number)
+
+    @property
+    def interruption(self) -> str:
+        """Why another attempt has to follow, in words."""
+        reason = self.error.summary if self.error else "the coordinator began another attempt"
+        return f"{self.where}: {printable(reason)}"
 
     def check_current(self, run: str, number: int) -> None:
         """Check that a call belongs to this attempt.

@@ -59,6 +59,7 @@ class RoleFactory:
             setup.name, self._clients, self._inbox, self._idle, setup.job.timeouts.progress, encrypted=encrypted
         )
         self._context = PartyContext(setup, mail, pools, self._credentials)
+        self._context.attempts, self._context.interruptions = attempt.number + 1, attempt.interruptions
         attempt.accept(self._make_role(self._context), mail)
 
     def _make_role(self, context: PartyContext) -> RoleWorker:

@@ -106,7 +106,7 @@ class PartyService:
         return await self._once(call, "prepare", PREPARE, lambda attempt: self._prepare(attempt, call))
 
     def _begin_attempt(self, call: m.Prepare) -> None:
-        interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt)
+        interrupted, self._attempt = self._attempt, Attempt(call.run, call.attempt, self._attempt)
         self._steps = StepReports(self._callbacks, Plan(self._setup.job))
         if interrupted is not None:
             reason = {"reason": str(interrupted.error)} if interrupted.error else {}

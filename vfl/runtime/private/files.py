@@ -70,14 +70,14 @@ def private_folder(path: Path) -> Iterator[PrivateFolder]:
         os.close(descriptor)
 
 
-def write_report(path: Path, text: str) -> None:
-    """Write a text file for this user: mode 0600 if it is new. Devices are written to as they are.
+def write_report(path: Path, content: str | bytes) -> None:
+    """Write a file for this user: mode 0600 if it is new. Devices are written to as they are.
 
     Raises:
         OSError: it cannot be written.
     """
-    with open(path, "w", encoding="utf-8", opener=_private) as file:  # Path.open takes no opener
-        file.write(text)
+    with open(path, "wb", opener=_private) as file:  # Path.open takes no opener
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _private(path: str, flags: int) -> int:

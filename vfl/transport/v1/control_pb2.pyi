@@ -27,6 +27,8 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PHASE_WEIGHT_STEP: _ClassVar[Phase]
     PHASE_KEEP: _ClassVar[Phase]
     PHASE_LOCAL_EPOCH: _ClassVar[Phase]
+    PHASE_MARK_BEST: _ClassVar[Phase]
+    PHASE_RESTORE_BEST: _ClassVar[Phase]
 
 class Split(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -49,6 +51,8 @@ PHASE_RESIDUALS: Phase
 PHASE_WEIGHT_STEP: Phase
 PHASE_KEEP: Phase
 PHASE_LOCAL_EPOCH: Phase
+PHASE_MARK_BEST: Phase
+PHASE_RESTORE_BEST: Phase
 SPLIT_UNSPECIFIED: Split
 SPLIT_TRAIN: Split
 SPLIT_VALIDATION: Split
