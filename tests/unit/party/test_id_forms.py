@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from vfl.party.roles.id_forms import oddities
+from vfl.party.roles.rows.id_forms import oddities
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from vfl.errors import ProtocolError
 from vfl.ids import Split
 from vfl.job.config import JobConfig
 from vfl.messages import SplitMembership
-from vfl.party.roles.membership import choose, learn, pack, sizes_of, strata, unpack
+from vfl.party.roles.rows.membership import choose, learn, pack, sizes_of, strata, unpack
 
 SECRET = bytes(32)
 

@@ -35,9 +35,9 @@ from vfl.party.memory_estimate import check_memory
 from vfl.party.own_bottom import build_own_bottom
 from vfl.party.peers.exchange_driver import ExchangeDriver
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
-from vfl.party.roles.common_ids import CommonIds
 from vfl.party.roles.disclosure import Disclosure
-from vfl.party.roles.membership import SplitAgreement
+from vfl.party.roles.rows.common_ids import CommonIds
+from vfl.party.roles.rows.membership import SplitAgreement
 from vfl.party.roles.shape import agreed_shape
 from vfl.party.roles.worker import LoadedRows
 from vfl.pki.credentials import Credentials

@@ -22,7 +22,7 @@ from vfl.ids import StepKey
 from vfl.messages import Array, Message
 from vfl.messages.exchange import Exchange, Receive, Send
 from vfl.party.peers.key_exchange import AgreedState, OwnPart, SessionKeys
-from vfl.party.roles.membership import announce, learn, pack
+from vfl.party.roles.rows.membership import announce, learn, pack
 
 _SPLIT_ROWS = 42
 _SHAPE_BYTE = 0xF0

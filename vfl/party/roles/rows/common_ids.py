@@ -19,7 +19,7 @@ from vfl.ids import StepKey
 from vfl.messages.exchange import Exchange
 from vfl.party.config import PartySetup
 from vfl.party.peers.exchange_driver import ExchangeDriver
-from vfl.party.roles.id_forms import oddities
+from vfl.party.roles.rows.id_forms import oddities
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
