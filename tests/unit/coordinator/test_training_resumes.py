@@ -8,7 +8,8 @@ import pytest
 from vfl import messages as m
 from vfl.coordinator.parties import PartyClients
 from vfl.coordinator.training import Training
-from vfl.ids import AttemptId, CheckpointId, Role, Split
+from vfl.ids import AttemptId, CheckpointId, Phase, Role, Split
+from vfl.job.best_epoch import BestSoFar
 from vfl.job.callbacks import Callbacks
 from vfl.job.config import JobConfig
 from vfl.job.schedule import Schedule
@@ -56,8 +57,9 @@ class Journal:
         self.kept[step] = copy.deepcopy(self.outcome)
 
 
-def _job(method: str, local: int, every: int) -> JobConfig:
+def _job(method: str, local: int, every: int, patience: int | None = None) -> JobConfig:
     training = {"method": method, "passes": 2, "local_epochs": local, "batch_size": 10, "evaluation_batch_size": 10}
+    choice = {"training": {**training, "passes": 4, "patience": patience}, "split": {"validation": 0.2}}
     return JobConfig.model_validate(
         {
             "name": "job",
@@ -66,6 +68,7 @@ def _job(method: str, local: int, every: int) -> JobConfig:
             "training": {**training, "evaluate_every": every},
             "checkpoints": {"unsynced_every_steps": 1},
         }
+        | (choice if patience else {})
     )
 
 
@@ -77,13 +80,23 @@ async def _trained(job: JobConfig, done: int, outcome: RunResult) -> tuple[dict[
     return parties, journal
 
 
-def _accept(guard: ScheduleGuard, calls: list) -> None:
+def _accept(schedule: Schedule, done: int, role: Role, history: list, calls: list) -> None:
+    """A party accepts these calls after a step, at which it has marked what the history until then has."""
+    best = BestSoFar("auc", schedule._job.training.patience)
+    for record in history:
+        if "validation_auc" in record and best.consider(int(record["epoch"]) - 1, {"auc": record["validation_auc"]}):
+            best.unmarked = False
+    guard = ScheduleGuard(schedule, done, role, best)
     for call in calls:
         match call:
             case m.PhaseCall():
                 guard.phase(call.key, call.phase, call.batch)
+                if call.phase is Phase.MARK_BEST:
+                    best.mark(call.batch.epoch)
             case m.Score():
                 guard.score(call.split, call.epoch)
+                if call.split is Split.VALIDATION:
+                    best.consider(call.epoch, {"auc": 0.5})
             case m.Checkpoint():
                 guard.checkpoint(call.key.step)
     guard.finish()
@@ -94,21 +107,33 @@ def _work(calls: list) -> list:
 
 
 @pytest.mark.parametrize(
-    ("method", "local", "every"), [("joint", 0, 1), ("joint", 2, 2), ("stagewise", 0, 1), ("stagewise", 5, 2)]
+    ("method", "local", "every", "patience"),
+    [
+        ("joint", 0, 1, None),
+        ("joint", 2, 2, None),
+        ("stagewise", 0, 1, None),
+        ("stagewise", 5, 2, None),
+        ("joint", 0, 1, 9),
+        ("joint", 0, 1, 2),
+        ("joint", 3, 1, 1),
+        ("joint", 3, 2, 9),
+    ],
 )
-async def test_resumed_at_any_checkpoint_the_same_calls_are_left(method, local, every):
-    job = _job(method, local, every)
+async def test_resumed_at_any_checkpoint_the_same_calls_are_left(method, local, every, patience):
+    job = _job(method, local, every, patience)
     parties, journal = await _trained(job, 0, RunResult("run"))
     schedule = Schedule(job, ROWS)
-    assert set(journal.kept) >= {0, *(due.step for due in schedule.calls(0) if due.batch.split is Split.TRAIN)} - {
-        due.step for due in schedule.calls(0) if due.phase is None
-    }
+    ended_early = patience is not None and patience < job.passes - 1
+    assert ended_early or set(journal.kept) >= {
+        0,
+        *(due.step for due in schedule.calls(0) if due.batch.split is Split.TRAIN),
+    } - {due.step for due in schedule.calls(0) if due.phase is None}
     for step, outcome in journal.kept.items():
         resumed, ended = await _trained(job, step, copy.deepcopy(outcome))
         for name, role in ((ACTIVE, Role.ACTIVE), (PASSIVE, Role.PASSIVE)):
             whole = parties[name].calls
             at = max(n for n, call in enumerate(whole) if isinstance(call, m.Checkpoint) and call.key.step == step)
             assert _work(resumed[name].calls) == _work(whole[at:])
-            _accept(ScheduleGuard(schedule, step, role), resumed[name].calls)
+            _accept(schedule, step, role, outcome.history, resumed[name].calls)
         assert ended.outcome.history == journal.outcome.history
         assert ended.outcome.test == journal.outcome.test
