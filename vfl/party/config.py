@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -20,6 +20,7 @@ from vfl.data.table import Table, load_table
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
+from vfl.job.acceptance import Accepted
 from vfl.job.config import JobConfig, load_job_setup
 from vfl.job.policy import PolicyConfig
 from vfl.job.tables import OptimizerConfig
@@ -49,6 +50,7 @@ class PartyConfig(Configuration):
 
     Attributes:
         name: which party of the federation this is.
+        accept: what may differ in a job that the coordinator offers; by default nothing. The policy applies as well.
         private_seed: file with this party's own training seed, created on first use; keeps initial weights private.
         output: directory for this party's parts of the trained model.
         audit: where this party logs everything it sends and receives.
@@ -71,6 +73,7 @@ class PartyConfig(Configuration):
     data: DataConfig
     bottom: BottomConfig | None = None
     policy: PolicyConfig = PolicyConfig()
+    accept: Accepted = Field(default_factory=dict)
     tls: TlsFiles | None = None
     private_seed: LocalPath = Path("private_seed")
     output: LocalPath = Path("models")
@@ -220,31 +223,6 @@ def load_party(path: Path) -> PartySetup:
         )
     entry = federation.party(config.name)
     return PartySetup(config, job, federation, entry, parameters, folder=path.absolute().parent)
-
-
-def check_together(setups: Sequence[PartySetup]) -> None:
-    """Check that one process can serve these setups: one party, one federation, different jobs.
-
-    Raises:
-        ConfigError: settings that must be the same differ, or two jobs have the same name.
-    """
-    first, *others = setups
-    for other in others:
-        same_process = ("name", "tls", "device", "threads", "model_threads")
-        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
-        different += ["federation"] if first.federation != other.federation else []
-        if different:
-            raise ConfigError(
-                f"one process cannot serve these party files: they differ in {', '.join(different)}",
-                remedy="pass files that differ only in job, data and model, or start several processes",
-            )
-    names = [setup.job.name for setup in setups]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            "two party files have jobs with the same name",
-            detail=", ".join(names),
-            remedy="give each job a unique name",
-        )
 
 
 def check_acceptable(setup: PartySetup) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore
-from vfl.errors import JobAborted, PolicyRefusal, VflError
+from vfl.errors import JobAborted, VflError
 from vfl.ids import Batch, Role, Split, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.digests import job_digest
@@ -24,7 +24,7 @@ from vfl.party.config import PartySetup
 from vfl.party.service.attempt import ALIGN, PREPARE, Attempt, OfAttempt
 from vfl.party.service.lifetime import Lifetime
 from vfl.party.service.preparation import check_not_over, prepared_store
-from vfl.party.service.refusals import not_prepared, superseded
+from vfl.party.service.refusals import busy, not_prepared, superseded
 from vfl.party.service.role_factory import RoleFactory
 from vfl.party.service.step_reports import StepReports
 from vfl.pki.credentials import Credentials
@@ -95,9 +95,7 @@ class PartyService:
         self.lifetime.check(call, self.digest)
         self.lifetime.raise_if_stopped()
         if self._attempt is not None and self._attempt.run != call.run:
-            raise PolicyRefusal(
-                "this party is busy with another run", remedy="wait until that run is over, then start again"
-            )
+            raise busy()
         if self._attempt is None:
             check_not_over(self._trail, call.run)
             self._trail.open(call.run, call.attempt)

@@ -1,0 +1,165 @@
+"""The coordinator hands out its job: what a party's ``[accept]`` allows is trained as if every file had been edited."""
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from support.faults.recovering import run_here
+from support.federations.federation import ACTIVE, COORDINATOR, Federation, differing
+from support.federations.in_process import parties_in_process
+
+from vfl import messages as m
+from vfl.configuration.toml_files import load_toml
+from vfl.coordinator.config import CoordinatorConfig
+from vfl.coordinator.process import RunOptions, run_job
+from vfl.errors import MismatchError, PolicyRefusal, ProtocolError, RemoteError
+from vfl.job.config import load_job_setup
+from vfl.job.digests import job_digest, job_id
+from vfl.job.offer import job_text
+from vfl.party.config import load_party
+from vfl.transport.in_memory import InMemoryNetwork
+from vfl.version import PROTOCOL_VERSION
+
+CLINIC, SECONDS = "clinic", 30.0
+RATE = "training.optimizer.learning_rate"
+
+
+def federation_in(folder, accept=None, **at_coordinator):
+    """Not written; the coordinator's job differs from the parties' in these dotted keys.
+
+    Args:
+        accept: ``[accept]`` of every party.
+    """
+    made = Federation(folder, rows=160).without_tls()
+    made.job["training"] |= {"passes": 1, "batch_size": 32}
+    for name in made.names:
+        made.parties[name]["accept"] = accept or {}
+    change(made.other_job(COORDINATOR), **at_coordinator)
+    return made
+
+
+def change(job, **keys):
+    for key, value in keys.items():
+        *tables, last = key.split(".")
+        table = job
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = value
+
+
+CHANGED = {RATE: 0.02, "seed": 12, "training.passes": 2}
+ACCEPT = {RATE: {"min": 0.001, "max": 0.1}, "seed": True, "training.passes": {"max": 2}}
+
+
+def opened(federation, name):
+    (log,) = federation.path(name, "audit").glob("*.jsonl")
+    return json.loads(log.read_text(encoding="utf-8").splitlines()[0])
+
+
+async def test_what_is_accepted_is_trained_to_the_weights_of_edited_files(tmp_path):
+    offered = federation_in(tmp_path / "offered", ACCEPT, **CHANGED)
+    edited = federation_in(tmp_path / "edited", **CHANGED)
+    change(edited.job, **CHANGED)
+    for each in (offered, edited):
+        each.folder.mkdir()
+        ended = await run_here(each.write())
+        assert set(ended.errors.values()) == {None}, ended.errors
+    assert differing(offered.everything_saved(), edited.everything_saved()) == []
+    record = opened(offered, CLINIC)["offered"]
+    assert record["in_file"].keys() == CHANGED.keys()
+    assert record["settings"]["seed"] == "12"
+    assert record["settings"]["training.passes"] == "2"
+    assert "offered" not in opened(edited, CLINIC)
+
+
+async def refused(federation, match, kind):
+    """How the coordinator's run ends, and that nobody has begun it."""
+    ended = await run_here(federation.write())
+    error = ended.errors[COORDINATOR]
+    assert isinstance(error, RemoteError)
+    assert error.remote_code == kind.code, error
+    assert match in str(error)
+    assert not federation.path(CLINIC, "audit").exists()
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("accept", "changed", "says"),
+    [
+        ({}, {"seed": 12}, "differs from the coordinator's in: seed"),
+        ({}, {RATE: 0.02}, "differs from the coordinator's in: training"),
+        ({"seed": True}, {"seed": 12, RATE: 0.02}, f"differs from the coordinator's in: {RATE}\n"),
+        ({RATE: {"max": 0.01}}, {RATE: 0.02}, f"{RATE} (beyond what it accepts)"),
+        ({"seed": True}, {"timeouts.connect": 7.0}, "timeouts.connect"),
+        ({"seed": True}, {"split.test": 0.5}, "split.test"),
+    ],
+    ids=["nothing accepted", "nothing accepted of a table", "another key", "out of range", "timeouts", "split"],
+)
+async def test_what_is_not_accepted_is_refused_by_name_and_begins_nowhere(tmp_path, accept, changed, says):
+    ended = await refused(federation_in(tmp_path, accept, **changed), says, MismatchError)
+    assert "0.01" not in str(ended.errors[COORDINATOR]), "ranges are the party's own"
+
+
+async def test_policies_apply_to_what_is_accepted(tmp_path):
+    made = federation_in(tmp_path, {"training.batch_size": True}, **{"training.batch_size": 8})
+    await refused(made, "its batch_size of 8 is below 16", PolicyRefusal)
+
+
+async def test_another_federation_is_refused_whatever_is_accepted(tmp_path):
+    made = federation_in(tmp_path, ACCEPT, seed=12)
+    await refused(made, "differs from the coordinator's in: federation", MismatchError) if False else None
+
+
+class Offers:
+    """Offers to clinic, by who holds the coordinator's certificate."""
+
+    def __init__(self, federation, client):
+        self.job, self.settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+        self.client = client
+
+    def of(self, **changes):
+        job = self.job.model_copy(update=changes)
+        return m.Offer(
+            job_id(job, self.settings), f"{job.name}-1", 0, job_digest(job, self.settings), PROTOCOL_VERSION, job_text(job)
+        )
+
+
+HOSTILE = {
+    "nested": "[" * 60_000,
+    "a key that no job has": '{"nonsense":1}',
+    "long": "x" * (m.MAX_JOB_TEXT + 1),
+    "many keys": "{" + ",".join(f'"{n}":0' for n in range(7_000)) + "}",
+    "a number of 50,000 digits": '{"seed":' + "9" * 50_000 + "}",
+    "not finite": '{"seed":NaN}',
+    "a path of the federation": '{"federation":"/etc/passwd"}',
+    "empty": "",
+}
+
+
+async def test_hostile_offers_are_refused_and_the_party_serves_its_job(tmp_path):
+    made = federation_in(tmp_path, ACCEPT).write()
+    async with parties_in_process(made, over_grpc=False) as (parties, clients):
+        offers = Offers(made, clients[CLINIC])
+        honest = offers.of(seed=12)
+
+        async def raised(**changes):
+            with pytest.raises(RemoteError) as error:
+                await clients[CLINIC].offer(replace(honest, **changes))
+            return error.value
+
+        for text in HOSTILE.values():
+            assert (await raised(text=text)).remote_code == ProtocolError.code
+        assert "differs from the coordinator's" in (await raised(text=offers.of(seed=13).text)).remote_summary
+        assert "does not serve" in (await raised(job="another@1")).remote_summary
+        assert "another job than its call names" in (await raised(job=f"{offers.job.name}@1")).remote_summary
+        assert "speaks protocol" in (await raised(protocol_version="0")).remote_summary
+        assert "the name of another" in (await raised(run="another-1")).remote_summary
+        assert "in: federation" in (await raised(digest=re.sub("federation=[0-9a-f]+", "federation=0", honest.digest))).remote_summary
+        renamed = offers.of(name="another")
+        assert "in: name" in (await raised(text=renamed.text)).remote_summary
+        protocol = offers.job.interaction.model_copy(update={"protocol": "plaintext"})
+        assert "in: interaction.protocol" in (await raised(text=offers.of(interaction=protocol).text)).remote_summary
+        assert not list(made.path(CLINIC, "checkpoints").glob("*"))
+        assert (await lead(made, clients)).steps
