@@ -3,22 +3,23 @@
 import asyncio
 import json
 import re
+import stat
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from support.faults.recovering import run_here
 from support.federations.federation import ACTIVE, COORDINATOR, Federation, differing
-from support.federations.in_process import parties_in_process
 
 from vfl import messages as m
-from vfl.configuration.toml_files import load_toml
-from vfl.coordinator.config import CoordinatorConfig
 from vfl.coordinator.process import RunOptions, run_job
 from vfl.errors import MismatchError, PolicyRefusal, ProtocolError, RemoteError
+from vfl.job.callbacks import Callback
 from vfl.job.config import load_job_setup
 from vfl.job.digests import job_digest, job_id
 from vfl.job.offer import job_text
 from vfl.party.config import load_party
+from vfl.party.process import serve_party
 from vfl.transport.in_memory import InMemoryNetwork
 from vfl.version import PROTOCOL_VERSION
 
@@ -32,7 +33,7 @@ def federation_in(folder, accept=None, **at_coordinator):
     Args:
         accept: ``[accept]`` of every party.
     """
-    made = Federation(folder, rows=160).without_tls()
+    made = Federation(folder, rows=160)
     made.job["training"] |= {"passes": 1, "batch_size": 32}
     for name in made.names:
         made.parties[name]["accept"] = accept or {}
@@ -107,22 +108,46 @@ async def test_policies_apply_to_what_is_accepted(tmp_path):
     await refused(made, "its batch_size of 8 is below 16", PolicyRefusal)
 
 
-async def test_another_federation_is_refused_whatever_is_accepted(tmp_path):
-    made = federation_in(tmp_path, ACCEPT, seed=12)
-    await refused(made, "differs from the coordinator's in: federation", MismatchError) if False else None
+@asynccontextmanager
+async def serving(federation, *, keep_serving=True):
+    """The parties of a written federation, as tasks by name, and the network of its coordinator."""
+    network = InMemoryNetwork(load_party(federation.path(ACTIVE)).federation)
+    tasks = {}
+
+    def start(name):
+        setup = load_party(federation.path(name))
+        tasks[name] = asyncio.ensure_future(serve_party(setup, keep_serving=keep_serving, network=network))
+
+    for name in federation.names:
+        start(name)
+    try:
+        yield network, tasks, start
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+async def lead(federation, network, *, callbacks=(), **changes):
+    job, settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
+    return await run_job(job.model_copy(update=changes), settings, network, RunOptions(callbacks=callbacks))
 
 
 class Offers:
-    """Offers to clinic, by who holds the coordinator's certificate."""
+    """Offers of a federation's coordinator."""
 
-    def __init__(self, federation, client):
+    def __init__(self, federation):
         self.job, self.settings, _ = load_job_setup(federation.path(COORDINATOR, "job.toml"))
-        self.client = client
 
     def of(self, **changes):
         job = self.job.model_copy(update=changes)
         return m.Offer(
-            job_id(job, self.settings), f"{job.name}-1", 0, job_digest(job, self.settings), PROTOCOL_VERSION, job_text(job)
+            job_id(job, self.settings),
+            f"{job.name}-1",
+            0,
+            job_digest(job, self.settings),
+            PROTOCOL_VERSION,
+            job_text(job),
         )
 
 
@@ -140,13 +165,15 @@ HOSTILE = {
 
 async def test_hostile_offers_are_refused_and_the_party_serves_its_job(tmp_path):
     made = federation_in(tmp_path, ACCEPT).write()
-    async with parties_in_process(made, over_grpc=False) as (parties, clients):
-        offers = Offers(made, clients[CLINIC])
+    async with serving(made) as (network, tasks, _), AsyncExitStack() as stack:
+        client = await network.control(stack, CLINIC, None)
+        await client.wait_ready(SECONDS)
+        offers = Offers(made)
         honest = offers.of(seed=12)
 
         async def raised(**changes):
             with pytest.raises(RemoteError) as error:
-                await clients[CLINIC].offer(replace(honest, **changes))
+                await client.offer(replace(honest, **changes))
             return error.value
 
         for text in HOSTILE.values():
@@ -156,10 +183,87 @@ async def test_hostile_offers_are_refused_and_the_party_serves_its_job(tmp_path)
         assert "another job than its call names" in (await raised(job=f"{offers.job.name}@1")).remote_summary
         assert "speaks protocol" in (await raised(protocol_version="0")).remote_summary
         assert "the name of another" in (await raised(run="another-1")).remote_summary
-        assert "in: federation" in (await raised(digest=re.sub("federation=[0-9a-f]+", "federation=0", honest.digest))).remote_summary
+        assert (
+            "in: federation"
+            in (await raised(digest=re.sub("federation=[0-9a-f]+", "federation=0", honest.digest))).remote_summary
+        )
         renamed = offers.of(name="another")
         assert "in: name" in (await raised(text=renamed.text)).remote_summary
         protocol = offers.job.interaction.model_copy(update={"protocol": "plaintext"})
         assert "in: interaction.protocol" in (await raised(text=offers.of(interaction=protocol).text)).remote_summary
         assert not list(made.path(CLINIC, "checkpoints").glob("*"))
-        assert (await lead(made, clients)).steps
+        assert not any(task.done() for task in tasks.values())
+        assert (await lead(made, network)).steps
+
+
+def released(federation):
+    with load_party(federation.path(CLINIC)).config.open_ledger() as ledger:
+        return ledger.summary().releases
+
+
+async def test_runs_of_offered_jobs_follow_each_other_and_are_charged_as_what_they_are(tmp_path):
+    """Noise and ledger are bound to the offered job: another seed releases again, an equal job does not."""
+    made = federation_in(tmp_path, {"seed": {"min": 11, "max": 13}}).write()
+    charged = []
+    async with serving(made) as (network, _, _):
+        for seed in (12, 12, 11):
+            await lead(made, network, seed=seed)
+            charged.append(released(made))
+        assert not (made.path(CLINIC, "checkpoints") / "job.clinic.accepted.json").exists(), (
+            "it is that of the file again"
+        )
+    assert 0 < charged[0] == charged[1] < charged[2]
+    logs = [json.loads(log.read_text(encoding="utf-8").splitlines()[0]) for log in made.path(CLINIC, "audit").iterdir()]
+    seeds = [log.get("offered", {}).get("settings", {}).get("seed", "") for log in logs]
+    assert sorted(seeds) == ["", "12", "12"]
+
+
+async def test_a_run_under_way_is_not_disturbed_by_an_offer(tmp_path):
+    made = federation_in(tmp_path, ACCEPT).write()
+    offers, answers = Offers(made), []
+    async with serving(made) as (network, _, _), AsyncExitStack() as stack:
+        client = await network.control(stack, CLINIC, None)
+
+        class InTheMiddle(Callback):
+            def on_step(self, step):
+                if step.step == 2:
+                    answers.append(asyncio.ensure_future(client.offer(offers.of(seed=12))))
+
+        outcome = await lead(made, network, callbacks=(InTheMiddle(),))
+        with pytest.raises(RemoteError, match="busy with another run"):
+            await answers[0]
+    assert not outcome.recoveries
+    assert outcome.steps
+
+
+async def test_a_party_that_was_restarted_resumes_the_run_of_an_offered_job(tmp_path):
+    changed = {"seed": 12}
+    for folder in ("disturbed", "undisturbed"):
+        (tmp_path / folder).mkdir()
+    made = federation_in(tmp_path / "disturbed", ACCEPT, **changed)
+    still = federation_in(tmp_path / "undisturbed", ACCEPT, **changed)
+    for each in (made, still):
+        for job in (each.job, each.job_at[COORDINATOR]):
+            job["training"]["passes"] = 3
+            job["checkpoints"] = {"unsynced_every_steps": 1, "every_steps": 2}
+        each.write()
+    async with serving(made, keep_serving=False) as (network, tasks, start):
+
+        class Restart(Callback):
+            restarted = False
+
+            def on_step(self, step):
+                if step.step == 3 and not self.restarted:
+                    self.restarted = True
+                    kept = made.path(CLINIC, "checkpoints") / "job.clinic.accepted.json"
+                    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+                    tasks[CLINIC].cancel()
+                    tasks[CLINIC].add_done_callback(lambda _: start(CLINIC))
+
+        outcome = await lead(made, network, callbacks=(Restart(),))
+        assert len(outcome.recoveries) == 1
+        async with asyncio.timeout(SECONDS):
+            assert [await tasks[name] for name in made.names] == [None, None]
+    ended = await run_here(still)
+    assert set(ended.errors.values()) == {None}
+    assert differing(made.everything_saved(), still.everything_saved()) == []

@@ -104,7 +104,7 @@ Accepted = Annotated[dict[str, Rule], AfterValidator(_known)]
 
 
 def settings(job: JobConfig) -> dict[str, Any]:
-    """The values of a job by key, with dots between table and key, as JSON has them; ``ring`` and ``widths`` are one."""
+    """The values of a job by key, with dots between table and key, as JSON has them; ``ring`` is one of them."""
     return dict(_flat(job, ""))
 
 
