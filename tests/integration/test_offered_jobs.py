@@ -10,8 +10,11 @@ from dataclasses import replace
 import pytest
 from support.faults.recovering import run_here
 from support.federations.federation import ACTIVE, COORDINATOR, Federation, differing
+from support.logs import captured_logs
+from typer.testing import CliRunner
 
 from vfl import messages as m
+from vfl.cli.main import app
 from vfl.coordinator.process import RunOptions, run_job
 from vfl.errors import MismatchError, PolicyRefusal, ProtocolError, RemoteError
 from vfl.job.callbacks import Callback
@@ -20,6 +23,8 @@ from vfl.job.digests import job_digest, job_id
 from vfl.job.offer import job_text
 from vfl.party.config import load_party
 from vfl.party.process import serve_party
+from vfl.run_records.result import RunResult
+from vfl.run_records.store import RunStore
 from vfl.transport.in_memory import InMemoryNetwork
 from vfl.version import PROTOCOL_VERSION
 
@@ -267,3 +272,45 @@ async def test_a_party_that_was_restarted_resumes_the_run_of_an_offered_job(tmp_
     ended = await run_here(still)
     assert set(ended.errors.values()) == {None}
     assert differing(made.everything_saved(), still.everything_saved()) == []
+
+
+def shown(federation, *arguments):
+    result = CliRunner().invoke(app, ["runs", "--party", str(federation.path(CLINIC)), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_a_party_records_its_runs_and_shows_them_as_a_coordinator_does(tmp_path):
+    made = federation_in(tmp_path, {"seed": {"max": 20}, "training.batch_size": True}).write()
+    async with serving(made) as (network, _, _):
+        with pytest.raises(RemoteError, match="beyond what it accepts"):
+            await lead(made, network, seed=99)
+        done = await lead(made, network, seed=12)
+    (record,) = json.loads(shown(made, "--json"))
+    assert (record["run"], record["state"], record["job"]) == (done.run, "finished", "job")
+    assert done.run in shown(made)
+    text = shown(made, "show", done.run[:-3])
+    assert "The run is finished" in text
+    assert str(made.path(CLINIC, "model") / done.run) in "".join(text.split())
+    full = json.loads(shown(made, "--json", "show", done.run))
+    outcome, events = full["outcome"], {event["kind"]: event["facts"] for event in full["events"]}
+    assert (outcome["rows"], outcome["steps"], outcome["test"]) == (done.rows, done.steps, {}), "clinic has no metrics"
+    assert events["released"]["releases"] == released(made) > 0
+    file = made.path(CLINIC, "party_runs.sqlite")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with RunStore(made.path(ACTIVE, "party_runs.sqlite")) as of_active:
+        assert RunResult.from_json(of_active.outcome(done.run)).test == done.test
+
+
+async def test_a_record_that_cannot_be_written_or_is_the_coordinator_s_ends_no_run(tmp_path):
+    made = federation_in(tmp_path)
+    made.parties[ACTIVE]["runs"] = {"database": "federation.toml"}
+    made.parties[CLINIC]["runs"] = {"database": "../coordinator/runs.sqlite"}
+    with captured_logs() as events:
+        ended = await run_here(made.write())
+    assert set(ended.errors.values()) == {None}
+    reasons = [event["reason"] for event in events if "record of runs" in event["event"]]
+    assert len(reasons) == 2, reasons
+    with RunStore(made.path(COORDINATOR, "runs.sqlite")) as store:
+        (record,) = store.runs()
+        assert (record.attempt, str(record.state)) == (0, "finished")

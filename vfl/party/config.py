@@ -29,6 +29,7 @@ from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
 from vfl.pki.newest_lists import FILE_NAME, NewestLists
 from vfl.privacy.ledger.ledger import DisclosureLedger
+from vfl.run_records.store import PartyRunsConfig
 
 
 class PrivacyConfig(Configuration):
@@ -56,6 +57,7 @@ class PartyConfig(Configuration):
         audit: where this party logs everything it sends and receives.
         checkpoints: where this party keeps its part of the state of unfinished runs.
         privacy: where this party counts what it has released.
+        runs: where this party records the runs that it took part in.
         threads: CPU threads for arithmetic on ciphertexts; all cores by default.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimizer: overrides the job's optimizer for this party's own parameters.
@@ -80,6 +82,7 @@ class PartyConfig(Configuration):
     audit: AuditConfig = AuditConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    runs: PartyRunsConfig = PartyRunsConfig()
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1

@@ -17,6 +17,7 @@ from vfl.job.callbacks import Callback, Callbacks
 from vfl.job.digests import job_digest, job_id
 from vfl.party.config import PartySetup
 from vfl.party.jobs.accepted_job import AcceptedJob, accepted_setup
+from vfl.party.jobs.own_record import OwnRecord
 from vfl.party.service.refusals import busy
 from vfl.party.service.router import JobRouter
 from vfl.party.service.service import PartyService
@@ -81,6 +82,7 @@ class JobHost:
 
     def _open_service(self) -> PartyService:
         setup, shared = self._setup, self._shared
+        self._record = OwnRecord(setup)
         service = PartyService(
             setup,
             shared.clients,
@@ -88,7 +90,7 @@ class JobHost:
             shared.traffic,
             self._trail,
             shared.credentials,
-            Callbacks(shared.callbacks),
+            Callbacks((self._record, *shared.callbacks)),
             keep_serving=self._keep_serving,
         )
         shared.router.put(self._job_id, service)
@@ -207,8 +209,12 @@ class JobHost:
         self._service.close()
         outcome = self._service.lifetime.outcome
         ended = outcome.done() and not outcome.cancelled()
+        error = outcome.result() if ended else JobAborted("the process was stopped")
         with structlog.contextvars.bound_contextvars(**self._named):
-            self._trail.close(outcome.result() if ended else JobAborted("the process was stopped"))
+            try:
+                self._trail.close(error)
+            finally:
+                self._record.close(error)
 
     @property
     def _named(self) -> dict[str, str]:

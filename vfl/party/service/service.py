@@ -26,7 +26,7 @@ from vfl.party.service.lifetime import Lifetime
 from vfl.party.service.preparation import check_not_over, prepared_store
 from vfl.party.service.refusals import busy, not_prepared, superseded
 from vfl.party.service.role_factory import RoleFactory
-from vfl.party.service.step_reports import StepReports
+from vfl.party.service.step_reports import ATTEMPT_BEGINS, SAVED, StepReports
 from vfl.pki.credentials import Credentials
 from vfl.runtime.background import start
 from vfl.runtime.logs import get_logger
@@ -111,6 +111,7 @@ class PartyService:
             _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
             interrupted.end()
             self._callbacks.on_interruption(Interrupted("the coordinator began another attempt", interrupted.where))
+        self._callbacks.event(ATTEMPT_BEGINS, run=call.run, attempt=call.attempt)
         self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
 
     async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
@@ -201,6 +202,7 @@ class PartyService:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
         saved = str(self._setup.config.output / attempt.run) if attempt.guard else "nothing: ids were only counted"
+        self._callbacks.event(SAVED, where=saved)
         _log.info("run finished", run=attempt.run, saved=saved, audit_log=str(self._trail.path))
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 
