@@ -18,6 +18,7 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
+from vfl.job.acceptance import Range
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.tables import (
@@ -41,7 +42,7 @@ from vfl.models.config import (
 )
 from vfl.party.config import PartyConfig
 from vfl.party.config import PrivacyConfig as PartyPrivacyConfig
-from vfl.run_records.store import RunsConfig
+from vfl.run_records.store import PartyRunsConfig, RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "docs", "parties", "protos", "scripts", "tests", "vfl")
@@ -130,6 +131,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "party: data": DataConfig,
     "party: policy": PolicyConfig,
     "party: audit": AuditConfig,
+    "party: accept": Range,
+    "party: runs": PartyRunsConfig,
     "party: checkpoints": CheckpointConfig,
     "party: privacy": PartyPrivacyConfig,
     "party: tls": TlsFiles,
