@@ -18,13 +18,15 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.data.config import DataConfig, IdRules
 from vfl.errors import all_error_types
 from vfl.he.parameters import RingSettings
+from vfl.job.acceptance import Range
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.tables import (
     CheckpointPlan,
     InteractionConfig,
+    JobOptimizerConfig,
+    JobTopConfig,
     ModelConfig,
-    OptimizerConfig,
     PrivacyConfig,
     SplitConfig,
     TimeoutConfig,
@@ -37,11 +39,10 @@ from vfl.models.config import (
     IdentityBottom,
     MlpBottom,
     TaskConfig,
-    TopConfig,
 )
 from vfl.party.config import PartyConfig
 from vfl.party.config import PrivacyConfig as PartyPrivacyConfig
-from vfl.run_records.store import RunsConfig
+from vfl.run_records.store import PartyRunsConfig, RunsConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("benchmarks", "docs", "parties", "protos", "scripts", "tests", "vfl")
@@ -116,10 +117,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "job": JobConfig,
     "job: task": TaskConfig,
     "job: model": ModelConfig,
-    "job: model.top": TopConfig,
+    "job: model.top": JobTopConfig,
     "job: ids": IdRules,
     "job: training": TrainingConfig,
-    "job: training.optimizer": OptimizerConfig,
+    "job: training.optimizer": JobOptimizerConfig,
     "job: interaction": InteractionConfig,
     "job: privacy": PrivacyConfig,
     "job: split": SplitConfig,
@@ -130,6 +131,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "party: data": DataConfig,
     "party: policy": PolicyConfig,
     "party: audit": AuditConfig,
+    "party: accept": Range,
+    "party: runs": PartyRunsConfig,
     "party: checkpoints": CheckpointConfig,
     "party: privacy": PartyPrivacyConfig,
     "party: tls": TlsFiles,

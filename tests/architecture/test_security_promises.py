@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vfl.messages import MAX_JOB_TEXT
 from vfl.runtime.foreign_text import MAX_CHARACTERS
 from vfl.runtime.log_limits import MAX_LINES, MAX_SOURCES, PERIOD_SECONDS
 from vfl.transport.server import connections
@@ -154,7 +155,7 @@ NUMBERS = {
         PACE_SECONDS,
     ],
     "text of other members in terminals and logs": [MAX_CHARACTERS],
-    "texts of a control message": [MAX_TEXT],
+    "texts of a control message": [MAX_TEXT, MAX_JOB_TEXT],
 }
 
 

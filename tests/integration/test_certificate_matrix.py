@@ -160,6 +160,7 @@ async def test_who_is_refused_on_the_call_learns_why_and_so_does_the_server(matr
 
 async def test_only_the_coordinator_controls_a_running_job(matrix):
     calls = {
+        "offer": m.Offer("job@1", JOB, ATTEMPT, "digest", "1", "{}"),
         "prepare": m.Prepare("job@1", JOB, ATTEMPT, "digest", "1"),
         "restore": m.Restore("job@1", JOB, ATTEMPT, CHECKPOINT),
         "align": m.Align("job@1", JOB, ATTEMPT, False),

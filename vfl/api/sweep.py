@@ -1,18 +1,42 @@
-"""The same job with several settings, in simulation: nothing is released, and no ledger is charged."""
+"""The same job with several settings: in simulation, where no ledger is charged, or on live parties, where each is."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+from vfl.api.coordination import coordinator_settings
 from vfl.api.job import Job
 from vfl.api.party import Party
 from vfl.api.run import Run
 from vfl.api.simulation import simulate
-from vfl.errors import ConfigError, VflError
+from vfl.configuration.federation import FederationConfig, load_federation
+from vfl.configuration.toml_files import read_toml, validated
+from vfl.coordinator.process import RunOptions, coordinator_network, run_job
+from vfl.errors import (
+    ConfigError,
+    MismatchError,
+    ModelError,
+    ParameterError,
+    PolicyRefusal,
+    RangeError,
+    RemoteError,
+    VflError,
+)
+from vfl.job.callbacks import Callback, Ready
+from vfl.job.config import JobConfig
+from vfl.job.setup import check_job, load_job
+from vfl.pki.newest_lists import NewestLists
+
+_OF_A_SETTING = {
+    kind.code for kind in (ConfigError, ParameterError, PolicyRefusal, MismatchError, RangeError, ModelError)
+}
+"""Errors that another setting may not have."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +85,121 @@ def sweep(
     Raises:
         ConfigError: no values are given.
     """
-    if not over or not all(over.values()):
-        raise ConfigError("there is nothing to sweep over", remedy="give at least one key, and a value for each")
     trials = []
-    for values in product(*over.values()):
-        settings = dict(zip(over, values, strict=True))
+    for settings in _combinations(over):
         try:
-            run = simulate(_with(job, settings), active=active, passive=passive)
+            run = simulate(Job.of_content(_with(job.stated, settings)), active=active, passive=passive)
             trials.append(Trial(settings, run))
         except VflError as error:
-            trials.append(Trial(settings, None, f"{error.summary}: {error.detail}" if error.detail else error.summary))
+            trials.append(Trial(settings, None, _why(error)))
         done(trials[-1])
     return trials
 
 
-def _with(job: Job, settings: Mapping[str, Any]) -> Job:
-    content = deepcopy(job.stated)
+@dataclass(frozen=True)
+class LiveSweep:
+    """A sweep on live parties.
+
+    Attributes:
+        trials: of every combination; those that were not run say so.
+        ended_by: the error after which no other combination was tried; None if all were.
+    """
+
+    trials: list[Trial]
+    ended_by: VflError | None
+
+
+async def sweep_live(
+    job_file: Path,
+    *,
+    over: Mapping[str, Sequence[Any]],
+    coordinator: Path | None = None,
+    begins: Callable[[list[JobConfig]], None] = lambda jobs: None,
+    done: Callable[[Trial], None] = lambda trial: None,
+    stopping: asyncio.Future[Any] | None = None,
+) -> LiveSweep:
+    """Run a job with every combination of some settings on live parties, as their coordinator, one after the other.
+
+    The parties serve run after run (``vfl party --keep-serving``), and each accepts what differs from its own file
+    (``[accept]``). Every run releases rows, which each party's ledger counts. A combination that a party's files or
+    policy do not allow is a trial with an error. What the next ones need as well ends the sweep: too few releases left,
+    a party that is gone, the operator.
+
+    Args:
+        job_file: job.toml.
+        coordinator: coordinator.toml; by default the one beside the job file, if any.
+        begins: called before the first run with the jobs that will be run.
+        done: called with each trial when it is over.
+        stopping: gets a result when the operator stops the sweep.
+
+    Raises:
+        ConfigError: no values are given, or a file is wrong.
+    """
+    own = coordinator_settings(job_file, coordinator)
+    federation = load_federation(load_job(job_file).federation)
+    plans = [_planned(job_file, federation, settings) for settings in _combinations(over)]
+    begins([plan for plan in plans if isinstance(plan, JobConfig)])
+    trials: list[Trial] = []
+    ended_by: VflError | None = None
+    async with coordinator_network(federation, own.tls, NewestLists(own.newest_lists)) as network:
+        for settings, plan in zip(_combinations(over), plans, strict=True):
+            trained = _Trained()
+            options = RunOptions(audit=own.audit, runs=own.runs, job_file=job_file, callbacks=[trained])
+            if isinstance(plan, VflError):
+                trials.append(Trial(settings, None, _why(plan)))
+            elif ended_by is not None:
+                trials.append(Trial(settings, None, f"not run: {ended_by.summary}"))
+            else:
+                try:
+                    trials.append(Trial(settings, Run(await run_job(plan, federation, network, options, stopping))))
+                except VflError as error:
+                    trials.append(Trial(settings, None, _why(error)))
+                    ended_by = error if _ends(error, trained.begun) else None
+            done(trials[-1])
+    return LiveSweep(trials, ended_by)
+
+
+class _Trained(Callback):
+    """Notes that all parties have prepared the run and agreed on its rows."""
+
+    begun = False
+
+    def on_ready(self, ready: Ready) -> None:
+        self.begun = True
+
+
+def _planned(job_file: Path, federation: FederationConfig, settings: Mapping[str, Any]) -> JobConfig | VflError:
+    try:
+        content = _with(read_toml(job_file), settings)
+        job = validated(content, JobConfig, "the job with these settings", directory=job_file.absolute().parent)
+        check_job(job, federation)
+    except VflError as error:
+        return error
+    return job
+
+
+def _ends(error: VflError, begun: bool) -> bool:
+    """Whether the next combinations would fail in the same way.
+
+    Args:
+        begun: the parties had accepted the job. What a party refuses later is about its rows and its ledger.
+    """
+    code = error.remote_code if isinstance(error, RemoteError) else error.code
+    return code not in _OF_A_SETTING or (begun and code == PolicyRefusal.code)
+
+
+def _combinations(over: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    if not over or not all(over.values()):
+        raise ConfigError("there is nothing to sweep over", remedy="give at least one key, and a value for each")
+    return [dict(zip(over, values, strict=True)) for values in product(*over.values())]
+
+
+def _why(error: VflError) -> str:
+    return f"{error.summary}: {error.detail}" if error.detail else error.summary
+
+
+def _with(stated: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    content = deepcopy(dict(stated))
     for key, value in settings.items():
         *tables, last = key.split(".")
         at = content
@@ -85,4 +208,4 @@ def _with(job: Job, settings: Mapping[str, Any]) -> Job:
             if not isinstance(at, dict):
                 raise ConfigError(f"'{table}' of '{key}' is no table of job.toml", remedy="correct the key")
         at[last] = value
-    return Job.of_content(content)
+    return content

@@ -42,6 +42,18 @@ class _Record(_Model):
     previous: Digest
 
 
+class OfferedJob(_Model):
+    """The job of a run that the coordinator offered, and this party accepted; values are JSON.
+
+    Attributes:
+        settings: of the whole job, with its defaults.
+        in_file: what this party's own job.toml says where the two differ.
+    """
+
+    settings: Annotated[dict[Word, Text], Field(max_length=128)]
+    in_file: Annotated[dict[Word, Text], Field(max_length=128)]
+
+
 class Opened(_Record):
     """First record: whose log this is, of which run, under which policy.
 
@@ -51,6 +63,7 @@ class Opened(_Record):
         policy: the party's ``[policy]``; empty at the coordinator.
         terms: the privacy-relevant settings of the job, such as its protocol and number of epochs.
         job_digest: as compared by the parties before step 0.
+        offered: the job, where it is not that of this party's own file.
     """
 
     event: Literal["opened"] = "opened"
@@ -64,6 +77,7 @@ class Opened(_Record):
     terms: Annotated[dict[Word, bool | int | float | Text | None], Field(max_length=64)]
     job_digest: Text
     version: Word
+    offered: OfferedJob | None = None
 
 
 class Tensor(_Model):

@@ -59,12 +59,15 @@ class Terms:
     Attributes:
         party: whose log it is.
         policy: the party's policy; empty at the coordinator.
+        offered: the job's settings, and those of this party's own file that differ (``vfl.audit.log.OfferedJob``);
+            None where the job is that of the file.
     """
 
     party: str
     job: JobConfig
     federation: FederationConfig
     policy: Mapping[str, object] = field(default_factory=dict)
+    offered: Mapping[str, Mapping[str, str]] | None = None
 
     def facts(self, run: str, attempt: int) -> dict[str, object]:
         """Fields of the opening record."""
@@ -92,6 +95,7 @@ class Terms:
             },
             "job_digest": job_digest(self.job, self.federation),
             "version": PACKAGE_VERSION,
+            "offered": self.offered,
         }
 
 
@@ -117,6 +121,10 @@ class AuditTrail:
         self._bytes = dict.fromkeys(Direction, 0)
         self.path: Path | None = None
         self.run: str | None = None
+
+    def change_terms(self, terms: Terms) -> None:
+        """Let the log of the next run speak of another job; what was remembered for that run stays."""
+        self._terms = terms
 
     def open(self, run: str, attempt: int) -> None:
         """Begin the log of a run; messages that came for it earlier are written first.

@@ -49,6 +49,8 @@ MEANINGS = {
     "clear_weights": "{sender}'s part in the initial interaction weights, NOT PROTECTED",
     "clear_activations": "activations of the rows in each batch, NOT PROTECTED",
     "clear_activation_gradient": "activation gradients of the rows in each batch, NOT PROTECTED",
+    "offer": "the job of {sender}, which differs from the file of {receiver}",
+    "offered": "{sender} accepts that job under its own rules",
     "prepare": "name of the job and digest of its configuration",
     "prepared": "name and role of {sender}, and its numbers of rows with and without an id",
     "restore": "which checkpoint to resume from, by step, attempt and digest",

@@ -12,10 +12,11 @@ from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import ConfigError
 from vfl.he.arithmetic.updates import effective_rate, most_rows
 from vfl.he.parameters import Parameters
+from vfl.job.acceptance import in_words
 from vfl.job.config import JobConfig
 from vfl.job.setup import load_job, load_job_setup
-from vfl.party.acceptance import check_acceptable
-from vfl.party.config import PartyConfig, load_party, party_credentials
+from vfl.party.config import PartyConfig, PartySetup, load_party, party_credentials
+from vfl.party.jobs.acceptance import check_acceptable
 from vfl.party.own_bottom import trial_width
 from vfl.party.roles.disclosure import ledger_left
 from vfl.party.table_check import checked_table, table_report, table_summary
@@ -106,7 +107,16 @@ def _check_party(path: Path) -> str:
         *(["its bottom trains, so it learns labels"] if setup.name in setup.job.model.trainable else []),
         f"job '{setup.job.name}': valid",
     ]
-    return f"{', '.join(facts)}\n{table_report(setup, table)}"
+    return "\n".join([", ".join(facts), *_accepted(setup), table_report(setup, table)])
+
+
+def _accepted(setup: PartySetup) -> list[str]:
+    """What may differ in a job that the coordinator offers, a line for each key."""
+    rules = setup.config.accept
+    if not rules:
+        return []
+    lines = [f"  {key}: {in_words(rule)}" for key, rule in rules.items()]
+    return ["may differ in a job that the coordinator offers:", *lines]
 
 
 def _check_coordinator(path: Path, others: Sequence[Path]) -> str:

@@ -175,19 +175,32 @@ def check(files: Annotated[list[Path], typer.Argument(help="federation.toml, job
 @app.command()
 def sweep(
     job: Annotated[Path, typer.Argument(help="job.toml")],
-    party: Annotated[list[Path], typer.Option(help="A party.toml; once for every party, whose table must be here.")],
     over: Annotated[list[str], typer.Option(help="A key of job.toml and values, KEY=VALUE,VALUE; may be repeated.")],
+    party: Annotated[
+        list[Path] | None, typer.Option(help="A party.toml; once for every party, whose table must be here.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Run on live parties, started with --keep-serving; their ledgers count it.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --live: coordinator.toml; by default the one in the job file's folder.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
     log: LogOption = LogFormat.TEXT,
     verbose: VerboseOption = False,
 ) -> None:
-    """Simulate a job with several settings in this process. Nothing is released, and no ledger is charged."""
-    from vfl.cli.sweep import run_sweep
+    """Try a job with several settings: in this process, which charges no ledger, or with --live on live parties."""
+    from vfl.cli.sweep import run_sweep, run_sweep_live
 
     # The events of a run for each combination would fill the screen.
     configure_logs(log, verbose=verbose, brief=True, party="sweep")
     with reported():
-        run_sweep(job, party, over, json_file)
+        if live and party:
+            raise ConfigError("a live sweep has parties of its own", remedy="leave out --party, or --live")
+        if live:
+            run_sweep_live(job, config, over, json_file)
+        else:
+            run_sweep(job, party or [], over, json_file)
 
 
 @app.command()

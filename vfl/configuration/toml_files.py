@@ -143,7 +143,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             "a configuration file is not valid TOML", detail=f"{path}: {error}", remedy="correct the syntax"
         ) from None
-    if _has_long_integer(content):
+    if has_long_integer(content):
         raise ConfigError(
             "a configuration file has an integer of more than 64 bits",
             detail=str(path),
@@ -176,10 +176,10 @@ def _bounded(path: Path) -> str:
     return text
 
 
-def _has_long_integer(content: object) -> bool:
+def has_long_integer(content: object) -> bool:
     """Whether an integer exceeds 64 bits, which TOML does not require parsers to support (TOML 1.0, "Integer").
 
-    Not recursive, since tables may be nested deeply.
+    Also of what was read from JSON. Not recursive, since tables may be nested deeply.
     """
     pending = [content]
     while pending:

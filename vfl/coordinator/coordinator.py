@@ -15,6 +15,7 @@ from vfl.configuration.federation import FederationConfig
 from vfl.coordinator.ending import abort_all, release_all
 from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.interruption import Interruption
+from vfl.coordinator.offering import offered_and_prepared
 from vfl.coordinator.parties import PartyClients, watched
 from vfl.coordinator.replies import CheckedControl
 from vfl.coordinator.training import Training
@@ -204,7 +205,7 @@ class Coordinator:
         self._doing = "preparation"
         digest = job_digest(self._job, self._federation)
         prepare = m.Prepare(*self._attempt, digest, PROTOCOL_VERSION)
-        prepared = await self._parties.all(lambda client: client.prepare(prepare))
+        prepared = await self._parties.all(lambda client: offered_and_prepared(client, prepare, self._job))
         outcome = self._journal.outcome
         outcome.party_rows = {party: reply.rows for party, reply in prepared.items()}
         outcome.rows_without_id = {party: reply.dropped for party, reply in prepared.items()}

@@ -49,6 +49,10 @@ class CheckedControl:
         """See ``ControlChannel``, as for all that follow."""
         await self._client.wait_ready(timeout)
 
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Only an acknowledgment."""
+        return self._named(await self._client.offer(call))
+
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Party, role, numbers of rows, and a bounded number of checkpoints."""
         reply = self._named(await self._client.prepare(call))

@@ -168,7 +168,8 @@ def _judge_job(notes: FindingLog, own: Prober, answer: Answer) -> None:
         Check.JOB,
         f"job or federation of {notes.target}'s process differ from {notes.source}'s files in: {tables}",
         side=notes.target,
-        remedy="give everybody the same job.toml and federation.toml; a party reads them when it starts",
+        remedy="give everybody the same job.toml and federation.toml; a party reads them when it starts. A run may "
+        "still begin if [accept] of that party's party.toml allows what differs in the job",
         code=MismatchError.code,
     )
 

@@ -21,6 +21,8 @@ from vfl.job.tables import (
     WITH_CLASSES_LIPSCHITZ,
     CheckpointPlan,
     InteractionConfig,
+    JobOptimizerConfig,
+    JobTopConfig,
     ModelConfig,
     OptimizerConfig,
     PrivacyConfig,
@@ -82,7 +84,7 @@ class JobConfig(Configuration):
     def _is_linear_if_it_says_so(self) -> JobConfig:
         if not self.is_linear:
             return self
-        if self.model.top.hidden and "hidden" in self.model.top.model_fields_set:
+        if self.model.top.hidden:
             raise ValueError('model.kind "linear" has no hidden layers: leave out model.top.hidden')
         if self.model.trainable:
             raise ValueError('model.kind "linear" is for frozen bottoms: leave out model.trainable')
@@ -119,19 +121,16 @@ class JobConfig(Configuration):
     @property
     def top(self) -> TopConfig:
         """The top model, as stated or by the kind of the model and the task."""
-        stated, defaults = self.model.top, {}
-        if self.is_linear:
-            defaults = LINEAR_TOP.model_dump()
-        elif self.stagewise and self.logits > 1:
-            defaults = {"lipschitz": WITH_CLASSES_LIPSCHITZ}
-        return stated.model_copy(update=_unstated(defaults, stated.model_fields_set))
+        default = LINEAR_TOP if self.is_linear else TopConfig()
+        if self.stagewise and self.logits > 1 and not self.is_linear:
+            default = TopConfig(lipschitz=WITH_CLASSES_LIPSCHITZ)
+        return default.model_copy(update=self.model.top.model_dump(exclude_none=True))
 
     @property
     def optimizer(self) -> OptimizerConfig:
         """What trains plain parameters where a party states nothing else."""
-        stated = self.training.optimizer
-        defaults = {"learning_rate": LINEAR_RATE} if self.is_linear else {}
-        return stated.model_copy(update=_unstated(defaults, stated.model_fields_set))
+        default = OptimizerConfig(learning_rate=LINEAR_RATE) if self.is_linear else OptimizerConfig()
+        return default.model_copy(update=self.training.optimizer.model_dump(exclude_none=True))
 
     @property
     def stagewise(self) -> bool:
@@ -219,9 +218,12 @@ class JobConfig(Configuration):
                 "passes": self.passes,
                 "local_epochs": self.local_epochs,
                 "keep_best": self.keeps_best,
-                "optimizer": self.optimizer,
+                "optimizer": JobOptimizerConfig.model_validate(self.optimizer.model_dump()),
             },
-            "model": {"interaction_width": self.interaction_width, "top": self.top},
+            "model": {
+                "interaction_width": self.interaction_width,
+                "top": JobTopConfig.model_validate(self.top.model_dump()),
+            },
             "interaction": {"learning_rate": self.interaction_rate},
             "privacy": {"relative_noise": self.relative_noise},
         }
@@ -245,7 +247,3 @@ class JobConfig(Configuration):
         if not self.stagewise:
             return 0.5
         return STAGE_RATES[self.task.kind] / ENCODING_SCALE**2
-
-
-def _unstated(defaults: Mapping[str, object], stated: set[str]) -> dict[str, object]:
-    return {key: value for key, value in defaults.items() if key not in stated}

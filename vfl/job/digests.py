@@ -48,7 +48,7 @@ def check_digest(own: str, theirs: str) -> None:
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(_canonical(value)).hexdigest()
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def job_id(job: JobConfig, federation: FederationConfig) -> str:
@@ -70,8 +70,9 @@ def training_statement(job: JobConfig, federation: FederationConfig) -> bytes:
     content = job.resolved.model_dump(mode="json", exclude={"federation", "timeouts", "checkpoints"})
     del content["interaction"]["protocol"]
     members = [(party.name, str(party.role)) for party in federation.parties]
-    return digest("vfl training", PROTOCOL_VERSION.encode(), _canonical(content), _canonical(members))
+    return digest("vfl training", PROTOCOL_VERSION.encode(), canonical(content), canonical(members))
 
 
-def _canonical(value: object) -> bytes:
+def canonical(value: object) -> bytes:
+    """The one JSON text of a value, as ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vfl.configuration.toml_files import Configuration
 from vfl.he.layout import LINK_MBIT
-from vfl.models.config import MAX_WIDTH, TopConfig
+from vfl.models.config import MAX_WIDTH, EvenWidths, TopConfig
 from vfl.privacy.output_noise import MIN_NOISE
 
 HEARTBEAT_SECONDS = 1.0
@@ -45,6 +45,21 @@ class OptimizerConfig(Configuration):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
+class JobTopConfig(Configuration):
+    """``[model.top]``. What is left out follows from the kind of the model and the task, see ``JobConfig.top``."""
+
+    hidden: EvenWidths | None = None
+    lipschitz: Annotated[float, Field(gt=0)] | None = None
+
+
+class JobOptimizerConfig(Configuration):
+    """``[training.optimizer]``: see ``OptimizerConfig``; a learning rate that is left out follows from the model."""
+
+    name: Literal["adam", "sgd"] = "adam"
+    learning_rate: Rate | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
 class ModelConfig(Configuration):
     """``[model]``: widths that all parties must agree on.
 
@@ -63,7 +78,7 @@ class ModelConfig(Configuration):
     own_units: Annotated[int, Field(ge=0, le=512)] = 4
     interaction_width: Annotated[int, Field(ge=1, le=512)] | None = None
     trainable: tuple[str, ...] = ()
-    top: TopConfig = TopConfig()
+    top: JobTopConfig = JobTopConfig()
 
 
 class TrainingConfig(Configuration):
@@ -89,7 +104,7 @@ class TrainingConfig(Configuration):
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     keep_best: bool | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: JobOptimizerConfig = JobOptimizerConfig()
 
     @property
     def largest_batch(self) -> int:

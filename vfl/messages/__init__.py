@@ -2,9 +2,9 @@
 
 ``data`` defines what travels from party to party: only the arrays declared there, with their element types and numbers
 of dimensions. Only names, counts, timings and the metrics that the active party publishes travel between the
-coordinator and a party: ``control`` defines the calls of a run, ``heartbeat`` the call made alongside them,
-``identity`` the first call on every connection, and ``diagnosis`` the call that any member may make to a party outside
-of a job.
+coordinator and a party: ``control`` defines the calls of a run, ``offer`` the one by which it hands out its job,
+``heartbeat`` the call made alongside them, ``identity`` the first call on every connection, and ``diagnosis`` the call
+that any member may make to a party outside of a job.
 """
 
 from vfl.messages.control import (
@@ -62,11 +62,13 @@ from vfl.messages.diagnosis import Activity, Check, Diagnose, Diagnosis, Finding
 from vfl.messages.heartbeat import Alive, Heartbeat
 from vfl.messages.identity import IdentityProof, ProveIdentity
 from vfl.messages.message import MAX_DIMENSIONS, Array, Message
+from vfl.messages.offer import MAX_JOB_TEXT, Offer, Offered
 from vfl.messages.protection import Protection
 
 __all__ = [
     "CONTROL_TYPES",
     "MAX_DIMENSIONS",
+    "MAX_JOB_TEXT",
     "MESSAGE_TYPES",
     "Abort",
     "Activity",
@@ -111,6 +113,8 @@ __all__ = [
     "MaskedGradientProduct",
     "MaskedWeightGradient",
     "Message",
+    "Offer",
+    "Offered",
     "PhaseCall",
     "PhaseReport",
     "Prepare",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ENCODING_SCALE = 0.125
 """Standard deviation of a whitened encoding in units of alpha, whose values stay within [-1, 1]."""
@@ -132,22 +132,25 @@ BottomConfig = Annotated[
 """Any bottom model, told apart by ``kind``."""
 
 
+def _even(hidden: tuple[int, ...]) -> tuple[int, ...]:
+    odd = [width for width in hidden if width % 2]
+    if odd:
+        raise ValueError(
+            f"hidden widths of the top model must be even, because its activation sorts pairs of units: "
+            f"use {odd[0] + 1} instead of {odd[0]}"
+        )
+    return hidden
+
+
+EvenWidths = Annotated[tuple[Width, ...], AfterValidator(_even)]
+"""Widths of hidden layers of the top."""
+
+
 class TopConfig(_Config):
     """The top model: hidden widths, and a bound on the Lipschitz constant (L2 to L2) of the map from Z to logits."""
 
-    hidden: tuple[Width, ...] = (32, 32)
+    hidden: EvenWidths = (32, 32)
     lipschitz: float = Field(default=1.0, gt=0)
-
-    @field_validator("hidden")
-    @classmethod
-    def _even(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
-        odd = [width for width in hidden if width % 2]
-        if odd:
-            raise ValueError(
-                f"hidden widths of the top model must be even, because its activation sorts pairs of units: "
-                f"use {odd[0] + 1} instead of {odd[0]}"
-            )
-        return hidden
 
 
 METRIC_RANGES: dict[str, tuple[float, float]] = {

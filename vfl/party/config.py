@@ -19,6 +19,7 @@ from vfl.data.table import Table, load_table
 from vfl.errors import ConfigError
 from vfl.he.parameters import Parameters
 from vfl.ids import Role
+from vfl.job.acceptance import Accepted
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.setup import load_job_setup
@@ -28,6 +29,7 @@ from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
 from vfl.pki.newest_lists import FILE_NAME, NewestLists
 from vfl.privacy.ledger.ledger import DisclosureLedger
+from vfl.run_records.store import PartyRunsConfig
 
 
 class PrivacyConfig(Configuration):
@@ -49,11 +51,13 @@ class PartyConfig(Configuration):
 
     Attributes:
         name: which party of the federation this is.
+        accept: what may differ in a job that the coordinator offers; by default nothing. The policy applies as well.
         private_seed: file with this party's own training seed, created on first use; keeps initial weights private.
         output: directory for this party's parts of the trained model.
         audit: where this party logs everything it sends and receives.
         checkpoints: where this party keeps its part of the state of unfinished runs.
         privacy: where this party counts what it has released.
+        runs: where this party records the runs that it took part in.
         threads: CPU threads for arithmetic on ciphertexts; all cores by default.
         model_threads: CPU threads for this party's models; small ones gain nothing from more than one.
         optimizer: overrides the job's optimizer for this party's own parameters.
@@ -71,12 +75,14 @@ class PartyConfig(Configuration):
     data: DataConfig
     bottom: BottomConfig | None = None
     policy: PolicyConfig = PolicyConfig()
+    accept: Accepted = Field(default_factory=dict)
     tls: TlsFiles | None = None
     private_seed: LocalPath = Path("private_seed")
     output: LocalPath = Path("models")
     audit: AuditConfig = AuditConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    runs: PartyRunsConfig = PartyRunsConfig()
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1

@@ -13,15 +13,15 @@ from contextlib import AsyncExitStack
 from vfl.audit.trail import AuditTrails
 from vfl.doctor.answer import PartyDoctor
 from vfl.doctor.probe import Prober
-from vfl.errors import VflError
+from vfl.errors import ConfigError, VflError
 from vfl.he.arithmetic.compute import computing
 from vfl.job.callbacks import Callback
 from vfl.job.digests import job_digest
 from vfl.models.arithmetic import use_model_threads
-from vfl.party.acceptance import check_acceptable, check_together
 from vfl.party.config import PartySetup, party_credentials
+from vfl.party.jobs.acceptance import check_acceptable
+from vfl.party.jobs.job_host import JobHost, PartyResources
 from vfl.party.roles.disclosure import ledger_left
-from vfl.party.service.job_host import JobHost, PartyResources
 from vfl.party.service.router import JobRouter
 from vfl.party.service.stopping import StopReason
 from vfl.pki.expiry import watched
@@ -33,6 +33,31 @@ from vfl.transport.inbox import Inbox
 from vfl.transport.wire.traffic import TrafficMeter
 
 _log = get_logger("vfl.party")
+
+
+def check_together(setups: Sequence[PartySetup]) -> None:
+    """Check that one process can serve these setups: one party, one federation, different jobs.
+
+    Raises:
+        ConfigError: settings that must be the same differ, or two jobs have the same name.
+    """
+    first, *others = setups
+    for other in others:
+        same_process = ("name", "tls", "device", "threads", "model_threads")
+        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
+        different += ["federation"] if first.federation != other.federation else []
+        if different:
+            raise ConfigError(
+                f"one process cannot serve these party files: they differ in {', '.join(different)}",
+                remedy="pass files that differ only in job, data and model, or start several processes",
+            )
+    names = [setup.job.name for setup in setups]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "two party files have jobs with the same name",
+            detail=", ".join(names),
+            remedy="give each job a unique name",
+        )
 
 
 async def serve_party(
@@ -107,7 +132,7 @@ async def _serve(
             # Runs last: replies may still be sent until the server has stopped.
             stack.callback(host.close)
         own = Prober(setup.name, federation, job_digest(setup.job, federation), credentials)
-        doctor = PartyDoctor(own, lambda: {service.digest: service.activity for service in router})
+        doctor = PartyDoctor(own, lambda: {digest: host.activity for host in hosts for digest in host.digests})
         stack.push_async_callback(doctor.close)
         await network.serve(stack, PartyEnd(setup.name, router, inbox, traffic, trails, doctor))
         _log.info("waiting for the coordinator", role=str(setup.entry.role), job=[s.job.name for s in setups])

@@ -24,6 +24,7 @@ from vfl.run_records.schema import readable
 
 __all__ = [
     "CommittedCheckpoint",
+    "PartyRunsConfig",
     "RunState",
     "RunStore",
     "RunsConfig",
@@ -42,6 +43,17 @@ class RunsConfig(Configuration):
     model_config = ConfigDict(revalidate_instances="always")
 
     database: LocalPath = Path("runs.sqlite")
+
+
+class PartyRunsConfig(RunsConfig):
+    """``[runs]`` of party.toml.
+
+    Attributes:
+        database: SQLite file with this party's own record of the runs that it took part in; created on first use.
+            Never the coordinator's, which has runs of the same names.
+    """
+
+    database: LocalPath = Path("party_runs.sqlite")
 
 
 class RunStore(RunReader):

@@ -22,6 +22,9 @@ class ControlHandler(Protocol):
     A call is canceled when the coordinator's deadline passes or its connection is lost.
     """
 
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Serve the coordinator's job in place of the one in the party's file, if the party accepts the differences."""
+
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a run."""
 
@@ -69,6 +72,9 @@ class ControlChannel(Protocol):
 
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109  # part of the error
         """Wait at most ``timeout`` seconds until the party answers; raises PeerUnreachable if it does not."""
+
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Serve the coordinator's job in place of the one in the party's file, if the party accepts the differences."""
 
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a run."""

@@ -16,8 +16,8 @@ from vfl.job.config import JobConfig
 from vfl.job.digests import job_digest
 from vfl.job.setup import load_job_setup
 from vfl.messages import Check, Diagnose, Finding
-from vfl.party.acceptance import check_acceptable
 from vfl.party.config import PartySetup, load_party
+from vfl.party.jobs.acceptance import check_acceptable
 from vfl.party.self_checks import check_port, note_credentials, note_table
 from vfl.pki.credentials import Credentials
 from vfl.pki.newest_lists import NewestLists

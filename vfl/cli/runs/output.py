@@ -53,11 +53,12 @@ def show_list(console: Console, records: Sequence[RunRecord]) -> None:
     console.print(f"\n{len(records)} run(s); 'vfl runs show RUN' shows one in detail", style="dim")
 
 
-def show_run(console: Console, store: RunReader, record: RunRecord, path: Path) -> None:
+def show_run(console: Console, store: RunReader, record: RunRecord, path: Path, *, of_party: bool = False) -> None:
     """Everything about one run.
 
     Args:
         path: of the record, beside which the coordinator's file may be.
+        of_party: the record is a party's own.
     """
     result = _result(store, record)
     for name, value in _facts(record, result):
@@ -74,7 +75,7 @@ def show_run(console: Console, store: RunReader, record: RunRecord, path: Path) 
         if table.row_count:
             console.print(Text(f"\n{title}", style="bold"))
             console.print(table)
-    console.print(Text(f"\n{_what_next(record, path)}"), soft_wrap=True)
+    console.print(Text(f"\n{_what_next_at_party(record) if of_party else _what_next(record, path)}"), soft_wrap=True)
 
 
 def _result(store: RunReader, record: RunRecord) -> RunResult:
@@ -161,6 +162,12 @@ def _what_next(record: RunRecord, path: Path) -> str:
             return f"If its coordinator is no longer running, resume with: {command}"
         case _:
             return f"Resume with: {command}"
+
+
+def _what_next_at_party(record: RunRecord) -> str:
+    if record.state is RunState.FINISHED:
+        return "The run is finished; there is nothing to do."
+    return "The coordinator can resume the run. If this party's process is not running, start it: vfl party party.toml"
 
 
 def results(result: RunResult, settings: CoordinatorConfig, report: Path | None) -> Iterator[str]:

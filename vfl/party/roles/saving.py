@@ -73,7 +73,7 @@ def _save(
 ) -> Path:
     directory, job = state.setup.config.output / run, state.setup.job
     card = {
-        "job": job.model_dump(mode="json", exclude={"federation"}) | {"ring": job.ring_settings.model_dump()},
+        "job": job.resolved.model_dump(mode="json", exclude={"federation"}) | {"ring": job.ring_settings.model_dump()},
         "party": state.setup.name,
         "width": state.width,
         "bottom": state.setup.bottom.model_dump(mode="json"),

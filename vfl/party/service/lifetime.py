@@ -106,9 +106,13 @@ class Lifetime:
         try:
             check_call(call, digest)
         except MismatchError as error:
-            if self._attempt() is None:
-                self._refusal = call.run, error
+            self.refused(call.run, error)
             raise
+
+    def refused(self, run: str, error: VflError) -> None:
+        """Remember why a run cannot begin here: if it is given up, a waiting party ends with this."""
+        if self._attempt() is None:
+            self._refusal = run, error
 
     def has_refused(self, run: str) -> bool:
         """Whether this run is the latest that could not begin here."""

@@ -9,15 +9,28 @@ from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore, Origin
 from vfl.errors import PolicyRefusal, ProtocolError
 from vfl.job.digests import check_digest
-from vfl.party.acceptance import check_acceptable
 from vfl.party.config import PartySetup
+from vfl.party.jobs.acceptance import check_acceptable
 from vfl.party.roles.disclosure import check_ledger
 from vfl.party.roles.saving import make_output
 from vfl.runtime.foreign_text import printable
 from vfl.version import PROTOCOL_VERSION
 
 
-def check_call(call: m.Prepare, digest: str) -> None:
+def check_protocol(call: m.Prepare | m.Offer) -> None:
+    """Check that a coordinator speaks this party's protocol.
+
+    Raises:
+        ProtocolError: it speaks another.
+    """
+    if call.protocol_version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"the coordinator speaks protocol {printable(call.protocol_version, 20)}, this party {PROTOCOL_VERSION}",
+            remedy="install the same version of vfl everywhere",
+        )
+
+
+def check_call(call: m.Prepare | m.Offer, digest: str) -> None:
     """Check that a coordinator speaks this party's protocol and has its files, before anything begins for its run.
 
     Models, checkpoints and audit logs are kept by the name of the run, so it has to be one of this job.
@@ -30,11 +43,7 @@ def check_call(call: m.Prepare, digest: str) -> None:
         MismatchError: its files differ; names the tables that do.
         PolicyRefusal: the run is named as one of another job.
     """
-    if call.protocol_version != PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"the coordinator speaks protocol {printable(call.protocol_version, 20)}, this party {PROTOCOL_VERSION}",
-            remedy="install the same version of vfl everywhere",
-        )
+    check_protocol(call)
     check_digest(digest, call.digest)
     if call.run.rpartition("-")[0] != call.job.partition("@")[0]:
         raise PolicyRefusal(

@@ -16,6 +16,11 @@ def not_prepared() -> PartyRestarted:
     )
 
 
+def busy() -> PolicyRefusal:
+    """A party's answer to a coordinator that begins a run while another is going."""
+    return PolicyRefusal("this party is busy with another run", remedy="wait until that run is over, then start again")
+
+
 def out_of_order(asked: str) -> PolicyRefusal:
     """A party's answer to a coordinator that does not follow the order of an attempt."""
     _log.warning("refused a call that is out of order", requested=asked)

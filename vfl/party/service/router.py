@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import structlog
 
@@ -10,6 +11,20 @@ from vfl import messages as m
 from vfl.errors import MismatchError
 from vfl.party.service.service import PartyService
 from vfl.runtime.foreign_text import printable
+
+
+class Host(Protocol):
+    """Serves one job of a party, and decides whether another one takes its place."""
+
+    async def between_runs(self, run: str) -> None:
+        """Wait while a run that is over is put away; returns at once for a call of that run itself."""
+
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Serve an offered job from now on.
+
+        Raises:
+            VflError: this party does not accept it.
+        """
 
 
 class JobRouter:
@@ -21,6 +36,7 @@ class JobRouter:
 
     def __init__(self) -> None:
         self._services: dict[str, PartyService] = {}
+        self._hosts: dict[str, Host] = {}
 
     def __iter__(self) -> Iterator[PartyService]:
         return iter(self._services.values())
@@ -28,6 +44,14 @@ class JobRouter:
     def put(self, job: str, service: PartyService) -> None:
         """Route calls for this job, identified by its ``job_id``, to this service."""
         self._services[job] = service
+
+    def remove(self, job: str) -> None:
+        """Refuse calls for this job from now on."""
+        self._services.pop(job, None)
+
+    def put_host(self, name: str, host: Host) -> None:
+        """Let this host decide about offers of jobs of this name."""
+        self._hosts[name] = host
 
     def named_in_logs(self, job: str) -> dict[str, str]:
         """What every line about a job has in addition: its name, if this party serves several."""
@@ -42,19 +66,37 @@ class JobRouter:
         if job in self._services:
             structlog.contextvars.bind_contextvars(**self.named_in_logs(job.partition("@")[0]))
             return self._services[job]
-        raise MismatchError(
+        raise self._not_served(job)
+
+    def _not_served(self, job: str) -> MismatchError:
+        return MismatchError(
             "this party does not serve the job named in the call",
             detail=f"{printable(job)}; served: {', '.join(self._services)}",
             remedy="give every party the same job.toml and federation.toml, and start each party with the job to run",
         )
 
+    async def _host_of(self, job: str, run: str) -> Host | None:
+        """The host of jobs of this name, once it is ready for another run."""
+        host = self._hosts.get(job.partition("@")[0])
+        if host is not None:
+            await host.between_runs(run)
+        return host
+
     def _of_name(self, job: str) -> PartyService | None:
         name = job.partition("@")[0]
         return next((service for own, service in self._services.items() if own.partition("@")[0] == name), None)
 
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Serve the coordinator's job in place of the one of the same name, if this party accepts it."""
+        host = await self._host_of(call.job, call.run)
+        if host is None:
+            raise self._not_served(call.job)
+        return await host.offer(call)
+
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """See ``PartyService``, as for all that follow. If only the name is that of a job here, the error names what
         differs."""
+        await self._host_of(call.job, call.run)
         if call.job not in self._services and (same_name := self._of_name(call.job)):
             same_name.lifetime.check(call, same_name.digest)
         return await self._of(call.job).prepare(call)

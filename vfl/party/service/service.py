@@ -14,7 +14,7 @@ from typing import TypeVar
 from vfl import messages as m
 from vfl.audit.trail import AuditTrail
 from vfl.checkpoints.store import CheckpointStore
-from vfl.errors import JobAborted, PolicyRefusal, VflError
+from vfl.errors import JobAborted, VflError
 from vfl.ids import Batch, Role, Split, StepKey
 from vfl.job.callbacks import Callbacks, CheckpointDone, EvaluationDone, Interrupted
 from vfl.job.digests import job_digest
@@ -24,9 +24,9 @@ from vfl.party.config import PartySetup
 from vfl.party.service.attempt import ALIGN, PREPARE, Attempt, OfAttempt
 from vfl.party.service.lifetime import Lifetime
 from vfl.party.service.preparation import check_not_over, prepared_store
-from vfl.party.service.refusals import not_prepared, superseded
+from vfl.party.service.refusals import busy, not_prepared, superseded
 from vfl.party.service.role_factory import RoleFactory
-from vfl.party.service.step_reports import StepReports
+from vfl.party.service.step_reports import ATTEMPT_BEGINS, SAVED, StepReports
 from vfl.pki.credentials import Credentials
 from vfl.runtime.background import start
 from vfl.runtime.logs import get_logger
@@ -95,9 +95,7 @@ class PartyService:
         self.lifetime.check(call, self.digest)
         self.lifetime.raise_if_stopped()
         if self._attempt is not None and self._attempt.run != call.run:
-            raise PolicyRefusal(
-                "this party is busy with another run", remedy="wait until that run is over, then start again"
-            )
+            raise busy()
         if self._attempt is None:
             check_not_over(self._trail, call.run)
             self._trail.open(call.run, call.attempt)
@@ -113,6 +111,7 @@ class PartyService:
             _log.warning("retrying the run", attempt=call.attempt, interrupted=interrupted.where, **reason)
             interrupted.end()
             self._callbacks.on_interruption(Interrupted("the coordinator began another attempt", interrupted.where))
+        self._callbacks.event(ATTEMPT_BEGINS, run=call.run, attempt=call.attempt)
         self._inbox.open_run(call.run, call.attempt, set(self._setup.peers))
 
     async def _prepare(self, attempt: Attempt, call: m.Prepare) -> m.Prepared:
@@ -203,6 +202,7 @@ class PartyService:
         lipschitz = await attempt.save()
         total = self._traffic.total(attempt.run)
         saved = str(self._setup.config.output / attempt.run) if attempt.guard else "nothing: ids were only counted"
+        self._callbacks.event(SAVED, where=saved)
         _log.info("run finished", run=attempt.run, saved=saved, audit_log=str(self._trail.path))
         return m.Finished(self._setup.name, total.sent, total.received, peak_memory_bytes(), lipschitz)
 

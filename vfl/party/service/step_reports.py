@@ -10,6 +10,9 @@ from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
 
+ATTEMPT_BEGINS, SAVED = "an attempt begins", "saved"
+"""Events of a run at a party, with ``run`` and ``attempt``, and with ``where`` this party's part of the model is."""
+
 _WORDS = {
     EpochKind.JOINT: "a joint pass over the training rows",
     EpochKind.GRADIENT: "a pass over the training rows",

@@ -174,6 +174,12 @@ class DisclosureLedger:
             found = (do(query, (row,)).fetchone() for row in hashed)
             return [int(one[0]) if one else 0 for one in found]
 
+    def released_in(self, run: str) -> int:
+        """How many releases of rows were charged to a run."""
+        query = "SELECT IFNULL(SUM(releases), 0) FROM uses WHERE run = ?"
+        with self._lock, readable(self._path), self._transaction("DEFERRED") as do:
+            return int(do(query, (run,)).fetchone()[0])
+
     def summary(self) -> Summary:
         """What was released so far, in all."""
         with self._lock, readable(self._path), self._transaction("DEFERRED") as do:

@@ -37,6 +37,10 @@ class ControlClient(Connection):
 
         return call
 
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """Serve the coordinator's job in place of the one in the party's file."""
+        return await self._call(self._method("Offer"), call, m.Offered)
+
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """Get ready for a run."""
         return await self._call(self._method("Prepare"), call, m.Prepared)

@@ -88,6 +88,10 @@ class InMemoryControl:
         """See ``ControlChannel``."""
         await self._network.wait_ready(self._party, timeout)
 
+    async def offer(self, call: m.Offer) -> m.Offered:
+        """See ``ControlChannel``."""
+        return await self._call(call, lambda handler: handler.offer(call))
+
     async def prepare(self, call: m.Prepare) -> m.Prepared:
         """See ``ControlChannel``."""
         return await self._call(call, lambda handler: handler.prepare(call))

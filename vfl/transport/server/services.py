@@ -50,7 +50,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self._coordinator = coordinator
         self._recorder = recorder
 
-    async def Prepare(self, request: control_pb2.PrepareRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
+    async def Offer(self, request: control_pb2.OfferRequest, context: Any) -> Any:  # noqa: N802  # name in the .proto
+        return await self._answer(request, context, m.Offer, self._handler.offer)
+
+    async def Prepare(self, request: control_pb2.PrepareRequest, context: Any) -> Any:  # noqa: N802
         return await self._answer(request, context, m.Prepare, self._handler.prepare)
 
     async def Restore(self, request: control_pb2.RestoreRequest, context: Any) -> Any:  # noqa: N802

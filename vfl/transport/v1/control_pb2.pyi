@@ -88,6 +88,28 @@ class Batch(_message.Message):
     index: int
     def __init__(self, split: _Optional[_Union[Split, str]] = ..., epoch: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
 
+class OfferRequest(_message.Message):
+    __slots__ = ("run", "attempt", "digest", "protocol_version", "job", "text")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    attempt: int
+    digest: str
+    protocol_version: str
+    job: str
+    text: str
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., digest: _Optional[str] = ..., protocol_version: _Optional[str] = ..., job: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class OfferReply(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    def __init__(self, party: _Optional[str] = ...) -> None: ...
+
 class PrepareRequest(_message.Message):
     __slots__ = ("run", "attempt", "digest", "protocol_version", "job")
     RUN_FIELD_NUMBER: _ClassVar[int]

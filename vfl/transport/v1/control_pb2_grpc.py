@@ -34,6 +34,11 @@ class ControlStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Offer = channel.unary_unary(
+                '/vfl.transport.v1.Control/Offer',
+                request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.OfferRequest.SerializeToString,
+                response_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.OfferReply.FromString,
+                _registered_method=True)
         self.Prepare = channel.unary_unary(
                 '/vfl.transport.v1.Control/Prepare',
                 request_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareRequest.SerializeToString,
@@ -98,6 +103,12 @@ class ControlStub:
 
 class ControlServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def Offer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Prepare(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -174,6 +185,11 @@ class ControlServicer:
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Offer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Offer,
+                    request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.OfferRequest.FromString,
+                    response_serializer=vfl_dot_transport_dot_v1_dot_control__pb2.OfferReply.SerializeToString,
+            ),
             'Prepare': grpc.unary_unary_rpc_method_handler(
                     servicer.Prepare,
                     request_deserializer=vfl_dot_transport_dot_v1_dot_control__pb2.PrepareRequest.FromString,
@@ -244,6 +260,33 @@ def add_ControlServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Control:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Offer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vfl.transport.v1.Control/Offer',
+            vfl_dot_transport_dot_v1_dot_control__pb2.OfferRequest.SerializeToString,
+            vfl_dot_transport_dot_v1_dot_control__pb2.OfferReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Prepare(request,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from vfl import messages as m
 from vfl.errors import ProtocolError
 from vfl.ids import Batch, CheckpointId, StepKey
+from vfl.messages.offer import MOST_CHARACTERS
 from vfl.transport.v1 import control_pb2 as pb
 from vfl.transport.v1 import doctor_pb2, identity_pb2
 
@@ -17,6 +18,8 @@ PROTO_TYPES: dict[type, Any] = {
     StepKey: pb.StepKey,
     CheckpointId: pb.CheckpointId,
     Batch: pb.Batch,
+    m.Offer: pb.OfferRequest,
+    m.Offered: pb.OfferReply,
     m.Prepare: pb.PrepareRequest,
     m.Prepared: pb.PrepareReply,
     m.Restore: pb.RestoreRequest,
@@ -48,7 +51,8 @@ PROTO_TYPES: dict[type, Any] = {
 }
 """The proto message of every dataclass that control calls carry."""
 MAX_TEXT = 8192
-"""Characters of a text in a control message; the longest is a digest, with some 75 for each table of the files."""
+"""Characters of a text in a control message, but for the text of an offered job; the longest is a digest, with some 75
+for each table of the files."""
 
 ControlT = TypeVar("ControlT")
 
@@ -66,8 +70,11 @@ def from_proto(proto: Any, control: type[ControlT]) -> ControlT:
             than any honest one: texts are kept in memory and in logs.
     """
     hints = _hints(control)  # type: ignore[arg-type]  # types are hashable
-    names = [spec.name for spec in fields(control)]  # type: ignore[arg-type]  # every control type is a dataclass
-    return control(**{name: _decode(proto, name, hints[name]) for name in names})
+    specs = fields(control)  # type: ignore[arg-type]  # every control type is a dataclass
+    for spec in specs:
+        if hints[spec.name] is str and len(getattr(proto, spec.name)) > spec.metadata.get(MOST_CHARACTERS, MAX_TEXT):
+            raise _malformed(proto, spec.name)
+    return control(**{spec.name: _decode(proto, spec.name, hints[spec.name]) for spec in specs})
 
 
 @functools.cache
@@ -95,8 +102,6 @@ def _decode(proto: Any, name: str, hint: Any) -> Any:
         if not proto.HasField(name):
             raise _malformed(proto, name)
         return from_proto(value, hint)  # type: ignore[arg-type]  # is_dataclass also admits instances; a hint is a type
-    if hint is str and len(value) > MAX_TEXT:
-        raise _malformed(proto, name)
     container = get_origin(hint)
     if container is tuple and is_dataclass(item := get_args(hint)[0]):
         return tuple(from_proto(each, item) for each in value)  # type: ignore[arg-type]  # as above

@@ -133,6 +133,7 @@ EXAMPLES: tuple[m.ControlMessage, ...] = (
     m.Release("job@1", JOB, 0),
     m.Diagnose(probe_peers=True),
     m.ProveIdentity(bytes(32)),
+    m.Offer("job@1", JOB, 0, "job=1", "1", "{}"),
 )
 REPLIES: tuple[m.ControlMessage, ...] = (
     m.Prepared(ACTIVE, Role.ACTIVE, 3, 1, (CHECKPOINT,)),
@@ -147,6 +148,7 @@ REPLIES: tuple[m.ControlMessage, ...] = (
     m.Scored({"auc": 0.5}),
     m.Finished(ACTIVE, 1, 2, 3, 1.0),
     m.IdentityProof(b"", b"", b""),
+    m.Offered(ACTIVE),
 )
 DIAGNOSIS = m.Diagnosis(
     ACTIVE, "1", "0.1.0", "job=1", 1.7e9, m.Activity.BUSY,

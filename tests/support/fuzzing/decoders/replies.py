@@ -34,6 +34,7 @@ _CALLS: tuple[tuple[str, m.ControlMessage, tuple[float, ...], m.ControlMessage],
     ("heartbeat", m.Heartbeat(*_WHERE, (PEER,)), (1.0,), m.Alive(PARTY, "alignment", 5, PEER, 1.5)),
     ("finish", m.Finish(*_WHERE), (), m.Finished(PARTY, 1, 2, 3, 1.0)),
     ("release", m.Release(*_WHERE), (1.0,), m.Released(PARTY)),
+    ("offer", m.Offer(*_WHERE, "job=1", "1", "{}"), (), m.Offered(PARTY)),
 )
 
 

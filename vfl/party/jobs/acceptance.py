@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from vfl.errors import ConfigError
 from vfl.ids import Role
 from vfl.party.config import PartyConfig, PartySetup
-
-
-def check_together(setups: Sequence[PartySetup]) -> None:
-    """Check that one process can serve these setups: one party, one federation, different jobs.
-
-    Raises:
-        ConfigError: settings that must be the same differ, or two jobs have the same name.
-    """
-    first, *others = setups
-    for other in others:
-        same_process = ("name", "tls", "device", "threads", "model_threads")
-        different = [key for key in same_process if getattr(first.config, key) != getattr(other.config, key)]
-        different += ["federation"] if first.federation != other.federation else []
-        if different:
-            raise ConfigError(
-                f"one process cannot serve these party files: they differ in {', '.join(different)}",
-                remedy="pass files that differ only in job, data and model, or start several processes",
-            )
-    names = [setup.job.name for setup in setups]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            "two party files have jobs with the same name",
-            detail=", ".join(names),
-            remedy="give each job a unique name",
-        )
 
 
 def check_acceptable(setup: PartySetup) -> None:

@@ -1,0 +1,1 @@
+"""Which job a party serves, run after run, and its own record of them."""
