@@ -43,7 +43,14 @@ NUMBERS = frozenset(
     }
 )
 CHOICES = frozenset(
-    {"task.loss", "task.class_weights", "model.top.hidden", "training.keep_best", "training.optimizer.name"}
+    {
+        "task.loss",
+        "task.class_weights",
+        "model.kind",
+        "model.top.hidden",
+        "training.keep_best",
+        "training.optimizer.name",
+    }
 )
 VARIABLE = NUMBERS | CHOICES
 """Keys of job.toml that a party may let vary. The policy applies to the job whatever is accepted."""

@@ -21,12 +21,12 @@ from vfl.job.tables import (
     WITH_CLASSES_LIPSCHITZ,
     CheckpointPlan,
     InteractionConfig,
-    JobOptimizerConfig,
-    JobTopConfig,
     ModelConfig,
     OptimizerConfig,
     PrivacyConfig,
     SplitConfig,
+    StatedOptimizer,
+    StatedTop,
     TimeoutConfig,
     TrainingConfig,
 )
@@ -129,8 +129,12 @@ class JobConfig(Configuration):
     @property
     def optimizer(self) -> OptimizerConfig:
         """What trains plain parameters where a party states nothing else."""
+        return self.completed(self.training.optimizer)
+
+    def completed(self, stated: StatedOptimizer) -> OptimizerConfig:
+        """An optimizer as stated, or by the kind of the model."""
         default = OptimizerConfig(learning_rate=LINEAR_RATE) if self.is_linear else OptimizerConfig()
-        return default.model_copy(update=self.training.optimizer.model_dump(exclude_none=True))
+        return default.model_copy(update=stated.model_dump(exclude_none=True))
 
     @property
     def stagewise(self) -> bool:
@@ -218,11 +222,11 @@ class JobConfig(Configuration):
                 "passes": self.passes,
                 "local_epochs": self.local_epochs,
                 "keep_best": self.keeps_best,
-                "optimizer": JobOptimizerConfig.model_validate(self.optimizer.model_dump()),
+                "optimizer": StatedOptimizer.model_validate(self.optimizer.model_dump()),
             },
             "model": {
                 "interaction_width": self.interaction_width,
-                "top": JobTopConfig.model_validate(self.top.model_dump()),
+                "top": StatedTop.model_validate(self.top.model_dump()),
             },
             "interaction": {"learning_rate": self.interaction_rate},
             "privacy": {"relative_noise": self.relative_noise},

@@ -45,14 +45,14 @@ class OptimizerConfig(Configuration):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
-class JobTopConfig(Configuration):
+class StatedTop(Configuration):
     """``[model.top]``. What is left out follows from the kind of the model and the task, see ``JobConfig.top``."""
 
     hidden: EvenWidths | None = None
     lipschitz: Annotated[float, Field(gt=0)] | None = None
 
 
-class JobOptimizerConfig(Configuration):
+class StatedOptimizer(Configuration):
     """``[training.optimizer]``: see ``OptimizerConfig``; a learning rate that is left out follows from the model."""
 
     name: Literal["adam", "sgd"] = "adam"
@@ -78,7 +78,7 @@ class ModelConfig(Configuration):
     own_units: Annotated[int, Field(ge=0, le=512)] = 4
     interaction_width: Annotated[int, Field(ge=1, le=512)] | None = None
     trainable: tuple[str, ...] = ()
-    top: JobTopConfig = JobTopConfig()
+    top: StatedTop = StatedTop()
 
 
 class TrainingConfig(Configuration):
@@ -104,7 +104,7 @@ class TrainingConfig(Configuration):
     evaluate_every: Annotated[int, Field(ge=1)] = 1
     keep_best: bool | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
-    optimizer: JobOptimizerConfig = JobOptimizerConfig()
+    optimizer: StatedOptimizer = StatedOptimizer()
 
     @property
     def largest_batch(self) -> int:

@@ -23,7 +23,7 @@ from vfl.job.acceptance import Accepted
 from vfl.job.config import JobConfig
 from vfl.job.policy import PolicyConfig
 from vfl.job.setup import load_job_setup
-from vfl.job.tables import OptimizerConfig
+from vfl.job.tables import OptimizerConfig, StatedOptimizer
 from vfl.models.config import BottomConfig, EncodingsBottom, MlpBottom
 from vfl.party.private_seed import load_private_seed
 from vfl.pki.credentials import Credentials, load_credentials
@@ -87,7 +87,7 @@ class PartyConfig(Configuration):
     threads: Annotated[int, Field(ge=1)] | None = None
     model_threads: Annotated[int, Field(ge=1)] = 1
     pool_memory_mb: Annotated[int, Field(ge=0)] = 128
-    optimizer: OptimizerConfig | None = None
+    optimizer: StatedOptimizer | None = None
     train_alone: bool = True
 
     @property
@@ -206,7 +206,7 @@ class PartySetup:
     @property
     def optimizer(self) -> OptimizerConfig:
         """How this party trains its own parameters."""
-        return self.config.optimizer or self.job.optimizer
+        return self.job.completed(self.config.optimizer or self.job.training.optimizer)
 
     @property
     def peers(self) -> tuple[str, ...]:
