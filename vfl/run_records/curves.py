@@ -77,10 +77,14 @@ def curves_png(history: History, title: str) -> bytes | None:
         return None
     try:
         with _drawing:
-            return _png(draw_curves(history, title))
+            return _drawn(history, title)
     except (ConfigError, OSError, RuntimeError, ValueError) as error:
         _log.warning(f"no {CURVES_FILE}: it cannot be drawn", reason=str(error))
         return None
+
+
+def _drawn(history: History, title: str) -> bytes:
+    return _png(draw_curves(history, title))
 
 
 def _png(figure: Any) -> bytes:
