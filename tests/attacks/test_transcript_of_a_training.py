@@ -268,7 +268,7 @@ def _digest(call: Call, kind: str, content: bytes) -> str:
 # --- a sound build ---
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of this module do not all follow one another
 def seen(tmp_path_factory) -> Transcript:
     with pytest.MonkeyPatch.context() as context:
         found = asyncio.run(_record(tmp_path_factory.mktemp("transcript"), context))

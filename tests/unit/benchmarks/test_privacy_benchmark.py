@@ -26,7 +26,7 @@ from benchmarks.privacy.table import row
 ROWS = 300
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tables() -> Tables:
     rng = np.random.default_rng(11)
     own, other = rng.normal(size=(ROWS, 2)), rng.integers(0, 6, (ROWS, 3)) / 6
@@ -47,7 +47,7 @@ def tables() -> Tables:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def default_view(tables) -> View:
     """Of the run that several tests look at, and none changes."""
     return run_once(tables, 0, 0)
@@ -60,8 +60,7 @@ def _columns(values):
 def test_a_view_has_everything_that_was_released_once(tables, default_view):
     view = default_view
     again, other, exact = (
-        run_once(tables, 0, draw, noise)
-        for draw, noise in ((0, Noise.DEFAULT), (1, Noise.DEFAULT), (0, Noise.NONE))
+        run_once(tables, 0, draw, noise) for draw, noise in ((0, Noise.DEFAULT), (1, Noise.DEFAULT), (0, Noise.NONE))
     )
     assert view.z_NK.shape == (ROWS, 2)
     assert (view.exact_NK != 0).all()
