@@ -21,6 +21,7 @@ from vfl.interact.fixed_point import center
 from vfl.interact.stream import Arriving, KeyOwner
 from vfl.messages import MaskedActivationProduct
 from vfl.party.roles.active import ActiveParty
+from vfl.party.roles.local_training import LocalTraining
 from vfl.party.roles.passive import PassiveParty
 from vfl.privacy.output_noise import OutputNoise
 
@@ -94,6 +95,8 @@ def recorded() -> Iterator[Recording]:
         wrap(ActiveParty, "_interaction_forward", lambda inner: _releases(inner, seen, waiting))
         wrap(PassiveParty, "_interaction_forward", lambda inner: _products(inner, seen, waiting))
         wrap(PassiveParty, "_interaction_backward", lambda inner: _gradients(inner, seen))
+        # What the active party reaches alone is no part of a run that an attack sees.
+        wrap(LocalTraining, "_train_alone", lambda _: lambda _self: {})
         wrap(KeyOwner, "receive", _keeping_products)
         wrap(EncryptedPassive, "_arriving_gradient", _keeping_ciphertexts)
         yield seen

@@ -69,9 +69,9 @@ class Transcript:
         return path
 
 
-async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Transcript:
+async def _record(folder: Path, monkeypatch: pytest.MonkeyPatch, passes: int = 2) -> Transcript:
     federation = Federation(folder, PASSIVE, rows=120)
-    federation.job["training"] |= {"passes": 2, "batch_size": 32}
+    federation.job["training"] |= {"passes": passes, "batch_size": 32}
     federation.job["split"]["validation"] = 0.2
     # Wide enough for the statistics of the smallest messages, the shares of initial weights.
     federation.job["model"] |= {"interaction_width": 16, "widths": dict.fromkeys(federation.names, 16)}
@@ -268,7 +268,7 @@ def _digest(call: Call, kind: str, content: bytes) -> str:
 # --- a sound build ---
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of this module do not all follow one another
 def seen(tmp_path_factory) -> Transcript:
     with pytest.MonkeyPatch.context() as context:
         found = asyncio.run(_record(tmp_path_factory.mktemp("transcript"), context))
@@ -324,7 +324,7 @@ def test_no_log_holds_an_id_a_value_or_a_path(seen):
 
 
 async def _weakened(tmp_path, monkeypatch) -> Transcript:
-    return await _record(tmp_path, monkeypatch)
+    return await _record(tmp_path, monkeypatch, passes=1)
 
 
 async def test_a_build_without_masks_is_noticed(tmp_path, monkeypatch):

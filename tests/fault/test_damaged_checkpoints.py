@@ -33,7 +33,7 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stopped_once(tmp_path_factory):
     """A run that its operator stopped after seven steps."""
     federation = small_federation(tmp_path_factory.mktemp("stopped")).write()

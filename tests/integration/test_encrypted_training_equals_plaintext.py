@@ -45,7 +45,7 @@ def _train_in_the_clear(folder, passive=("clinic",)):
     return Trained(federation, asdict(ended.outcome))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def encrypted(tmp_path_factory) -> Trained:
     return _train(tmp_path_factory.mktemp("jobs") / "encrypted")
 

@@ -13,7 +13,7 @@ CLINIC = "clinic"
 def training(federation):
     """A job in its training, with short patience for whoever is absent."""
     federation.job["training"]["passes"] = 1000
-    federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 4.0}
+    federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 2.0}
     with Processes(federation.write()) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/1000")
@@ -25,7 +25,7 @@ def test_parties_end_by_themselves_when_the_coordinator_was_killed(training):
     codes = training.wait()
     for name in (ACTIVE, CLINIC):
         assert codes[name] == 11
-        assert "the coordinator did not call within 7 s after " in training.output(name)
+        assert "the coordinator did not call within 5 s after " in training.output(name)
         assert "check its log for why it stopped" in training.output(name)
         assert "'vfl run --resume' continues from the last checkpoint" in training.output(name)
 

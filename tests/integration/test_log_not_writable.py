@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.federations.federation import ACTIVE, COORDINATOR
+from support.federations.preloaded import start
 
 from vfl.configuration.federation import parse_endpoint
 from vfl.errors import ProcessEnding
@@ -69,9 +71,11 @@ def test_a_waiting_party_ends_when_its_process_is_to_end(federation, fault):
 def test_a_run_of_processes_without_logs_finishes(federation, fault, tmp_path):
     federation.job["training"]["passes"] = 1
     federation.write()
-    processes = [_started(["party", federation.path(name)], UNWRITABLE[fault]) for name in federation.names]
     report = tmp_path / "report.json"
-    processes.append(_started(["run", federation.path(COORDINATOR, "job.toml"), "--report", report], UNWRITABLE[fault]))
+    commands = [["party", str(federation.path(name))] for name in federation.names]
+    commands.append(["run", str(federation.path(COORDINATOR, "job.toml")), "--report", str(report)])
+    log = Path("/dev/full") if fault == "full disk" else None
+    processes = [start("vfl", command, os.environ, log, silent=True) for command in commands]
     try:
         assert [process.wait(STARTS_WITHIN) for process in processes] == [0] * len(processes)
     finally:

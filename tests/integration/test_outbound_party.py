@@ -72,7 +72,7 @@ def _record_types(content: bytearray) -> set[int]:
 @pytest.mark.parametrize("killed", [CLINIC, ACTIVE])
 def test_the_others_notice_when_the_party_or_its_relay_is_killed(federation, killed):
     federation.job["training"]["passes"] = 1000
-    federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 4.0}
+    federation.job["timeouts"] |= {"heartbeat": 3.0, "reconnect": 2.0}
     with Processes(federation.put_behind(CLINIC, ACTIVE).write()) as processes:
         processes.start()
         processes.wait_for(COORDINATOR, "epoch 1/1000")

@@ -6,7 +6,7 @@ from support.federations.federation import ACTIVE, COORDINATOR, ID_PREFIX, Proce
 from support.wire.proxy import Proxy
 
 CLINIC = "clinic"
-ABSENCE_SECONDS = 4.0
+ABSENCE_SECONDS = 2.0
 SILENCE_SECONDS = 3.0
 
 

@@ -1,5 +1,6 @@
 """Real processes: Ctrl-C at any process at any moment ends all of them, and each says where it stopped."""
 
+import os
 import re
 import signal
 
@@ -9,6 +10,13 @@ from support.federations.federation import ACTIVE, COORDINATOR, Federation, Proc
 CLINIC = "clinic"
 STEP = r"(bottom|interaction)_(forward|backward)|top"
 CHECKPOINT = r"(committing )?the (first checkpoint|checkpoint of step \d+)"
+HELD = """
+import time
+
+print("importing", flush=True)
+time.sleep(600)
+"""
+"""A module whose import takes until a signal comes."""
 
 
 @pytest.fixture
@@ -74,13 +82,19 @@ def test_a_party_in_training(long_job):
 
 
 def test_processes_that_are_only_starting(long_job, tmp_path):
-    with Processes(long_job, preloaded=False) as processes:
-        for name in (ACTIVE, COORDINATOR):
-            # Nothing is compiled yet, so that there is time to signal.
-            processes.environment_of[name] = {"PYTHONPYCACHEPREFIX": str(tmp_path / f"compiled {name}")}
+    # Found before the library of this name: what every command imports first, and what this one imports last.
+    held = {ACTIVE: "typer", COORDINATOR: "grpc"}
+    with Processes(long_job) as processes:
+        for name, module in held.items():
+            folder = tmp_path / f"modules of {name}"
+            folder.mkdir()
+            (folder / f"{module}.py").write_text(HELD, encoding="utf-8")
+            path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+            processes.environment_of[name] = {"PYTHONPATH": path}
             processes.start(name)
-            processes.wait_for_memory(name, 30)  # of 70 and more; they take signals from before the first of these on
+        for name in held:
+            processes.wait_for(name, "importing")
             processes.signal(name, signal.SIGINT)
         _all_stopped(processes)
-        for name in (ACTIVE, COORDINATOR):
+        for name in held:
             assert "stopped by the operator while starting" in processes.output(name)

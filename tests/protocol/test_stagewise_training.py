@@ -127,7 +127,7 @@ def _recovering(folder: Path, every: int, *, encrypted: bool) -> Federation:
     return federation.write()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quiet(tmp_path_factory):
     """What a run that nobody stops ends with, and its federation: one run of each kind for all tests."""
 

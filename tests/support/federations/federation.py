@@ -234,14 +234,6 @@ class Processes:
                 raise AssertionError(f"{name} never wrote '{text}'\n{self._outputs()}")
             time.sleep(0.02)
 
-    def wait_for_memory(self, name: str, mebibytes: int) -> None:
-        """Wait until a process has grown so large, which tells how far its imports are."""
-        status = Path(f"/proc/{self._running[name].pid}/statm")
-        deadline = time.monotonic() + PATIENCE
-        while int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") < mebibytes * 2**20:
-            assert time.monotonic() < deadline, f"{name} does not start"
-            time.sleep(0.005)
-
     def wait_killed(self, name: str) -> None:
         """Wait until a process that was killed is gone."""
         self._running[name].wait(PATIENCE)

@@ -104,10 +104,18 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def start(module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked:
-    """``python -m module arguments`` in a session of its own, with everything it writes appended to ``log``."""
+def start(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path | None, *, silent: bool = False
+) -> Forked:
+    """``python -m module arguments`` in a session of its own, with everything it writes appended to ``log``.
+
+    Args:
+        log: None where the standard error is closed.
+        silent: whether the standard output is closed.
+    """
     parent = _parent()
-    order = {"module": module, "arguments": list(arguments), "environment": dict(environment), "log": str(log)}
+    files = [None if silent or log is None else str(log), None if log is None else str(log)]
+    order = {"module": module, "arguments": list(arguments), "environment": dict(environment), "files": files}
     return Forked(parent, parent.ask(order))
 
 
@@ -179,10 +187,15 @@ def _become(order: dict[str, Any], connection: int) -> None:
     """Look like a process that was started by a command, but for what is imported."""
     os.close(connection)
     os.setsid()
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for stream, (name, file) in enumerate(zip(("stdout", "stderr"), order["files"], strict=True), start=1):
+        if file is None:
+            os.close(stream)
+            setattr(sys, name, None)  # as Python does when it starts without one
+            setattr(sys, f"__{name}__", None)
+            continue
+        log = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(log, stream)
+        os.close(log)
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     of_python = [path for path in sys.path[1:] if path not in before]
     os.environ.clear()

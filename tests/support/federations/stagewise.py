@@ -14,6 +14,7 @@ def stagewise_federation(folder: Path, passive: tuple[str, ...] = ("clinic",), *
     federation.job["training"] = {"passes": 2, "local_epochs": 3, "batch_size": 32, "evaluation_batch_size": 64}
     federation.job["interaction"] = {"protocol": "encrypted" if encrypted else "plaintext"}
     federation.parties[ACTIVE]["policy"] = {}
+    federation.parties[ACTIVE]["train_alone"] = False  # which is no part of what is tested with it
     for name, party in federation.parties.items():
         if name in passive:
             del party["bottom"]

@@ -10,10 +10,11 @@ import vfl
 from vfl.errors import ConfigError, DataError
 
 SMALL = {"model": {"top": {"hidden": [8]}}, "widths": 4}
+QUICK = {"local_epochs": 12, "batch_size": 64, "optimizer": {"learning_rate": 0.05}}
 
 
 def test_a_classifier_fits_and_predicts_in_the_order_of_the_active_party(frames):
-    model = vfl.VerticalClassifier(label="default", training={"local_epochs": 60, "batch_size": 64}, seed=1, **SMALL)
+    model = vfl.VerticalClassifier(label="default", training=QUICK, seed=1, **SMALL)
     assert model.fit(frames) is model
     assert model.classes_.tolist() == [0, 1]
     proba = model.predict_proba(frames)
@@ -30,9 +31,7 @@ def test_a_classifier_fits_and_predicts_in_the_order_of_the_active_party(frames)
 def test_a_regressor_and_three_classes(frames):
     values = frames["bank"].with_columns(pl.col("income").alias("limit") * 3 + 10)
     tables = {"bank": values.drop("default"), "telco": frames["telco"]}
-    regressor = vfl.VerticalRegressor(label="limit", training={"local_epochs": 60, "batch_size": 64}, **SMALL).fit(
-        tables
-    )
+    regressor = vfl.VerticalRegressor(label="limit", training=QUICK, **SMALL).fit(tables)
     assert regressor.predict(tables).shape == (240,)
     assert regressor.score(tables) > 0.5
     classes = values.with_columns((pl.col("limit").rank() / 81).floor().cast(pl.Int64).alias("limit"))

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from support.layers.exchanges import Transcript
 from support.layers.interaction import PARAMETERS, Layer, encrypted_layer, make_shape, plaintext_layer
 
-import vfl.he.layout
 import vfl.interact.stream
 from vfl.he.keys import PublicKey, SecretKey
-from vfl.he.layout import BackwardLayout, plan_product
+from vfl.he.layout import BackwardLayout, plan_product, product_layout
 from vfl.he.packing import RowPacking
 from vfl.he.pool import Pool, Pools
 from vfl.interact.layer import InteractionShape
@@ -85,7 +84,7 @@ def _short_rows(patch: pytest.MonkeyPatch, per_in: int, per_out: int, per_blocks
 
     def forward(self, name, rows, columns, parameters):
         source = RowPacking(rows, self.widths[name], N, 256, per_in, 256)
-        return vfl.he.layout.product_layout(source, columns)
+        return product_layout(source, columns)
 
     def backward(self, rows, columns, parameters):
         by_rows, by_blocks = (RowPacking(rows, columns, N, 256, per, 256) for per in (per_out, per_blocks or per_out))
@@ -186,13 +185,16 @@ def test_more_rows_than_a_ciphertext_holds_with_parts_as_they_are(width, out_wid
     np.testing.assert_array_equal(encrypted.shares()["telco"], plaintext.shares()["telco"])
 
 
-@pytest.mark.slow
 def test_parties_with_other_widths_than_each_other_cut_the_gradient_in_their_own_places(monkeypatch):
     """It is encrypted and sent once for all; the slabs that a party multiplies depend on its width."""
     _short_rows(monkeypatch, 2, 1, None)
-    shape = make_shape({"wide": 64, "narrow": 1, "odd": 5}, 3)
-    got = _two_steps(encrypted_layer(shape), 1500, 5)
-    _assert_same(got, _two_steps(plaintext_layer(shape), 1500, 5))
+    _part_ciphertexts(monkeypatch, 2)
+    shape, rows = make_shape({"wide": 33, "narrow": 1, "odd": 5}, 1), 700
+    gradient = shape.backward_layout(rows, 1, PARAMETERS).rows
+    cuts = {name: [run.rows for run in slabs(product_layout(gradient, shape.widths[name]))] for name in shape.passive}
+    assert cuts["wide"] != cuts["narrow"] == cuts["odd"]
+    got = _two_steps(encrypted_layer(shape), rows, 5)
+    _assert_same(got, _two_steps(plaintext_layer(shape), rows, 5))
 
 
 # --- what is made in advance ---
