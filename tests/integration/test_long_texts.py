@@ -25,11 +25,12 @@ def _calls(federation, long):
     yield lambda c: c.prepare(m.Prepare(own, f"job-{long}", 0, digest, PROTOCOL_VERSION))
     yield lambda c: c.prepare(m.Prepare(own, "job-1", 0, long, PROTOCOL_VERSION))
     yield lambda c: c.prepare(m.Prepare(own, "job-1", 0, digest, long))
+    yield lambda c: c.offer(m.Offer(own, "job-1", 0, digest, PROTOCOL_VERSION, long))
     yield lambda c: c.abort(m.Abort(own, "job-1", 0, long, long, long), SECONDS)
 
 
 @pytest.mark.parametrize("length", [8_000, 1_000_000])
-@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("at", range(7))
 async def test_no_text_of_a_call_makes_a_long_line(federation, at, length):
     async with parties_in_process(federation.write()) as (_, clients):
         with captured_logs() as events:

@@ -12,7 +12,7 @@ from vfl import messages as m
 from vfl.errors import MismatchError, VflError
 from vfl.job.acceptance import check_accepted
 from vfl.job.config import JobConfig
-from vfl.job.digests import check_digest, differing_tables, job_digest, job_id
+from vfl.job.digests import check_digest, job_digest, job_id
 from vfl.job.offer import read_job_text
 from vfl.job.setup import check_job
 from vfl.messages import MAX_JOB_TEXT
@@ -23,8 +23,6 @@ from vfl.runtime.durable_files import flush, make_directories, not_writable, rea
 from vfl.runtime.logs import get_logger
 
 _log = get_logger("vfl.party")
-
-_FEDERATION = "federation"
 
 
 def accepted_setup(own: PartySetup, call: m.Offer) -> PartySetup:
@@ -38,11 +36,11 @@ def accepted_setup(own: PartySetup, call: m.Offer) -> PartySetup:
         ConfigError, ParameterError: the job contradicts the federation, or its bounds do not hold.
     """
     check_protocol(call)
-    digest = job_digest(own.job, own.federation)
-    if not own.config.accept or _FEDERATION in differing_tables(digest, call.digest):
-        check_digest(digest, call.digest)
+    if not own.config.accept:
+        check_digest(job_digest(own.job, own.federation), call.digest)
     setup = _for_job(own, read_job_text(call.text, own.job.federation))
-    check_call(call, job_digest(setup.job, setup.federation))  # also fails where the versions have other defaults
+    # Fails where the federations differ, or the defaults of two versions.
+    check_call(call, job_digest(setup.job, setup.federation))
     if job_id(setup.job, setup.federation) != call.job:
         raise MismatchError(
             "the coordinator offers another job than its call names",

@@ -23,7 +23,8 @@ from vfl.configuration.federation import load_federation
 from vfl.configuration.toml_files import load_toml
 from vfl.coordinator.config import CoordinatorConfig
 from vfl.errors import VflError
-from vfl.job.setup import load_job_setup
+from vfl.job.offer import job_text, read_job_text
+from vfl.job.setup import load_job, load_job_setup
 from vfl.messages import Protection
 from vfl.models.tasks.labels import ClassEncoding, LabelEncoding, ScaleEncoding
 from vfl.party.config import PartyConfig
@@ -73,6 +74,12 @@ def job_toml(data: bytes) -> None:
     """job.toml, checked against a federation and against the analytic bounds."""
     file_with("federation.toml", (EXAMPLES / "federation.toml").read_bytes())
     load_job_setup(file_with("job.toml", data))
+
+
+@fuzz_target(lambda: [job_text(load_job(EXAMPLES / "job.toml")).encode(), b"[" * 4000, b'{"seed":' + b"9" * 5000])
+def offered_job(data: bytes) -> None:
+    """A job that the coordinator offers, as a party reads it."""
+    read_job_text(data.decode("utf-8", "replace"), EXAMPLES / "federation.toml")
 
 
 @fuzz_target(_examples("active/party.toml", "passive/party.toml"), room=_TOML_ROOM, max_bytes=_TOML_BYTES)
