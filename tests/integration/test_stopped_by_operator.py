@@ -8,7 +8,7 @@ import pytest
 from support.federations.federation import ACTIVE, COORDINATOR, Federation, Processes
 
 CLINIC = "clinic"
-STEP = r"(bottom|interaction)_(forward|backward)|top"
+STEP = r"(bottom|interaction)_(forward|backward)|top|(mark|restore)_best"
 CHECKPOINT = r"(committing )?the (first checkpoint|checkpoint of step \d+)"
 HELD = """
 import time
