@@ -16,8 +16,9 @@ from vfl.data.preprocess import Preprocessor
 from vfl.ids import Split
 from vfl.party.config import PartyConfig
 from vfl.party.learning.dataset import Dataset
-from vfl.party.roles import common, membership
+from vfl.party.roles import common
 from vfl.party.roles.common import PartyContext
+from vfl.party.roles.rows import membership
 from vfl.privacy.releases import Releases
 
 CLINIC, SHOP = "clinic", "shop"
