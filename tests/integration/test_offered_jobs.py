@@ -78,6 +78,9 @@ async def test_what_is_accepted_is_trained_to_the_weights_of_edited_files(tmp_pa
     assert record["settings"]["seed"] == "12"
     assert record["settings"]["training.batch_size"] == "48"
     assert "offered" not in opened(edited, CLINIC)
+    summary = CliRunner().invoke(app, ["audit", str(offered.path(CLINIC, "audit"))])
+    assert summary.exit_code == 0, summary.output
+    assert "seed 12 (file: 11)" in " ".join(summary.output.split())
 
 
 async def refused(federation, match, kind):

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from vfl.audit.log import Line, read_lines
+from vfl.audit.log import Line, Opened, read_lines
 from vfl.audit.summary import Flow, Half, Summary, compare, joined, read_half, summarize
 from vfl.audit.verify import Verification, verify
 from vfl.cli.failures import reported
@@ -108,6 +108,9 @@ def _facts(told: Summary) -> Iterator[str]:
     if opened:
         yield f"log of {opened.party} ({opened.roles.get(opened.party, 'unknown')}), run {opened.run}"
         yield f"job: {_settings(opened.terms)}"
+        if opened.offered is not None:
+            was = ", ".join(f"{key} {opened.offered.settings[key]} (file: {own})" for key, own in _differing(opened))
+            yield f"offered by the coordinator and accepted here, where it differs from this party's job file: {was}"
         yield f"policy: {_settings(opened.policy) or 'none, a coordinator holds no data'}"
     yield f"from {told.first_time} to {told.last_time}, " + (f"ended: {closed.outcome}" if closed else "NOT CLOSED")
     for split in dict.fromkeys(split for split, _ in told.batches):
@@ -119,6 +122,12 @@ def _facts(told: Summary) -> Iterator[str]:
     else:
         yield "in the clear: nothing"
     yield from _integrity(told.verification)
+
+
+def _differing(opened: Opened) -> list[tuple[str, str]]:
+    """Keys of an offered job that differ from the party's own file, with the file's values."""
+    offered = opened.offered
+    return [] if offered is None else [(key, own) for key, own in offered.in_file.items() if key in offered.settings]
 
 
 def _settings(values: Mapping[str, object]) -> str:

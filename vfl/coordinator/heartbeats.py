@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from vfl import messages as m
 from vfl.coordinator.parties import PartyClients
-from vfl.errors import DeadlineExceeded, PartyRestarted, PeerUnreachable, RemoteError
+from vfl.errors import DeadlineExceeded, MismatchError, PartyRestarted, PeerUnreachable, RemoteError
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.job.tables import HEARTBEAT_SECONDS, TimeoutConfig
@@ -17,6 +17,9 @@ from vfl.transport.channels import ControlChannel
 
 SHOWN_AFTER_SECONDS = 5.0
 """How long a party waits for another before the wait is reported, and how often it is reported."""
+
+_NOT_BEGUN = {PartyRestarted.code, MismatchError.code}
+"""What a party answers that does not know the run yet, or still serves the job of its own file."""
 
 
 class HeartbeatMonitor:
@@ -70,8 +73,8 @@ class HeartbeatMonitor:
                     remedy=f"check whether {name} is stopped, overloaded or disconnected",
                 ) from None
             except RemoteError as error:
-                # The party is up; the call to prepare the attempt may still be in transit.
-                if name in self._begun or error.remote_code != PartyRestarted.code:
+                # The party is up; the call to prepare the attempt may still be in transit, or the offer of its job.
+                if name in self._begun or error.remote_code not in _NOT_BEGUN:
                     raise
                 self._check_begins(name)
             else:

@@ -48,6 +48,25 @@ def test_every_valid_file_is_summarized(federation, check):
     assert "coordinator settings, federation 'test': valid" in lines[4]
 
 
+def test_what_may_vary_in_an_offered_job_is_shown(federation, check):
+    rules = {"training.passes": {"max": 4}, "seed": True, "training.keep_best": [False]}
+    federation.parties[CLINIC]["accept"] = rules
+    federation.write()
+    code, output = check(federation.path(CLINIC))
+    assert code == 0, output
+    for line in ("may differ in a job that the coordinator offers:", "training.passes: at most 4", "seed: any value",
+                 "training.keep_best: false"):  # fmt: skip
+        assert line in output
+
+
+def test_a_key_that_may_not_vary_is_named(federation, check):
+    federation.parties[CLINIC]["accept"] = {"interaction.protocol": True}
+    federation.write()
+    code, output = check(federation.path(CLINIC))
+    assert code == 2
+    assert "accept: 'interaction.protocol' is no key of job.toml that may vary" in " ".join(output.split())
+
+
 def test_what_is_understood_of_a_table_is_shown(federation, check):
     rows = federation.tables[CLINIC].height
     federation.tables[CLINIC] = federation.tables[CLINIC].with_columns(

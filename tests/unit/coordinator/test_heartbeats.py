@@ -11,7 +11,7 @@ from support.virtual_time import in_virtual_time
 from vfl import messages as m
 from vfl.coordinator.heartbeats import HeartbeatMonitor
 from vfl.coordinator.parties import PartyClients
-from vfl.errors import DeadlineExceeded, PartyRestarted, RemoteError
+from vfl.errors import DeadlineExceeded, MismatchError, PartyRestarted, RemoteError
 from vfl.ids import AttemptId
 from vfl.job.callbacks import Callbacks
 from vfl.job.digests import job_digest
@@ -55,7 +55,10 @@ class Said:
         self._alive = itertools.cycle(alive)
 
     async def heartbeat(self, _call, _seconds):
-        return next(self._alive)
+        said = next(self._alive)
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     async def asked(self):
         await asyncio.Event().wait()
@@ -94,6 +97,19 @@ async def test_a_party_that_finishes_nothing_is_named_whatever_its_excuse(excuse
     clients = {ACTIVE: Said(*EXCUSES[excuse]), "clinic": Said(IDLE)}
     with pytest.raises(DeadlineExceeded, match=f"{ACTIVE} made no progress"):
         await _watched(clients, {ACTIVE}, LIMIT + 10)
+
+
+OTHER_JOB = RemoteError("clinic", MismatchError.code, "this party does not serve the job named in the call")
+
+
+@in_virtual_time
+async def test_a_party_that_still_serves_the_job_of_its_file_is_given_time_for_the_offer():
+    working = (m.Alive("clinic", "alignment", pieces) for pieces in itertools.count())
+    clients = {ACTIVE: Said(m.Alive(ACTIVE, "", 9)), "clinic": Said()}
+    clients["clinic"]._alive = itertools.chain([OTHER_JOB] * 20, itertools.islice(working, 20), [OTHER_JOB])
+    with pytest.raises(RemoteError, match="does not serve the job"):
+        await _watched(clients, {"clinic"}, 60)
+    assert list(clients["clinic"]._alive) == [], "only once it has begun is that the end"
 
 
 @in_virtual_time
