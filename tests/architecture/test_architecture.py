@@ -220,3 +220,22 @@ def test_every_organization_starts_with_one_command(folder, command):
     launcher = ROOT / "parties" / folder / "start.sh"
     assert os.access(launcher, os.X_OK)
     assert command in launcher.read_text(encoding="utf-8")
+
+
+def test_what_others_see_of_an_error_about_a_table_holds_nothing_of_the_table():
+    """Summary and remedy cross to other organizations: column names, labels and values belong into ``detail``."""
+    without_data = {
+        "vfl/data/sources/csv_text.py": {"declared"},  # an encoding
+        "vfl/models/tasks/task.py": {"self.out_width"},
+    }
+    for path, module in MODULES.items():
+        if not path.startswith(("vfl/data/", "vfl/models/tasks/")):
+            continue
+        remedies = [keyword.value for call in _calls(module) for keyword in call.keywords if keyword.arg == "remedy"]
+        put_in = {
+            ast.unparse(part.value)
+            for remedy in remedies
+            for part in ast.walk(remedy)
+            if isinstance(part, ast.FormattedValue)
+        }
+        assert put_in <= without_data.get(path, set()), path

@@ -96,7 +96,11 @@ def _key_and_values(stated: str) -> tuple[str, list[Any]]:
             f"'{stated}' is no key with values",
             remedy="state it as key=value,value, for instance --over training.optimizer.learning_rate=0.002,0.01",
         )
-    return key.strip(), [_value(text.strip()) for text in values.split(",")]
+    try:
+        listed: list[Any] = tomllib.loads(f"values = [{values}]")["values"]
+    except tomllib.TOMLDecodeError:
+        listed = [_value(text.strip()) for text in values.split(",")]
+    return key.strip(), listed
 
 
 def _value(text: str) -> Any:

@@ -144,9 +144,9 @@ class Column:
         """How many values are bad, and where the first one is. Marks such as "?" are quoted, as no row's value."""
         bad = bad.fill_null(False)
         first = self.source.positions[int(bad.to_numpy().argmax())]
-        marks = self.values.filter(bad).cast(pl.String).unique().sort()
+        marks = self.values.filter(bad).drop_nulls().cast(pl.String).unique().sort()
         shown = ""
-        if marks.len() <= 3 and marks.str.contains(_PUNCTUATION).all():
+        if 1 <= marks.len() <= 3 and marks.str.contains(_PUNCTUATION).all():
             stated = ", ".join(f'"{mark}"' for mark in marks)
             shown = f"; if they stand for missing values, set missing = [{stated}] in [data]"
         return f"{bad.sum()} of {bad.len()} values are {what}, first in {self.source.unit} {first}{shown}"
@@ -155,9 +155,10 @@ class Column:
         """What is offered for a column of dates that nothing was declared for."""
         return DataError(
             "a column contains dates or times, and nothing says what to read from them",
-            detail=self.place(f"type {self.values.dtype}"),
-            remedy=f'declare which numbers to use, columns = {{ {toml_key(self.name)} = ["days", "weekday"] }} (days, '
-            "year, month, day, weekday, hour), or list the column in 'drop'",
+            detail=self.place(f"type {self.values.dtype}")
+            + f'; for instance columns = {{ {toml_key(self.name)} = ["days", "weekday"] }}',
+            remedy="declare in 'columns' of [data] in party.toml which numbers to use (days, year, month, day, "
+            "weekday, hour), or list the column in 'drop'",
         )
 
     def _unusable_type(self) -> DataError:

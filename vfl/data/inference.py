@@ -111,8 +111,9 @@ def _inferred_from_text(column: Column, text: pl.Series, styles: _Styles) -> tup
         bad = without_missing(text).is_not_null() & parse_plain(text).is_null()
         raise DataError(
             "cannot determine whether a column is numeric or categorical",
-            detail=column.place(column.count(bad, "not numbers, though most are")),
-            remedy=f'correct the values, or declare the kind: columns = {{ {toml_key(column.name)} = "categorical" }}',
+            detail=column.place(column.count(bad, "not numbers, though most are"))
+            + f'; to read it as text: columns = {{ {toml_key(column.name)} = "categorical" }}',
+            remedy="correct the values, or declare the column's kind in 'columns' of [data] in party.toml",
         )
     return ColumnKind.CATEGORICAL, ""
 

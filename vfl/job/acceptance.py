@@ -156,7 +156,7 @@ def check_accepted(rules: Mapping[str, Rule], own: JobConfig, offered: JobConfig
         raise MismatchError(
             f"this party's job file differs from the coordinator's in: {', '.join(refused)}",
             detail="; ".join(details),
-            remedy="give every party the same job.toml, or let [accept] of this party's party.toml allow it",
+            remedy="give every party the same job.toml and restart it, or let its [accept] allow the keys",
         )
 
 

@@ -13,6 +13,7 @@ from vfl.configuration.toml_files import Configuration, LocalPath
 from vfl.data.config import IdRules
 from vfl.he.parameters import RingSettings
 from vfl.job.tables import (
+    LINEAR_POISSON_RATE,
     LINEAR_RATE,
     LINEAR_TOP,
     MANY_LOCAL_EPOCHS,
@@ -250,4 +251,5 @@ class JobConfig(Configuration):
             return self.interaction.learning_rate
         if not self.stagewise:
             return 0.5
-        return STAGE_RATES[self.task.kind] / ENCODING_SCALE**2
+        linear_poisson = self.is_linear and self.task.loss == "poisson"
+        return (LINEAR_POISSON_RATE if linear_poisson else STAGE_RATES[self.task.kind]) / ENCODING_SCALE**2

@@ -43,7 +43,8 @@ def check_digest(own: str, theirs: str) -> None:
     shown = differing_tables(own, theirs)
     raise MismatchError(
         f"this party's job or federation file differs from the coordinator's in: {', '.join(shown) or 'its tables'}",
-        remedy="give every party the same job.toml and federation.toml, and the same version of vfl",
+        remedy="give every party the same job.toml, federation.toml and version of vfl, then restart the parties: each "
+        "uses the files that it was started with",
     )
 
 

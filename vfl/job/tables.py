@@ -32,6 +32,9 @@ STAGE_RATES = {"binary": 12.0, "multiclass": 12.0, "regression": 4.0}
 """Learning rates of stagewise training on whitened features of variance 1: several times the inverse curvature of each
 loss, since only the direction of a step matters to a top that scales Z down as it needs."""
 
+LINEAR_POISSON_RATE = 0.5
+"""The same for a linear model of counts: nothing scales Z down there, and counts grow exponentially with it."""
+
 RELATIVE_NOISE = {"binary": 0.4, "multiclass": 0.4, "regression": 0.1}
 """Default relative noise by task: where classes are told apart, Z may be far less exact than where a value is
 predicted."""

@@ -11,12 +11,17 @@ from vfl.data.split import split_sizes
 from vfl.data.table import Table
 from vfl.errors import DataError, VflError
 from vfl.ids import Split
+from vfl.models.config import TaskConfig
+from vfl.models.tasks.class_order import Labels
 from vfl.models.tasks.labels import clean_labels, fit_labels
 from vfl.party.config import PartySetup
 from vfl.runtime.foreign_text import printable
 
 FEW_STEPS = 100
 """Joint training of fewer steps hardly trains anything."""
+RARE_ROWS = 30
+"""A class of fewer rows is worth a hint."""
+
 LARGE_BYTES = 1 << 26
 """Reading a file above this size takes so long that a party that starts does not do it twice."""
 
@@ -34,8 +39,8 @@ def checked_table(setup: PartySetup) -> Table:
         try:
             fit_labels(setup.job.task, table.labels, setup.config.data.class_order)
         except DataError as error:
-            # The words speak of training rows; here it is the whole table.
-            summary = "the labels do not fit the task of the job"
+            # The words may speak of training rows; here it is the whole table.
+            summary = f"the labels do not fit the task of the job: {error.summary}"
             raise DataError(summary, detail=error.detail, remedy=error.remedy) from None
     return table
 
@@ -85,7 +90,10 @@ def _hints(setup: PartySetup, rows: int) -> Iterator[str]:
 def _split_hints(setup: PartySetup, table: Table) -> Iterator[str]:
     """What a split by label or time makes of this table; rows that other parties lack are not known yet."""
     job = setup.job
-    if table.labels is None or job.split.by == "random":
+    if table.labels is None:
+        return
+    if job.split.by == "random":
+        yield from _rare_class(job.task, clean_labels(table.labels))
         return
     sizes = split_sizes(len(table), job.split.validation, job.split.test)
     if job.split.by == "label" and job.task.kind != "regression":
@@ -103,3 +111,14 @@ def _split_hints(setup: PartySetup, table: Table) -> Iterator[str]:
             if 0 < end < len(ordered) and sizes[part] and ordered[end - 1] == ordered[end]:
                 tied = int((ordered == ordered[end]).sum())
                 yield f"{tied} rows have the time at which the {part} rows end: which of them are in it is drawn"
+
+
+def _rare_class(task: TaskConfig, labels: Labels) -> Iterator[str]:
+    if task.kind == "regression":
+        return
+    label, rows = min(zip(*np.unique(labels, return_counts=True), strict=True), key=lambda found: int(found[1]))
+    if rows < RARE_ROWS:
+        yield (
+            f"class '{printable(str(label))}' has only {rows} rows: metrics of the few among the test rows say little, "
+            'and with split.by = "label" in the job there are at least its share of them'
+        )

@@ -77,7 +77,7 @@ def test_skewed_counts(loss, method):
 def test_dates():
     with pytest.raises(DataError) as caught:
         train(passive={"source": "dates.csv"})
-    assert 'columns = { opened = ["days", "weekday"] }' in caught.value.remedy
+    assert 'columns = { opened = ["days", "weekday"] }' in caught.value.detail
     parts = {"opened": "days", "last_seen": ["days", "hour", "weekday"]}
     assert train(passive={"source": "dates.csv", "columns": parts}).rows == 240
 

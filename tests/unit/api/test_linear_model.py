@@ -37,3 +37,25 @@ def test_it_is_about_as_good_as_one_on_the_joined_table(task, metric, least, tmp
     linear = trained("linear")
     assert linear > least
     assert linear > trained("network") + 0.02
+
+
+def test_counts_do_not_make_it_diverge(tmp_path):
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        own, other = rng.normal(size=(2, 2000))
+        counts = rng.poisson(np.exp(0.3 + 0.5 * own - 0.5 * other)).astype(float)
+        ids = [f"c{row:04d}" for row in range(2000)]
+        run = vfl.simulate(
+            vfl.Job(
+                "counts", task="regression", loss="poisson", seed=seed, model={"kind": "linear"}, interaction=PLAIN
+            ),
+            active=vfl.Party(
+                "bank",
+                vfl.Table({"id": ids, "y": counts.tolist(), "own": own.tolist()}, id="id", label="y"),
+                policy=ANY_ROWS,
+            ),
+            passive=vfl.Party("telco", vfl.Table({"id": ids, "other": other.tolist()}, id="id"), policy=ANY_ROWS),
+            output=tmp_path / str(seed),
+        )
+        assert max(epoch["loss"] for epoch in run.history) < 1.0
+        assert run.test["r2"] > 0.3

@@ -346,3 +346,11 @@ def test_rows_that_have_the_same_time_as_a_border_are_counted(federation, check)
     assert code == 0, output
     assert "rows split by time, which the active party tells the others, encrypted" in output
     assert "hint: 140 rows have the time at which the train rows end: which of them are in it is drawn" in output
+
+
+def test_a_class_of_few_rows_is_worth_a_hint(federation, check):
+    bank = federation.tables[ACTIVE]
+    federation.tables[ACTIVE] = bank.with_columns(defaulted=pl.Series([0] * (bank.height - 6) + [1] * 6))
+    code, output = check(federation.write().path(ACTIVE))
+    assert code == 0, output
+    assert "hint: class '1' has only 6 rows" in " ".join(output.split())

@@ -61,7 +61,7 @@ def test_days_of_typed_dates(parquet, value):
 def test_dates_are_refused_with_an_offer(csv):
     with pytest.raises(DataError) as caught:
         load(csv("id,the day\na,2024-02-29\n"))
-    assert 'columns = { "the day" = ["days", "weekday"] }' in caught.value.remedy
+    assert 'columns = { "the day" = ["days", "weekday"] }' in caught.value.detail
 
 
 def test_day_and_month_are_not_guessed(csv):

@@ -113,8 +113,9 @@ def test_saved_classes_have_to_be_distinct_and_at_least_one(values):
 def test_two_words_need_to_be_told_which_is_positive():
     with pytest.raises(DataError, match="either may be the positive one") as caught:
         fit_labels(BINARY, np.array(["good", "bad"]))
-    assert "'bad' and 'good'" in caught.value.detail
-    assert 'positive_label = "good" or "bad"' in caught.value.remedy
+    assert caught.value.detail == 'set positive_label = "good" or positive_label = "bad"'
+    assert "positive_label" in caught.value.remedy
+    assert not {"good", "bad"} & set(caught.value.remedy.split()), "others see the remedy, and the words are labels"
     assert "good" not in caught.value.summary
 
 

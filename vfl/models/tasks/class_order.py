@@ -97,8 +97,8 @@ def with_positive_second(one: str, other: str) -> tuple[str, str]:
             return negative, positive
     raise DataError(
         "the two labels are words, and either may be the positive one",
-        detail=f"'{one}' and '{other}'",
-        remedy=f'set positive_label = "{other}" or "{one}" in [data] of party.toml (positive_label= of vfl.Table)',
+        detail=f'set positive_label = "{other}" or positive_label = "{one}"',
+        remedy="state positive_label in [data] of party.toml (positive_label= of vfl.Table)",
     )
 
 

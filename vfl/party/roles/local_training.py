@@ -158,6 +158,7 @@ class LocalTraining:
         state, job = self._state, self._state.setup.job
         if state.bottom is None or not state.setup.config.train_alone:
             return {}
+        _log.info("training on this party's own columns, for comparison; train_alone = false leaves it out")
         kept = KeptOutputs(len(state.dataset), job.interaction_width)
         own = OwnModel(state.dataset, state.make_bottom(), self._make_upper(state.width), kept)
         metrics = train_alone(

@@ -7,6 +7,7 @@ rate |alpha| sqrt(L) g.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +23,11 @@ class OutputScale:
 
     Attributes:
         largest: bound on its absolute value in any row.
+        rate: learning rate of the interaction weights, to which the bound is proportional.
     """
 
     largest: float
+    rate: float
 
     @classmethod
     def of(cls, training: OutputMoments, largest_norm: float, rate: float, gradient: float) -> OutputScale:
@@ -38,7 +41,7 @@ class OutputScale:
         """
         second_DD = training.second_moment
         eigenvalue = max(float(np.linalg.eigvalsh(second_DD)[-1]), 0.0) if second_DD.size else 0.0
-        return cls(rate * largest_norm * eigenvalue**0.5 * gradient)
+        return cls(rate * largest_norm * eigenvalue**0.5 * gradient, rate)
 
     def check_range(self, limit: float, parties: int, relative_noise: float = 0.0) -> None:
         """Check that the sum over all passive parties cannot leave the range of Z unnoticed.
@@ -51,9 +54,14 @@ class OutputScale:
         """
         allowed = (1 - GUARD) * limit / parties
         if self.largest > allowed:
+            suits = _power_of_two_below(self.rate * allowed / self.largest)
             raise RangeError(
                 f"a column of Z with its noise may reach {self.largest:.3g} here, above this party's share of its "
                 f"range, {allowed:g}; privacy.relative_noise is {relative_noise:g}",
-                remedy="lower interaction.learning_rate or privacy.relative_noise, or give [ring] more integer bits "
-                "(lower weight_bits)",
+                remedy=f"set interaction.learning_rate = {suits:g} in the job; the default suits encodings, which are "
+                "whitened",
             )
+
+
+def _power_of_two_below(rate: float) -> float:
+    return float(2.0 ** math.floor(math.log2(rate)))

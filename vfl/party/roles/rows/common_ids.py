@@ -26,6 +26,9 @@ _log = get_logger("vfl.party")
 
 Result = TypeVar("Result")
 
+_MOST = 0.8
+"""Share of a party's rows; below it, the way in which ids are written is worth a warning."""
+
 
 class CommonIds:
     """Finds the common ids of one run. Blinded ids are kept for later attempts.
@@ -64,11 +67,14 @@ class CommonIds:
         if odd := oddities(ids):
             _log.info("how the ids of this party are written", rows=len(ids), ids="; ".join(odd))
         try:
-            return await self._run(alignment.count(), key, "counting the common ids")
+            common = await self._run(alignment.count(), key, "counting the common ids")
         except (AlignmentError, PolicyRefusal) as error:
             if odd:
                 error.detail = f"{error.detail}\nof the {len(ids)} ids of this party, {'; '.join(odd)}".strip()
             raise
+        if odd and common < _MOST * len(ids):
+            _log.warning("few rows have an id that all parties have", rows=len(ids), common=common, ids="; ".join(odd))
+        return common
 
     async def _run(self, exchange: Exchange[Result], key: StepKey, purpose: str) -> Result:
         """Run an alignment exchange; a message may take as long as the slowest party needs for the longest list."""
