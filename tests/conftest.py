@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -22,6 +23,10 @@ require_tls_1_3()  # as the processes of the command line do
 # worker all tests. Images of containers often turn them off.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell that starts the tests in the background has SIGINT ignored, and every process that they start inherits it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Test workers and the processes they start share the machine; more threads each would only wait for one another.
 torch.set_num_threads(1)

@@ -187,7 +187,6 @@ def _become(order: dict[str, Any], connection: int) -> None:
     """Look like a process that was started by a command, but for what is imported."""
     os.close(connection)
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background ignores
     for stream, (name, file) in enumerate(zip(("stdout", "stderr"), order["files"], strict=True), start=1):
         if file is None:
             os.close(stream)
