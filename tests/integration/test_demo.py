@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -42,9 +41,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 TABLES = Path(os.environ.get("VFL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def _report(out, *arguments):
+def _start(out, *arguments, **options):
     command = [sys.executable, "-m", "vfl", "demo", "--out", f"{out}/", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+def _report(out, *arguments):
+    with _start(out, *arguments) as demo:
         output, _ = demo.communicate(timeout=2 * PATIENCE)
     assert demo.returncode == 0, output
     assert not processes_of(out)
@@ -102,38 +105,16 @@ def test_full_overlap_gives_every_row_to_all(tmp_path):
     assert len(set(bank)) == len(bank) == len(clinic) == 569
 
 
-def _interrupted_when(log, text, ended):
-    """Ctrl-C at this process once there is such a line."""
-
-    def watch():
-        while not (log.exists() and text in log.read_text(encoding="utf-8")):
-            if ended.wait(0.02):
-                return
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def _not_handled(number, frame):
-    raise AssertionError("the demo has left the signal to the program that it runs in")
-
-
-def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "FederationProcesses", QuickProcesses)
-    monkeypatch.setenv("COLUMNS", "1000")
-    coordinator, ended = tmp_path / "coordinator" / "coordinator.log", threading.Event()
-    before = signal.signal(signal.SIGINT, _not_handled)
-    watching = _interrupted_when(coordinator, "epoch 1/", ended)
-    try:
-        done = CliRunner().invoke(app, ["demo", "--out", f"{tmp_path}/", "--epochs", "1000"])
-    finally:
-        ended.set()
-        watching.join()
-        signal.signal(signal.SIGINT, before)
-    output = done.output + coordinator.read_text(encoding="utf-8")
-    assert done.exit_code not in (0, None)
+def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path):
+    with _start(tmp_path, "--epochs", "1000", env={**os.environ, "COLUMNS": "1000"}) as demo:
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if "epoch 1/" in line:
+                demo.send_signal(signal.SIGINT)
+                break
+        output = "".join([*lines, demo.stdout.read()])
+        assert demo.wait(PATIENCE) not in (0, None)
     assert "stopped by the operator during" in output
     assert "the demo was stopped by the operator" in output
     assert "Traceback" not in output
