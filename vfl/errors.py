@@ -257,6 +257,11 @@ def _is_refusal_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def original_code(error: VflError) -> str:
+    """The code of an error, no matter which party it happened at."""
+    return error.remote_code if isinstance(error, RemoteError) else error.code
+
+
 def is_retryable(error: VflError) -> bool:
     """Whether another attempt may succeed without any change, no matter which party the error happened at."""
     if isinstance(error, RemoteError):

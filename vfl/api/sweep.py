@@ -17,25 +17,15 @@ from vfl.api.run import Run
 from vfl.api.simulation import simulate
 from vfl.configuration.federation import FederationConfig, load_federation
 from vfl.configuration.toml_files import read_toml, validated
+from vfl.coordinator.interruption import NEED_ANOTHER_JOB
 from vfl.coordinator.process import RunOptions, coordinator_network, run_job
-from vfl.errors import (
-    ConfigError,
-    MismatchError,
-    ModelError,
-    ParameterError,
-    PolicyRefusal,
-    RangeError,
-    RemoteError,
-    VflError,
-)
+from vfl.errors import ConfigError, PolicyRefusal, VflError, original_code
 from vfl.job.callbacks import Callback, Ready
 from vfl.job.config import JobConfig
 from vfl.job.setup import check_job, load_job
 from vfl.pki.newest_lists import NewestLists
 
-_OF_A_SETTING = {
-    kind.code for kind in (ConfigError, ParameterError, PolicyRefusal, MismatchError, RangeError, ModelError)
-}
+_OF_A_SETTING = NEED_ANOTHER_JOB | {ConfigError.code}
 """Errors that another setting may not have."""
 
 
@@ -137,12 +127,13 @@ async def sweep_live(
     """
     own = coordinator_settings(job_file, coordinator)
     federation = load_federation(load_job(job_file).federation)
-    plans = [_planned(job_file, federation, settings) for settings in _combinations(over)]
+    combinations = _combinations(over)
+    plans = [_planned(job_file, federation, settings) for settings in combinations]
     begins([plan for plan in plans if isinstance(plan, JobConfig)])
     trials: list[Trial] = []
     ended_by: VflError | None = None
     async with coordinator_network(federation, own.tls, NewestLists(own.newest_lists)) as network:
-        for settings, plan in zip(_combinations(over), plans, strict=True):
+        for settings, plan in zip(combinations, plans, strict=True):
             trained = _Trained()
             options = RunOptions(audit=own.audit, runs=own.runs, job_file=job_file, callbacks=[trained])
             if isinstance(plan, VflError):
@@ -184,7 +175,7 @@ def _ends(error: VflError, begun: bool) -> bool:
     Args:
         begun: the parties had accepted the job. What a party refuses later is about its rows and its ledger.
     """
-    code = error.remote_code if isinstance(error, RemoteError) else error.code
+    code = original_code(error)
     return code not in _OF_A_SETTING or (begun and code == PolicyRefusal.code)
 
 

@@ -8,12 +8,15 @@ from vfl.errors import (
     ParameterError,
     PolicyRefusal,
     RangeError,
-    RemoteError,
     VflError,
     is_retryable,
+    original_code,
 )
 from vfl.run_records.result import Recovery
 from vfl.runtime.clock import loop_time
+
+NEED_ANOTHER_JOB = {kind.code for kind in (RangeError, ModelError, ParameterError, PolicyRefusal, MismatchError)}
+"""Codes of errors that can only be fixed by changing files, after which the checkpoints cannot be used."""
 
 FRUITLESS_ATTEMPTS = 5
 """After this many attempts with all parties present, such time counts, too: the attempts keep failing the same way."""
@@ -74,7 +77,7 @@ class Interruption:
             self._failures += 1
             return min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE, self.seconds_left)
         final = self._began_with(error) if is_retryable(error) else error
-        if last_step is not None and not _needs_another_job(final):
+        if last_step is not None and original_code(final) not in NEED_ANOTHER_JOB:
             kept = f"the checkpoint of step {last_step} is kept: 'vfl run --resume' continues from it"
             final.remedy = f"{final.remedy}; {kept}" if final.remedy else kept
         raise final
@@ -88,9 +91,3 @@ class Interruption:
     def recovery(self) -> Recovery:
         """The report on the interruption, once it is over."""
         return Recovery(self._error.summary, self._where, self.steps_lost, loop_time() - self._since)
-
-
-def _needs_another_job(error: VflError) -> bool:
-    """Whether the error can only be fixed by changing files, after which the checkpoints cannot be used."""
-    code = error.remote_code if isinstance(error, RemoteError) else error.code
-    return code in {kind.code for kind in (RangeError, ModelError, ParameterError, PolicyRefusal, MismatchError)}

@@ -16,11 +16,10 @@ async def offered_and_prepared(client: ControlChannel, call: m.Prepare, job: Job
         RemoteError: the party refuses the run or the job; it names what differs.
         VflError: see ``ControlChannel``.
     """
-    text = job_text(job)
     try:
         return await client.prepare(call)
     except RemoteError as error:
-        if error.remote_code != MismatchError.code or len(text) > m.MAX_JOB_TEXT:
+        if error.remote_code != MismatchError.code or len(text := job_text(job)) > m.MAX_JOB_TEXT:
             raise
     await client.offer(m.Offer(call.job, call.run, call.attempt, call.digest, call.protocol_version, text))
     return await client.prepare(call)

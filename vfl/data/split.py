@@ -77,13 +77,7 @@ def split_rows(n: int, validation: float, test: float, seed: int) -> Parts:
         DataError: a part that is needed would have no rows.
     """
     sizes = split_sizes(n, validation, test)
-    order = _random_order(n, seed, _SPLIT_DOMAIN)
-    held_out = n - sizes[Split.TRAIN]
-    return {
-        Split.TRAIN: np.sort(order[held_out:]),
-        Split.VALIDATION: np.sort(order[sizes[Split.TEST] : held_out]),
-        Split.TEST: np.sort(order[: sizes[Split.TEST]]),
-    }
+    return ordered_parts(sizes, _random_order(n, seed, _SPLIT_DOMAIN)[::-1])
 
 
 def ordered_parts(sizes: Mapping[Split, int], order: IndexArray) -> Parts:

@@ -25,7 +25,7 @@ from vfl.models.tasks.class_order import Labels
 from vfl.party.learning.bottom import prefixed, under
 from vfl.party.learning.outputs.kept import KeptOutputs
 from vfl.party.learning.own_model import OwnModel
-from vfl.party.learning.snapshots import UPPER, interaction_weights, load, load_bottom
+from vfl.party.learning.snapshots import UPPER, interaction_weights, load
 from vfl.party.learning.top import TopTrainer
 from vfl.party.roles.best_pass import BestPass
 from vfl.party.roles.common import PartyContext
@@ -224,11 +224,8 @@ class ActiveParty:
         self._best.mark(batch.epoch, self.snapshot(key.step))
 
     async def _restore_best(self, key: StepKey, batch: Batch) -> None:
-        kept = await self._state.mail.run(self._best.go_back(), key, "agreeing on the best pass")
-        if self._state.trains:
-            load_bottom(kept, self._state.bottom)
+        kept = await self._best.restore(self._interaction, key)
         load(self._upper, under(UPPER, kept.tensors))
-        self._interaction.restore(interaction_weights(kept))
 
     # --- stagewise training ---
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vfl.checkpoints.store import Snapshot
 from vfl.errors import MismatchError
-from vfl.ids import Role
+from vfl.ids import Role, StepKey
+from vfl.interact.layer import ActiveInteraction, PassiveInteraction
 from vfl.job.best_epoch import BestSoFar
 from vfl.messages import BestPassState
 from vfl.messages.exchange import Exchange, Send, receive
@@ -77,6 +78,22 @@ class BestPass:
             )
         self._kept = None
         _log.info("back to the best pass", epoch=kept.step + 1)
+        return kept
+
+    async def restore(self, interaction: ActiveInteraction | PassiveInteraction, key: StepKey) -> Snapshot:
+        """Go back with the others; give bottom and interaction layer, whichever role has them, what they were then.
+
+        Returns:
+            What was kept of the pass, for what only one role has.
+
+        Raises:
+            MismatchError: see ``go_back``.
+        """
+        context = self._context
+        kept = await context.mail.run(self.go_back(), key, "agreeing on the best pass")
+        if context.trains:
+            snapshots.load_bottom(kept, context.bottom)
+        interaction.restore(snapshots.interaction_weights(kept))
         return kept
 
     def state(self) -> dict[str, Tensor]:

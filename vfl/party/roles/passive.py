@@ -21,7 +21,7 @@ from vfl.messages import Aligned
 from vfl.party.learning.outputs.matched_noise import MatchedNoise, mixed_covariance
 from vfl.party.learning.outputs.moments import OutputMoments
 from vfl.party.learning.outputs.scale import OutputScale
-from vfl.party.learning.snapshots import covariance_of, interaction_weights, load_bottom, with_covariance
+from vfl.party.learning.snapshots import covariance_of, interaction_weights, with_covariance
 from vfl.party.roles.best_pass import BestPass
 from vfl.party.roles.common import PartyContext
 from vfl.party.roles.saving import save_passive
@@ -218,10 +218,7 @@ class PassiveParty:
         self._best.mark(batch.epoch, self.snapshot(key.step))
 
     async def _restore_best(self, key: StepKey, batch: Batch) -> None:
-        kept = await self._state.mail.run(self._best.go_back(), key, "agreeing on the best pass")
-        if self._state.trains:
-            load_bottom(kept, self._state.bottom)
-        self._interaction.restore(interaction_weights(kept))
+        await self._best.restore(self._interaction, key)
         self._noise_of_all = None  # it follows the outputs of the bottom
 
     def ready(self) -> Ready:
